@@ -1,2 +1,67 @@
-//! Under construction.
-fn main() {}
+//! The workspace's own commands: `cargo xtask --help`.
+
+mod bench;
+mod codec;
+mod fuzz;
+mod no_std;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The commands that developers and CI run on this workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask test               everything that must pass before a commit
+  cargo xtask codec --accept     take the codec's changed snapshots
+  cargo xtask bench wire         the codec beside its peers, one table
+  cargo xtask fuzz --seconds 60  each fuzz target for a minute";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything: format, lints, tidy, tests, documentation, the `no_std` proof
+    Test,
+    /// What CI runs: `test`, then the demo in a release build
+    Ci,
+    /// Run the codec's snapshot tests, show the snapshots, and review those that changed
+    Codec(codec::Args),
+    /// Check sizes, dependency arrows, documentation and citations
+    Tidy,
+    /// Prove that turnkit-wire and turnkit-id need no std
+    NoStd,
+    /// Print a layer's table, ours beside public peers on the same bytes
+    Bench(bench::Args),
+    /// Fuzz the codec (needs cargo-fuzz and a nightly toolchain)
+    Fuzz(fuzz::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Test => test::run(),
+        Command::Ci => test::ci(),
+        Command::Codec(args) => codec::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::NoStd => no_std::run(),
+        Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+    }
+}
