@@ -1,0 +1,5 @@
+//! Strict JSON (RFC 8259), verified in one pass without building anything.
+
+pub(crate) mod scan;
+pub(crate) mod string;
+pub(crate) mod swar;

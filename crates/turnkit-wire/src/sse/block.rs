@@ -1,0 +1,299 @@
+//! The block of lines at hand: what its fields have set so far (WHATWG HTML 9.2.6).
+
+use alloc::vec::Vec;
+
+use core::ops::Range;
+
+use super::{frame::Frame, line::Field, slot::Slot, utf8::Utf8};
+
+/// Pieces of this size are decoded between two looks at the limit, for U+FFFD is longer than what it stands for.
+const PIECE: usize = 1024;
+
+/// A line that does not fit into the limit.
+#[derive(Debug)]
+pub(crate) struct OverLimit;
+
+#[derive(Debug)]
+pub(crate) struct Block {
+    max_data: usize,
+    max_id: usize,
+    name: Slot,
+    data: Slot,
+    new_id: Slot,
+    /// Where in the stream the data begins.
+    data_start: u64,
+    lossy: bool,
+    id: Vec<u8>,
+    retry: Option<u64>,
+    digits: Digits,
+    utf8: Utf8,
+    /// How much its slot held when a cut line began.
+    value_start: usize,
+    /// Whether the block had an id before that line.
+    had_id: bool,
+}
+
+/// The digits of a `retry` line so far.
+#[derive(Clone, Copy, Debug)]
+enum Digits {
+    None,
+    Number(u64),
+    Invalid,
+}
+
+impl Block {
+    pub(crate) fn new(max_data: usize, max_id: usize) -> Self {
+        let max_id = max_id.min(max_data);
+        Block {
+            max_data,
+            max_id,
+            name: Slot::new(max_id),
+            data: Slot::new(max_data),
+            new_id: Slot::new(max_id),
+            data_start: 0,
+            lossy: false,
+            id: Vec::new(),
+            retry: None,
+            digits: Digits::None,
+            utf8: Utf8::default(),
+            value_start: 0,
+            had_id: false,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn frame<'a>(&'a self, chunk: &'a [u8]) -> Frame<'a> {
+        Frame {
+            name: self.name.get(chunk),
+            data: self.data.get(chunk),
+            id: &self.id,
+            lossy: self.lossy,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn data_in_chunk(&self) -> Option<Range<usize>> {
+        self.data.in_chunk()
+    }
+
+    pub(crate) fn data_start(&self) -> u64 {
+        self.data_start
+    }
+
+    pub(crate) fn id(&self) -> &[u8] {
+        &self.id
+    }
+
+    pub(crate) fn set_last_id(&mut self, id: &str) {
+        self.id.clear();
+        self.id.extend_from_slice(id.as_bytes());
+    }
+
+    pub(crate) fn retry(&self) -> Option<u64> {
+        self.retry
+    }
+
+    /// A blank line ends the block: its id counts in any case, the frame only with data.
+    #[inline]
+    pub(crate) fn dispatch(&mut self, chunk: &[u8]) -> bool {
+        if self.new_id.is_set() {
+            self.id.clear();
+            self.id.extend_from_slice(self.new_id.get(chunk));
+            self.new_id.clear();
+        }
+        let complete = self.data.is_set();
+        if !complete {
+            self.clear();
+        }
+        complete
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.name.clear();
+        self.data.clear();
+        self.lossy = false;
+    }
+
+    /// Forgets the unfinished block; the id and the reconnection time stay.
+    pub(crate) fn discard(&mut self) {
+        self.clear();
+        self.new_id.clear();
+        self.utf8 = Utf8::default();
+    }
+
+    /// The chunk is about to go.
+    pub(crate) fn spill(&mut self, chunk: &[u8]) {
+        self.name.spill(chunk);
+        self.data.spill(chunk);
+        self.new_id.spill(chunk);
+    }
+
+    /// Whether a line of `field` with `length` bytes may follow what is held: data and line are bounded together.
+    #[inline]
+    pub(crate) fn admit(&self, field: Field, length: usize) -> Result<(), OverLimit> {
+        let (held, limit) = match field {
+            Field::Data => (self.data.len(), self.max_data),
+            Field::Event | Field::Id => (0, self.max_id),
+            Field::Retry => return Ok(()),
+        };
+        if held + length > limit {
+            Err(OverLimit)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the line whose value was begun may have `length` bytes.
+    pub(crate) fn admit_longer(&self, field: Field, length: usize) -> Result<(), OverLimit> {
+        let (held, limit) = match field {
+            Field::Data => (self.value_start, self.max_data),
+            Field::Event | Field::Id => (0, self.max_id),
+            Field::Retry => return Ok(()),
+        };
+        if held + length > limit {
+            Err(OverLimit)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes the value of a whole line, which is UTF-8 and stands in the chunk.
+    #[inline]
+    pub(crate) fn set(
+        &mut self,
+        chunk: &[u8],
+        chunk_start: u64,
+        field: Field,
+        value: Range<usize>,
+    ) {
+        match field {
+            Field::Data if !self.data.is_set() => {
+                self.data_start = chunk_start + value.start as u64;
+                self.data.set_in_chunk(value);
+            }
+            Field::Data => {
+                let data = self.data.append(chunk, value.len() + 1);
+                data.push(b'\n');
+                data.extend_from_slice(&chunk[value]);
+            }
+            Field::Event => self.name.set_in_chunk(value),
+            Field::Id if memchr::memchr(0, &chunk[value.clone()]).is_some() => {}
+            Field::Id => self.new_id.set_in_chunk(value),
+            Field::Retry => {
+                self.digits = Digits::None;
+                self.digits.extend(&chunk[value]);
+                self.finish_retry();
+            }
+        }
+    }
+
+    /// A value begins that may come in pieces; `at` is its place in the stream.
+    pub(crate) fn begin(&mut self, chunk: &[u8], field: Field, at: u64) {
+        match field {
+            Field::Data => {
+                self.value_start = self.data.len();
+                if self.data.is_set() {
+                    self.data.append(chunk, 1).push(b'\n');
+                } else {
+                    self.data_start = at;
+                    self.data.append(chunk, 0);
+                }
+            }
+            Field::Event => {
+                self.name.clear();
+                self.name.append(chunk, 0);
+            }
+            // Until the line's end it is open whether it holds NUL: the id before it must not be lost.
+            Field::Id => {
+                self.had_id = self.new_id.is_set();
+                self.value_start = self.new_id.append(chunk, 0).len();
+            }
+            Field::Retry => self.digits = Digits::None,
+        }
+    }
+
+    /// The next piece of the value that was begun.
+    pub(crate) fn extend(&mut self, field: Field, value: &[u8]) -> Result<(), OverLimit> {
+        let (slot, limit) = match field {
+            Field::Data => (&mut self.data, self.max_data),
+            Field::Event => (&mut self.name, self.max_id),
+            Field::Id => (&mut self.new_id, self.value_start + self.max_id),
+            Field::Retry => {
+                self.digits.extend(value);
+                return Ok(());
+            }
+        };
+        for piece in value.chunks(PIECE) {
+            let room = if piece.is_ascii() {
+                piece.len()
+            } else {
+                3 * piece.len()
+            };
+            let buffer = slot.append(&[], room + 3);
+            self.utf8.push(piece, buffer);
+            if buffer.len() > limit {
+                return Err(OverLimit);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the value that was begun.
+    pub(crate) fn finish(&mut self, field: Field) -> Result<(), OverLimit> {
+        let (slot, limit) = match field {
+            Field::Data => (&mut self.data, self.max_data),
+            Field::Event => (&mut self.name, self.max_id),
+            Field::Id => (&mut self.new_id, self.value_start + self.max_id),
+            Field::Retry => {
+                self.finish_retry();
+                return Ok(());
+            }
+        };
+        let buffer = slot.append(&[], 3);
+        self.lossy |= self.utf8.finish(buffer);
+        if buffer.len() > limit {
+            return Err(OverLimit);
+        }
+        if field == Field::Id {
+            self.finish_id();
+        }
+        Ok(())
+    }
+
+    /// Keeps the new id, or the one before it where the new one holds NUL.
+    fn finish_id(&mut self) {
+        let start = self.value_start;
+        let ids = self.new_id.append(&[], 0);
+        if memchr::memchr(0, &ids[start..]).is_none() {
+            ids.drain(..start);
+            return;
+        }
+        ids.truncate(start);
+        if !self.had_id {
+            self.new_id.clear();
+        }
+    }
+
+    fn finish_retry(&mut self) {
+        if let Digits::Number(milliseconds) = self.digits {
+            self.retry = Some(milliseconds);
+        }
+    }
+}
+
+impl Digits {
+    fn extend(&mut self, text: &[u8]) {
+        for &byte in text {
+            *self = match (*self, byte) {
+                (Digits::None, b'0'..=b'9') => Digits::Number(u64::from(byte - b'0')),
+                (Digits::Number(number), b'0'..=b'9') => Digits::Number(
+                    number
+                        .saturating_mul(10)
+                        .saturating_add(u64::from(byte - b'0')),
+                ),
+                _ => Digits::Invalid,
+            };
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! The WHATWG algorithm, push style (WHATWG HTML 9.2.5 and 9.2.6).
+//!
+//! A line that lies within one chunk is read where it stands; only what a chunk's end cuts is copied. Each byte is looked at
+//! once for its line end, however the input is cut.
+
+use core::ops::Range;
+
+use super::{
+    TooLarge,
+    block::Block,
+    frame::Frame,
+    line::{self, Field, Line},
+};
+use crate::{
+    Event,
+    json::{string, swar},
+};
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// An incremental parser of `text/event-stream`: chunks go in as they come, frames come out (PROTOCOL 1.3).
+///
+/// Linear in its input however that is cut, and bounded: it holds one frame of up to its limit, and an id. It allocates only
+/// when a frame is cut by a chunk's end and is longer than all such frames before.
+#[derive(Debug)]
+pub struct Parser {
+    max_event: usize,
+    failed: Option<TooLarge>,
+    /// How much of a byte order mark was seen at the start of the stream; `None` behind it.
+    bom: Option<usize>,
+    /// The chunk before ended in CR: an LF now belongs to it.
+    after_cr: bool,
+    line: Line,
+    block: Block,
+    /// The block at hand was handed out as a frame.
+    dispatched: bool,
+    /// Where in the stream the current chunk begins.
+    chunk_start: u64,
+    /// Where in the stream the current line begins.
+    line_start: u64,
+}
+
+impl Parser {
+    /// The default bound of one frame, in bytes: an event of [`Event::MAX_BYTES`] in one `data` line passes.
+    pub const MAX_EVENT: usize = Event::MAX_BYTES + 64;
+
+    /// The bound of an `id` and of an `event` line, in bytes: what HTTP servers take as one header, and so as a `Last-Event-ID`.
+    pub const MAX_ID: usize = 8 * 1024;
+
+    /// A parser with the bound [`Parser::MAX_EVENT`].
+    #[must_use]
+    pub fn new() -> Self {
+        Parser::with_max_event(Parser::MAX_EVENT)
+    }
+
+    /// A parser that holds up to `bytes` of one frame: its data and the line being read together. Ids and event names are
+    /// bounded by [`Parser::MAX_ID`] besides; comments and unknown fields are dropped as they come and have no bound.
+    #[must_use]
+    pub fn with_max_event(bytes: usize) -> Self {
+        Parser {
+            max_event: bytes,
+            failed: None,
+            bom: Some(0),
+            after_cr: false,
+            line: Line::Start,
+            block: Block::new(bytes, Parser::MAX_ID),
+            dispatched: false,
+            chunk_start: 0,
+            line_start: 0,
+        }
+    }
+
+    /// The same parser with a last event id from an earlier connection, in force until the stream sets another.
+    #[must_use]
+    pub fn with_last_event_id(mut self, id: &str) -> Self {
+        self.block.set_last_id(id);
+        self
+    }
+
+    /// Parses the next chunk, cut anywhere, and calls `on_frame` for each frame that it completes.
+    ///
+    /// An unfinished frame at the end of a stream is discarded by never being completed, its id with it.
+    ///
+    /// # Errors
+    ///
+    /// A frame longer than the bound. The frames before it were handed out; every later call gives the same error.
+    pub fn feed(
+        &mut self,
+        chunk: &[u8],
+        mut on_frame: impl FnMut(Frame<'_>),
+    ) -> Result<(), TooLarge> {
+        let mut at = 0;
+        while self.step(chunk, &mut at)? {
+            on_frame(self.frame(chunk));
+        }
+        Ok(())
+    }
+
+    /// The last event id: of the last frame that was completed, also if it had no data and so was not handed out.
+    #[must_use]
+    pub fn last_event_id(&self) -> &str {
+        string::verified(self.id_bytes())
+    }
+
+    /// The reconnection time in force, in milliseconds; `None` until the stream sets one.
+    #[must_use]
+    pub fn retry_ms(&self) -> Option<u64> {
+        self.block.retry()
+    }
+
+    /// Goes on at `*at` until a frame is complete (`true`) or the chunk is used up (`false`). To be called until then.
+    #[inline]
+    pub(crate) fn step(&mut self, chunk: &[u8], at: &mut usize) -> Result<bool, TooLarge> {
+        if let Some(failed) = self.failed {
+            return Err(failed);
+        }
+        if core::mem::take(&mut self.dispatched) {
+            self.block.clear();
+        }
+        if self.after_cr || self.bom.is_some() {
+            self.prologue(chunk, at);
+        }
+        while *at < chunk.len() {
+            if self.line_at(chunk, at)? {
+                self.dispatched = true;
+                return Ok(true);
+            }
+        }
+        self.block.spill(chunk);
+        self.chunk_start += chunk.len() as u64;
+        Ok(false)
+    }
+
+    /// The frame that [`Parser::step`] completed in `chunk`.
+    #[inline]
+    pub(crate) fn frame<'a>(&'a self, chunk: &'a [u8]) -> Frame<'a> {
+        self.block.frame(chunk)
+    }
+
+    /// Where in the chunk the whole data of the completed frame stands, if it does.
+    #[inline]
+    pub(crate) fn data_in_chunk(&self) -> Option<Range<usize>> {
+        self.block.data_in_chunk()
+    }
+
+    /// Where in the stream the data of the completed frame begins.
+    pub(crate) fn data_start(&self) -> u64 {
+        self.block.data_start()
+    }
+
+    #[inline]
+    pub(crate) fn id_bytes(&self) -> &[u8] {
+        self.block.id()
+    }
+
+    /// Forgets the unfinished rest of a stream that ended; a new stream may follow. The id and the reconnection time stay.
+    pub(crate) fn reset(&mut self) {
+        self.block.discard();
+        self.bom = Some(0);
+        self.after_cr = false;
+        self.line = Line::Start;
+        self.dispatched = false;
+        self.failed = None;
+        self.chunk_start = 0;
+        self.line_start = 0;
+    }
+
+    /// What can only stand at the beginning of a chunk: the LF of a CRLF, and the byte order mark.
+    #[cold]
+    fn prologue(&mut self, chunk: &[u8], at: &mut usize) {
+        let Some(&first) = chunk.get(*at) else { return };
+        if core::mem::take(&mut self.after_cr) && first == b'\n' {
+            *at += 1;
+        }
+        let Some(mut seen) = self.bom else { return };
+        while let Some(byte) = chunk.get(*at) {
+            if BOM.get(seen) != Some(byte) {
+                self.bom = None;
+                if !matches!(seen, 0 | 3) {
+                    self.line = Line::Ignored;
+                }
+                return;
+            }
+            seen += 1;
+            *at += 1;
+            self.bom = Some(seen);
+        }
+    }
+
+    /// Reads the line at `*at`, or what the chunk has of it. Whether that completed a frame.
+    #[inline]
+    fn line_at(&mut self, chunk: &[u8], at: &mut usize) -> Result<bool, TooLarge> {
+        let start = *at;
+        let (end, ascii) = line_end(chunk, start);
+        *at = end;
+        let Some(&terminator) = chunk.get(end) else {
+            return self.line_goes_on(chunk, start).map(|()| false);
+        };
+        *at += 1;
+        if terminator == b'\r' {
+            self.skip_lf(chunk, at);
+        }
+        if !matches!(self.line, Line::Start) {
+            return self.line_ends(chunk, start..end).map(|()| false);
+        }
+        if start == end {
+            return Ok(self.block.dispatch(chunk));
+        }
+        self.whole_line(chunk, start..end, ascii).map(|()| false)
+    }
+
+    #[cold]
+    fn skip_lf(&mut self, chunk: &[u8], at: &mut usize) {
+        match chunk.get(*at) {
+            Some(b'\n') => *at += 1,
+            Some(_) => {}
+            None => self.after_cr = true,
+        }
+    }
+
+    /// A line that stands wholly in the chunk.
+    #[inline]
+    fn whole_line(
+        &mut self,
+        chunk: &[u8],
+        range: Range<usize>,
+        ascii: bool,
+    ) -> Result<(), TooLarge> {
+        let line = &chunk[range.clone()];
+        let Some((field, name)) = line::split(line) else {
+            return Ok(());
+        };
+        if self.block.admit(field, line.len()).is_err() {
+            return Err(self.fail(self.chunk_start + range.start as u64));
+        }
+        let value = range.start + name..range.end;
+        if !ascii && core::str::from_utf8(line).is_err() {
+            self.line_start = self.chunk_start + range.start as u64;
+            return self.lossy_line(chunk, field, value);
+        }
+        self.block.set(chunk, self.chunk_start, field, value);
+        Ok(())
+    }
+
+    /// A whole line with invalid UTF-8 goes the way of a cut one, which decodes it.
+    #[cold]
+    fn lossy_line(
+        &mut self,
+        chunk: &[u8],
+        field: Field,
+        value: Range<usize>,
+    ) -> Result<(), TooLarge> {
+        self.block
+            .begin(chunk, field, self.chunk_start + value.start as u64);
+        let taken = self
+            .block
+            .extend(field, &chunk[value])
+            .and_then(|()| self.block.finish(field));
+        taken.map_err(|_| self.fail(self.line_start))
+    }
+
+    /// The chunk ends before the line does.
+    #[cold]
+    fn line_goes_on(&mut self, chunk: &[u8], start: usize) -> Result<(), TooLarge> {
+        if matches!(self.line, Line::Start) {
+            self.line_start = self.chunk_start + start as u64;
+        }
+        self.take_piece(chunk, start..chunk.len())
+    }
+
+    /// The end of a line that an earlier chunk began.
+    #[cold]
+    fn line_ends(&mut self, chunk: &[u8], piece: Range<usize>) -> Result<(), TooLarge> {
+        let at = self.chunk_start + piece.end as u64;
+        self.take_piece(chunk, piece)?;
+        let line = core::mem::replace(&mut self.line, Line::Start);
+        let field = match line {
+            Line::Value { field, .. } => field,
+            Line::Name { .. } | Line::Start | Line::Ignored => {
+                let Some(field) = line.bare_field() else {
+                    return Ok(());
+                };
+                self.begin(chunk, field, field.name().len(), at)?;
+                field
+            }
+        };
+        self.block
+            .finish(field)
+            .map_err(|_| self.fail(self.line_start))
+    }
+
+    /// A piece of a line that stands in more than one chunk.
+    fn take_piece(&mut self, chunk: &[u8], mut piece: Range<usize>) -> Result<(), TooLarge> {
+        if matches!(self.line, Line::Start | Line::Name { .. }) {
+            piece.start += self.line.read_name(&chunk[piece.clone()]);
+            if let Line::Value { field, length, .. } = self.line {
+                self.begin(chunk, field, length, self.chunk_start + piece.start as u64)?;
+            }
+        }
+        let Line::Value {
+            field,
+            length,
+            may_strip,
+        } = &mut self.line
+        else {
+            return Ok(());
+        };
+        let field = *field;
+        *length += piece.len();
+        let length = *length;
+        if *may_strip && !piece.is_empty() {
+            *may_strip = false;
+            piece.start += usize::from(chunk[piece.start] == b' ');
+        }
+        let taken = self
+            .block
+            .admit_longer(field, length)
+            .and_then(|()| self.block.extend(field, &chunk[piece]));
+        taken.map_err(|_| self.fail(self.line_start))
+    }
+
+    fn begin(
+        &mut self,
+        chunk: &[u8],
+        field: Field,
+        length: usize,
+        at: u64,
+    ) -> Result<(), TooLarge> {
+        if self.block.admit(field, length).is_err() {
+            return Err(self.fail(self.line_start));
+        }
+        self.block.begin(chunk, field, at);
+        Ok(())
+    }
+
+    #[cold]
+    fn fail(&mut self, offset: u64) -> TooLarge {
+        let failed = TooLarge {
+            limit: self.max_event,
+            offset,
+        };
+        self.failed = Some(failed);
+        failed
+    }
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Parser::new()
+    }
+}
+
+/// The end of the line at `start`, or of the chunk, and whether all of it until there is ASCII.
+#[inline]
+fn line_end(chunk: &[u8], start: usize) -> (usize, bool) {
+    let mut at = start;
+    loop {
+        at = swar::line_stop(chunk, at);
+        match chunk.get(at) {
+            None | Some(b'\n' | b'\r') => return (at, true),
+            Some(0x80..) => break,
+            Some(_) => at += 1,
+        }
+    }
+    let rest = &chunk[at..];
+    (
+        at + memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()),
+        false,
+    )
+}

@@ -1,0 +1,110 @@
+//! Where the value of a field stands: in the chunk where it can, in a buffer where it must.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::arena::BLOCK;
+
+/// A value of up to `limit` bytes.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    place: Place,
+    buffer: Vec<u8>,
+    limit: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Nowhere,
+    Chunk(Range<usize>),
+    Buffer,
+}
+
+impl Slot {
+    pub(crate) fn new(limit: usize) -> Self {
+        Slot {
+            place: Place::Nowhere,
+            buffer: Vec::new(),
+            limit,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.place = Place::Nowhere;
+    }
+
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        !matches!(self.place, Place::Nowhere)
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        match &self.place {
+            Place::Nowhere => 0,
+            Place::Chunk(range) => range.len(),
+            Place::Buffer => self.buffer.len(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get<'a>(&'a self, chunk: &'a [u8]) -> &'a [u8] {
+        match &self.place {
+            Place::Nowhere => &[],
+            Place::Chunk(range) => chunk.get(range.clone()).unwrap_or_default(),
+            Place::Buffer => &self.buffer,
+        }
+    }
+
+    /// Where in the current chunk the whole value stands, if it does.
+    #[inline]
+    pub(crate) fn in_chunk(&self) -> Option<Range<usize>> {
+        match &self.place {
+            Place::Chunk(range) => Some(range.clone()),
+            Place::Nowhere | Place::Buffer => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn set_in_chunk(&mut self, range: Range<usize>) {
+        self.place = Place::Chunk(range);
+    }
+
+    /// The value in the buffer, with room for `additional` more bytes.
+    pub(crate) fn append(&mut self, chunk: &[u8], additional: usize) -> &mut Vec<u8> {
+        self.spill(chunk);
+        if !self.is_set() {
+            self.buffer.clear();
+            self.place = Place::Buffer;
+        }
+        self.reserve(additional);
+        &mut self.buffer
+    }
+
+    /// Takes a value that stands in `chunk`, which is about to go, into the buffer.
+    pub(crate) fn spill(&mut self, chunk: &[u8]) {
+        if let Some(range) = self.in_chunk() {
+            self.buffer.clear();
+            self.reserve(range.len());
+            self.buffer.extend_from_slice(&chunk[range]);
+            self.place = Place::Buffer;
+        }
+    }
+
+    /// One block first and then at once the limit: doubling would hold more than the limit while it copies.
+    fn reserve(&mut self, additional: usize) {
+        const EAGER_LIMIT: usize = 32 << 20;
+        let needed = self.buffer.len() + additional;
+        if needed <= self.buffer.capacity() {
+            return;
+        }
+        let capacity = match self.limit {
+            _ if needed <= BLOCK => BLOCK.min(self.limit),
+            limit if limit <= EAGER_LIMIT => limit,
+            limit => needed.saturating_mul(2).clamp(EAGER_LIMIT, limit),
+        };
+        self.buffer
+            .reserve_exact(capacity.max(needed) - self.buffer.len());
+    }
+}

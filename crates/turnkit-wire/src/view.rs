@@ -1,0 +1,1 @@
+//! Tolerant, borrowed views of the events that the layers act on.
