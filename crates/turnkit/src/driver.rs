@@ -1,0 +1,394 @@
+//! One attempt at a turn, driven: takes the machine's steps and tells it what came of them.
+
+mod call;
+mod outlet;
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tracing::Instrument;
+use turnkit_wire::Event;
+
+use self::{call::Calls, outlet::Outlet};
+use crate::{
+    BoxError, Hook, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome, TurnProducer,
+    code,
+    machine::{Line, Machine, Step, Verdict},
+    pipe::{Canceller, Signals, Writer},
+    turn::Settings,
+};
+
+/// How many events a producer that is always ready may give before the body and a cancel have their turn (PROTOCOL 2.4).
+const EVENTS_PER_POLL: u32 = 64;
+
+/// How long a producer's `cancel` may take (PROTOCOL 2.3).
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One attempt at a turn, to be polled to its end by whoever keeps the process alive (PROTOCOL 2).
+///
+/// It resolves to the [`TurnOutcome`], after `trace_flush`. It does not depend on its body: that may be read, left unread or
+/// dropped. Dropping the driver cuts the body, and leaves the turn to a retry: nothing is persisted, no hook runs.
+///
+/// It wakes itself after every 64 events, so a producer that is always ready starves nobody.
+#[must_use = "a turn does nothing unless its driver is spawned or awaited"]
+pub struct TurnDriver {
+    attempt: Pin<Box<dyn Future<Output = TurnOutcome> + Send>>,
+    canceller: Canceller,
+}
+
+impl TurnDriver {
+    pub(crate) fn new<P, H>(attempt: Attempt<P, H>, canceller: Canceller) -> Self
+    where
+        P: TurnProducer + 'static,
+        H: TurnHooks + 'static,
+    {
+        let span = attempt.span();
+        let attempt = Box::pin(attempt.run().instrument(span));
+        Self { attempt, canceller }
+    }
+
+    /// What cancels the turn from outside.
+    #[must_use]
+    pub fn handle(&self) -> TurnHandle {
+        TurnHandle(self.canceller.clone())
+    }
+}
+
+impl Future for TurnDriver {
+    type Output = TurnOutcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TurnOutcome> {
+        self.attempt.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for TurnDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TurnDriver").finish_non_exhaustive()
+    }
+}
+
+/// Reaches a turn while its driver runs elsewhere.
+#[derive(Clone)]
+pub struct TurnHandle(Canceller);
+
+impl TurnHandle {
+    /// Stops the turn: the producer's `cancel`, `on_turn_failed` with the partial text, code `cancelled` (PROTOCOL 2.4).
+    ///
+    /// Returns at once. Acts until the producer is done; after that, and after the turn's end, it does nothing. An answer that
+    /// `find_completed` finds saved is given all the same.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
+impl fmt::Debug for TurnHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TurnHandle").finish_non_exhaustive()
+    }
+}
+
+/// All that an attempt needs.
+pub(crate) struct Attempt<P, H> {
+    pub(crate) context: TurnContext,
+    pub(crate) settings: Settings,
+    pub(crate) producer: P,
+    pub(crate) hooks: H,
+    pub(crate) writer: Writer,
+}
+
+impl<P: TurnProducer, H: TurnHooks> Attempt<P, H> {
+    fn span(&self) -> tracing::Span {
+        let identity = &self.context.identity;
+        tracing::info_span!(
+            "turn",
+            execution_id = %self.context.execution_id,
+            tenant = %identity.tenant_id,
+            session = %identity.session_id,
+            turn = identity.turn_index,
+        )
+    }
+
+    async fn run(self) -> TurnOutcome {
+        Driver::new(self).run().await
+    }
+}
+
+struct Driver<P, H> {
+    context: TurnContext,
+    producer: P,
+    hooks: H,
+    machine: Machine,
+    outlet: Outlet,
+    calls: Calls,
+    /// How many more events this poll may take.
+    budget: u32,
+}
+
+/// What asking the producer came to.
+enum Asked<E> {
+    Answered(Result<Produced, E>),
+    Panicked,
+    /// The machine wants no more of it.
+    Interrupted,
+}
+
+impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
+    fn new(attempt: Attempt<P, H>) -> Self {
+        let (context, producer, mut settings) =
+            (attempt.context, attempt.producer, attempt.settings);
+        settings.clock = settings.clock.or_current();
+        let prompt = catch_unwind(AssertUnwindSafe(|| producer.prompt())).ok();
+        Self {
+            machine: Machine::new(&context, &settings, prompt.flatten()),
+            outlet: Outlet::new(attempt.writer, &settings),
+            calls: Calls::new(&settings),
+            hooks: attempt.hooks,
+            budget: EVENTS_PER_POLL,
+            context,
+            producer,
+        }
+    }
+
+    async fn run(mut self) -> TurnOutcome {
+        loop {
+            match self.machine.next() {
+                Step::Emit(line) => self.emit(&line),
+                Step::Lookup => self.look_up().await,
+                Step::Produce => self.produce().await,
+                Step::Cancel => self.cancel().await,
+                Step::Transform => self.transform().await,
+                Step::Persist => self.persist().await,
+                Step::Complete => self.complete().await,
+                Step::Fail => self.fail().await,
+                Step::Close => self.outlet.close(),
+                Step::Flush => self.flush().await,
+                Step::End => return self.outcome(),
+            }
+        }
+    }
+
+    fn emit(&mut self, line: &Line) {
+        self.show(&line.event);
+        if line.sent {
+            self.outlet.push(line.event.line(), line.units);
+        }
+    }
+
+    fn show(&mut self, event: &Event) {
+        let hook = || self.hooks.on_event(&self.context, event);
+        self.calls.run_now(Hook::OnEvent, hook);
+    }
+
+    async fn produce(&mut self) {
+        self.notice();
+        while self.machine.is_producing() {
+            match self.ask().await {
+                Asked::Answered(Ok(Produced::Event(event))) => self.forward(&event).await,
+                Asked::Answered(Ok(Produced::Done { final_text })) => self.machine.done(final_text),
+                Asked::Answered(Err(error)) => self.machine.producer_failed(classify::<P>(error)),
+                Asked::Panicked => self.machine.producer_failed(panicked()),
+                Asked::Interrupted => {}
+            }
+        }
+    }
+
+    /// Waits for the producer's next answer, or for an interrupt.
+    async fn ask(&mut self) -> Asked<P::Error> {
+        let Self {
+            producer,
+            machine,
+            outlet,
+            budget,
+            ..
+        } = self;
+        let mut next = pin!(async { producer.next().await });
+        poll_fn(|cx| {
+            let spent = *budget == 0;
+            if !spent {
+                match catch_unwind(AssertUnwindSafe(|| next.as_mut().poll(cx))) {
+                    Ok(Poll::Ready(answer)) => {
+                        *budget -= 1;
+                        return Poll::Ready(Asked::Answered(answer));
+                    }
+                    Ok(Poll::Pending) => {}
+                    Err(_) => return Poll::Ready(Asked::Panicked),
+                }
+            }
+            *budget = EVENTS_PER_POLL;
+            interrupt(machine, outlet.idle(cx));
+            if !machine.is_producing() {
+                return Poll::Ready(Asked::Interrupted);
+            }
+            if spent {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn forward(&mut self, event: &Event) {
+        let verdict = self.machine.event(event);
+        if verdict == Verdict::Keep {
+            return;
+        }
+        self.show(event);
+        if verdict == Verdict::Send && !self.outlet.try_push(event.line()) {
+            self.wait_for_room(event.line().len()).await;
+            self.outlet.push(event.line(), 1);
+        }
+        self.notice();
+    }
+
+    /// Waits until the body has taken enough, left, or was cut; or until the turn is interrupted. The line that waits is sent
+    /// in any case: what the client gets has no gap.
+    async fn wait_for_room(&mut self, len: usize) {
+        let machine = &mut self.machine;
+        let stop = |signals| {
+            interrupt(machine, signals);
+            !machine.is_producing()
+        };
+        self.outlet.wait_for_room(len, stop).await;
+    }
+
+    fn notice(&mut self) {
+        interrupt(&mut self.machine, self.outlet.signals());
+    }
+
+    async fn cancel(&mut self) {
+        let cancel = async {
+            self.producer.cancel().await;
+            Ok(())
+        };
+        let cancelled = call::run(&mut self.outlet, CANCEL_TIMEOUT, cancel).await;
+        if cancelled.is_err() {
+            tracing::warn!("the producer's cancel panicked or took longer than {CANCEL_TIMEOUT:?}");
+        }
+    }
+
+    async fn look_up(&mut self) {
+        let hook = async { self.hooks.find_completed(&self.context).await };
+        let found = self.calls.run(&mut self.outlet, Hook::FindCompleted, hook);
+        let found = found.await;
+        self.notice();
+        self.machine.looked_up(found);
+    }
+}
+
+/// The hooks of the answer, and the end.
+impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
+    async fn transform(&mut self) {
+        // The hook owns what it is given; the engine keeps the partial text for a failure.
+        let text = self.machine.raw_text().clone();
+        let hook = async { self.hooks.transform_final_text(&self.context, text).await };
+        let text = self
+            .calls
+            .run(&mut self.outlet, Hook::TransformFinalText, hook)
+            .await;
+        self.machine.transformed(text);
+    }
+
+    async fn persist(&mut self) {
+        let Some(text) = self.machine.final_text() else {
+            return;
+        };
+        let hook = async {
+            self.hooks
+                .persist_assistant_message(&self.context, text)
+                .await
+        };
+        let persisted = self
+            .calls
+            .run(&mut self.outlet, Hook::PersistAssistantMessage, hook)
+            .await;
+        self.machine.persisted(persisted);
+    }
+
+    async fn complete(&mut self) {
+        let Some(text) = self.machine.final_text() else {
+            return;
+        };
+        let hook = async { self.hooks.on_turn_complete(&self.context, text).await };
+        self.calls
+            .run_aside(&mut self.outlet, Hook::OnTurnComplete, hook)
+            .await;
+    }
+
+    async fn fail(&mut self) {
+        let Some(failure) = self.machine.failure() else {
+            return;
+        };
+        let partial = self.machine.raw_text();
+        let hook = async {
+            self.hooks
+                .on_turn_failed(&self.context, failure, partial)
+                .await
+        };
+        self.calls
+            .run_aside(&mut self.outlet, Hook::OnTurnFailed, hook)
+            .await;
+    }
+
+    async fn flush(&mut self) {
+        let hook = async { self.hooks.trace_flush(&self.context).await };
+        self.calls
+            .run_aside(&mut self.outlet, Hook::TraceFlush, hook)
+            .await;
+    }
+
+    fn outcome(self) -> TurnOutcome {
+        let (events, replayed) = (self.machine.lines(), self.machine.is_replayed());
+        let client = self
+            .outlet
+            .client(self.machine.skipped(), self.machine.overrun());
+        let result = self.machine.into_result();
+        if let Err(failure) = &result {
+            tracing::warn!(phase = %failure.phase, code = failure.code(), "the attempt failed");
+        }
+        TurnOutcome {
+            result,
+            hook_errors: self.calls.into_errors(),
+            client,
+            events,
+            replayed,
+        }
+    }
+}
+
+/// Tells the machine what happened at the other ends. A cancel comes first: it outweighs a client that went away.
+fn interrupt(machine: &mut Machine, signals: Signals) {
+    if signals.cancelled {
+        machine.cancel();
+    }
+    if signals.left {
+        machine.client_left();
+    }
+}
+
+/// What the producer's error says about the turn. The error's own code may panic too.
+fn classify<P: TurnProducer>(error: P::Error) -> TurnError {
+    let classify = || {
+        let code = P::error_code(&error).map(str::to_owned);
+        let retryable = P::is_retryable(&error);
+        let source: BoxError = error.into();
+        TurnError {
+            phase: Phase::Produce,
+            message: source.to_string(),
+            code,
+            retryable,
+            source: Some(source),
+        }
+    };
+    catch_unwind(AssertUnwindSafe(classify)).unwrap_or_else(|_| panicked())
+}
+
+fn panicked() -> TurnError {
+    TurnError::produce(code::PANIC, "the producer panicked")
+}

@@ -1,0 +1,96 @@
+//! Calls of hooks: bounded in time, with panics caught and failures kept.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use super::outlet::{Deadline, Outlet};
+use crate::{BoxError, Hook, HookError, error::HookFault, turn::Settings};
+
+/// How many failures an outcome holds (PROTOCOL 2.2).
+const MAX_ERRORS: usize = 32;
+
+pub(super) struct Calls {
+    timeout: Duration,
+    errors: Vec<HookError>,
+}
+
+impl Calls {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            timeout: settings.hook_timeout,
+            errors: Vec::new(),
+        }
+    }
+
+    /// Runs a hook that the answer depends on.
+    pub(super) async fn run<T>(
+        &mut self,
+        outlet: &mut Outlet,
+        hook: Hook,
+        call: impl Future<Output = Result<T, BoxError>>,
+    ) -> Result<T, HookFault> {
+        let answer = run(outlet, self.timeout, call).await;
+        answer.inspect_err(|fault| fault.report(hook))
+    }
+
+    /// Runs a hook whose failure is kept and changes nothing else.
+    pub(super) async fn run_aside(
+        &mut self,
+        outlet: &mut Outlet,
+        hook: Hook,
+        call: impl Future<Output = Result<(), BoxError>>,
+    ) {
+        if let Err(fault) = run(outlet, self.timeout, call).await {
+            self.keep(hook, fault);
+        }
+    }
+
+    /// The same for a hook that is not asynchronous.
+    pub(super) fn run_now(&mut self, hook: Hook, call: impl FnOnce() -> Result<(), BoxError>) {
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.keep(hook, HookFault::Failed(error)),
+            Err(_) => self.keep(hook, HookFault::Panicked),
+        }
+    }
+
+    pub(super) fn into_errors(self) -> Vec<HookError> {
+        self.errors
+    }
+
+    #[cold]
+    fn keep(&mut self, hook: Hook, fault: HookFault) {
+        fault.report(hook);
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(HookError::new(hook, fault));
+        }
+    }
+}
+
+/// Runs `call` for at most `limit`, while the client is looked after.
+pub(super) async fn run<T>(
+    outlet: &mut Outlet,
+    limit: Duration,
+    call: impl Future<Output = Result<T, BoxError>>,
+) -> Result<T, HookFault> {
+    let mut call = pin!(call);
+    let mut deadline = Deadline::after(limit);
+    poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+            Ok(Poll::Ready(answer)) => return Poll::Ready(answer.map_err(HookFault::Failed)),
+            Ok(Poll::Pending) => {}
+            Err(_) => return Poll::Ready(Err(HookFault::Panicked)),
+        }
+        if deadline.has_passed(outlet.clock(), cx) {
+            return Poll::Ready(Err(HookFault::TimedOut(limit)));
+        }
+        outlet.idle(cx);
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,303 @@
+//! What went wrong, for whom, and what of it a client may read.
+
+use std::{
+    error::Error,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+/// Any error that can cross threads, as producers and hooks return it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The longest message or code that the engine puts on the wire, in characters (PROTOCOL 2.4).
+const MAX_CLIENT_MESSAGE: usize = 500;
+
+/// The part of an attempt in which it failed (PROTOCOL 2.1). On the wire in lower case, as `phase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// `find_completed` was asked for a saved answer.
+    Lookup,
+    /// The producer was asked for events.
+    Produce,
+    /// `transform_final_text` ran.
+    Transform,
+    /// `persist_assistant_message` ran.
+    Persist,
+}
+
+impl Phase {
+    /// The name on the wire: `lookup`, `produce`, `transform` or `persist`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lookup => "lookup",
+            Self::Produce => "produce",
+            Self::Transform => "transform",
+            Self::Persist => "persist",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why an attempt at a turn failed (PROTOCOL 2.4).
+///
+/// Displays as the message alone, whole. On the wire that message is cut to 500 characters and its control characters are
+/// escaped. The error of the producer or hook behind it is its [`source`](Error::source), and never sent.
+#[derive(Debug)]
+pub struct TurnError {
+    pub(crate) phase: Phase,
+    pub(crate) message: String,
+    pub(crate) code: Option<String>,
+    pub(crate) retryable: bool,
+    pub(crate) source: Option<BoxError>,
+}
+
+impl TurnError {
+    /// A failure that the engine found while producing.
+    pub(crate) fn produce(code: &str, message: &str) -> Self {
+        Self {
+            phase: Phase::Produce,
+            message: message.to_owned(),
+            code: Some(code.to_owned()),
+            retryable: false,
+            source: None,
+        }
+    }
+
+    pub(crate) fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+
+    /// Where the attempt was when it failed.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// A word for programs, where there is one: the producer's own, or one of the engine's [codes](crate::code).
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Whether the same turn may be tried again under the same execution id. If not, a new turn may be.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
+    }
+}
+
+impl fmt::Display for TurnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for TurnError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+/// The codes of failures that the engine itself finds (PROTOCOL 2.3, 2.4). A producer's own codes stand beside them.
+pub mod code {
+    /// The client left under [`ClientLeft::Abandon`](crate::ClientLeft::Abandon); nobody was told, no hook ran.
+    pub const ABANDONED: &str = "abandoned";
+    /// [`TurnHandle::cancel`](crate::TurnHandle::cancel), or the client left under
+    /// [`ClientLeft::Cancel`](crate::ClientLeft::Cancel).
+    pub const CANCELLED: &str = "cancelled";
+    /// The producer ended without a text and without a single `message.part.updated`.
+    pub const EMPTY_ANSWER: &str = "empty_answer";
+    /// A hook that the answer depends on returned an error.
+    pub const HOOK_FAILED: &str = "hook_failed";
+    /// A hook that the answer depends on ran longer than [`ChatTurn::hook_timeout`](crate::ChatTurn::hook_timeout).
+    pub const HOOK_TIMEOUT: &str = "hook_timeout";
+    /// The cursor of [`ChatTurn::resume_after`](crate::ChatTurn::resume_after) is beyond the turn's events. The turn itself
+    /// ended well.
+    pub const INVALID_CURSOR: &str = "invalid_cursor";
+    /// The producer or a hook panicked.
+    pub const PANIC: &str = "panic";
+    /// The answer's text is longer than [`ChatTurn::max_text`](crate::ChatTurn::max_text).
+    pub const TEXT_TOO_LARGE: &str = "text_too_large";
+}
+
+/// A method of [`TurnHooks`](crate::TurnHooks).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Hook {
+    /// [`find_completed`](crate::TurnHooks::find_completed)
+    FindCompleted,
+    /// [`on_event`](crate::TurnHooks::on_event)
+    OnEvent,
+    /// [`transform_final_text`](crate::TurnHooks::transform_final_text)
+    TransformFinalText,
+    /// [`persist_assistant_message`](crate::TurnHooks::persist_assistant_message)
+    PersistAssistantMessage,
+    /// [`on_turn_complete`](crate::TurnHooks::on_turn_complete)
+    OnTurnComplete,
+    /// [`on_turn_failed`](crate::TurnHooks::on_turn_failed)
+    OnTurnFailed,
+    /// [`trace_flush`](crate::TurnHooks::trace_flush)
+    TraceFlush,
+}
+
+impl Hook {
+    /// The method's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FindCompleted => "find_completed",
+            Self::OnEvent => "on_event",
+            Self::TransformFinalText => "transform_final_text",
+            Self::PersistAssistantMessage => "persist_assistant_message",
+            Self::OnTurnComplete => "on_turn_complete",
+            Self::OnTurnFailed => "on_turn_failed",
+            Self::TraceFlush => "trace_flush",
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A hook's failure that did not fail the attempt (PROTOCOL 2.2).
+///
+/// Its [`source`](Error::source) is the error that the hook returned; a panic and a time-out have none.
+#[derive(Debug)]
+pub struct HookError {
+    hook: Hook,
+    fault: HookFault,
+}
+
+impl HookError {
+    pub(crate) fn new(hook: Hook, fault: HookFault) -> Self {
+        Self { hook, fault }
+    }
+
+    /// The hook that failed.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+}
+
+impl fmt::Display for HookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {}: {}", self.hook, self.fault)
+    }
+}
+
+impl Error for HookError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.fault {
+            HookFault::Failed(source) => Some(source.as_ref()),
+            HookFault::Panicked | HookFault::TimedOut(_) => None,
+        }
+    }
+}
+
+/// How a hook failed.
+#[derive(Debug)]
+pub(crate) enum HookFault {
+    Failed(BoxError),
+    Panicked,
+    TimedOut(Duration),
+}
+
+impl fmt::Display for HookFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(source) => source.fmt(f),
+            Self::Panicked => f.write_str("it panicked"),
+            Self::TimedOut(limit) => write!(f, "it took longer than {limit:?}"),
+        }
+    }
+}
+
+impl HookFault {
+    /// Says it aloud, so that no failure of a hook vanishes (PROTOCOL 2.2).
+    pub(crate) fn report(&self, hook: Hook) {
+        let fault = describe(self);
+        tracing::error!(%hook, fault, "a hook failed");
+        if !tracing::dispatcher::has_been_set() {
+            eprintln!("turnkit: {hook} failed: {fault}");
+        }
+    }
+
+    /// The failure of the attempt, where `hook` is one that the answer depends on.
+    pub(crate) fn into_turn_error(self, hook: Hook, phase: Phase) -> TurnError {
+        let (message, code, source) = match self {
+            Self::Failed(source) => (describe(&source), code::HOOK_FAILED, Some(source)),
+            Self::Panicked => (format!("{hook} panicked"), code::PANIC, None),
+            Self::TimedOut(limit) => (
+                format!("{hook} took longer than {limit:?}"),
+                code::HOOK_TIMEOUT,
+                None,
+            ),
+        };
+        TurnError {
+            phase,
+            message,
+            code: Some(code.to_owned()),
+            retryable: true,
+            source,
+        }
+    }
+}
+
+/// The text of someone else's error, whose `Display` may panic.
+pub(crate) fn describe(error: &dyn fmt::Display) -> String {
+    let describe = || error.to_string();
+    catch_unwind(AssertUnwindSafe(describe)).unwrap_or_else(|_| "an error without a text".into())
+}
+
+/// A warning that is seen, with a subscriber and without.
+pub(crate) fn warn(message: &str) {
+    tracing::warn!("{message}");
+    if !tracing::dispatcher::has_been_set() {
+        eprintln!("turnkit: {message}");
+    }
+}
+
+/// What a client may read of `message`: control characters escaped, at most 500 characters in all (PROTOCOL 2.4).
+pub(crate) fn for_client(message: &str) -> String {
+    let mut shown = String::new();
+    let mut room = MAX_CLIENT_MESSAGE;
+    for character in message.chars() {
+        let before = shown.len();
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+        let width = shown[before..].chars().count();
+        if width > room {
+            shown.truncate(before);
+            return ellipsis(shown, room);
+        }
+        room -= width;
+    }
+    shown
+}
+
+/// `shown` with a mark that something was cut, within the same number of characters.
+fn ellipsis(mut shown: String, room: usize) -> String {
+    if room == 0 {
+        shown.pop();
+    }
+    shown.push('…');
+    shown
+}

@@ -1,0 +1,430 @@
+//! Every rule about order lives here (PROTOCOL 2.1, 2.4, 2.5).
+//!
+//! The machine is pure: no clock, no I/O, no hook, no producer. It says which [`Step`] comes next; the driver takes it and
+//! tells what came of it. Events are judged one by one, by [`Machine::event`].
+//!
+//! ```text
+//!            session.run.started
+//!                    │
+//!                 Lookup ── a saved answer ──▶ result, completed{replayed} ─────────┐
+//!                    │ none       └── error ────────────────────────────────┐       │
+//!       ┌──────── Produce ◀─┐                                               │       │
+//!       │ done       │ │    │ event: sent, skipped, kept back               │       │
+//!       │            │ └────┘                                               │       │
+//!       │            ├── cancelled, client left under Cancel ─▶ Cancel ─────┤       │
+//!       │            ├── error, panic, reported failure, no usable text ────┤       │
+//!       │            └── client left under Abandon ────────────────────────────▶ End (nobody is told)
+//!       ▼                                                                   ▼       │
+//!   Transform ── error ────────────────────────────────────────────────▶  Fail      │
+//!       │                                                                   ▲       │
+//!    Persist ─── error ─────────────────────────────────────────────────────┤       │
+//!       │ saved    │ already saved                                          │       │
+//!    Complete      │                                           error, failed│       │
+//!       └────┬─────┘                                                        │       │
+//!            ▼                                                              ▼       ▼
+//!        completed, or error and failed{invalid_cursor} ──────────────▶  Close ─▶ Flush ─▶ End
+//! ```
+
+use std::collections::VecDeque;
+
+use turnkit_wire::{Event, lifecycle};
+
+use crate::{
+    ClientLeft, FinalText, Hook, Persisted, Phase, RawText, TurnContext, TurnError, code,
+    error::{HookFault, for_client},
+    text::TextReader,
+    turn::Settings,
+};
+
+/// What the driver is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Show the line to `on_event`, and send it to the client if it says so.
+    Emit(Line),
+    /// Run `find_completed`, then [`Machine::looked_up`].
+    Lookup,
+    /// Ask the producer: [`Machine::event`], [`Machine::done`] or [`Machine::producer_failed`]. Meanwhile
+    /// [`Machine::client_left`] and [`Machine::cancel`] may end it.
+    Produce,
+    /// Run the producer's `cancel`.
+    Cancel,
+    /// Run `transform_final_text` on [`Machine::raw_text`], then [`Machine::transformed`].
+    Transform,
+    /// Run `persist_assistant_message` on [`Machine::final_text`], then [`Machine::persisted`].
+    Persist,
+    /// Run `on_turn_complete`.
+    Complete,
+    /// Run `on_turn_failed` with [`Machine::failure`] and [`Machine::raw_text`].
+    Fail,
+    /// End the body.
+    Close,
+    /// Run `trace_flush`.
+    Flush,
+    /// The attempt is over.
+    End,
+}
+
+/// A line that the engine made, or held back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) event: Event,
+    /// Whether the client gets it, or has it already.
+    pub(crate) sent: bool,
+    /// How many cursor units it is: 1, or 0 for a terminal line.
+    pub(crate) units: u64,
+}
+
+/// What becomes of a producer's event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// `on_event` sees it and the client gets it.
+    Send,
+    /// `on_event` sees it; the client has it.
+    Skip,
+    /// Nobody sees it (now).
+    Keep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Lookup,
+    Produce,
+    /// The producer is done with: nothing interrupts the attempt any more.
+    Settled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interrupt {
+    Cancel,
+    Abandon,
+}
+
+pub(crate) struct Machine {
+    session_id: String,
+    client_left: ClientLeft,
+    /// The cursor that the client came with.
+    resume_after: u64,
+    stage: Stage,
+    /// What is certain to come next. Empty while producing.
+    plan: VecDeque<Step>,
+    /// What interrupted the lookup, which is not torn: its answer decides what the interrupt means.
+    interrupted: Option<Interrupt>,
+    text: TextReader,
+    reported: Reported,
+    raw_text: RawText,
+    result: Option<Result<FinalText, TurnError>>,
+    replayed: bool,
+    /// Cursor units so far: `session.run.started` and the producer's events.
+    units: u64,
+    terminal_lines: u64,
+    skipped: u64,
+}
+
+/// The failure that the producer reported in an event.
+#[derive(Default)]
+struct Reported {
+    /// Its own `error` event, to be sent as it is.
+    line: Option<Event>,
+    failure: Option<TurnError>,
+}
+
+impl Machine {
+    pub(crate) fn new(context: &TurnContext, settings: &Settings, prompt: Option<&str>) -> Self {
+        let identity = &context.identity;
+        let mut machine = Self {
+            session_id: identity.session_id.clone(),
+            client_left: settings.client_left,
+            resume_after: settings.resume_after,
+            stage: Stage::Lookup,
+            plan: VecDeque::new(),
+            interrupted: None,
+            text: TextReader::new(settings.max_text, prompt),
+            reported: Reported::default(),
+            raw_text: RawText::default(),
+            result: None,
+            replayed: false,
+            units: 0,
+            terminal_lines: 0,
+            skipped: 0,
+        };
+        let (session, tenant) = (&identity.session_id, &identity.tenant_id);
+        machine.emit(lifecycle::run_started(session, tenant, identity.turn_index));
+        machine.plan.push_back(Step::Lookup);
+        machine
+    }
+
+    pub(crate) fn next(&mut self) -> Step {
+        self.plan.pop_front().unwrap_or(match self.stage {
+            Stage::Produce => Step::Produce,
+            Stage::Lookup | Stage::Settled => Step::End,
+        })
+    }
+
+    pub(crate) fn is_producing(&self) -> bool {
+        self.stage == Stage::Produce
+    }
+
+    /// What `find_completed` answered.
+    pub(crate) fn looked_up(&mut self, found: Result<Option<String>, HookFault>) {
+        self.stage = Stage::Settled;
+        match (self.interrupted, found) {
+            (Some(Interrupt::Abandon), _) => self.abandon(),
+            (_, Ok(Some(answer))) => self.replay(answer),
+            (_, Err(fault)) => {
+                self.fail(fault.into_turn_error(Hook::FindCompleted, Phase::Lookup));
+            }
+            (Some(Interrupt::Cancel), Ok(None)) => self.cancelled(),
+            (None, Ok(None)) => self.stage = Stage::Produce,
+        }
+    }
+
+    /// Judges the producer's next event.
+    #[inline]
+    pub(crate) fn event(&mut self, event: &Event) -> Verdict {
+        match event.kind_bytes() {
+            b"message.part.updated" => self.text.part(event),
+            b"result" => self.text.result(event),
+            b"error" => {
+                self.reported.own_error(event);
+                return Verdict::Keep;
+            }
+            b"execution.failed" | b"execution.cancelled" => self.reported.failure(event),
+            kind if kind.starts_with(b"session.run.") => {
+                if kind == b"session.run.failed" {
+                    self.reported.failure(event);
+                }
+                return Verdict::Keep;
+            }
+            _ => {}
+        }
+        self.count()
+    }
+
+    /// The producer answered `Done`.
+    pub(crate) fn done(&mut self, final_text: Option<String>) {
+        self.stage = Stage::Settled;
+        let settled = self.text.settle(final_text);
+        self.raw_text = self.text.take();
+        match self.reported.failure.take().map_or(settled, Err) {
+            Ok(()) => self.plan.push_back(Step::Transform),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// The producer answered with an error, or panicked.
+    pub(crate) fn producer_failed(&mut self, error: TurnError) {
+        self.stage = Stage::Settled;
+        self.fail_producing(error);
+    }
+
+    /// The body was dropped.
+    pub(crate) fn client_left(&mut self) {
+        match self.client_left {
+            ClientLeft::Continue => {}
+            ClientLeft::Cancel => self.interrupt(Interrupt::Cancel),
+            ClientLeft::Abandon => self.interrupt(Interrupt::Abandon),
+        }
+    }
+
+    /// The handle asked for it.
+    pub(crate) fn cancel(&mut self) {
+        self.interrupt(Interrupt::Cancel);
+    }
+
+    pub(crate) fn raw_text(&self) -> &RawText {
+        &self.raw_text
+    }
+
+    pub(crate) fn transformed(&mut self, text: Result<String, HookFault>) {
+        match text {
+            Ok(text) => {
+                self.raw_text = RawText::default();
+                self.result = Some(Ok(FinalText(text)));
+                self.plan.push_back(Step::Persist);
+            }
+            Err(fault) => {
+                self.fail(fault.into_turn_error(Hook::TransformFinalText, Phase::Transform));
+            }
+        }
+    }
+
+    pub(crate) fn final_text(&self) -> Option<&FinalText> {
+        self.result.as_ref()?.as_ref().ok()
+    }
+
+    pub(crate) fn persisted(&mut self, persisted: Result<Persisted, HookFault>) {
+        match persisted {
+            Ok(Persisted::Saved) => {
+                self.plan.push_back(Step::Complete);
+                self.complete();
+            }
+            Ok(Persisted::AlreadySaved) => self.complete(),
+            Err(fault) => {
+                if let Some(Ok(text)) = self.result.take() {
+                    self.raw_text = RawText(text.0);
+                }
+                self.fail(fault.into_turn_error(Hook::PersistAssistantMessage, Phase::Persist));
+            }
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<&TurnError> {
+        self.result.as_ref()?.as_ref().err()
+    }
+
+    /// All lines of the attempt so far.
+    pub(crate) fn lines(&self) -> u64 {
+        self.units + self.terminal_lines
+    }
+
+    /// Lines so far that the client had already.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The number of the turn's events, where the client's cursor is beyond it.
+    pub(crate) fn overrun(&self) -> Option<u64> {
+        let ended_well = matches!(self.result, Some(Ok(_))) && !self.replayed;
+        (ended_well && self.resume_after > self.units).then_some(self.units)
+    }
+
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.replayed
+    }
+
+    pub(crate) fn into_result(self) -> Result<FinalText, TurnError> {
+        self.result.unwrap_or_else(|| Err(abandoned()))
+    }
+}
+
+impl Machine {
+    /// Counts one cursor unit and says whether the client has it already.
+    #[inline]
+    fn count(&mut self) -> Verdict {
+        self.units += 1;
+        if self.units > self.resume_after {
+            return Verdict::Send;
+        }
+        self.skipped += 1;
+        Verdict::Skip
+    }
+
+    fn emit(&mut self, event: Event) {
+        let sent = self.count() == Verdict::Send;
+        let units = 1;
+        self.plan.push_back(Step::Emit(Line { event, sent, units }));
+    }
+
+    fn emit_terminal(&mut self, event: Event) {
+        self.terminal_lines += 1;
+        let (sent, units) = (true, 0);
+        self.plan.push_back(Step::Emit(Line { event, sent, units }));
+    }
+
+    fn interrupt(&mut self, interrupt: Interrupt) {
+        match (self.stage, interrupt) {
+            // A stop that was asked for outweighs a client that merely went away.
+            (Stage::Lookup, Interrupt::Cancel) => self.interrupted = Some(interrupt),
+            (Stage::Lookup, Interrupt::Abandon) => {
+                self.interrupted.get_or_insert(interrupt);
+            }
+            (Stage::Produce, Interrupt::Cancel) => self.cancelled(),
+            (Stage::Produce, Interrupt::Abandon) => self.abandon(),
+            (Stage::Settled, _) => {}
+        }
+    }
+
+    fn cancelled(&mut self) {
+        self.stage = Stage::Settled;
+        self.plan.push_back(Step::Cancel);
+        self.fail_producing(TurnError::produce(
+            code::CANCELLED,
+            "the turn was cancelled",
+        ));
+    }
+
+    fn abandon(&mut self) {
+        self.stage = Stage::Settled;
+        self.result = Some(Err(abandoned()));
+    }
+
+    fn replay(&mut self, answer: String) {
+        let result = lifecycle::error(&answer, None);
+        self.replayed = true;
+        self.result = Some(Ok(FinalText(answer)));
+        self.units += 1;
+        self.plan.push_back(Step::Emit(Line {
+            event: result,
+            sent: true,
+            units: 1,
+        }));
+        self.emit_terminal(lifecycle::run_completed(&self.session_id, true));
+        self.close();
+    }
+
+    /// The turn is saved.
+    fn complete(&mut self) {
+        if self.overrun().is_some() {
+            let message = "the cursor is beyond the turn's events";
+            let error = TurnError::produce(code::INVALID_CURSOR, message);
+            self.emit_failure(&error.retryable());
+        } else {
+            self.emit_terminal(lifecycle::run_completed(&self.session_id, false));
+        }
+        self.close();
+    }
+
+    /// Fails for `otherwise`, unless the producer has reported a failure of its own.
+    fn fail_producing(&mut self, otherwise: TurnError) {
+        self.raw_text = self.text.take();
+        let reported = self.reported.failure.take();
+        self.fail(reported.unwrap_or(otherwise));
+    }
+
+    fn fail(&mut self, error: TurnError) {
+        self.plan.push_back(Step::Fail);
+        self.emit_failure(&error);
+        self.result = Some(Err(error));
+        self.close();
+    }
+
+    fn emit_failure(&mut self, error: &TurnError) {
+        let message = for_client(&error.message);
+        let code = error.code.as_deref().map(for_client);
+        let own = self.reported.line.take();
+        self.emit_terminal(own.unwrap_or_else(|| lifecycle::error(&message, code.as_deref())));
+        self.emit_terminal(lifecycle::run_failed(
+            &self.session_id,
+            &message,
+            error.retryable,
+            code.as_deref(),
+            Some(error.phase.as_str()),
+        ));
+    }
+
+    fn close(&mut self) {
+        self.plan.extend([Step::Close, Step::Flush]);
+    }
+}
+
+impl Reported {
+    /// The producer's `error` event. The first one stands for the turn's failure, whatever was reported before it.
+    fn own_error(&mut self, event: &Event) {
+        if self.line.is_none() {
+            self.line = Some(event.clone());
+            self.failure = Some(reported_failure(event));
+        }
+    }
+
+    fn failure(&mut self, event: &Event) {
+        self.failure.get_or_insert_with(|| reported_failure(event));
+    }
+}
+
+fn reported_failure(event: &Event) -> TurnError {
+    TurnError::produce("x", "y")
+}
+
+fn abandoned() -> TurnError {
+    TurnError::produce(code::ABANDONED, "the client left")
+}

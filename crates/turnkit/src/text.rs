@@ -1,0 +1,99 @@
+//! The text of an answer.
+
+mod assembly;
+
+use std::fmt;
+
+use turnkit_wire::Event;
+
+use self::assembly::Assembly;
+use crate::TurnError;
+
+/// The text as it was produced (PROTOCOL 2.3): whole for
+/// [`transform_final_text`](crate::TurnHooks::transform_final_text), partial for
+/// [`on_turn_failed`](crate::TurnHooks::on_turn_failed).
+///
+/// It cannot be persisted: [`persist_assistant_message`](crate::TurnHooks::persist_assistant_message) takes a [`FinalText`],
+/// and only the engine makes one. `Debug` shows the length, not the text.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RawText(pub(crate) String);
+
+/// The text that is saved, as [`transform_final_text`](crate::TurnHooks::transform_final_text) made it (PROTOCOL 2.1).
+///
+/// Only the engine makes one. `Debug` shows the length, not the text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FinalText(pub(crate) String);
+
+impl RawText {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, without copying it.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl FinalText {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, without copying it.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Debug for RawText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawText({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Debug for FinalText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FinalText({} bytes)", self.0.len())
+    }
+}
+
+/// Reads the text of an answer out of its events (PROTOCOL 2.3).
+pub(crate) struct TextReader {
+    assembly: Assembly,
+}
+
+impl TextReader {
+    pub(crate) fn new(limit: usize, prompt: Option<&str>) -> Self {
+        Self {
+            assembly: Assembly::new(limit, prompt),
+        }
+    }
+
+    /// A `message.part.updated`.
+    pub(crate) fn part(&mut self, _event: &Event) {
+        self.assembly.see_part(None);
+    }
+
+    /// A `result`.
+    pub(crate) fn result(&mut self, _event: &Event) {}
+
+    /// The producer is done: says whether there is a text that can be the answer.
+    pub(crate) fn settle(&mut self, final_text: Option<String>) -> Result<(), TurnError> {
+        if let Some(text) = final_text {
+            self.assembly.answer(text);
+        }
+        self.assembly.check()
+    }
+
+    /// The text so far, whole or partial. Leaves nothing behind.
+    pub(crate) fn take(&mut self) -> RawText {
+        self.assembly.take()
+    }
+}

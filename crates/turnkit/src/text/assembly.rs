@@ -1,0 +1,247 @@
+//! Assembles the text of an answer out of its events (PROTOCOL 2.3).
+
+use std::{collections::HashMap, mem};
+
+use super::RawText;
+use crate::{TurnError, code};
+
+/// Part ids and bookkeeping up to this many bytes are free. Beyond it they count as text, so that a stream of countless tiny
+/// parts is bounded as well.
+const FREE_INDEX: usize = 16 * 1024;
+
+/// What the bookkeeping of one part takes besides its id: its entry in the list and in the index.
+const PART_OVERHEAD: usize = 128;
+
+/// The text so far, at most `limit` bytes of it.
+pub(super) struct Assembly {
+    limit: usize,
+    /// The whole answer, as a `result` or `Done` gave it: parts no longer matter then.
+    answer: Option<Text>,
+    /// In order of first appearance.
+    parts: Vec<Part>,
+    index: HashMap<Box<str>, usize>,
+    index_bytes: usize,
+    /// Bytes of text in `parts`.
+    held: usize,
+    /// Whether there was no room even to begin a part.
+    lost_part: bool,
+    saw_part: bool,
+    echo: Echo,
+}
+
+/// What one `message.part.updated` says of a text part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change<'a> {
+    Append(&'a str),
+    Replace(&'a str),
+    Nothing,
+}
+
+/// A text that may have been cut at the limit.
+#[derive(Default)]
+struct Text {
+    text: String,
+    cut: bool,
+}
+
+#[derive(Default)]
+struct Part {
+    text: Text,
+    /// It is the user's prompt and counts in no text.
+    is_echo: bool,
+}
+
+/// Watches for the user's prompt as the first text part (PROTOCOL 4.1).
+#[derive(Default)]
+struct Echo {
+    prompt: Option<Box<str>>,
+    /// The message of the first text part.
+    message: Option<Box<str>>,
+}
+
+impl Assembly {
+    pub(super) fn new(limit: usize, prompt: Option<&str>) -> Self {
+        Self {
+            limit,
+            answer: None,
+            parts: Vec::new(),
+            index: HashMap::new(),
+            index_bytes: 0,
+            held: 0,
+            lost_part: false,
+            saw_part: false,
+            echo: Echo {
+                prompt: prompt.map(Into::into),
+                message: None,
+            },
+        }
+    }
+
+    /// A `message.part.updated` of `message` came, whatever its part is.
+    pub(super) fn see_part(&mut self, message: Option<&str>) {
+        self.saw_part = true;
+        let echoed = self.echo.is_over(message);
+        if let (Some(prompt), Some(first)) = (echoed, self.parts.first_mut()) {
+            first.is_echo = *first.text.text == *prompt;
+            if first.is_echo {
+                self.held -= mem::take(&mut first.text.text).len();
+            }
+        }
+    }
+
+    /// The place of the text part `id`, which is given one when it is new. None where there is no room for it.
+    pub(super) fn part(&mut self, id: &str, message: Option<&str>) -> Option<usize> {
+        if let Some(&place) = self.index.get(id) {
+            return Some(place);
+        }
+        let index_bytes = self.index_bytes + PART_OVERHEAD + id.len();
+        if self.held + index_bytes.saturating_sub(FREE_INDEX) > self.limit {
+            self.lost_part = true;
+            return None;
+        }
+        self.index_bytes = index_bytes;
+        self.echo.begins(message);
+        self.parts.push(Part::default());
+        self.index.insert(id.into(), self.parts.len() - 1);
+        Some(self.parts.len() - 1)
+    }
+
+    pub(super) fn change(&mut self, place: usize, change: Change<'_>) {
+        match change {
+            Change::Append(delta) => self.append(place, delta),
+            Change::Replace("") | Change::Nothing => {}
+            Change::Replace(text) => {
+                let old = &mut self.parts[place].text;
+                self.held -= old.text.len();
+                old.text.clear();
+                old.cut = false;
+                self.append(place, text);
+            }
+        }
+    }
+
+    /// The whole answer, unless it is blank.
+    pub(super) fn answer(&mut self, text: String) {
+        if !text.trim().is_empty() {
+            self.parts = Vec::new();
+            self.index = HashMap::new();
+            self.answer = Some(Text::within(text, self.limit));
+        }
+    }
+
+    pub(super) fn has_answer(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Whether the text can be an answer.
+    pub(super) fn check(&self) -> Result<(), TurnError> {
+        let cut = match &self.answer {
+            Some(answer) => answer.cut,
+            None => self.lost_part || self.parts.iter().any(|part| part.text.cut && !part.is_echo),
+        };
+        if cut {
+            let message = format!("the answer's text is over {} bytes", self.limit);
+            return Err(TurnError::produce(code::TEXT_TOO_LARGE, &message));
+        }
+        if self.answer.is_none() && !self.saw_part {
+            return Err(TurnError::produce(
+                code::EMPTY_ANSWER,
+                "the answer is empty",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The text, whole or partial. Leaves nothing behind.
+    pub(super) fn take(&mut self) -> RawText {
+        self.index = HashMap::new();
+        let parts = mem::take(&mut self.parts);
+        let text = match self.answer.take() {
+            Some(answer) => answer.text,
+            None => join(parts),
+        };
+        RawText(text)
+    }
+
+    fn append(&mut self, place: usize, delta: &str) {
+        let room = self.room();
+        let part = &mut self.parts[place];
+        if !part.is_echo {
+            self.held += part.text.append(delta, room, self.limit);
+        }
+    }
+
+    /// How much more text fits.
+    fn room(&self) -> usize {
+        let counted = self.held + self.index_bytes.saturating_sub(FREE_INDEX);
+        self.limit.saturating_sub(counted)
+    }
+}
+
+impl Text {
+    fn within(mut text: String, limit: usize) -> Self {
+        let cut = text.len() > limit;
+        text.truncate(floor_char_boundary(&text, limit));
+        if cut {
+            text.shrink_to_fit();
+        }
+        Self { text, cut }
+    }
+
+    /// Appends as much of `delta` as there is room for, and says how much that was. After a cut nothing is appended: the text
+    /// has no holes.
+    #[inline]
+    fn append(&mut self, delta: &str, room: usize, limit: usize) -> usize {
+        if self.cut {
+            return 0;
+        }
+        self.cut = delta.len() > room;
+        let delta = &delta[..floor_char_boundary(delta, room)];
+        if self.text.capacity() - self.text.len() < delta.len() {
+            self.grow(delta.len(), limit);
+        }
+        self.text.push_str(delta);
+        delta.len()
+    }
+
+    /// Doubles, but never beyond the limit.
+    fn grow(&mut self, additional: usize, limit: usize) {
+        let doubled = (self.text.capacity() * 2).min(limit);
+        let needed = self.text.len() + additional;
+        self.text
+            .reserve_exact(doubled.max(needed) - self.text.len());
+    }
+}
+
+impl Echo {
+    fn begins(&mut self, message: Option<&str>) {
+        if self.prompt.is_some() && self.message.is_none() {
+            self.message = message.map(Into::into);
+        }
+    }
+
+    /// The prompt, once: when the message of the first text part is followed by another one.
+    fn is_over(&mut self, message: Option<&str>) -> Option<Box<str>> {
+        let first = self.message.as_deref()?;
+        let another = message.is_some_and(|message| message != first);
+        another.then(|| self.prompt.take()).flatten()
+    }
+}
+
+fn join(parts: Vec<Part>) -> String {
+    let mut parts = parts.into_iter().map(|part| part.text.text);
+    let mut text = parts.next().unwrap_or_default();
+    parts.for_each(|part| text.push_str(&part));
+    text
+}
+
+/// The end of the longest prefix of at most `limit` bytes that is whole characters.
+fn floor_char_boundary(text: &str, limit: usize) -> usize {
+    if limit >= text.len() {
+        return text.len();
+    }
+    (0..=limit)
+        .rev()
+        .find(|&end| text.is_char_boundary(end))
+        .unwrap_or_default()
+}
