@@ -1,1 +1,47 @@
-//! Under construction.
+//! The reference substrate: one execution id, one run, one log, replayed strictly after a cursor.
+//!
+//! ```
+//! use turnkit_substrate::{Limits, MemoryLog, Substrate, agents::demo::Demo};
+//!
+//! let log = MemoryLog::new(Limits::default());
+//! let substrate = Substrate::builder().agent("default", Demo::new()).log(log).build()?;
+//! let routes: axum::Router = substrate.router();
+//! # Ok::<(), turnkit_substrate::BuildError>(())
+//! ```
+//!
+//! A substrate owns running agents and the logs of their events. Whoever has an execution's id attaches to it at any time,
+//! from the first event or strictly after the last one seen; nobody's leaving stops the agent, and no coming back starts a
+//! second one. The contract is PROTOCOL 3.
+//!
+//! **In scope:** the HTTP routes, the [`Agent`] trait and a [`demo`](agents::demo) agent, the [`ExecutionLog`] trait and its
+//! store in memory, scopes by bearer token, limits, and an accept loop that survives hostile peers ([`listener`]).
+//!
+//! **Out of scope:** the turn (hooks, persisting, the NDJSON body: that is `turnkit`), the client side (`turnkit-sandbox`),
+//! TLS (put a proxy in front), and running anything a second time: a lost run is told, never repeated.
+
+mod clock;
+mod cursor;
+mod error;
+mod events;
+mod execution;
+mod limits;
+mod routes;
+mod runs;
+mod scope;
+mod substrate;
+mod sync;
+
+pub mod agents;
+pub mod listener;
+pub mod log;
+
+pub use self::{
+    agents::{Agent, AgentError, Cancel, RunRequest},
+    clock::{Clock, SystemClock},
+    cursor::{Cursor, EventId, MalformedCursor},
+    error::{BuildError, ServeError},
+    limits::Limits,
+    log::{ExecutionLog, memory::MemoryLog},
+    scope::Scope,
+    substrate::{Stats, Substrate, SubstrateBuilder},
+};

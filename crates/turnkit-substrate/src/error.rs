@@ -1,0 +1,223 @@
+use std::{borrow::Cow, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::{Scope, log::LogError};
+
+/// Why a [`Substrate`](crate::Substrate) was not built.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No agent was given.
+    #[error("build a substrate without any agent")]
+    NoAgent,
+    /// A name that is empty, longer than 64 bytes, or holds something else than `A-Za-z0-9._-`.
+    #[error("build a substrate: the agent name {name:?} is not 1 to 64 of A-Za-z0-9._-")]
+    AgentName {
+        /// The name.
+        name: String,
+    },
+    /// Two agents of one name.
+    #[error("build a substrate: there are two agents named {name:?}")]
+    AgentTwice {
+        /// The name.
+        name: String,
+    },
+    /// A token that is empty, or that no header can carry. The token itself is not told.
+    #[error("build a substrate: the token of scope {scope} is not visible ASCII")]
+    Token {
+        /// Whose token it is.
+        scope: Scope,
+    },
+    /// A limit that cannot be kept.
+    #[error("build a substrate: {limit} must be {must}")]
+    Limit {
+        /// The field of [`Limits`](crate::Limits).
+        limit: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+}
+
+/// Why [`Substrate::serve`](crate::Substrate::serve) stopped, or did not begin.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// Without any token, everyone who reaches the server may use it: it serves loopback only (PROTOCOL 3.3).
+    #[error("serve on {address} without any token: only loopback addresses may be open")]
+    NotLoopback {
+        /// Where the listener is bound.
+        address: std::net::SocketAddr,
+    },
+    /// The listener has no address, or the timer of its process is gone.
+    #[error("serve: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// An answer that is an error: a status and `{"success":false,"error":{"code","message", …}}` (PROTOCOL 3.1).
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: Cow<'static, str>,
+    details: Map<String, Value>,
+    retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            details: Map::new(),
+            retry_after: None,
+        }
+    }
+
+    fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// `field` is where in the request, `why` never repeats its value.
+    pub(crate) fn invalid(field: &str, why: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", why).detail("field", field)
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        let message = "a bearer token of this substrate is required";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(crate) fn forbidden(message: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(crate) fn no_route() -> Self {
+        let message = "there is nothing under this path";
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let message = "this path does not take this method";
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        )
+    }
+
+    pub(crate) fn execution_not_found() -> Self {
+        let message = "there is no execution of this id";
+        Self::new(StatusCode::NOT_FOUND, "execution_not_found", message)
+    }
+
+    pub(crate) fn execution_expired() -> Self {
+        let message = "the events of this execution are no longer kept";
+        Self::new(StatusCode::GONE, "execution_expired", message)
+    }
+
+    pub(crate) fn execution_conflict() -> Self {
+        let message = "this execution was started with another body";
+        Self::new(StatusCode::CONFLICT, "execution_conflict", message)
+    }
+
+    pub(crate) fn invalid_replay_cursor(last: String) -> Self {
+        let message = "the log of this execution does not hold the event of this cursor";
+        Self::new(StatusCode::CONFLICT, "invalid_replay_cursor", message).detail("last", last)
+    }
+
+    pub(crate) fn payload_too_large(limit: usize) -> Self {
+        let message = format!("the body is longer than {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+            .detail("limit", limit)
+    }
+
+    pub(crate) fn unsupported_media_type() -> Self {
+        let message = "the body must be application/json";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            message,
+        )
+    }
+
+    pub(crate) fn body_timeout(limit: Duration) -> Self {
+        let message = format!("the body did not arrive within {limit:?}");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    }
+
+    pub(crate) fn too_many_executions(limit: usize, whose: &'static str) -> Self {
+        let message = format!("{whose} runs {limit} executions already");
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_executions",
+            message,
+        )
+        .detail("limit", limit)
+        .retry_after(Duration::from_secs(1))
+    }
+
+    pub(crate) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+            .retry_after(Duration::from_secs(5))
+    }
+
+    pub(crate) fn internal() -> Self {
+        let message = "the substrate failed to answer";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+}
+
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full(bound) => Self::unavailable(format!("{bound} is used up")),
+            LogError::Expired => Self::execution_expired(),
+            LogError::Frame(error) => {
+                tracing::error!(%error, "the first event of an execution could not be encoded");
+                Self::internal()
+            }
+            LogError::Store(error) => {
+                tracing::error!(%error, "the log's store failed");
+                Self::unavailable("the log cannot be reached")
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut error = self.details;
+        error.insert("code".to_owned(), self.code.into());
+        error.insert("message".to_owned(), self.message.into());
+        let body = json!({ "success": false, "error": error });
+        let mut response = json_response(self.status, &body);
+        let headers = response.headers_mut();
+        if let Some(after) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// A JSON answer that no cache keeps.
+pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, body.to_string()).into_response()
+}

@@ -1,0 +1,96 @@
+//! The substrate's own events (PROTOCOL 3.1).
+
+use serde::Serialize;
+use turnkit_id::ExecutionId;
+use turnkit_wire::{EncodeError, Event};
+
+pub(crate) const STARTED: &str = "execution.started";
+pub(crate) const COMPLETED: &str = "execution.completed";
+pub(crate) const FAILED: &str = "execution.failed";
+pub(crate) const CANCELLED: &str = "execution.cancelled";
+
+/// The kinds that only the substrate may append.
+pub(crate) fn is_reserved(kind: &str) -> bool {
+    matches!(kind, STARTED | COMPLETED | FAILED | CANCELLED)
+}
+
+pub(crate) fn started(
+    id: &ExecutionId,
+    session_id: Option<&str>,
+    timestamp: u64,
+) -> Result<Event, EncodeError> {
+    let execution_id = id.as_str();
+    let data = Started {
+        execution_id,
+        session_id,
+        timestamp,
+    };
+    Event::new(STARTED, &data)
+}
+
+pub(crate) fn completed(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
+    Event::new(
+        COMPLETED,
+        &Ended {
+            execution_id: id.as_str(),
+            timestamp,
+        },
+    )
+}
+
+pub(crate) fn cancelled(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
+    Event::new(
+        CANCELLED,
+        &Ended {
+            execution_id: id.as_str(),
+            timestamp,
+        },
+    )
+}
+
+pub(crate) fn failed(
+    id: &ExecutionId,
+    code: &str,
+    message: &str,
+    timestamp: u64,
+) -> Result<Event, EncodeError> {
+    let execution_id = id.as_str();
+    let data = Failed {
+        execution_id,
+        code,
+        message,
+        timestamp,
+    };
+    Event::new(FAILED, &data)
+}
+
+/// What a log ends with whose runner is gone.
+pub(crate) fn runner_lost(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
+    let message = "the runner of this execution is gone; the agent is not run again";
+    failed(id, "runner_lost", message, timestamp)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Started<'a> {
+    execution_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    timestamp: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ended<'a> {
+    execution_id: &'a str,
+    timestamp: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Failed<'a> {
+    execution_id: &'a str,
+    code: &'a str,
+    message: &'a str,
+    timestamp: u64,
+}

@@ -1,0 +1,294 @@
+//! An accept loop with the timers and bounds that a bare `axum::serve` does not set (PROTOCOL 3.2).
+//!
+//! It knows nothing of substrates: any HTTP/1.1 service in front of untrusted peers can be served by it.
+
+use std::{convert::Infallible, error::Error, io, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time,
+};
+use tower::Service;
+
+/// The bounds of connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Open connections: 8,192. One more is answered with 503 `unavailable` and closed.
+    pub connections: usize,
+    /// The longest head of a request, in bytes, and how much of an answer waits in memory for a slow peer: 64 KiB; at least
+    /// 8 KiB. A longer head is answered with 431.
+    pub header_bytes: usize,
+    /// How long the head of a request may take, from the moment that the connection could carry one: 10 s. Then the
+    /// connection is closed, also an idle one that is kept alive.
+    pub header_read: Duration,
+    /// How long the body of a request may take: 30 s. Kept by the service, not by this module.
+    pub body_read: Duration,
+    /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482): 60 s. So a peer that is gone, and one that
+    /// reads nothing for so long, loses its connection.
+    pub tcp_user_timeout: Duration,
+    /// How long requests may go on after the shutdown began: 30 s. Then they are cut.
+    pub shutdown: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 8_192,
+            header_bytes: 64 * 1024,
+            header_read: Duration::from_secs(10),
+            body_read: Duration::from_secs(30),
+            tcp_user_timeout: Duration::from_secs(60),
+            shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Serves `service` on every connection of `listener`, until `shutdown` resolves and the requests under way are answered.
+///
+/// An answer that is still under way [`ConnectionLimits::shutdown`] later is cut. Errors of a connection end that connection
+/// only; when there are no file descriptors left, it waits for some. Dropping the future cuts every connection.
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use turnkit_substrate::listener::{ConnectionLimits, serve};
+///
+/// # async fn run() -> std::io::Result<()> {
+/// let routes: Router = Router::new().route("/", get(|| async { "hello" }));
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let shutdown = async { drop(stopped.await) };
+/// serve(listener, routes, &ConnectionLimits::default(), shutdown).await;
+/// # drop(stop);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    limits: &ConnectionLimits,
+    shutdown: impl Future<Output = ()> + Send,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let phase = watch::Sender::new(Phase::Open);
+    let acceptor = Acceptor::new(limits);
+    tokio::select! {
+        never = acceptor.accept_all(&listener, &service, &phase) => match never {},
+        () = shutdown => {}
+    }
+    drop(listener);
+    phase.send_replace(Phase::Draining);
+    if time::timeout(limits.shutdown, phase.closed())
+        .await
+        .is_err()
+    {
+        phase.send_replace(Phase::Closed);
+        phase.closed().await;
+    }
+}
+
+/// What connections are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Answer what was asked, then close.
+    Draining,
+    /// Close.
+    Closed,
+}
+
+struct Acceptor {
+    limits: ConnectionLimits,
+    places: Arc<Semaphore>,
+    /// For connections over the bound that are told so; more than these are closed without a word.
+    refusals: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    fn new(limits: &ConnectionLimits) -> Self {
+        Self {
+            limits: limits.clone(),
+            places: Arc::new(Semaphore::new(limits.connections)),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+        }
+    }
+
+    async fn accept_all<S, B>(
+        &self,
+        listener: &TcpListener,
+        service: &S,
+        phase: &watch::Sender<Phase>,
+    ) -> Infallible
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        loop {
+            let stream = accept(listener).await;
+            self.set_options(&stream);
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                self.refuse(stream);
+                continue;
+            };
+            let connection = Connection {
+                limits: self.limits.clone(),
+                phase: phase.subscribe(),
+                _place: place,
+            };
+            tokio::spawn(connection.serve(stream, service.clone()));
+        }
+    }
+
+    /// Small writes leave at once, and a peer that is gone is noticed. A connection that cannot have them works without.
+    fn set_options(&self, stream: &TcpStream) {
+        let set = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let set = set.and_then(|()| {
+            SockRef::from(stream).set_tcp_user_timeout(Some(self.limits.tcp_user_timeout))
+        });
+        if let Err(error) = set {
+            tracing::debug!(%error, "a connection did not take its options");
+        }
+    }
+
+    fn refuse(&self, stream: TcpStream) {
+        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+            tokio::spawn(async move {
+                // The peer may be gone, or not read: either way it is closed.
+                let _ = time::timeout(REFUSAL_TIME, tell_refused(stream)).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+/// The next connection. Running out of file descriptors passes once connections end.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "connections cannot be accepted now");
+                time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+async fn tell_refused(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(REFUSAL).await?;
+    stream.shutdown().await?;
+    // Closing with unread bytes would reset the connection, and the peer might never see the answer.
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+const REFUSALS: usize = 64;
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/json\r\n\
+    content-length: 96\r\n\
+    retry-after: 5\r\n\
+    connection: close\r\n\
+    \r\n\
+    {\"success\":false,\"error\":{\"code\":\"unavailable\",\"message\":\"the server has too many connections\"}}";
+
+struct Connection {
+    limits: ConnectionLimits,
+    phase: watch::Receiver<Phase>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve<S, B>(mut self, stream: TcpStream, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if !self.has_something_to_say(&stream).await {
+            return;
+        }
+        let service = TowerToHyperService::new(service);
+        let connection = self.http().serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                phase = next_phase(&mut self.phase) => match phase {
+                    Phase::Closed => return,
+                    _ => connection.as_mut().graceful_shutdown(),
+                },
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    /// A silent connection costs no buffers: HTTP begins with its first byte.
+    async fn has_something_to_say(&mut self, stream: &TcpStream) -> bool {
+        tokio::select! {
+            readable = stream.readable() => readable.is_ok(),
+            () = time::sleep(self.limits.header_read) => false,
+            _ = next_phase(&mut self.phase) => false,
+        }
+    }
+
+    fn http(&self) -> http1::Builder {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header_read)
+            .max_buf_size(self.limits.header_bytes.max(MIN_BUFFER));
+        http
+    }
+}
+
+/// The smallest buffer that hyper takes.
+const MIN_BUFFER: usize = 8 * 1024;
+
+/// The phase after this one; [`Phase::Closed`] where the server itself is gone.
+async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
+    match phase.changed().await {
+        Ok(()) => *phase.borrow_and_update(),
+        Err(_) => Phase::Closed,
+    }
+}

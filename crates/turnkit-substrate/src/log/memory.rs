@@ -1,0 +1,427 @@
+//! The embedded default: everything in this process's memory, and gone with it.
+
+mod budget;
+mod journal;
+mod table;
+
+use std::{fmt::Write as _, future::ready, sync::Arc};
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+use turnkit_wire::{
+    Event,
+    sse::{self, InvalidFrame},
+};
+
+use self::{
+    budget::Budget,
+    journal::{INDEX, Journal},
+    table::{Bond, EXECUTION, Table, charge, id_bytes},
+};
+use super::{
+    AppendError, Bound, Ending, ExecutionKey, ExecutionLog, Fingerprint, Found, LogError,
+    LogFuture, LogReader, LogWriter, Opening, Page, Position, Start, Status, Usage,
+};
+use crate::{
+    Clock, Cursor, EventId, Limits, Scope, SystemClock, events,
+    sync::{Mutex, lock},
+};
+
+/// An [`ExecutionLog`] in memory.
+///
+/// Frames are encoded once, at append, and stored back to back: an event takes the bytes of its frame and four more. It
+/// promises nothing beyond its process: a crash loses every log and every binding, and clients that come back get
+/// `execution_not_found` (PROTOCOL 3.5).
+///
+/// Cloning it gives another handle to the same log.
+#[derive(Clone)]
+pub struct MemoryLog {
+    shared: Arc<Shared>,
+}
+
+impl MemoryLog {
+    /// An empty log with these limits, on the system's clock.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self::with_clock(limits, Arc::new(SystemClock::new()))
+    }
+
+    /// An empty log with these limits, on this clock.
+    #[must_use]
+    pub fn with_clock(limits: Limits, clock: Arc<dyn Clock>) -> Self {
+        let server = Arc::new(Budget::new(limits.bytes_in_all));
+        let table = Mutex::new(Table::new(&limits, Arc::clone(&server)));
+        Self {
+            shared: Arc::new(Shared {
+                limits,
+                clock,
+                server,
+                table,
+            }),
+        }
+    }
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl ExecutionLog for MemoryLog {
+    fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    fn start<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        opening: Opening,
+    ) -> LogFuture<'a, Result<Start, LogError>> {
+        Box::pin(ready(self.shared.start(key, &opening)))
+    }
+
+    fn find<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<Found, LogError>> {
+        Box::pin(ready(Ok(self.shared.find(key))))
+    }
+
+    fn take_over<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+    ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
+        Box::pin(ready(Ok(self.shared.take_over(key))))
+    }
+
+    fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
+        lock(&self.shared.table).sweep(self.shared.clock.unix_ms());
+        Box::pin(ready(Ok(())))
+    }
+
+    fn usage<'a>(&'a self, scope: Option<&'a Scope>) -> LogFuture<'a, Result<Usage, LogError>> {
+        Box::pin(ready(Ok(lock(&self.shared.table).usage(scope))))
+    }
+}
+
+struct Shared {
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    server: Arc<Budget>,
+    table: Mutex<Table>,
+}
+
+impl Shared {
+    fn start(self: &Arc<Self>, key: &ExecutionKey, opening: &Opening) -> Result<Start, LogError> {
+        let now = self.clock.unix_ms();
+        let mut table = lock(&self.table);
+        table.sweep_scope(&key.scope, now);
+        match table.find(&key.scope, &key.id) {
+            Some(Bond::Log(execution)) => return Ok(Start::Exists(execution)),
+            Some(Bond::Spent) => return Ok(Start::Spent),
+            None => {}
+        }
+        let mut frame = FrameBuffer::default();
+        let first = EventId { epoch: now, seq: 1 };
+        frame
+            .encode(first, &opening.first)
+            .map_err(LogError::Frame)?;
+        let bytes = EXECUTION + id_bytes(&key.id) + frame.cost();
+        table
+            .charge(&key.scope, bytes, now)
+            .map_err(LogError::Full)?;
+        let scope = table.scope(&key.scope);
+        let execution = Arc::new(Execution::new(key, opening.fingerprint, &scope.budget, now));
+        lock(&execution.journal).push(frame.as_bytes());
+        scope
+            .bound
+            .insert(key.id.clone(), Bond::Log(Arc::clone(&execution)));
+        let reader = Arc::clone(&execution) as Arc<dyn LogReader>;
+        let writer = self.writer(execution, first);
+        Ok(Start::Started { writer, reader })
+    }
+
+    fn find(&self, key: &ExecutionKey) -> Found {
+        let mut table = lock(&self.table);
+        table.sweep_scope(&key.scope, self.clock.unix_ms());
+        match table.find(&key.scope, &key.id) {
+            Some(Bond::Log(execution)) => Found::Retained(execution),
+            Some(Bond::Spent) => Found::Spent,
+            None => Found::Unknown,
+        }
+    }
+
+    fn take_over(self: &Arc<Self>, key: &ExecutionKey) -> Option<Box<dyn LogWriter>> {
+        let Some(Bond::Log(execution)) = lock(&self.table).find(&key.scope, &key.id) else {
+            return None;
+        };
+        let mut journal = lock(&execution.journal);
+        if journal.is_ended() {
+            return None;
+        }
+        let epoch = self.clock.unix_ms().max(journal.epoch() + 1);
+        journal.begin_epoch(epoch);
+        let last = EventId {
+            epoch,
+            seq: journal.last(),
+        };
+        drop(journal);
+        Some(self.writer(execution, last))
+    }
+
+    fn writer(self: &Arc<Self>, execution: Arc<Execution>, last: EventId) -> Box<dyn LogWriter> {
+        Box::new(MemoryWriter {
+            shared: Arc::clone(self),
+            execution,
+            last,
+            frame: FrameBuffer::default(),
+            is_over: false,
+        })
+    }
+
+    /// Takes the bytes of an append from both budgets; the table is locked only where ended executions have to go.
+    fn charge(&self, execution: &Execution, bytes: u64) -> Result<(), Bound> {
+        charge(&execution.budget, &self.server, bytes).or_else(|_| {
+            let now = self.clock.unix_ms();
+            lock(&self.table).charge(&execution.key.scope, bytes, now)
+        })
+    }
+
+    fn give_back(&self, execution: &Execution, bytes: u64) {
+        self.server.give_back(bytes);
+        execution.budget.give_back(bytes);
+    }
+
+    fn force(&self, execution: &Execution, bytes: u64) {
+        self.server.force(bytes);
+        execution.budget.force(bytes);
+    }
+}
+
+/// One execution's log.
+struct Execution {
+    key: ExecutionKey,
+    fingerprint: Option<Fingerprint>,
+    budget: Arc<Budget>,
+    journal: Mutex<Journal>,
+    changed: Notify,
+}
+
+impl Execution {
+    fn new(
+        key: &ExecutionKey,
+        fingerprint: Option<Fingerprint>,
+        budget: &Arc<Budget>,
+        now: u64,
+    ) -> Self {
+        Self {
+            key: key.clone(),
+            fingerprint,
+            budget: Arc::clone(budget),
+            journal: Mutex::new(Journal::new(now, now)),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What a reader at `after` can have now; `None` where it has to wait.
+    fn read(&self, after: u64) -> Option<Result<Option<Page>, LogError>> {
+        let journal = lock(&self.journal);
+        if journal.is_ended() && after >= journal.last() {
+            return Some(Ok(None));
+        }
+        if journal.is_dropped() {
+            return Some(Err(LogError::Expired));
+        }
+        journal.read(after).map(|page| Ok(Some(page)))
+    }
+
+    fn with_journal<T>(&self, look: impl FnOnce(&Journal) -> T) -> Result<T, LogError> {
+        let journal = lock(&self.journal);
+        if journal.is_dropped() {
+            return Err(LogError::Expired);
+        }
+        Ok(look(&journal))
+    }
+}
+
+impl LogReader for Execution {
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
+    fn status(&self) -> LogFuture<'_, Result<Status, LogError>> {
+        Box::pin(ready(self.with_journal(Journal::status)))
+    }
+
+    fn locate(&self, cursor: Cursor) -> LogFuture<'_, Result<Position, LogError>> {
+        Box::pin(ready(self.with_journal(|journal| journal.locate(cursor))))
+    }
+
+    fn next(&self, after: u64) -> LogFuture<'_, Result<Option<Page>, LogError>> {
+        Box::pin(async move {
+            loop {
+                let mut changed = std::pin::pin!(self.changed.notified());
+                // Enlisted before looking, so that an append in between is not missed.
+                changed.as_mut().enable();
+                if let Some(answer) = self.read(after) {
+                    return answer;
+                }
+                changed.await;
+            }
+        })
+    }
+}
+
+struct MemoryWriter {
+    shared: Arc<Shared>,
+    execution: Arc<Execution>,
+    last: EventId,
+    frame: FrameBuffer,
+    is_over: bool,
+}
+
+impl MemoryWriter {
+    fn append_now(&mut self, event: &Event) -> Result<EventId, AppendError> {
+        let id = self.encode(event)?;
+        self.shared
+            .charge(&self.execution, self.frame.cost())
+            .map_err(AppendError::Full)?;
+        self.store(id)
+            .inspect_err(|_| self.shared.give_back(&self.execution, self.frame.cost()))?;
+        self.advance(id);
+        Ok(id)
+    }
+
+    fn end_now(&mut self, ending: Ending, terminal: &Event) -> Result<EventId, AppendError> {
+        let id = self.encode(terminal)?;
+        let now = self.shared.clock.unix_ms();
+        {
+            let mut journal = lock(&self.execution.journal);
+            self.check_fence(&journal)?;
+            journal.push(self.frame.as_bytes());
+            journal.end(ending, now);
+            self.shared.force(&self.execution, self.frame.cost());
+        }
+        let key = &self.execution.key;
+        lock(&self.shared.table).ended(&key.scope, &key.id, now);
+        self.is_over = true;
+        self.advance(id);
+        Ok(id)
+    }
+
+    /// Ends the log of a run whose runner is gone, unless another writer has it.
+    fn lose(&mut self) {
+        let now = self.shared.clock.unix_ms();
+        {
+            let mut journal = lock(&self.execution.journal);
+            if self.check_fence(&journal).is_err() {
+                return;
+            }
+            self.last.epoch = now.max(journal.epoch() + 1);
+            journal.begin_epoch(self.last.epoch);
+        }
+        let id = &self.execution.key.id;
+        let ended = events::runner_lost(id, now)
+            .map_err(|error| error.to_string())
+            .and_then(|lost| {
+                self.end_now(Ending::Failed, &lost)
+                    .map_err(|error| error.to_string())
+            });
+        if let Err(error) = ended {
+            tracing::error!(execution_id = %self.execution.key.id, error, "a lost run could not be ended");
+        }
+    }
+
+    fn encode(&mut self, event: &Event) -> Result<EventId, AppendError> {
+        let id = EventId {
+            seq: self.last.seq + 1,
+            ..self.last
+        };
+        self.frame.encode(id, event)?;
+        Ok(id)
+    }
+
+    fn store(&self, id: EventId) -> Result<(), AppendError> {
+        let limits = &self.shared.limits;
+        let mut journal = lock(&self.execution.journal);
+        self.check_fence(&journal)?;
+        if id.seq > limits.events_per_execution {
+            return Err(AppendError::Full(Bound::EventsPerExecution(
+                limits.events_per_execution,
+            )));
+        }
+        if journal.frame_bytes() + self.frame.as_bytes().len() as u64 > limits.bytes_per_execution {
+            return Err(AppendError::Full(Bound::BytesPerExecution(
+                limits.bytes_per_execution,
+            )));
+        }
+        journal.push(self.frame.as_bytes());
+        Ok(())
+    }
+
+    fn check_fence(&self, journal: &Journal) -> Result<(), AppendError> {
+        let is_ours = journal.epoch() == self.last.epoch && !journal.is_ended();
+        is_ours.then_some(()).ok_or(AppendError::Fenced)
+    }
+
+    fn advance(&mut self, id: EventId) {
+        self.last = id;
+        self.execution.changed.notify_waiters();
+    }
+}
+
+impl LogWriter for MemoryWriter {
+    fn epoch(&self) -> u64 {
+        self.last.epoch
+    }
+
+    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>> {
+        Box::pin(ready(self.append_now(event)))
+    }
+
+    fn end(
+        mut self: Box<Self>,
+        ending: Ending,
+        terminal: &Event,
+    ) -> LogFuture<'_, Result<EventId, AppendError>> {
+        Box::pin(ready(self.end_now(ending, terminal)))
+    }
+}
+
+impl Drop for MemoryWriter {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.lose();
+        }
+    }
+}
+
+/// A frame before it is stored, in a buffer that is used again.
+#[derive(Default)]
+struct FrameBuffer {
+    bytes: BytesMut,
+    id: String,
+}
+
+impl FrameBuffer {
+    fn encode(&mut self, id: EventId, event: &Event) -> Result<(), InvalidFrame> {
+        self.bytes.clear();
+        if self.bytes.capacity() > KEPT {
+            self.bytes = BytesMut::new();
+        }
+        self.id.clear();
+        // Writing to a `String` cannot fail.
+        let _ = write!(self.id, "{id}");
+        sse::write_event(&mut self.bytes, Some(&self.id), event)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What storing it is charged.
+    fn cost(&self) -> u64 {
+        self.bytes.len() as u64 + INDEX
+    }
+}
+
+/// A larger buffer is not kept for the next frame: thousands of runs would each hold on to their largest event.
+const KEPT: usize = 64 * 1024;

@@ -1,0 +1,64 @@
+//! Request bodies: JSON, bounded in size and time.
+
+use axum::{body::Body, extract::Request};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::time;
+
+use crate::{Limits, error::ApiError};
+
+/// The whole body. One that is there must say that it is JSON, so that no web page can send it without being asked first.
+pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
+    let is_json = says_json(request.headers());
+    let within = limits.connection.body_read;
+    let read = time::timeout(within, collect(request.into_body(), limits.request_body)).await;
+    let body = read.map_err(|_| ApiError::body_timeout(within))??;
+    if !is_json && !body.is_empty() {
+        return Err(ApiError::unsupported_media_type());
+    }
+    Ok(body)
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    match Limited::new(&mut body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            drain(body, limit.saturating_mul(DRAINED)).await;
+            Err(ApiError::payload_too_large(limit))
+        }
+        Err(_) => Err(ApiError::invalid(
+            "body",
+            "the body ended before its length",
+        )),
+    }
+}
+
+/// Reads on for a while: a peer that is still sending would never see the answer.
+async fn drain(mut body: Body, mut at_most: usize) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match at_most.checked_sub(length) {
+            Some(left) => at_most = left,
+            None => return,
+        }
+    }
+}
+
+/// How much more than the limit is read and thrown away.
+const DRAINED: usize = 8;
+
+fn says_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let is_json = types.next().is_some_and(|value| is_json(value.as_bytes()));
+    is_json && types.next().is_none()
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next();
+    essence.is_some_and(|essence| {
+        essence
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"application/json")
+    })
+}

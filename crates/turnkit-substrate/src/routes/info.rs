@@ -1,0 +1,32 @@
+//! What the substrate is: `GET /agents`, `GET /capabilities`, `GET /health`.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{error::json_response, substrate::Shared};
+
+pub(super) async fn agents(State(shared): State<Arc<Shared>>) -> Response {
+    let agents = shared.agents.iter().map(|(identifier, agent)| {
+        json!({ "identifier": identifier, "description": agent.description_boxed() })
+    });
+    json_response(
+        StatusCode::OK,
+        &json!({ "agents": agents.collect::<Value>() }),
+    )
+}
+
+pub(super) async fn capabilities(State(shared): State<Arc<Shared>>) -> Response {
+    let body = json!({
+        "protocolVersion": 1,
+        "features": ["attach", "cancel", "detach", "replay", "status"],
+        "limits": shared.limits.to_json(),
+    });
+    json_response(StatusCode::OK, &body)
+}
+
+pub(super) async fn health() -> Response {
+    json_response(StatusCode::OK, &json!({ "status": "ok" }))
+}

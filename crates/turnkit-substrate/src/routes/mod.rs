@@ -1,0 +1,47 @@
+//! The routes (PROTOCOL 3.1). Every answer that is no stream is JSON, errors included.
+
+mod body;
+mod cancel;
+mod headers;
+mod info;
+mod run;
+mod status;
+mod stream;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::{get, post},
+};
+
+use crate::{error::ApiError, substrate::Shared};
+
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/agents", get(info::agents))
+        .route("/agents/executions/{id}", get(status::status))
+        .route("/agents/executions/{id}/stream", get(stream::attach))
+        .route("/agents/run/cancel", post(cancel::cancel))
+        .route("/agents/run/stream", post(run::run))
+        .route("/capabilities", get(info::capabilities))
+        .route_layer(from_fn_with_state(Arc::clone(&shared), into_scope))
+        .route("/health", get(info::health))
+        .fallback(async || ApiError::no_route())
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .with_state(shared)
+}
+
+/// Lets a request through as one of its scope.
+async fn into_scope(
+    State(shared): State<Arc<Shared>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let scope = shared.guard.scope(request.headers())?;
+    request.extensions_mut().insert(scope);
+    Ok(next.run(request).await)
+}

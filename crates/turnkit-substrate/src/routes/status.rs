@@ -1,0 +1,41 @@
+//! `GET /agents/executions/{id}`.
+
+use std::sync::Arc;
+
+use axum::{Extension, extract::State, response::Response};
+use http::StatusCode;
+use serde_json::json;
+use turnkit_id::ExecutionId;
+
+use super::headers::{self, IdPath};
+use crate::{
+    Scope,
+    error::{ApiError, json_response},
+    log::{ExecutionKey, Found, Status},
+    substrate::Shared,
+};
+
+pub(super) async fn status(
+    State(shared): State<Arc<Shared>>,
+    Extension(scope): Extension<Scope>,
+    path: IdPath,
+) -> Result<Response, ApiError> {
+    let id = headers::id_in_path(path)?;
+    let key = ExecutionKey { scope, id };
+    match shared.log.find(&key).await? {
+        Found::Retained(reader) => Ok(respond(&key.id, &reader.status().await?)),
+        Found::Spent => Err(ApiError::execution_expired()),
+        Found::Unknown => Err(ApiError::execution_not_found()),
+    }
+}
+
+pub(super) fn respond(id: &ExecutionId, status: &Status) -> Response {
+    let body = json!({
+        "executionId": id.as_str(),
+        "state": status.state.as_str(),
+        "last": status.last.to_string(),
+        "startedAt": status.started_at,
+        "endedAt": status.ended_at,
+    });
+    json_response(StatusCode::OK, &body)
+}

@@ -1,0 +1,150 @@
+//! The runs of this process: how many there may be, and how to stop them (PROTOCOL 3.2).
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    Limits, Scope,
+    agents::{Cancel, CancelHandle, Stop},
+    error::ApiError,
+    log::ExecutionKey,
+};
+
+/// The runs of this process.
+pub(crate) struct Runs {
+    running: Mutex<Running>,
+    count: watch::Sender<usize>,
+    started: AtomicU64,
+}
+
+#[derive(Default)]
+struct Running {
+    scopes: HashMap<Scope, usize>,
+    handles: HashMap<ExecutionKey, CancelHandle>,
+    is_closed: bool,
+}
+
+impl Runs {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            running: Mutex::default(),
+            count: watch::Sender::new(0),
+            started: AtomicU64::new(0),
+        })
+    }
+
+    /// A place for one more run.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        scope: &Scope,
+        limits: &Limits,
+    ) -> Result<Permit, ApiError> {
+        let mut running = self.lock();
+        if running.is_closed {
+            return Err(ApiError::unavailable("the substrate is shutting down"));
+        }
+        let of_scope = running.scopes.get(scope).copied().unwrap_or_default();
+        if of_scope >= limits.running_per_scope {
+            return Err(ApiError::too_many_executions(
+                limits.running_per_scope,
+                "this scope",
+            ));
+        }
+        if self.count() >= limits.running_in_all {
+            return Err(ApiError::too_many_executions(
+                limits.running_in_all,
+                "this server",
+            ));
+        }
+        running.scopes.insert(scope.clone(), of_scope + 1);
+        self.count.send_modify(|count| *count += 1);
+        Ok(Permit {
+            runs: Arc::clone(self),
+            scope: scope.clone(),
+            enlisted: None,
+        })
+    }
+
+    /// Tells the runner of `key` to end it as cancelled. `false` where it does not run in this process.
+    pub(crate) fn cancel(&self, key: &ExecutionKey) -> bool {
+        let running = self.lock();
+        let handle = running.handles.get(key);
+        handle
+            .inspect(|handle| handle.stop(Stop::Cancelled))
+            .is_some()
+    }
+
+    /// How many runs there are now.
+    pub(crate) fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// How many agents were asked since the start of the process.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Lets no run begin any more.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    /// Stops every run, because the process ends.
+    pub(crate) fn stop_all(&self) {
+        for handle in self.lock().handles.values() {
+            handle.stop(Stop::ShuttingDown);
+        }
+    }
+
+    /// Resolves when no run is left.
+    pub(crate) async fn drained(&self) {
+        let mut count = self.count.subscribe();
+        // It cannot fail: the sender lives as long as `self`.
+        let _ = count.wait_for(|count| *count == 0).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of the runs that the limits allow. Dropping it gives the place back.
+pub(crate) struct Permit {
+    runs: Arc<Runs>,
+    scope: Scope,
+    enlisted: Option<ExecutionKey>,
+}
+
+impl Permit {
+    /// From now on this is the run of `key`, and can be stopped by it.
+    pub(crate) fn enlist(&mut self, key: &ExecutionKey) -> (CancelHandle, Cancel) {
+        let (handle, cancel) = CancelHandle::new();
+        self.enlisted = Some(key.clone());
+        self.runs.lock().handles.insert(key.clone(), handle.clone());
+        self.runs.started.fetch_add(1, Ordering::Relaxed);
+        (handle, cancel)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut running = self.runs.lock();
+        if let Some(key) = &self.enlisted {
+            running.handles.remove(key);
+        }
+        if let Some(of_scope) = running.scopes.get_mut(&self.scope) {
+            *of_scope -= 1;
+            if *of_scope == 0 {
+                running.scopes.remove(&self.scope);
+            }
+        }
+        self.runs.count.send_modify(|count| *count -= 1);
+    }
+}

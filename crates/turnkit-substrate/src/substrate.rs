@@ -1,0 +1,235 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{net::TcpListener, time};
+
+use crate::{
+    Agent, Clock, Limits, Scope, SystemClock,
+    agents::{CANCEL_GRACE, ErasedAgent, is_name},
+    error::{BuildError, ServeError},
+    listener,
+    log::{ExecutionLog, LogError, Usage, memory::MemoryLog},
+    routes,
+    runs::Runs,
+    scope::Guard,
+};
+
+/// A substrate: agents behind HTTP, one run and one log per execution id (PROTOCOL 3).
+///
+/// Cloning it gives another handle to the same one.
+#[derive(Clone)]
+pub struct Substrate {
+    shared: Arc<Shared>,
+}
+
+impl Substrate {
+    /// A substrate to be: it needs at least one agent.
+    #[must_use]
+    pub fn builder() -> SubstrateBuilder {
+        SubstrateBuilder::default()
+    }
+
+    /// Its routes, to be served by any server.
+    ///
+    /// Without tokens, whoever reaches them may use them: then serve them on loopback only. Connections are not bounded
+    /// here, and silent ones not timed; [`serve`](Self::serve) does both, and drops what is over also when nobody asks.
+    pub fn router(&self) -> Router {
+        routes::router(Arc::clone(&self.shared))
+    }
+
+    /// Serves the routes on `listener` until `shutdown` resolves, with the bounds and timers of
+    /// [`Limits::connection`].
+    ///
+    /// Then it accepts nothing new and lets running executions and their readers finish, for up to
+    /// [`ConnectionLimits::shutdown`](crate::listener::ConnectionLimits::shutdown); what still runs then ends with
+    /// `execution.failed`, code `shutting_down`. Dropping the future drops all connections; runs go on.
+    ///
+    /// # Errors
+    /// [`ServeError::NotLoopback`] without any token on an address that others can reach; an address that cannot be read.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        let address = listener.local_addr()?;
+        if self.shared.guard.is_open() && !address.ip().is_loopback() {
+            return Err(ServeError::NotLoopback { address });
+        }
+        let limits = &self.shared.limits.connection;
+        let shutdown = async {
+            shutdown.await;
+            self.shared.runs.close();
+        };
+        let serve = listener::serve(listener, self.router(), limits, shutdown);
+        tokio::select! {
+            () = serve => {}
+            () = self.sweep_for_ever() => {}
+        }
+        self.finish_runs(limits.shutdown).await;
+        Ok(())
+    }
+
+    /// What happened since it was built.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            runs_started: self.shared.runs.started(),
+            running: self.shared.runs.count(),
+        }
+    }
+
+    /// What its log takes.
+    ///
+    /// # Errors
+    /// Where the log's store cannot be reached.
+    pub async fn usage(&self) -> Result<Usage, LogError> {
+        self.shared.log.usage(None).await
+    }
+
+    async fn sweep_for_ever(&self) {
+        loop {
+            time::sleep(SWEEP_EVERY).await;
+            if let Err(error) = self.shared.log.sweep().await {
+                tracing::error!(%error, "the log could not be swept");
+            }
+        }
+    }
+
+    /// Waits for runs that have no reader, then stops them.
+    async fn finish_runs(&self, grace: Duration) {
+        let runs = &self.shared.runs;
+        if time::timeout(grace, runs.drained()).await.is_err() {
+            runs.stop_all();
+            if time::timeout(CANCEL_GRACE * 2, runs.drained())
+                .await
+                .is_err()
+            {
+                tracing::error!(running = runs.count(), "runs did not stop");
+            }
+        }
+    }
+}
+
+/// What happened in a [`Substrate`] since it was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// How often an agent was asked.
+    pub runs_started: u64,
+    /// How many runs there are now, agents that are still winding down among them.
+    pub running: usize,
+}
+
+/// Makes a [`Substrate`].
+#[derive(Default)]
+pub struct SubstrateBuilder {
+    agents: Vec<(String, Arc<dyn ErasedAgent>)>,
+    log: Option<Arc<dyn ExecutionLog>>,
+    clock: Option<Arc<dyn Clock>>,
+    tokens: Vec<(Scope, String)>,
+    hosts: Vec<String>,
+}
+
+impl SubstrateBuilder {
+    /// Answers runs of `identifier` with this agent; `default` answers those that name none.
+    #[must_use]
+    pub fn agent(self, identifier: impl Into<String>, agent: impl Agent) -> Self {
+        self.erased_agent(identifier, Arc::new(agent))
+    }
+
+    /// The same, for an agent that was chosen at run time.
+    #[must_use]
+    pub fn erased_agent(
+        mut self,
+        identifier: impl Into<String>,
+        agent: Arc<dyn ErasedAgent>,
+    ) -> Self {
+        self.agents.push((identifier.into(), agent));
+        self
+    }
+
+    /// Keeps executions in this log, and to its limits. Default: a [`MemoryLog`] with the default limits.
+    #[must_use]
+    pub fn log(mut self, log: impl ExecutionLog) -> Self {
+        self.log = Some(Arc::new(log));
+        self
+    }
+
+    /// Takes timestamps from this clock. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Lets whoever bears `token` act in `scope`. Any number of tokens; without any, everyone acts in the scope `local`, and
+    /// requests must name a loopback host (PROTOCOL 3.3).
+    #[must_use]
+    pub fn token(mut self, scope: &str, token: impl Into<String>) -> Self {
+        self.tokens.push((Scope::new(scope), token.into()));
+        self
+    }
+
+    /// Takes requests for this name (`host`, or `host:port` for that port only) besides loopback names. Matters only without
+    /// tokens.
+    #[must_use]
+    pub fn host(mut self, name: impl Into<String>) -> Self {
+        self.hosts.push(name.into());
+        self
+    }
+
+    /// The substrate.
+    ///
+    /// # Errors
+    /// [`BuildError`]: no agent, a name or token that cannot be, or a limit that cannot be kept.
+    pub fn build(self) -> Result<Substrate, BuildError> {
+        let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::default()));
+        let limits = log.limits().clone();
+        limits.check()?;
+        let mut guard = Guard::default();
+        for (scope, token) in self.tokens {
+            guard.add_token(scope, &token)?;
+        }
+        self.hosts.iter().for_each(|host| guard.add_host(host));
+        let shared = Shared {
+            agents: named(self.agents)?,
+            log,
+            limits,
+            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            guard,
+            runs: Runs::new(),
+        };
+        Ok(Substrate {
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) agents: BTreeMap<String, Arc<dyn ErasedAgent>>,
+    pub(crate) log: Arc<dyn ExecutionLog>,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) guard: Guard,
+    pub(crate) runs: Arc<Runs>,
+}
+
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+fn named(
+    agents: Vec<(String, Arc<dyn ErasedAgent>)>,
+) -> Result<BTreeMap<String, Arc<dyn ErasedAgent>>, BuildError> {
+    let mut named = BTreeMap::new();
+    for (name, agent) in agents {
+        if !is_name(&name) {
+            return Err(BuildError::AgentName { name });
+        }
+        if named.insert(name.clone(), agent).is_some() {
+            return Err(BuildError::AgentTwice { name });
+        }
+    }
+    (!named.is_empty())
+        .then_some(named)
+        .ok_or(BuildError::NoAgent)
+}

@@ -1,0 +1,5 @@
+//! The substrate over real HTTP.
+
+mod agents;
+mod client;
+mod demo;
