@@ -17,8 +17,8 @@ const EAGER_LIMIT: usize = 32 * 1024 * 1024 + LARGE_BLOCK;
 /// The capacity for `needed` bytes where `limit` is the most that can ever be needed.
 pub(crate) fn capacity(needed: usize, limit: usize) -> usize {
     match needed {
-        0..=BLOCK => BLOCK,
-        ..=LARGE_BLOCK => LARGE_BLOCK,
+        _ if needed <= BLOCK => BLOCK,
+        _ if needed <= LARGE_BLOCK => LARGE_BLOCK,
         _ if limit <= EAGER_LIMIT => limit.max(needed),
         _ => needed
             .saturating_mul(2)

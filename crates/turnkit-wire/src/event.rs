@@ -319,7 +319,7 @@ impl fmt::Debug for Event {
         f.debug_struct("Event")
             .field("kind", &self.kind())
             .field("bytes", &self.line.len())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,1 +1,324 @@
-//! Tolerant, borrowed views of the events that the layers act on.
+//! Tolerant, borrowed views of the events that the layers act on (PROTOCOL 1.1).
+//!
+//! A view reads what it knows and passes over the rest: unknown members are no error, a missing one is `None`, a number may be
+//! spelt as a string, and of a member that is there twice the last counts, as in ECMAScript. Nothing is copied: [`Text`]
+//! borrows from the event and decodes on demand.
+//!
+//! ```
+//! use turnkit_wire::{Event, view::PartUpdate};
+//!
+//! let event = Event::from_json(br#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"hi"}}"#)?;
+//! let update = PartUpdate::of(&event).unwrap();
+//! assert!(update.is_text());
+//! assert_eq!(update.delta().unwrap().to_str(), "hi");
+//! # Ok::<(), turnkit_wire::DecodeError>(())
+//! ```
+
+pub use crate::json::walk::Text;
+use crate::{
+    Event,
+    json::walk::{Value, Walk},
+    kind,
+};
+
+/// `message.part.updated`: a part of the answer grew (`delta`) or stands now as it is (`text`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PartUpdate<'a> {
+    part_id: Option<Text<'a>>,
+    message_id: Option<Text<'a>>,
+    part_type: Option<Text<'a>>,
+    text: Option<Text<'a>>,
+    content: Option<Text<'a>>,
+    delta: Option<Text<'a>>,
+}
+
+/// `result`: the agent's own account of the turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TurnResult<'a> {
+    final_text: Option<Text<'a>>,
+    session_id: Option<Text<'a>>,
+    trace_id: Option<Text<'a>>,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    total_ms: Option<u64>,
+}
+
+/// What failed, in `error`, `execution.failed`, `execution.cancelled` or `session.run.failed`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Failure<'a> {
+    code: Option<Text<'a>>,
+    message: Option<Text<'a>>,
+    phase: Option<Text<'a>>,
+    retryable: Option<bool>,
+}
+
+/// The life of an execution: any event whose type begins with `execution.`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Execution<'a> {
+    id: Option<Text<'a>>,
+    session_id: Option<Text<'a>>,
+    timestamp: Option<u64>,
+}
+
+impl<'a> PartUpdate<'a> {
+    /// The view of a `message.part.updated`; `None` for every other type.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Option<Self> {
+        if event.kind_bytes() != kind::MESSAGE_PART_UPDATED.as_bytes() {
+            return None;
+        }
+        let mut view = PartUpdate::default();
+        let mut walk = Walk::new(event.data_bytes().unwrap_or_default());
+        if walk.at_object() {
+            walk.members(|key, walk| view.member(key, walk));
+        }
+        Some(view)
+    }
+
+    /// `part.id`.
+    #[must_use]
+    pub fn part_id(&self) -> Option<Text<'a>> {
+        self.part_id
+    }
+
+    /// `part.messageID` (or `messageId`).
+    #[must_use]
+    pub fn message_id(&self) -> Option<Text<'a>> {
+        self.message_id
+    }
+
+    /// `part.type`.
+    #[must_use]
+    pub fn part_type(&self) -> Option<Text<'a>> {
+        self.part_type
+    }
+
+    /// Whether the part is of the type that counts in the assembled text (PROTOCOL 2.3).
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.part_type.is_some_and(|part_type| part_type.is("text"))
+    }
+
+    /// `delta`, where it is a string: it appends to the part.
+    #[must_use]
+    pub fn delta(&self) -> Option<Text<'a>> {
+        self.delta
+    }
+
+    /// `part.text`, or else `part.content`, where it is a string: it is the whole part as of now.
+    #[must_use]
+    pub fn text(&self) -> Option<Text<'a>> {
+        self.text.or(self.content)
+    }
+
+    #[inline]
+    fn member(&mut self, key: Text<'a>, walk: &mut Walk<'a>) {
+        if key.is("delta") {
+            self.delta = walk.value().string();
+        } else if key.is("part") && walk.at_object() {
+            walk.members(|key, walk| self.part_member(key, walk.value()));
+        } else {
+            walk.value();
+        }
+    }
+
+    #[inline]
+    fn part_member(&mut self, key: Text<'a>, value: Value<'a>) {
+        if key.is("id") {
+            self.part_id = value.text();
+        } else if key.is("type") {
+            self.part_type = value.string();
+        } else if key.is("text") {
+            self.text = value.string();
+        } else if key.is("content") {
+            self.content = value.string();
+        } else if key.is("messageID") || key.is("messageId") {
+            self.message_id = value.text();
+        }
+    }
+}
+
+impl<'a> TurnResult<'a> {
+    /// The view of a `result`; `None` for every other type.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Option<Self> {
+        if event.kind_bytes() != kind::RESULT.as_bytes() {
+            return None;
+        }
+        let mut view = TurnResult::default();
+        data(event).members(|key, value| view.member(key, value));
+        Some(view)
+    }
+
+    /// `finalText`, where it is a string.
+    #[must_use]
+    pub fn final_text(&self) -> Option<Text<'a>> {
+        self.final_text
+    }
+
+    /// `metadata.sessionId`.
+    #[must_use]
+    pub fn session_id(&self) -> Option<Text<'a>> {
+        self.session_id
+    }
+
+    /// `metadata.traceId`.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<Text<'a>> {
+        self.trace_id
+    }
+
+    /// `tokenUsage.inputTokens`.
+    #[must_use]
+    pub fn input_tokens(&self) -> Option<u64> {
+        self.input_tokens
+    }
+
+    /// `tokenUsage.outputTokens`.
+    #[must_use]
+    pub fn output_tokens(&self) -> Option<u64> {
+        self.output_tokens
+    }
+
+    /// `timing.totalMs`, in milliseconds.
+    #[must_use]
+    pub fn total_ms(&self) -> Option<u64> {
+        self.total_ms
+    }
+
+    fn member(&mut self, key: Text<'a>, value: Value<'a>) {
+        if key.is("finalText") {
+            self.final_text = value.string();
+        } else if key.is("metadata") || key.is("tokenUsage") || key.is("timing") {
+            value.members(|key, value| self.inner_member(key, value));
+        }
+    }
+
+    fn inner_member(&mut self, key: Text<'a>, value: Value<'a>) {
+        match &*key.to_str() {
+            "sessionId" => self.session_id = value.text(),
+            "traceId" => self.trace_id = value.text(),
+            "inputTokens" => self.input_tokens = value.whole_number(),
+            "outputTokens" => self.output_tokens = value.whole_number(),
+            "totalMs" => self.total_ms = value.whole_number(),
+            _ => {}
+        }
+    }
+}
+
+impl<'a> Failure<'a> {
+    /// The view of an `error`, `execution.failed`, `execution.cancelled` or `session.run.failed`; `None` for every other type.
+    ///
+    /// Code and message may stand in the data, in its member `error`, or be that member or the data itself.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Option<Self> {
+        const KINDS: [&str; 4] = [
+            kind::ERROR,
+            kind::EXECUTION_FAILED,
+            kind::EXECUTION_CANCELLED,
+            kind::RUN_FAILED,
+        ];
+        if !KINDS
+            .iter()
+            .any(|kind| kind.as_bytes() == event.kind_bytes())
+        {
+            return None;
+        }
+        let mut view = Failure {
+            message: data(event).string(),
+            ..Failure::default()
+        };
+        data(event).members(|key, value| view.member(key, value));
+        Some(view)
+    }
+
+    /// What failed, for programs. Numbers count by their spelling.
+    #[must_use]
+    pub fn code(&self) -> Option<Text<'a>> {
+        self.code
+    }
+
+    /// What failed, for people.
+    #[must_use]
+    pub fn message(&self) -> Option<Text<'a>> {
+        self.message
+    }
+
+    /// `phase`, in `session.run.failed`.
+    #[must_use]
+    pub fn phase(&self) -> Option<Text<'a>> {
+        self.phase
+    }
+
+    /// Whether the same turn may be tried again.
+    #[must_use]
+    pub fn retryable(&self) -> Option<bool> {
+        self.retryable
+    }
+
+    fn member(&mut self, key: Text<'a>, value: Value<'a>) {
+        match &*key.to_str() {
+            "code" => self.code = value.text(),
+            "message" => self.message = value.text(),
+            "phase" => self.phase = value.text(),
+            "retryable" => self.retryable = value.boolean(),
+            "error" => {
+                self.message = self.message.or(value.string());
+                value.members(|key, value| self.inner_member(key, value));
+            }
+            _ => {}
+        }
+    }
+
+    /// What stands in `error` counts where the data itself says nothing.
+    fn inner_member(&mut self, key: Text<'a>, value: Value<'a>) {
+        match &*key.to_str() {
+            "code" => self.code = self.code.or(value.text()),
+            "message" => self.message = self.message.or(value.text()),
+            _ => {}
+        }
+    }
+}
+
+impl<'a> Execution<'a> {
+    /// The view of an event whose type begins with `execution.`; `None` for every other type.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Option<Self> {
+        if !event.kind_bytes().starts_with(b"execution.") {
+            return None;
+        }
+        let mut view = Execution::default();
+        data(event).members(|key, value| match &*key.to_str() {
+            "executionId" => view.id = value.text(),
+            "sessionId" => view.session_id = value.text(),
+            "timestamp" => view.timestamp = value.whole_number(),
+            _ => {}
+        });
+        Some(view)
+    }
+
+    /// `executionId`.
+    #[must_use]
+    pub fn id(&self) -> Option<Text<'a>> {
+        self.id
+    }
+
+    /// `sessionId`.
+    #[must_use]
+    pub fn session_id(&self) -> Option<Text<'a>> {
+        self.session_id
+    }
+
+    /// `timestamp`, in the producer's own unit.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<u64> {
+        self.timestamp
+    }
+}
+
+fn data(event: &Event) -> Value<'_> {
+    Value(event.data_bytes().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

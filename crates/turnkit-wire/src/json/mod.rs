@@ -3,3 +3,4 @@
 pub(crate) mod scan;
 pub(crate) mod string;
 pub(crate) mod swar;
+pub(crate) mod walk;

@@ -166,7 +166,9 @@ impl<'a> Scanner<'a> {
         let mut open = Nesting::new();
         loop {
             match self.token()? {
-                b'"' => drop(self.string()?),
+                b'"' => {
+                    self.string()?;
+                }
                 b'{' => {
                     self.open(&mut open, Container::Object)?;
                     if self.token()? != b'}' {

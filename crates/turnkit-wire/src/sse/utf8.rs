@@ -45,7 +45,7 @@ impl Utf8 {
             match chunk.invalid() {
                 [] => {}
                 unfinished if chunks.peek().is_none() && is_unfinished(unfinished) => {
-                    self.keep(unfinished)
+                    self.keep(unfinished);
                 }
                 _ => self.replace(out),
             }

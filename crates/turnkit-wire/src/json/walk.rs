@@ -1,0 +1,244 @@
+//! Walking over JSON that was verified: no checks, no tree, only positions.
+//!
+//! On bytes that were not verified a walk ends early; it never panics and never runs on.
+
+use core::fmt;
+
+use alloc::borrow::Cow;
+
+use super::{string, swar};
+
+/// Text as it is spelt in a JSON string (without the quotes), or the spelling of a number where text was looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Text<'a> {
+    raw: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    /// The spelling: two equal spellings are equal texts.
+    #[must_use]
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// The text: borrowed where it is spelt without escapes. A lone surrogate escape reads as U+FFFD.
+    #[must_use]
+    pub fn to_str(&self) -> Cow<'a, str> {
+        if self.escaped {
+            Cow::Owned(string::decode(self.raw))
+        } else {
+            Cow::Borrowed(string::verified(self.raw))
+        }
+    }
+
+    /// Whether the text is `other`, without decoding where it is spelt without escapes.
+    #[must_use]
+    #[inline]
+    pub fn is(&self, other: &str) -> bool {
+        if self.escaped {
+            string::decode(self.raw) == other
+        } else {
+            self.raw == other.as_bytes()
+        }
+    }
+
+    /// Whether the text is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.raw.len())
+    }
+}
+
+/// One value, somewhere in verified JSON.
+#[derive(Clone, Copy)]
+pub(crate) struct Value<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Value<'a> {
+    /// A string, or the spelling of a number.
+    pub(crate) fn text(self) -> Option<Text<'a>> {
+        match self.0.first()? {
+            b'"' => Walk::new(self.0).string(),
+            b'-' | b'0'..=b'9' => Some(Text {
+                raw: self.0,
+                escaped: false,
+            }),
+            _ => None,
+        }
+    }
+
+    /// A string; numbers do not count.
+    pub(crate) fn string(self) -> Option<Text<'a>> {
+        if self.is(b'"') {
+            Walk::new(self.0).string()
+        } else {
+            None
+        }
+    }
+
+    /// A whole number that is not negative, also as a string, also spelt as `9.0`.
+    pub(crate) fn whole_number(self) -> Option<u64> {
+        let text = self.text()?.to_str();
+        let whole = match text.split_once('.') {
+            Some((whole, fraction)) if fraction.bytes().all(|digit| digit == b'0') => whole,
+            _ => &text,
+        };
+        whole.parse().ok()
+    }
+
+    /// `true` or `false`, also as a string.
+    pub(crate) fn boolean(self) -> Option<bool> {
+        match self.0 {
+            b"true" | br#""true""# => Some(true),
+            b"false" | br#""false""# => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Calls `visit` with each member, if it is an object.
+    pub(crate) fn members(self, mut visit: impl FnMut(Text<'a>, Value<'a>)) {
+        if self.is(b'{') {
+            Walk::new(self.0).members(|key, walk| visit(key, walk.value()));
+        }
+    }
+
+    fn is(self, first: u8) -> bool {
+        self.0.first() == Some(&first)
+    }
+}
+
+/// A position in verified JSON.
+pub(crate) struct Walk<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let mut walk = Walk { bytes, at: 0 };
+        walk.token();
+        walk
+    }
+
+    /// Whether an object stands ahead.
+    #[inline]
+    pub(crate) fn at_object(&self) -> bool {
+        self.peek() == Some(b'{')
+    }
+
+    /// Walks the object ahead. `visit` gets each key, and the walk at its value, which it has to take.
+    #[inline]
+    pub(crate) fn members(&mut self, mut visit: impl FnMut(Text<'a>, &mut Walk<'a>)) {
+        self.at += 1;
+        loop {
+            match self.token() {
+                Some(b'"') => {
+                    let Some(key) = self.string() else { return };
+                    self.token();
+                    self.at += 1;
+                    self.token();
+                    visit(key, self);
+                }
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return;
+                }
+                _ => {
+                    self.at = self.bytes.len();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes the value ahead.
+    #[inline]
+    pub(crate) fn value(&mut self) -> Value<'a> {
+        let start = self.at;
+        match self.peek() {
+            Some(b'"') => self.skip_string(),
+            Some(b'{' | b'[') => self.skip_container(),
+            _ => self.skip_scalar(),
+        }
+        Value(self.bytes.get(start..self.at).unwrap_or_default())
+    }
+
+    /// Takes the string ahead.
+    #[inline]
+    fn string(&mut self) -> Option<Text<'a>> {
+        let start = self.at + 1;
+        let mut end = start;
+        let mut escaped = false;
+        loop {
+            end = swar::string_stop(self.bytes, end, 0);
+            match self.bytes.get(end)? {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    end += 2;
+                }
+                _ => return None,
+            }
+        }
+        self.at = end + 1;
+        Some(Text {
+            raw: &self.bytes[start..end],
+            escaped,
+        })
+    }
+
+    #[inline]
+    fn skip_string(&mut self) {
+        if self.string().is_none() {
+            self.at = self.bytes.len();
+        }
+    }
+
+    fn skip_container(&mut self) {
+        let mut depth = 0usize;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => {
+                    self.skip_string();
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    fn skip_scalar(&mut self) {
+        let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at += rest.iter().position(ends).unwrap_or(rest.len());
+    }
+
+    /// The next byte that is not white space; it is not taken.
+    #[inline]
+    fn token(&mut self) -> Option<u8> {
+        loop {
+            match self.peek()? {
+                b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+                token => return Some(token),
+            }
+        }
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+}
