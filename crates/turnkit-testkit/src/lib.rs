@@ -1,1 +1,70 @@
-//! Under construction.
+//! Tools for testing what is built on turnkit: scripted producers, recording hooks, a client, and contract suites.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use turnkit_testkit::{Client, Recorder, Script, turn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let hooks = Arc::new(Recorder::new());
+//! let (body, driver) = turn().start(Script::new().text("Hello"), hooks.clone());
+//! let (lines, outcome) = tokio::join!(async { Client::new(body).rest().await }, driver);
+//! assert_eq!(lines.len(), 3);
+//! assert_eq!(outcome.result.unwrap().as_str(), "Hello");
+//! # }
+//! ```
+//!
+//! | for | there is |
+//! |---|---|
+//! | a product's hooks and routes | [`Script`], a producer that does what a test says, and [`Client`] |
+//! | a producer | [`producer_contract!`], [`Recorder`] |
+//!
+//! # In scope
+//! Tests of crates that build on turnkit. Everything here panics where a test should fail.
+//!
+//! # Out of scope
+//! Anything that runs in production.
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test tool fails a test by panicking"
+)]
+
+pub mod contract;
+pub mod events;
+
+mod client;
+mod recorder;
+mod script;
+
+pub use self::{
+    client::Client,
+    contract::{ProducerFixture, Upstream, UpstreamEnd},
+    recorder::{Call, Fault, Recorder, Store},
+    script::{Probe, Script, ScriptError},
+};
+
+use turnkit::{ChatTurn, ExecutionId, TurnIdentity};
+
+/// The turn `acme`, `thread-abc`, `ada`, 3, under the execution id `project:thread-abc:3`.
+///
+/// # Panics
+/// Never: the id is well formed.
+pub fn turn() -> ChatTurn {
+    let identity = TurnIdentity {
+        tenant_id: "acme".into(),
+        session_id: "thread-abc".into(),
+        user_id: "ada".into(),
+        turn_index: 3,
+    };
+    ChatTurn::new(identity, execution_id())
+}
+
+/// The execution id of [`turn`].
+///
+/// # Panics
+/// Never: the id is well formed.
+#[must_use]
+pub fn execution_id() -> ExecutionId {
+    ExecutionId::derive("project", "thread-abc", 3).expect("a valid id")
+}

@@ -25,10 +25,13 @@
 //!        completed, or error and failed{invalid_cursor} ──────────────▶  Close ─▶ Flush ─▶ End
 //! ```
 
+mod reported;
+
 use std::collections::VecDeque;
 
 use turnkit_wire::{Event, lifecycle};
 
+use self::reported::Reported;
 use crate::{
     ClientLeft, FinalText, Hook, Persisted, Phase, RawText, TurnContext, TurnError, code,
     error::{HookFault, for_client},
@@ -118,14 +121,6 @@ pub(crate) struct Machine {
     units: u64,
     terminal_lines: u64,
     skipped: u64,
-}
-
-/// The failure that the producer reported in an event.
-#[derive(Default)]
-struct Reported {
-    /// Its own `error` event, to be sent as it is.
-    line: Option<Event>,
-    failure: Option<TurnError>,
 }
 
 impl Machine {
@@ -349,7 +344,7 @@ impl Machine {
     }
 
     fn replay(&mut self, answer: String) {
-        let result = lifecycle::error(&answer, None);
+        let result = saved_answer(&answer);
         self.replayed = true;
         self.result = Some(Ok(FinalText(answer)));
         self.units += 1;
@@ -407,22 +402,9 @@ impl Machine {
     }
 }
 
-impl Reported {
-    /// The producer's `error` event. The first one stands for the turn's failure, whatever was reported before it.
-    fn own_error(&mut self, event: &Event) {
-        if self.line.is_none() {
-            self.line = Some(event.clone());
-            self.failure = Some(reported_failure(event));
-        }
-    }
-
-    fn failure(&mut self, event: &Event) {
-        self.failure.get_or_insert_with(|| reported_failure(event));
-    }
-}
-
-fn reported_failure(event: &Event) -> TurnError {
-    TurnError::produce("x", "y")
+fn saved_answer(answer: &str) -> Event {
+    let data = std::collections::BTreeMap::from([("finalText", answer)]);
+    Event::new("result", &data).unwrap_or_else(|_| lifecycle::error("", None))
 }
 
 fn abandoned() -> TurnError {

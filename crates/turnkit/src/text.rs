@@ -1,12 +1,16 @@
 //! The text of an answer.
 
 mod assembly;
+mod template;
 
 use std::fmt;
 
-use turnkit_wire::Event;
+use turnkit_wire::{
+    Event,
+    view::{PartUpdate, TurnResult},
+};
 
-use self::assembly::Assembly;
+use self::{assembly::Assembly, template::Template};
 use crate::TurnError;
 
 /// The text as it was produced (PROTOCOL 2.3): whole for
@@ -67,22 +71,36 @@ impl fmt::Debug for FinalText {
 /// Reads the text of an answer out of its events (PROTOCOL 2.3).
 pub(crate) struct TextReader {
     assembly: Assembly,
+    template: Template,
 }
 
 impl TextReader {
     pub(crate) fn new(limit: usize, prompt: Option<&str>) -> Self {
         Self {
             assembly: Assembly::new(limit, prompt),
+            template: Template::default(),
         }
     }
 
     /// A `message.part.updated`.
-    pub(crate) fn part(&mut self, _event: &Event) {
-        self.assembly.see_part(None);
+    #[inline]
+    pub(crate) fn part(&mut self, event: &Event) {
+        if self.assembly.has_answer() {
+            return;
+        }
+        match self.template.read(event.as_line()) {
+            Some((place, delta)) => self.assembly.append(place, delta),
+            None => self.view_part(event),
+        }
     }
 
     /// A `result`.
-    pub(crate) fn result(&mut self, _event: &Event) {}
+    pub(crate) fn result(&mut self, event: &Event) {
+        let text = TurnResult::of(event).and_then(|result| result.final_text());
+        if let Some(text) = text {
+            self.assembly.answer(text.to_str().into_owned());
+        }
+    }
 
     /// The producer is done: says whether there is a text that can be the answer.
     pub(crate) fn settle(&mut self, final_text: Option<String>) -> Result<(), TurnError> {
@@ -94,6 +112,32 @@ impl TextReader {
 
     /// The text so far, whole or partial. Leaves nothing behind.
     pub(crate) fn take(&mut self) -> RawText {
-        self.assembly.take()
+        RawText(self.assembly.take())
+    }
+
+    fn view_part(&mut self, event: &Event) {
+        let Some(update) = PartUpdate::of(event) else {
+            return;
+        };
+        let message = update.message_id().map(|id| id.to_str());
+        self.assembly.see_part(message.as_deref());
+        if update.is_text() {
+            let id = update.part_id().map(|id| id.to_str()).unwrap_or_default();
+            if let Some(place) = self.assembly.part(&id, message.as_deref()) {
+                self.change(place, &update, event.as_line());
+            }
+        }
+    }
+
+    fn change(&mut self, place: usize, update: &PartUpdate<'_>, line: &[u8]) {
+        if let Some(delta) = update.delta() {
+            self.assembly.append(place, &delta.to_str());
+            self.template.learn(line, place, delta, update.text());
+        } else if let Some(text) = update.text() {
+            self.assembly.replace(place, &text.to_str());
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

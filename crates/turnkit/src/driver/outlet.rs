@@ -1,7 +1,7 @@
 //! The driver's side of the pipe: back-pressure, keep-alives and what became of the client.
 
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     sync::Once,
     task::{Context, Poll},
     time::Duration,

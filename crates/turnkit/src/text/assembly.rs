@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, mem};
 
-use super::RawText;
 use crate::{TurnError, code};
 
 /// Part ids and bookkeeping up to this many bytes are free. Beyond it they count as text, so that a stream of countless tiny
@@ -27,14 +26,6 @@ pub(super) struct Assembly {
     lost_part: bool,
     saw_part: bool,
     echo: Echo,
-}
-
-/// What one `message.part.updated` says of a text part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change<'a> {
-    Append(&'a str),
-    Replace(&'a str),
-    Nothing,
 }
 
 /// A text that may have been cut at the limit.
@@ -84,7 +75,7 @@ impl Assembly {
         if let (Some(prompt), Some(first)) = (echoed, self.parts.first_mut()) {
             first.is_echo = *first.text.text == *prompt;
             if first.is_echo {
-                self.held -= mem::take(&mut first.text.text).len();
+                self.held -= first.text.clear();
             }
         }
     }
@@ -106,17 +97,20 @@ impl Assembly {
         Some(self.parts.len() - 1)
     }
 
-    pub(super) fn change(&mut self, place: usize, change: Change<'_>) {
-        match change {
-            Change::Append(delta) => self.append(place, delta),
-            Change::Replace("") | Change::Nothing => {}
-            Change::Replace(text) => {
-                let old = &mut self.parts[place].text;
-                self.held -= old.text.len();
-                old.text.clear();
-                old.cut = false;
-                self.append(place, text);
-            }
+    #[inline]
+    pub(super) fn append(&mut self, place: usize, delta: &str) {
+        let room = self.room();
+        let part = &mut self.parts[place];
+        if !part.is_echo {
+            self.held += part.text.append(delta, room, self.limit);
+        }
+    }
+
+    /// Puts `text` in the place of what the part had. An empty one replaces nothing.
+    pub(super) fn replace(&mut self, place: usize, text: &str) {
+        if !text.is_empty() {
+            self.held -= self.parts[place].text.clear();
+            self.append(place, text);
         }
     }
 
@@ -153,21 +147,12 @@ impl Assembly {
     }
 
     /// The text, whole or partial. Leaves nothing behind.
-    pub(super) fn take(&mut self) -> RawText {
+    pub(super) fn take(&mut self) -> String {
         self.index = HashMap::new();
         let parts = mem::take(&mut self.parts);
-        let text = match self.answer.take() {
+        match self.answer.take() {
             Some(answer) => answer.text,
             None => join(parts),
-        };
-        RawText(text)
-    }
-
-    fn append(&mut self, place: usize, delta: &str) {
-        let room = self.room();
-        let part = &mut self.parts[place];
-        if !part.is_echo {
-            self.held += part.text.append(delta, room, self.limit);
         }
     }
 
@@ -202,6 +187,14 @@ impl Text {
         }
         self.text.push_str(delta);
         delta.len()
+    }
+
+    /// Says how much there was.
+    fn clear(&mut self) -> usize {
+        let length = self.text.len();
+        self.text.clear();
+        self.cut = false;
+        length
     }
 
     /// Doubles, but never beyond the limit.

@@ -1,0 +1,122 @@
+//! A client that reads a turn's body as a real one does.
+
+use std::fmt;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use turnkit::{Event, ndjson};
+
+/// Reads NDJSON off a body: all of it, a few events of it, or nothing. To leave, drop it.
+pub struct Client<S> {
+    body: S,
+    decoder: ndjson::Decoder,
+    received: Vec<u8>,
+    chunks: usize,
+    events: u64,
+}
+
+impl<S, E> Client<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: fmt::Display,
+{
+    /// A client that has read nothing.
+    pub fn new(body: S) -> Self {
+        Self {
+            body,
+            decoder: ndjson::Decoder::new(),
+            received: Vec::new(),
+            chunks: 0,
+            events: 0,
+        }
+    }
+
+    /// The next event; none at the body's end.
+    ///
+    /// # Panics
+    /// On a line that is not an event, and on an error of the body.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.decoder.next_event() {
+                self.events += 1;
+                return Some(unwrap(event));
+            }
+            match self.body.next().await {
+                Some(chunk) => self.receive(unwrap(chunk)),
+                None => return self.decoder.finish().map(unwrap),
+            }
+        }
+    }
+
+    /// The next `count` events, or fewer at the body's end.
+    ///
+    /// # Panics
+    /// As [`next`](Self::next).
+    pub async fn take(&mut self, count: usize) -> Vec<Event> {
+        let mut events = Vec::with_capacity(count);
+        while events.len() < count {
+            match self.next().await {
+                Some(event) => events.push(event),
+                None => break,
+            }
+        }
+        events
+    }
+
+    /// All that is left.
+    ///
+    /// # Panics
+    /// As [`next`](Self::next).
+    pub async fn rest(&mut self) -> Vec<Event> {
+        self.take(usize::MAX >> 32).await
+    }
+
+    /// Everything received so far, as it came.
+    #[must_use]
+    pub fn received(&self) -> &[u8] {
+        &self.received
+    }
+
+    /// How many chunks came.
+    #[must_use]
+    pub fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// The cursor to come back with: the events taken so far (PROTOCOL 1.2).
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.events
+    }
+
+    /// The blank lines among what was received: keep-alives.
+    #[must_use]
+    pub fn keep_alives(&self) -> usize {
+        let lines = self.received.split(|&byte| byte == b'\n');
+        lines
+            .filter(|line| line.is_empty())
+            .count()
+            .saturating_sub(1)
+    }
+
+    fn receive(&mut self, chunk: Bytes) {
+        self.chunks += 1;
+        self.received.extend_from_slice(&chunk);
+        self.decoder.push(chunk);
+    }
+}
+
+impl<S> fmt::Debug for Client<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unwrap<T, E: fmt::Display>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => std::panic::panic_any(error.to_string()),
+    }
+}
