@@ -64,11 +64,10 @@ impl Run {
             Err(error) => return self.report(&error),
         };
         let (key, (ending, event)) = (self.key, terminal);
-        let (id, scope) = (&key.id, &key.scope);
-        match self.writer.end(ending, &event).await {
-            Ok(_) => tracing::debug!(execution_id = %id, %scope, kind = event.kind(), "ended"),
-            Err(error) => tracing::error!(execution_id = %id, %scope, %error, "not ended"),
-        };
+        if let Err(error) = self.writer.end(ending, &event).await {
+            let (id, scope) = (&key.id, &key.scope);
+            tracing::error!(execution_id = %id, %scope, %error, "a run could not be ended");
+        }
     }
 
     fn report(&self, error: &EncodeError) {

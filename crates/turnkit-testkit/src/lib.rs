@@ -18,6 +18,7 @@
 //! |---|---|
 //! | a product's hooks and routes | [`Script`], a producer that does what a test says, and [`Client`] |
 //! | a producer | [`producer_contract!`], [`Recorder`] |
+//! | a store of execution logs (feature `substrate`) | `log_contract!` |
 //!
 //! # In scope
 //! Tests of crates that build on turnkit. Everything here panics where a test should fail.
@@ -32,6 +33,8 @@
 
 pub mod contract;
 pub mod events;
+#[cfg(feature = "substrate")]
+pub mod log_contract;
 
 mod client;
 mod recorder;

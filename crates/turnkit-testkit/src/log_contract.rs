@@ -1,0 +1,453 @@
+//! The contract of [`ExecutionLog`], as tests that every store passes (PROTOCOL 3.5).
+//!
+//! ```
+//! use turnkit_substrate::MemoryLog;
+//!
+//! turnkit_testkit::log_contract!(MemoryLog::with_clock);
+//! # fn main() {}
+//! ```
+//!
+//! The macro makes one `#[tokio::test]` per clause, so the crate that calls it needs `tokio` with `macros` and `rt`. Each
+//! clause makes its own logs with `Fn(Limits, Arc<dyn Clock>) -> impl ExecutionLog`, and moves their clock by hand.
+
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a clause that does not hold fails its test"
+)]
+
+mod bench;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use turnkit_substrate::{
+    Clock, Cursor, EventId, ExecutionLog, Limits,
+    log::{
+        AppendError, Bound, Ending, Fingerprint, Found, LogError, Position, Start, State, Usage,
+    },
+};
+use turnkit_wire::{Event, sse};
+
+pub use self::bench::ManualClock;
+use self::bench::{Bench, NOON, budgets, fill, key, key_in, number, opening, read, sized, started};
+
+/// Makes one test of each clause of the contract, for the logs that the expression makes.
+#[macro_export]
+macro_rules! log_contract {
+    ($make:expr) => {
+        $crate::log_contract!(@tests $make;
+            an_id_is_bound_once
+            of_many_starts_one_wins
+            an_id_belongs_to_its_scope
+            an_event_is_read_as_the_frame_of_its_append
+            a_reader_goes_on_at_every_cursor
+            a_reader_waits_for_the_next_event
+            an_end_is_the_end
+            a_cursor_that_the_log_does_not_hold_is_told
+            an_epoch_is_the_time_or_one_more
+            another_writer_fences_off_the_first
+            a_lost_writer_ends_its_run
+            a_full_log_takes_its_end
+            ended_executions_make_room_the_oldest_first
+            without_any_room_nothing_starts
+            an_expired_id_is_spent_then_free
+            every_byte_is_accounted
+        );
+    };
+    (@tests $make:expr; $($clause:ident)+) => {
+        $(
+            #[tokio::test]
+            async fn $clause() {
+                $crate::log_contract::$clause($make).await;
+            }
+        )+
+    };
+}
+
+/// The first start of a key gets the writer, every later one the same log.
+pub async fn an_id_is_bound_once<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
+    let bench = Bench::new(make);
+    assert!(matches!(bench.find("a").await, Found::Unknown));
+    let (writer, _) = bench.start("a").await;
+    for _ in 0..2 {
+        let Start::Exists(reader) = bench.start_again("a").await else {
+            panic!("a second start must find the first");
+        };
+        assert_eq!(reader.fingerprint(), Some(Fingerprint::of(b"a")));
+        assert_eq!(reader.status().await.unwrap().last.epoch, writer.epoch());
+    }
+    assert!(matches!(bench.find("a").await, Found::Retained(_)));
+    assert!(
+        matches!(bench.find("b").await, Found::Unknown),
+        "find binds nothing"
+    );
+}
+
+/// Of any number of starts at the same time exactly one gets the writer.
+pub async fn of_many_starts_one_wins<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
+    let bench = Arc::new(Bench::new(make));
+    let starts = (0..100).map(|_| {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { bench.start_again("a").await })
+    });
+    let mut writers = Vec::new();
+    for start in starts.collect::<Vec<_>>() {
+        match start.await.unwrap() {
+            Start::Started { writer, .. } => writers.push(writer),
+            Start::Exists(reader) => assert_eq!(reader.status().await.unwrap().last.seq, 1),
+            Start::Spent => panic!("a running execution is not spent"),
+        }
+    }
+    assert_eq!(writers.len(), 1);
+}
+
+/// The same id in two scopes is two executions.
+pub async fn an_id_belongs_to_its_scope<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (_writer, _) = bench.start("a").await;
+    let key = key_in("other", "a");
+    assert!(matches!(
+        bench.log.find(&key).await.unwrap(),
+        Found::Unknown
+    ));
+    let start = bench.log.start(&key, opening("a")).await.unwrap();
+    assert!(matches!(start, Start::Started { .. }));
+}
+
+/// What readers get is, byte for byte, the frame of each event under its id.
+pub async fn an_event_is_read_as_the_frame_of_its_append<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (mut writer, reader) = bench.start("a").await;
+    let spaced = Event::from_json(br#"{ "type" : "spaced", "data" : 1E5 }"#).unwrap();
+    let events = [
+        started("a"),
+        number(1),
+        Event::bare("bare").unwrap(),
+        spaced,
+    ];
+    for event in &events[1..] {
+        writer.append(event).await.unwrap();
+    }
+    let mut expected = BytesMut::new();
+    for (seq, event) in (1..).zip(&events) {
+        let id = EventId {
+            epoch: writer.epoch(),
+            seq,
+        };
+        sse::write_event(&mut expected, Some(&id.to_string()), event).unwrap();
+    }
+    assert_eq!(read(&*reader, 0, 4).await, expected);
+}
+
+/// From each event on, the rest is there without gap or duplicate, whatever the sizes.
+pub async fn a_reader_goes_on_at_every_cursor<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (mut writer, reader) = bench.start("a").await;
+    let mut ends = vec![0, read(&*reader, 0, 1).await.len()];
+    for size in (0..300).map(|at| if at % 50 == 7 { 100_000 } else { at * 13 }) {
+        let event = Event::new("text", &"x".repeat(size)).unwrap();
+        let id = writer.append(&event).await.unwrap();
+        let frame = read(&*reader, id.seq - 1, id.seq).await.len();
+        ends.push(ends[ends.len() - 1] + frame);
+    }
+    let last = ends.len() as u64 - 1;
+    let whole = read(&*reader, 0, last).await;
+    for (after, from) in (0..last).zip(ends) {
+        assert_eq!(
+            read(&*reader, after, last).await,
+            whole[from..],
+            "after {after}"
+        );
+    }
+}
+
+/// A reader at the end of a running log gets the next event once it is stored, and nothing before.
+pub async fn a_reader_waits_for_the_next_event<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (mut writer, reader) = bench.start("a").await;
+    let waiting = (0..3).map(|_| {
+        let reader = Arc::clone(&reader);
+        tokio::spawn(async move { reader.next(1).await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    tokio::task::yield_now().await;
+    assert!(waiting.iter().all(|reader| !reader.is_finished()));
+    writer.append(&number(1)).await.unwrap();
+    for reader in waiting {
+        let page = reader.await.unwrap().unwrap().unwrap();
+        assert_eq!(page.last, 2);
+    }
+}
+
+/// After the terminal event there is nothing, and the status says how it ended.
+pub async fn an_end_is_the_end<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
+    for ending in [Ending::Completed, Ending::Failed, Ending::Cancelled] {
+        let bench = Bench::new(&make);
+        let (writer, reader) = bench.start("a").await;
+        assert_eq!(reader.status().await.unwrap().state, State::Running);
+        bench.clock.advance(Duration::from_millis(7));
+        let last = writer.end(ending, &number(9)).await.unwrap();
+
+        let status = reader.status().await.unwrap();
+        assert_eq!(status.state, State::Ended(ending));
+        assert_eq!((status.last, status.last.seq), (last, 2));
+        assert_eq!((status.started_at, status.ended_at), (NOON, Some(NOON + 7)));
+        assert_eq!(
+            reader.locate(Cursor::After(last)).await.unwrap(),
+            Position::AtEnd
+        );
+        assert_eq!(reader.next(1).await.unwrap().unwrap().last, 2);
+        assert_eq!(reader.next(2).await.unwrap(), None);
+        assert!(bench.log.take_over(&key("a")).await.unwrap().is_none());
+    }
+}
+
+/// A cursor of another epoch, or beyond the last event, is not in the log.
+pub async fn a_cursor_that_the_log_does_not_hold_is_told<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (mut writer, reader) = bench.start("a").await;
+    let EventId { epoch, .. } = writer.append(&number(1)).await.unwrap();
+    assert_eq!(
+        reader.locate(Cursor::Start).await.unwrap(),
+        Position::After(0)
+    );
+    for seq in [1, 2] {
+        let cursor = Cursor::After(EventId { epoch, seq });
+        assert_eq!(reader.locate(cursor).await.unwrap(), Position::After(seq));
+    }
+    for (epoch, seq) in [
+        (epoch, 0),
+        (epoch, 3),
+        (epoch, u64::MAX),
+        (epoch + 1, 1),
+        (epoch - 1, 1),
+        (0, 0),
+    ] {
+        let cursor = Cursor::After(EventId { epoch, seq });
+        assert_eq!(
+            reader.locate(cursor).await.unwrap(),
+            Position::NotHeld,
+            "{cursor:?}"
+        );
+    }
+}
+
+/// An epoch is the time in Unix milliseconds, and grows even where the clock stands still.
+pub async fn an_epoch_is_the_time_or_one_more<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (first, _) = bench.start("a").await;
+    assert_eq!(first.epoch(), NOON);
+    let second = bench.take_over("a").await;
+    assert_eq!(second.epoch(), NOON + 1);
+    bench.clock.advance(Duration::from_secs(1));
+    let third = bench.take_over("a").await;
+    assert_eq!(third.epoch(), NOON + 1_000);
+}
+
+/// After a take-over the first writer stores nothing more; the log goes on without gap, and old cursors still hold.
+pub async fn another_writer_fences_off_the_first<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (mut first, reader) = bench.start("a").await;
+    let before = first.append(&number(1)).await.unwrap();
+    let mut second = bench.take_over("a").await;
+    assert!(matches!(
+        first.append(&number(2)).await,
+        Err(AppendError::Fenced)
+    ));
+    let after = second.append(&number(3)).await.unwrap();
+    assert_eq!((after.seq, after.epoch), (3, second.epoch()));
+    let ended = first.end(Ending::Completed, &number(4)).await;
+    assert!(matches!(ended, Err(AppendError::Fenced)));
+
+    for id in [before, after] {
+        assert_eq!(
+            reader.locate(Cursor::After(id)).await.unwrap(),
+            Position::After(id.seq)
+        );
+    }
+    let mixed = EventId { seq: 2, ..after };
+    assert_eq!(
+        reader.locate(Cursor::After(mixed)).await.unwrap(),
+        Position::NotHeld
+    );
+    assert_eq!(reader.status().await.unwrap().state, State::Running);
+    assert!(
+        bench
+            .log
+            .take_over(&key("unknown"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+/// A writer that is gone without an end leaves `execution.failed`, `runner_lost`, at the next epoch.
+pub async fn a_lost_writer_ends_its_run<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (writer, reader) = bench.start("a").await;
+    let epoch = writer.epoch();
+    drop(writer);
+    let page = reader.next(1).await.unwrap().unwrap();
+    let text = String::from_utf8(page.frames.to_vec()).unwrap();
+    assert!(
+        text.starts_with(&format!("id: {}-2\n", epoch + 1)),
+        "{text}"
+    );
+    assert!(
+        text.contains("execution.failed") && text.contains("\"runner_lost\""),
+        "{text}"
+    );
+    let status = reader.status().await.unwrap();
+    assert_eq!(status.state, State::Ended(Ending::Failed));
+}
+
+/// Past a bound of the execution nothing is stored but the terminal event.
+pub async fn a_full_log_takes_its_end<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
+    let events = Limits {
+        events_per_execution: 3,
+        ..Limits::default()
+    };
+    let bytes = Limits {
+        bytes_per_execution: 400,
+        ..Limits::default()
+    };
+    for (limits, bound, stored) in [
+        (events, Bound::EventsPerExecution(3), Some(3)),
+        (bytes, Bound::BytesPerExecution(400), None),
+    ] {
+        let bench = Bench::with_limits(&make, limits);
+        let (mut writer, reader) = bench.start("a").await;
+        let full = fill(&mut *writer).await;
+        assert!(
+            matches!(full, AppendError::Full(of) if of == bound),
+            "{full}"
+        );
+        let before = reader.status().await.unwrap().last.seq;
+        assert!(stored.is_none_or(|stored| stored == before));
+        assert!(read(&*reader, 0, before).await.len() <= 400);
+        let last = writer.end(Ending::Failed, &number(0)).await.unwrap();
+        assert_eq!(last.seq, before + 1);
+    }
+}
+
+/// Where a budget is full, ended executions go, the oldest first, and only as many as needed.
+pub async fn ended_executions_make_room_the_oldest_first<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    for limits in budgets(10_000) {
+        let bench = Bench::with_limits(&make, limits);
+        for id in ["a", "b", "c"] {
+            let (mut writer, _) = bench.start(id).await;
+            writer.append(&sized(1_500)).await.unwrap();
+            writer.end(Ending::Completed, &number(0)).await.unwrap();
+            bench.clock.advance(Duration::from_secs(1));
+        }
+        let (mut writer, reader) = bench.start("running").await;
+        writer.append(&sized(3_000)).await.unwrap();
+        assert!(matches!(bench.find("a").await, Found::Spent));
+        assert!(matches!(bench.find("c").await, Found::Retained(_)));
+        let full = fill(&mut *writer).await;
+        assert!(matches!(full, AppendError::Full(_)));
+        assert!(matches!(bench.find("c").await, Found::Spent));
+        assert_eq!(reader.status().await.unwrap().state, State::Running);
+        assert!(bench.usage().await.bytes <= 10_000);
+    }
+}
+
+/// Where nothing is left to go, a start is refused, and what runs is untouched.
+pub async fn without_any_room_nothing_starts<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    for limits in budgets(5_000) {
+        let bench = Bench::with_limits(&make, limits);
+        let (mut writer, reader) = bench.start("a").await;
+        fill(&mut *writer).await;
+        let used = bench.usage().await;
+        let refused = bench.log.start(&key("b"), opening("b")).await;
+        assert!(matches!(refused, Err(LogError::Full(_))));
+        assert!(matches!(bench.find("b").await, Found::Unknown));
+        assert_eq!(bench.usage().await, used, "what is refused takes nothing");
+        assert_eq!(reader.status().await.unwrap().state, State::Running);
+    }
+}
+
+/// Retained, then spent, then unknown: exactly at the limits' times.
+pub async fn an_expired_id_is_spent_then_free<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    const TICK: Duration = Duration::from_millis(1);
+    let bench = Bench::new(make);
+    let (writer, reader) = bench.start("a").await;
+    bench.clock.advance(Duration::from_secs(1_000_000));
+    assert!(
+        matches!(bench.find("a").await, Found::Retained(_)),
+        "what runs does not expire"
+    );
+    writer.end(Ending::Completed, &number(0)).await.unwrap();
+
+    bench.clock.advance(Limits::default().retention.saturating_sub(TICK));
+    assert!(matches!(bench.find("a").await, Found::Retained(_)));
+    bench.clock.advance(TICK);
+    assert!(matches!(bench.find("a").await, Found::Spent));
+    assert!(matches!(bench.start_again("a").await, Start::Spent));
+    assert!(matches!(reader.next(0).await, Err(LogError::Expired)));
+    assert!(matches!(reader.status().await, Err(LogError::Expired)));
+
+    bench.clock.advance(Limits::default().binding.saturating_sub(TICK));
+    assert!(matches!(bench.start_again("a").await, Start::Spent));
+    bench.clock.advance(TICK);
+    assert!(matches!(bench.find("a").await, Found::Unknown));
+    let (writer, _) = bench.start("a").await;
+    assert!(writer.epoch() > NOON);
+}
+
+/// An event costs its bytes and at most 64 more; what is refused costs nothing; what is gone is given back to the last byte.
+pub async fn every_byte_is_accounted<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
+    let bench = Bench::with_limits(
+        make,
+        Limits {
+            events_per_execution: 100,
+            ..Limits::default()
+        },
+    );
+    assert_eq!(bench.usage().await, Usage::default());
+    let (mut writer, _reader) = bench.start("a").await;
+    let start = bench.usage().await;
+    let event = sized(300);
+    for _ in 1..100 {
+        writer.append(&event).await.unwrap();
+    }
+    let full = bench.usage().await;
+    assert!(writer.append(&event).await.is_err());
+    assert_eq!(bench.usage().await, full);
+    let each = (full.bytes - start.bytes) / 99;
+    let event_bytes = event.as_json().len() as u64;
+    assert!((event_bytes..=event_bytes + 64).contains(&each), "{each}");
+
+    writer.end(Ending::Completed, &event).await.unwrap();
+    bench.clock.advance(Limits::default().retention);
+    bench.log.sweep().await.unwrap();
+    let spent = bench.usage().await;
+    assert_eq!((spent.executions, spent.bindings), (0, 1));
+    assert!(spent.bytes > 0 && spent.bytes < start.bytes);
+    bench.clock.advance(Limits::default().binding);
+    bench.log.sweep().await.unwrap();
+    assert_eq!(bench.usage().await, Usage::default());
+}
