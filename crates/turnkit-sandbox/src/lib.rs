@@ -1,1 +1,57 @@
-//! Under construction.
+//! The sandbox HTTP adapter: a turn's events from an agent that runs elsewhere, each one once, however the network fares.
+//!
+//! ```no_run
+//! # use turnkit::{ChatTurn, TurnHooks, TurnIdentity};
+//! # use turnkit_id::ExecutionId;
+//! # use turnkit_sandbox::{RunRequest, SandboxClient};
+//! # async fn route(identity: TurnIdentity, hooks: impl TurnHooks + 'static) -> Result<(), turnkit::BoxError> {
+//! let client = SandboxClient::builder("https://agents.example").bearer_token("token").build()?;
+//! let id = ExecutionId::derive("project", "session", 0)?;
+//! let turn = client.run(RunRequest::new(id.clone(), "What is new?").session_id("session"));
+//! let (body, driver) = ChatTurn::new(identity, id).start(turn, hooks);
+//! # Ok(()) }
+//! ```
+//!
+//! [`SandboxClient::run`] starts an execution or attaches to the one that has its id; [`SandboxClient::attach`] only attaches.
+//! Both give a [`SandboxTurn`], a [`TurnProducer`](turnkit::TurnProducer) for the turn engine.
+//!
+//! What holds, whatever fails (PROTOCOL 4.1):
+//! - Once a request was answered by an event stream, nothing that the turn sends can start the agent again.
+//! - Events come in the log's order, without gap and without repeat, byte-exact. A gap is an [`Error::Gap`].
+//! - An end that is not the execution's own is a lost connection: the turn comes back with its cursor.
+//! - A log that is no longer there is an [`Error::Lost`], never a second run.
+//! - No redirect is followed, nothing is decompressed, no proxy of the environment is used, and no token is printed.
+//!
+//! # In scope
+//! Requests to a substrate and their answers, retries, resuming, time-outs, bounds, errors by who is to blame. The rules are
+//! in [`resume`], a state machine without network and clock.
+//!
+//! # Out of scope
+//! Whether a turn may still be started (the product dispatches it once, PROTOCOL 4.2), assembling text, storing anything,
+//! the substrate itself.
+
+mod client;
+mod cursor;
+mod error;
+mod filter;
+mod producer;
+mod refusal;
+mod request;
+pub mod resume;
+mod retry;
+mod status;
+mod substrate;
+mod text;
+mod token;
+mod transport;
+
+pub use client::{SandboxClient, SandboxClientBuilder};
+pub use error::{BuildError, Ending, Error, ProtocolError, TransportError};
+pub use filter::PROTOCOL_VERSION;
+pub use producer::SandboxTurn;
+pub use refusal::Refusal;
+pub use request::{Backend, RunRequest};
+pub use retry::Retry;
+pub use status::{ExecutionState, ExecutionStatus};
+pub use token::BearerToken;
+pub use transport::{ResponseBody, Transport};

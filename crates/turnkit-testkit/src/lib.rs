@@ -33,6 +33,7 @@
 
 pub mod contract;
 pub mod events;
+pub mod proxy;
 #[cfg(feature = "substrate")]
 pub mod log_contract;
 

@@ -1,0 +1,219 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+use turnkit_id::ExecutionId;
+use url::Url;
+
+use crate::{
+    BearerToken, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn, Transport,
+    substrate::{Settings, Substrate},
+    transport,
+};
+
+/// A substrate, reached over HTTP. Cloning is a reference count; clones share their connections.
+///
+/// See the [crate](crate) for an example.
+#[derive(Clone, Debug)]
+pub struct SandboxClient {
+    substrate: Arc<Substrate>,
+}
+
+impl SandboxClient {
+    /// Begins a client of the substrate at `base_url`, such as `https://agents.example/v1`: `http` or `https`, without user
+    /// information, query and fragment. The protocol's paths are appended to its path.
+    pub fn builder(base_url: impl Into<String>) -> SandboxClientBuilder {
+        SandboxClientBuilder {
+            base_url: base_url.into(),
+            token: None,
+            transport: None,
+            settings: Settings::default(),
+        }
+    }
+
+    /// A turn that starts `request`'s execution, or attaches to it where it runs already (PROTOCOL 4.1).
+    ///
+    /// Nothing is sent before the first [`next`](turnkit::TurnProducer::next).
+    #[must_use]
+    pub fn run(&self, request: RunRequest) -> SandboxTurn {
+        SandboxTurn::run(Arc::clone(&self.substrate), request)
+    }
+
+    /// A turn that reads an execution from its first event and never starts one (PROTOCOL 4.1).
+    #[must_use]
+    pub fn attach(&self, execution_id: ExecutionId) -> SandboxTurn {
+        SandboxTurn::attach(Arc::clone(&self.substrate), execution_id)
+    }
+
+    /// Cancels an execution; idempotent. An unknown one is bound as cancelled, so a start that is still under way can not
+    /// run. One request, no retry.
+    ///
+    /// # Errors
+    /// Any that a single call can meet: the network, a refusal, an answer that is no status.
+    pub async fn cancel(&self, execution_id: &ExecutionId) -> Result<ExecutionStatus, Error> {
+        self.substrate.cancel(execution_id).await
+    }
+
+    /// How far an execution is. One request, no retry.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel), and [`Error::Lost`] where the substrate does not know the execution.
+    pub async fn status(&self, execution_id: &ExecutionId) -> Result<ExecutionStatus, Error> {
+        self.substrate.status(execution_id).await
+    }
+}
+
+/// Builds a [`SandboxClient`].
+#[must_use]
+#[derive(Clone)]
+pub struct SandboxClientBuilder {
+    base_url: String,
+    token: Option<BearerToken>,
+    transport: Option<Arc<dyn Transport>>,
+    settings: Settings,
+}
+
+impl SandboxClientBuilder {
+    /// Sends `token` with every request. Without one, no `Authorization` is sent.
+    pub fn bearer_token(mut self, token: impl Into<BearerToken>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// The policy until a request was answered with an event stream: [`Retry::BEFORE_ANSWER`] by default.
+    pub fn retry_before_answer(mut self, policy: Retry) -> Self {
+        self.settings.before_answer = policy;
+        self
+    }
+
+    /// The policy once one was: [`Retry::AFTER_ANSWER`] by default.
+    pub fn retry_after_answer(mut self, policy: Retry) -> Self {
+        self.settings.after_answer = policy;
+        self
+    }
+
+    /// Another way to the substrate than HTTP over the host's network.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Makes the jitter of waits repeatable, for simulations: by default each turn has a seed of its own.
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.settings.jitter_seed = Some(seed);
+        self
+    }
+
+    /// How long a connection may take to stand: 10 s by default. Another [`transport`](Self::transport) has its own.
+    pub fn connect_timeout(mut self, after: Duration) -> Self {
+        self.settings.connect_timeout = after;
+        self
+    }
+
+    /// How long the head of an answer may take, from the first try to connect on: 60 s by default.
+    pub fn answer_timeout(mut self, after: Duration) -> Self {
+        self.settings.answer_timeout = after;
+        self
+    }
+
+    /// How long a stream may be without a single byte before it counts as lost: 45 s by default. Keep-alive comments are
+    /// life; time in which nobody asks for the next event does not count.
+    pub fn idle_timeout(mut self, after: Duration) -> Self {
+        self.settings.idle_timeout = after;
+        self
+    }
+
+    /// The largest event, in bytes: 1 MiB by default. A larger one fails the turn.
+    pub fn max_event(mut self, bytes: usize) -> Self {
+        self.settings.max_event = bytes;
+        self
+    }
+
+    /// Checks everything and sets up the HTTP client; nothing is sent.
+    ///
+    /// # Errors
+    /// A base URL or a token that can not be used, or a host without usable TLS roots.
+    pub fn build(self) -> Result<SandboxClient, BuildError> {
+        let base = base_url(&self.base_url)?;
+        let authorization = self.token.as_ref().map(authorization).transpose()?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => transport::over_http(self.settings.connect_timeout)?,
+        };
+        let substrate = Substrate::new(transport, base, authorization, self.settings);
+        Ok(SandboxClient {
+            substrate: Arc::new(substrate),
+        })
+    }
+}
+
+/// Without the base URL as given, which may hold what [`build`](SandboxClientBuilder::build) refuses.
+impl fmt::Debug for SandboxClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxClientBuilder")
+            .field("token", &self.token)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+fn base_url(text: &str) -> Result<Url, BuildError> {
+    let url = Url::parse(text).map_err(|error| BuildError::Url(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(BuildError::Scheme(url.scheme().to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(BuildError::UserInfo);
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(BuildError::Query);
+    }
+    Ok(url)
+}
+
+fn authorization(token: &BearerToken) -> Result<HeaderValue, BuildError> {
+    token.header().ok_or(BuildError::Token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        SandboxClient::builder(url).build().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_base_url_is_http_or_https_and_carries_no_secret() {
+        assert!(refused("agents.example").starts_with("parse the base URL"));
+        assert!(refused("file:///etc/passwd").contains("scheme file"));
+        assert!(refused("https://me:secret@agents.example").contains("user information"));
+        assert!(refused("https://me@agents.example").contains("user information"));
+        assert!(refused("https://agents.example?key=1").contains("query"));
+        assert!(refused("https://agents.example#top").contains("fragment"));
+    }
+
+    #[test]
+    fn no_refused_base_url_prints_its_password() {
+        let builder = SandboxClient::builder("https://me:secret@agents.example");
+        assert!(!format!("{builder:?}").contains("secret"));
+        let error = builder.build().unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("secret"));
+    }
+
+    #[test]
+    fn a_token_that_a_header_can_not_carry_is_refused() {
+        for token in ["", "a b", "a\r\nX-Evil: 1", "ключ"] {
+            let built = SandboxClient::builder("http://localhost")
+                .bearer_token(token)
+                .build();
+            assert!(matches!(built, Err(BuildError::Token)), "{token:?}");
+        }
+    }
+
+    #[test]
+    fn no_debug_output_holds_the_token() {
+        let builder = SandboxClient::builder("http://localhost").bearer_token("s3cret");
+        let shown = format!("{builder:?} {:?}", builder.clone().build().unwrap());
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+}

@@ -1,0 +1,81 @@
+use std::{fmt, time::Duration};
+
+use crate::{Error, text::Complaint};
+
+/// A status other than success, and what its body said (PROTOCOL 3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    status: u16,
+    code: Option<String>,
+    message: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
+        let Complaint { code, message } = Complaint::read(body);
+        Self {
+            status,
+            code,
+            message,
+            retry_after,
+        }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The substrate's code, cut to 100 characters.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// The substrate's message, cut to 500 characters.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// How long the substrate asked to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// Whether the same request may be answered later: 408, 425, 429, 502, 503, 504.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        is_transient(self.status)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.code() {
+            Some("execution_not_found" | "execution_expired" | "invalid_replay_cursor") => {
+                Self::Lost(refusal)
+            }
+            Some("execution_conflict") => Self::Conflict(refusal),
+            _ => Self::Refused(refusal),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}", self.status)?;
+        for said in [self.code(), self.message()].into_iter().flatten() {
+            write!(f, ", {said}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a status says "not now" (PROTOCOL 4.1).
+pub(crate) fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 502 | 503 | 504)
+}

@@ -1,0 +1,398 @@
+//! When to connect, with which cursor, how long to wait, and when to give up (PROTOCOL 4.1).
+//!
+//! [`Resume`] is a state machine without clock, network, runtime or randomness: the time (since any fixed moment) and the
+//! place inside the jitter (0 to 1) are arguments. Every rule about order and retries of the adapter lives here; the driver
+//! around it sends what [`Resume::step`] asks for and reports what came of it.
+//!
+//! ```text
+//!            Run, or Attach from 0                         Attach after the cursor
+//!                ┌─────────┐  answered: stream  ┌────────┐  closed, failed   ┌─────────┐
+//!   new ───────▶ │ Connect │ ─────────────────▶ │  Read  │ ────────────────▶ │ Waiting │ ◀─┐
+//!                └─────────┘                    └────────┘                   └─────────┘   │ failed,
+//!      tick at the ▲    │ failed,                │  ▲  │ frame: new             │ tick at  │ refused for
+//!      time it says│    ▼ refused for now        │  └──┘ (ends the row)         ▼ its time │ now
+//!                ┌─────────┐                     │  ▲    answered: stream  ┌─────────┐     │
+//!                │ Waiting │                     │  └───────────────────── │ Connect │ ────┘
+//!                └─────────┘                     │                         └─────────┘
+//!                                                ▼
+//!   from anywhere:              End: completed, failed, cancelled, or given up
+//! ```
+//!
+//! Left of `Read` the policy is [`Retry::BEFORE_ANSWER`] and each try sends the same request. Right of it the policy is
+//! [`Retry::AFTER_ANSWER`] and each try only attaches: whatever happens there can not run the agent again.
+
+use std::{fmt, time::Duration};
+
+use turnkit_wire::kind;
+
+use crate::{
+    Retry,
+    cursor::{Cursor, Place},
+    filter,
+    refusal::is_transient,
+};
+
+/// The cursor that asks for everything, from the first event (PROTOCOL 3.1).
+const FROM_THE_FIRST: &str = "0";
+
+/// What the first request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Start the execution, or attach to it where it is there.
+    Run,
+    /// Attach only.
+    Attach,
+}
+
+/// What the driver has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Send this request, then report [`Resume::answered`] or [`Resume::failed`].
+    Connect(Connect<'a>),
+    /// Read the stream: report each event with [`Resume::frame`], its end with [`Resume::closed`] or [`Resume::failed`].
+    Read,
+    /// Nothing until this time, then [`Resume::tick`].
+    WaitUntil(Duration),
+    /// The execution was read to its end, or never will be.
+    End(&'a End),
+}
+
+/// A request to the substrate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connect<'a> {
+    /// The run itself: the same bytes under the same id, every time.
+    Run,
+    /// An attach to what follows `cursor`; `0` is the whole log.
+    Attach {
+        /// The value of `Last-Event-ID`.
+        cursor: &'a str,
+    },
+}
+
+/// How the substrate answered a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An event stream.
+    Stream,
+    /// 204: the log holds nothing after the cursor, and never will.
+    NothingMore,
+    /// Another status.
+    Refused {
+        /// The status.
+        status: u16,
+        /// What `Retry-After` asks for.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that no retry mends: not an event stream, another execution's, an error that names a reason.
+    Unusable,
+}
+
+/// What the driver does with one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Hands it on, byte-exact.
+    Forward,
+    /// Drops it: filtered, or consumed before.
+    Skip,
+    /// Stops reading: [`Resume::step`] says why.
+    End,
+}
+
+/// How reading an execution ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The execution completed.
+    Completed,
+    /// The last event said that the execution failed.
+    Failed,
+    /// The last event said that it was cancelled.
+    Cancelled,
+    /// There is no way on.
+    GivenUp(GiveUp),
+}
+
+/// Why there is no way on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GiveUp {
+    /// The retries of the policy are used up.
+    Exhausted,
+    /// The last answer was final.
+    Refused,
+    /// The last event can not be read.
+    Unreadable,
+    /// Events are missing, or the log is not the one that was read before.
+    Gap(Gap),
+    /// The connection was lost after an event without an id: what would come again can not be told from what is new.
+    Unresumable,
+    /// The log ended without a terminal event.
+    Unterminated,
+}
+
+/// Two ids between which events are missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The last id consumed; none where the log's first events are missing.
+    pub after: Option<Box<str>>,
+    /// The id that does not follow it.
+    pub found: Box<str>,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.after {
+            Some(after) => write!(f, "event {} follows event {after}", self.found),
+            None => write!(f, "the log begins with event {}", self.found),
+        }
+    }
+}
+
+/// The state of reading one execution. See the [module](self).
+#[derive(Debug)]
+pub struct Resume {
+    before: Retry,
+    after: Retry,
+    intent: Intent,
+    state: State,
+    answered: bool,
+    row: Row,
+    server_wait: Option<Duration>,
+    cursor: Cursor,
+    /// An event without a usable id was handed on since the cursor moved.
+    unnumbered: bool,
+    result: Seen,
+}
+
+#[derive(Debug)]
+enum State {
+    Connect,
+    Read,
+    Waiting { until: Duration },
+    Ended(End),
+}
+
+/// Failures since the last success.
+#[derive(Debug)]
+struct Row {
+    failures: u32,
+    began: Duration,
+}
+
+/// Whether a `result` was handed on, and whether anything was since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    No,
+    Earlier,
+    Last,
+}
+
+impl Resume {
+    /// Begins at `now`, with one policy until a connection was answered by a stream and one from then on.
+    #[must_use]
+    pub fn new(intent: Intent, before: Retry, after: Retry, now: Duration) -> Self {
+        Self {
+            before,
+            after,
+            intent,
+            state: State::Connect,
+            answered: false,
+            row: Row {
+                failures: 0,
+                began: now,
+            },
+            server_wait: None,
+            cursor: Cursor::default(),
+            unnumbered: false,
+            result: Seen::No,
+        }
+    }
+
+    /// What to do next. Asking changes nothing.
+    #[must_use]
+    pub fn step(&self) -> Step<'_> {
+        match &self.state {
+            State::Connect => Step::Connect(self.request()),
+            State::Read => Step::Read,
+            State::Waiting { until } => Step::WaitUntil(*until),
+            State::Ended(end) => Step::End(end),
+        }
+    }
+
+    /// How many tries in a row have failed.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.row.failures
+    }
+
+    /// It is `now`: a wait that has reached its time is over.
+    pub fn tick(&mut self, now: Duration) {
+        if matches!(self.state, State::Waiting { until } if until <= now) {
+            self.go(State::Connect);
+        }
+    }
+
+    /// The substrate answered.
+    pub fn answered(&mut self, answer: Answer, now: Duration, spread: f64) {
+        match answer {
+            Answer::Stream => self.open(),
+            Answer::NothingMore => self.nothing_more(),
+            Answer::Refused {
+                status,
+                retry_after,
+            } if self.is_transient(status) => {
+                self.retry(retry_after, now, spread);
+            }
+            Answer::Refused { .. } | Answer::Unusable => self.give_up(GiveUp::Refused),
+        }
+    }
+
+    /// An event of type `kind` came, in a frame with the id `id`, or without one of its own.
+    pub fn frame(&mut self, id: Option<&str>, kind: &str) -> Verdict {
+        if matches!(self.state, State::Ended(_)) {
+            return Verdict::End;
+        }
+        let Some(id) = id.filter(|id| Cursor::is_usable(id)) else {
+            return self.take(kind, false);
+        };
+        match self.cursor.advance(id) {
+            Place::Next => self.take(kind, true),
+            Place::Consumed => Verdict::Skip,
+            Place::Gap => self.gap(id),
+        }
+    }
+
+    /// The stream named the wait before a reconnect (`retry:`); it replaces the policy's first one.
+    pub fn server_wait(&mut self, wait: Duration) {
+        self.server_wait = Some(wait);
+    }
+
+    /// What came is no event. The log says the same each time it is asked, so nothing is tried again.
+    pub fn unreadable(&mut self) {
+        self.give_up(GiveUp::Unreadable);
+    }
+
+    /// The stream ended cleanly.
+    pub fn closed(&mut self, now: Duration, spread: f64) {
+        if self.result == Seen::Last {
+            self.go(State::Ended(End::Completed));
+        } else {
+            self.failed(now, spread);
+        }
+    }
+
+    /// The request got no answer, or the stream broke off or went silent.
+    pub fn failed(&mut self, now: Duration, spread: f64) {
+        if self.unnumbered {
+            self.give_up(GiveUp::Unresumable);
+        } else {
+            self.retry(None, now, spread);
+        }
+    }
+
+    fn request(&self) -> Connect<'_> {
+        if self.intent == Intent::Run && !self.answered {
+            return Connect::Run;
+        }
+        let cursor = self.cursor.last().unwrap_or(FROM_THE_FIRST);
+        Connect::Attach { cursor }
+    }
+
+    fn open(&mut self) {
+        if !self.answered {
+            self.answered = true;
+            self.row.failures = 0;
+        }
+        self.go(State::Read);
+    }
+
+    /// After a `result` an end without a terminal event is an end (as [`closed`](Self::closed)), and this one is certain.
+    fn nothing_more(&mut self) {
+        match self.result {
+            Seen::No => self.give_up(GiveUp::Unterminated),
+            Seen::Earlier | Seen::Last => self.go(State::Ended(End::Completed)),
+        }
+    }
+
+    /// An attach runs nothing, so a server error that may pass is worth another; to a run it may be the run's own failure.
+    fn is_transient(&self, status: u16) -> bool {
+        let attach = self.answered || self.intent == Intent::Attach;
+        is_transient(status) || attach && status >= 500
+    }
+
+    /// Takes an event that was not consumed before.
+    fn take(&mut self, kind: &str, numbered: bool) -> Verdict {
+        if numbered {
+            self.row.failures = 0;
+            self.unnumbered = false;
+        }
+        if let Some(end) = filter::terminal(kind) {
+            self.go(State::Ended(end));
+            return Verdict::End;
+        }
+        if filter::is_about_the_stream(kind) {
+            return Verdict::Skip;
+        }
+        self.hand_on(kind, numbered)
+    }
+
+    fn hand_on(&mut self, kind: &str, numbered: bool) -> Verdict {
+        self.unnumbered |= !numbered;
+        self.result = match (kind, self.result) {
+            (kind::RESULT, _) => Seen::Last,
+            (_, Seen::No) => Seen::No,
+            (_, Seen::Earlier | Seen::Last) => Seen::Earlier,
+        };
+        Verdict::Forward
+    }
+
+    fn gap(&mut self, found: &str) -> Verdict {
+        let after = self.cursor.last().map(Box::from);
+        let found = found.into();
+        self.give_up(GiveUp::Gap(Gap { after, found }));
+        Verdict::End
+    }
+
+    fn retry(&mut self, at_least: Option<Duration>, now: Duration, spread: f64) {
+        if self.answered && self.row.failures == 0 {
+            self.row.began = now;
+        }
+        self.row.failures = self.row.failures.saturating_add(1);
+        match self.next_try(at_least, now, spread) {
+            Some(until) => self.go(State::Waiting { until }),
+            None => self.give_up(GiveUp::Exhausted),
+        }
+    }
+
+    /// When to try again, if at all.
+    fn next_try(&self, at_least: Option<Duration>, now: Duration, spread: f64) -> Option<Duration> {
+        let policy = self.policy();
+        let wait = policy.wait(self.row.failures - 1, spread);
+        let until = now.checked_add(wait.max(at_least.unwrap_or_default()))?;
+        let in_time = until.saturating_sub(self.row.began) <= policy.within;
+        (self.row.failures <= policy.attempts && in_time).then_some(until)
+    }
+
+    fn policy(&self) -> Retry {
+        if !self.answered {
+            return self.before.clone();
+        }
+        let first = self.server_wait.unwrap_or(self.after.first);
+        Retry {
+            first,
+            ..self.after.clone()
+        }
+    }
+
+    fn give_up(&mut self, reason: GiveUp) {
+        self.go(State::Ended(End::GivenUp(reason)));
+    }
+
+    /// An end is left by nothing.
+    fn go(&mut self, next: State) {
+        if !matches!(self.state, State::Ended(_)) {
+            self.state = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! The substrate's calls: which request is sent, and what its answer is (PROTOCOL 3.1, 4.1).
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+};
+use tokio::time::timeout;
+use turnkit_id::ExecutionId;
+use turnkit_wire::sse;
+use url::Url;
+
+use crate::{
+    Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError, text,
+    transport::{ResponseBody, Transport},
+};
+
+/// The longest body that is not a stream, in bytes: an error or a status.
+const MAX_BODY: usize = 64 << 10;
+
+/// How long the body of an error may take: its status alone is worth reporting.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const EXECUTION_ID: HeaderName = HeaderName::from_static("x-execution-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What the builder sets.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) before_answer: Retry,
+    pub(crate) after_answer: Retry,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_event: usize,
+    pub(crate) jitter_seed: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            before_answer: Retry::BEFORE_ANSWER,
+            after_answer: Retry::AFTER_ANSWER,
+            connect_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(45),
+            max_event: 1 << 20,
+            jitter_seed: None,
+        }
+    }
+}
+
+/// The substrate, as the protocol's calls.
+pub(crate) struct Substrate {
+    transport: Arc<dyn Transport>,
+    authorization: Option<HeaderValue>,
+    base: Url,
+    pub(crate) settings: Settings,
+}
+
+/// A usable answer to a request for a stream.
+pub(crate) enum Opened {
+    Stream(ResponseBody),
+    NothingMore,
+    Refused(Refusal),
+}
+
+impl Substrate {
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        base: Url,
+        authorization: Option<HeaderValue>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            transport,
+            authorization,
+            base,
+            settings,
+        }
+    }
+
+    /// Asks for an execution's stream: with `cursor` what follows it, without one a run.
+    pub(crate) async fn open(
+        &self,
+        id: &ExecutionId,
+        body: Bytes,
+        cursor: Option<HeaderValue>,
+    ) -> Result<Opened, Error> {
+        let mut request = self.request(Method::POST, &["agents", "run", "stream"], body)?;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static(sse::CONTENT_TYPE));
+        headers.insert(EXECUTION_ID, header_of(id)?);
+        headers.extend(cursor.map(|cursor| (LAST_EVENT_ID, cursor)));
+        self.opened(self.send(request).await?, id).await
+    }
+
+    pub(crate) async fn cancel(&self, id: &ExecutionId) -> Result<ExecutionStatus, Error> {
+        let body = serde_json::json!({ "executionId": id.as_str() }).to_string();
+        let request = self.request(Method::POST, &["agents", "run", "cancel"], body.into())?;
+        self.status_of(request).await
+    }
+
+    pub(crate) async fn status(&self, id: &ExecutionId) -> Result<ExecutionStatus, Error> {
+        // URLs drop dot segments, also encoded ones.
+        if matches!(id.as_str(), "." | "..") {
+            return Err(Error::Protocol(ProtocolError::Unaddressable));
+        }
+        let path = ["agents", "executions", id.as_str()];
+        self.status_of(self.request(Method::GET, &path, Bytes::new())?)
+            .await
+    }
+
+    fn request(&self, method: Method, path: &[&str], body: Bytes) -> Result<Request<Bytes>, Error> {
+        let request = Request::builder()
+            .method(method)
+            .uri(under(&self.base, path).as_str());
+        let mut request = request.body(body).map_err(unsendable)?;
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(
+            self.authorization
+                .clone()
+                .map(|value| (AUTHORIZATION, value)),
+        );
+        Ok(request)
+    }
+
+    async fn opened(
+        &self,
+        answer: Response<ResponseBody>,
+        id: &ExecutionId,
+    ) -> Result<Opened, Error> {
+        match answer.status().as_u16() {
+            200 => {
+                check_stream(answer.headers(), id).map_err(Error::Protocol)?;
+                Ok(Opened::Stream(answer.into_body()))
+            }
+            204 => Ok(Opened::NothingMore),
+            _ => refused(answer).await.map(Opened::Refused),
+        }
+    }
+
+    async fn status_of(&self, request: Request<Bytes>) -> Result<ExecutionStatus, Error> {
+        let answer = self.send(request).await?;
+        if answer.status() != 200 {
+            return Err(refused(answer).await?.into());
+        }
+        check_encoding(answer.headers()).map_err(Error::Protocol)?;
+        let limit = self.settings.answer_timeout;
+        let body = timeout(limit, read_body(answer.into_body())).await;
+        let body = body.map_err(|_| once(TransportError::Silent(limit)))??;
+        serde_json::from_slice(&body).map_err(|error| Error::Protocol(ProtocolError::Json(error)))
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, Error> {
+        let limit = self.settings.answer_timeout;
+        let answer = timeout(limit, self.transport.send(request)).await;
+        answer
+            .map_err(|_| once(TransportError::Silent(limit)))?
+            .map_err(once)
+    }
+}
+
+/// Without the transport, which may be anyone's.
+impl fmt::Debug for Substrate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Substrate")
+            .field("base", &self.base.as_str())
+            .field("authorization", &self.authorization)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an answer that is no success says; an error where it is not even a refusal.
+async fn refused(answer: Response<ResponseBody>) -> Result<Refusal, Error> {
+    let status = answer.status();
+    if status.is_redirection() {
+        return Err(Error::Protocol(ProtocolError::Redirect(status.as_u16())));
+    }
+    if !status.is_client_error() && !status.is_server_error() {
+        return Err(Error::Protocol(ProtocolError::Status(status.as_u16())));
+    }
+    let retry_after = retry_after(answer.headers(), SystemTime::now());
+    let is_plain = check_encoding(answer.headers()).is_ok();
+    let body = timeout(ERROR_BODY_TIMEOUT, read_body(answer.into_body())).await;
+    // The status decides; a body that can not be read only says less.
+    let body = body.ok().and_then(Result::ok).filter(|_| is_plain);
+    Ok(Refusal::new(
+        status.as_u16(),
+        &body.unwrap_or_default(),
+        retry_after,
+    ))
+}
+
+/// `base`, its path extended by `segments`, each percent-encoded.
+fn under(base: &Url, segments: &[&str]) -> Url {
+    let mut url = base.clone();
+    // Only URLs without a host have no segments, and those were refused.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
+}
+
+/// Execution ids are visible ASCII, and URLs come out of a URL parser, so this does not happen.
+fn unsendable(error: impl Into<http::Error>) -> Error {
+    once(TransportError::Connect(error.into().into()))
+}
+
+fn header_of(id: &ExecutionId) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(id.as_str()).map_err(unsendable)
+}
+
+/// A failure that is the first of its row.
+fn once(cause: TransportError) -> Error {
+    Error::Transport { cause, failures: 1 }
+}
+
+fn check_stream(headers: &HeaderMap, id: &ExecutionId) -> Result<(), ProtocolError> {
+    check_content_type(headers)?;
+    check_encoding(headers)?;
+    match headers.get(EXECUTION_ID) {
+        Some(found) if found.as_bytes() != id.as_str().as_bytes() => {
+            Err(ProtocolError::OtherExecution(shown(Some(found))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Parameters are allowed and without effect: the stream is UTF-8 whatever they say (WHATWG HTML 9.2.6).
+fn check_content_type(headers: &HeaderMap) -> Result<(), ProtocolError> {
+    let found = headers.get(CONTENT_TYPE);
+    let essence = found.and_then(|value| value.to_str().ok()?.split(';').next());
+    match essence {
+        Some(essence) if essence.trim().eq_ignore_ascii_case(sse::CONTENT_TYPE) => Ok(()),
+        _ => Err(ProtocolError::ContentType(shown(found))),
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), ProtocolError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(found) if !found.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(ProtocolError::Encoding(shown(Some(found))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn shown(header: Option<&HeaderValue>) -> String {
+    let value = header.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    value
+        .and_then(|value| text::printable(&value, 100))
+        .unwrap_or_else(|| "(none)".to_owned())
+}
+
+/// Seconds, or a date (RFC 9110, 10.2.3); one that has passed asks for nothing.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return value.parse().ok().map(Duration::from_secs);
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+async fn read_body(mut stream: ResponseBody) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(once)?;
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(Error::Protocol(ProtocolError::TooLarge(MAX_BODY)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let value = HeaderValue::from_str(value).unwrap();
+        HeaderMap::from_iter([(HeaderName::from_static(name), value)])
+    }
+
+    #[test]
+    fn the_protocols_paths_are_appended_to_the_base_urls_path() {
+        for (base, expected) in [
+            ("http://h", "http://h/agents/run"),
+            ("http://h/", "http://h/agents/run"),
+            ("https://h:8443/v1", "https://h:8443/v1/agents/run"),
+            ("https://h/v1/", "https://h/v1/agents/run"),
+        ] {
+            let url = under(&Url::parse(base).unwrap(), &["agents", "run"]);
+            assert_eq!(url.as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn an_execution_id_is_one_path_segment_whatever_it_holds() {
+        let url = under(&Url::parse("http://h/e").unwrap(), &["a/b%2F?c#d:0"]);
+        assert_eq!(url.as_str(), "http://h/e/a%2Fb%252F%3Fc%23d:0");
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 30);
+        let read = |value: &str| retry_after(&headers("retry-after", value), now);
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(
+            read("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(read("Sun, 06 Nov 1994 08:48:37 GMT"), Some(Duration::ZERO));
+        for value in ["", "soon", "-1", "1.5", "99999999999999999999999"] {
+            assert_eq!(read(value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_event_stream_is_a_stream() {
+        let check = |value| check_content_type(&headers("content-type", value)).is_ok();
+        assert!(check("text/event-stream"));
+        assert!(check("Text/Event-Stream ; charset=windows-1252"));
+        assert!(!check("text/event-streams"));
+        assert!(!check("text/html"));
+        assert!(check_content_type(&HeaderMap::new()).is_err());
+    }
+}

@@ -1,0 +1,5 @@
+//! The adapter over real sockets, against a server that says what each test tells it to.
+#![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
+mod requests;
+mod support;

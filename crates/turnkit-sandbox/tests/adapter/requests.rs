@@ -1,0 +1,169 @@
+//! What the adapter sends (PROTOCOL 3.1, 4.1).
+
+use super::support::{Answer, Server, completed, frames, id, lines, read, refusal, stream};
+use serde_json::json;
+use turnkit::TurnProducer;
+use turnkit_sandbox::{ExecutionState, RunRequest};
+
+#[tokio::test]
+async fn a_run_carries_its_id_its_token_and_its_message() {
+    let server = Server::start([stream(completed(1))]).await;
+    let client = server.builder().bearer_token("t0ken").build().unwrap();
+    let turn = client.run(RunRequest::new(id(), "hello").session_id("s"));
+    read(turn).await.1.unwrap();
+
+    let [request] = &server.requests()[..] else {
+        panic!("one request")
+    };
+    assert!(
+        request
+            .head
+            .starts_with("POST /agents/run/stream HTTP/1.1\r\n"),
+        "{}",
+        request.head
+    );
+    assert_eq!(request.header("x-execution-id"), Some("project:session:0"));
+    assert_eq!(request.header("authorization"), Some("Bearer t0ken"));
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.header("accept"), Some("text/event-stream"));
+    assert_eq!(request.header("accept-encoding"), Some("identity"));
+    assert_eq!(request.header("last-event-id"), None);
+    let expected = json!({
+        "identifier": "default", "message": "hello", "sessionId": "s", "turnId": "project:session:0", "detach": true,
+    });
+    assert_eq!(request.json(), expected);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_the_first_event_is_asked_for() {
+    let server = Server::start([]).await;
+    let (run, attach) = (server.run(), server.client().attach(id()));
+    drop((run, attach));
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_run_that_got_no_answer_is_sent_again_byte_for_byte() {
+    let busy = refusal("503 Service Unavailable", "retry-after: 0\r\n", "");
+    let silent = Answer::Bytes(Vec::new());
+    let server = Server::start([busy, silent, stream(frames(1..=2) + &completed(3))]).await;
+    let (read, end) = read(server.run()).await;
+    end.unwrap();
+    assert_eq!(read, lines(1..=2));
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3);
+    for request in &requests {
+        assert_eq!(
+            (&request.head, &request.body),
+            (&requests[0].head, &requests[0].body)
+        );
+    }
+}
+
+#[tokio::test]
+async fn after_an_answer_only_attaches_are_sent() {
+    let cut = [
+        "",
+        &frames(1..=2),
+        ": nothing new\n\n",
+        &frames(3..=3),
+        &completed(4),
+    ]
+    .map(stream);
+    let server = Server::start(cut).await;
+    let (read, end) = read(server.run()).await;
+    end.unwrap();
+    assert_eq!(read, lines(1..=3));
+    let requests = server.requests();
+    let cursors: Vec<_> = requests
+        .iter()
+        .map(|request| request.header("last-event-id"))
+        .collect();
+    assert_eq!(
+        cursors,
+        [None, Some("0"), Some("7-2"), Some("7-2"), Some("7-3")]
+    );
+    for (index, request) in requests.iter().enumerate() {
+        assert_eq!(request.header("x-execution-id"), Some("project:session:0"));
+        assert_eq!(
+            request.json()["message"],
+            if index == 0 { "hello" } else { "" }
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_attach_never_sends_a_message() {
+    let server = Server::start([refusal("502 Bad Gateway", "", ""), stream(completed(1))]).await;
+    let turn = server.client().attach(id()).answering("hello");
+    assert_eq!(turn.prompt(), Some("hello"));
+    read(turn).await.1.unwrap();
+    for request in server.requests() {
+        assert_eq!(request.header("last-event-id"), Some("0"));
+        assert_eq!(request.json()["message"], "");
+        assert_eq!(request.json()["turnId"], "project:session:0");
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_was_only_filtered_is_consumed_too() {
+    let started = "id: 7-1\nevent: execution.started\ndata: {\"executionId\":\"e\"}\n\n";
+    let server = Server::start([stream(started), stream(frames(2..=2) + &completed(3))]).await;
+    assert_eq!(read(server.run()).await.0, lines(2..=2));
+    assert_eq!(server.requests()[1].header("last-event-id"), Some("7-1"));
+}
+
+#[tokio::test]
+async fn cancel_names_the_execution_and_is_tried_again_while_refused_for_now() {
+    let status = r#"{"executionId":"project:session:0","state":"cancelled"}"#;
+    let busy = refusal("503 Service Unavailable", "", "");
+    let server = Server::start([
+        busy,
+        refusal("200 OK", "content-type: application/json\r\n", status),
+    ])
+    .await;
+    server.run().cancel().await;
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(
+        requests[1]
+            .head
+            .starts_with("POST /agents/run/cancel HTTP/1.1\r\n")
+    );
+    assert_eq!(
+        requests[1].json(),
+        json!({"executionId": "project:session:0"})
+    );
+}
+
+#[tokio::test]
+async fn status_and_cancel_are_plain_calls() {
+    let status = r#"{"executionId":"project:session:0","state":"running","last":"7-4","startedAt":1,"endedAt":null}"#;
+    let ok = || refusal("200 OK", "content-type: application/json\r\n", status);
+    let unknown =
+        r#"{"success":false,"error":{"code":"execution_not_found","message":"no such execution"}}"#;
+    let server = Server::start([ok(), ok(), refusal("404 Not Found", "", unknown)]).await;
+    let client = server.client();
+    let found = client.status(&id()).await.unwrap();
+    assert_eq!(
+        (found.state, found.last.as_deref()),
+        (ExecutionState::RUNNING, Some("7-4"))
+    );
+    client.cancel(&id()).await.unwrap();
+    assert_eq!(
+        client.status(&id()).await.unwrap_err().code(),
+        "execution_lost"
+    );
+    let [status, cancel, _] = &server.requests()[..] else {
+        panic!("three requests")
+    };
+    assert!(
+        status
+            .head
+            .starts_with("GET /agents/executions/project:session:0 HTTP/1.1\r\n"),
+        "{}",
+        status.head
+    );
+    assert_eq!(status.header("content-length"), None);
+    assert_eq!(cancel.json()["executionId"], "project:session:0");
+}
