@@ -53,7 +53,7 @@ where
     /// # Panics
     /// As [`next`](Self::next).
     pub async fn take(&mut self, count: usize) -> Vec<Event> {
-        let mut events = Vec::with_capacity(count);
+        let mut events = Vec::new();
         while events.len() < count {
             match self.next().await {
                 Some(event) => events.push(event),
@@ -68,7 +68,7 @@ where
     /// # Panics
     /// As [`next`](Self::next).
     pub async fn rest(&mut self) -> Vec<Event> {
-        self.take(usize::MAX >> 32).await
+        self.take(usize::MAX).await
     }
 
     /// Everything received so far, as it came.

@@ -4,7 +4,6 @@ use crate::{FinalText, HookError, TurnError};
 
 /// What one attempt at a turn came to (PROTOCOL 2.1): everything that a host needs to know, without reading the stream.
 #[derive(Debug)]
-#[must_use]
 #[non_exhaustive]
 pub struct TurnOutcome {
     /// The text that is saved, or why the attempt failed.

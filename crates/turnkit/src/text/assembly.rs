@@ -123,6 +123,11 @@ impl Assembly {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
     pub(super) fn has_answer(&self) -> bool {
         self.answer.is_some()
     }

@@ -1,0 +1,348 @@
+//! Text assembly over streams that look like real ones (PROTOCOL 2.3).
+
+use std::fmt::Write;
+
+use turnkit_wire::Event;
+
+use super::TextReader;
+
+const LIMIT: usize = 1 << 20;
+
+/// What was read out of `stream`, one event a line; an empty line is none.
+fn read(stream: &str) -> TextReader {
+    read_with(stream, LIMIT, None)
+}
+
+fn read_with(stream: &str, limit: usize, prompt: Option<&str>) -> TextReader {
+    let mut reader = TextReader::new(limit, prompt);
+    for line in stream.lines().filter(|line| !line.trim().is_empty()) {
+        let event = Event::from_json(line.trim().as_bytes()).unwrap();
+        match event.kind() {
+            "message.part.updated" => reader.part(&event),
+            "result" => reader.result(&event),
+            _ => {}
+        }
+    }
+    reader
+}
+
+/// The final text, or the code that refuses it.
+fn settle(mut reader: TextReader, done: Option<&str>) -> Result<String, String> {
+    let settled = reader.settle(done.map(str::to_owned));
+    let text = reader.take().into_string();
+    settled
+        .map(|()| text)
+        .map_err(|error| error.code().unwrap().to_owned())
+}
+
+fn text(stream: &str) -> String {
+    settle(read(stream), None).unwrap()
+}
+
+#[test]
+fn deltas_of_one_part() {
+    insta::assert_snapshot!(text(r#"
+        {"type":"message.part.updated","data":{"part":{"id":"p","messageID":"m","type":"text","text":""}}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","messageID":"m","type":"text","text":"Once"},"delta":"Once"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","messageID":"m","type":"text","text":"Once upon"},"delta":" upon"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","messageID":"m","type":"text","text":"Once upon\n\"a"},"delta":"\n\"a"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","messageID":"m","type":"text","text":"Once upon\n\"a time\""},"delta":" time\""}}
+    "#), @r#"
+    Once upon
+    "a time"
+    "#);
+}
+
+#[test]
+fn cumulative_snapshots_are_not_appended() {
+    insta::assert_snapshot!(text(r#"
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"One"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"One two"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","content":"One two three"}}}
+    "#), @"One two three");
+}
+
+#[test]
+fn parts_are_joined_in_order_of_first_appearance_with_tools_between() {
+    insta::assert_snapshot!(text(r#"
+        {"type":"message.part.updated","data":{"part":{"id":"r","type":"reasoning","text":"hmm"},"delta":"hmm"}}
+        {"type":"message.part.updated","data":{"part":{"id":"a","type":"text","text":"Let me"},"delta":"Let me"}}
+        {"type":"message.part.updated","data":{"part":{"id":"t","type":"tool","tool":"bash","state":{"status":"running"}}}}
+        {"type":"message.part.updated","data":{"part":{"id":"b","type":"text","text":"Done."},"delta":"Done."}}
+        {"type":"message.part.updated","data":{"part":{"id":"t","type":"tool","text":"not an answer","state":{"status":"completed"}}}}
+        {"type":"message.part.updated","data":{"part":{"id":"a","type":"text","text":"Let me look. "},"delta":" look. "}}
+        {"type":"message.part.updated","data":{"part":{"id":"b","type":"text","text":"Done. Bye."},"delta":" Bye."}}
+    "#), @"Let me look. Done. Bye.");
+}
+
+#[test]
+fn an_empty_snapshot_never_erases() {
+    insta::assert_snapshot!(text(r#"
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"kept"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":""}}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":null},"delta":null}}
+    "#), @"kept");
+}
+
+#[test]
+fn a_delta_after_a_snapshot_appends() {
+    insta::assert_snapshot!(text(r#"
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"abc"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"def"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":""}}
+    "#), @"abcdef");
+}
+
+#[test]
+fn parts_without_an_id_are_one_part() {
+    insta::assert_snapshot!(text(r#"
+        {"type":"message.part.updated","data":{"part":{"type":"text"},"delta":"a"}}
+        {"type":"message.part.updated","data":{"part":{"type":"text"},"delta":"b"}}
+    "#), @"ab");
+}
+
+#[test]
+fn escapes_and_lone_surrogates_are_read() {
+    insta::assert_snapshot!(text(r#"
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"\u0041\t\\"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"\ud83d\ude00\ud800"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"é"}}
+    "#), @r"A	\😀�é");
+}
+
+const PARTS_AND_RESULT: &str = r#"
+    {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"parts"}}
+    {"type":"result","data":{"finalText":"result"}}
+    {"type":"result","data":{"finalText":" \n "}}
+    {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":" more"}}
+"#;
+
+#[test]
+fn the_first_text_that_is_not_blank_wins() {
+    assert_eq!(
+        settle(read(PARTS_AND_RESULT), Some("done")).unwrap(),
+        "done"
+    );
+    assert_eq!(settle(read(PARTS_AND_RESULT), Some(" ")).unwrap(), "result");
+    assert_eq!(settle(read(PARTS_AND_RESULT), None).unwrap(), "result");
+    let blank = PARTS_AND_RESULT.replace(r#""finalText":"result""#, r#""finalText":"\t""#);
+    assert_eq!(settle(read(&blank), Some("")).unwrap(), "parts more");
+    let two = r#"
+        {"type":"result","data":{"finalText":"first"}}
+        {"type":"result","data":{"finalText":"second"}}
+    "#;
+    assert_eq!(text(two), "second");
+}
+
+#[test]
+fn without_any_part_and_any_text_there_is_no_answer() {
+    for (stream, done) in [
+        ("", None),
+        ("", Some(" \n")),
+        (r#"{"type":"result","data":{"finalText":" "}}"#, None),
+        (r#"{"type":"result"}"#, None),
+        (r#"{"type":"result","data":{"finalText":7}}"#, None),
+    ] {
+        assert_eq!(
+            settle(read(stream), done).unwrap_err(),
+            "empty_answer",
+            "{stream}"
+        );
+    }
+}
+
+#[test]
+fn a_part_without_text_is_an_answer() {
+    let tool = r#"{"type":"message.part.updated","data":{"part":{"id":"t","type":"tool"}}}"#;
+    assert_eq!(text(tool), "");
+    assert_eq!(text(r#"{"type":"message.part.updated"}"#), "");
+}
+
+#[test]
+fn a_text_of_exactly_the_limit_is_whole_and_one_byte_more_is_cut_at_a_character() {
+    let deltas = |texts: &[&str]| {
+        texts.iter().fold(String::new(), |mut stream, text| {
+        writeln!(stream, r#"{{"type":"message.part.updated","data":{{"part":{{"id":"p","type":"text"}},"delta":"{text}"}}}}"#).unwrap();
+        stream
+    })
+    };
+    assert_eq!(
+        settle(read_with(&deltas(&["abcd", "é"]), 6, None), None).unwrap(),
+        "abcdé"
+    );
+    let mut cut = read_with(&deltas(&["abcd", "é", "x"]), 5, None);
+    assert_eq!(cut.settle(None).unwrap_err().code(), Some("text_too_large"));
+    // After the cut nothing is appended: the partial text has no hole.
+    assert_eq!(cut.take().as_str(), "abcd");
+    assert_eq!(
+        settle(read_with(&deltas(&["abcd", "é"]), 5, None), Some("done")).unwrap(),
+        "done"
+    );
+    let long = read_with("", 5, None);
+    assert_eq!(settle(long, Some("abcdef")).unwrap_err(), "text_too_large");
+    let mut result = read_with(r#"{"type":"result","data":{"finalText":"ab€cd"}}"#, 4, None);
+    assert_eq!(
+        result.settle(None).unwrap_err().code(),
+        Some("text_too_large")
+    );
+    assert_eq!(result.take().as_str(), "ab");
+}
+
+#[test]
+fn a_snapshot_that_fits_heals_a_part_that_was_cut() {
+    let stream = r#"
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"abcdefgh"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"abc"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"q","type":"text","text":"de"}}}
+    "#;
+    assert_eq!(settle(read_with(stream, 5, None), None).unwrap(), "abcde");
+}
+
+#[test]
+fn countless_tiny_parts_are_bounded() {
+    let mut reader = TextReader::new(1000, None);
+    for part in 0..10_000 {
+        let part = format!(
+            r#"{{"type":"message.part.updated","data":{{"part":{{"id":"{part}","type":"text"}},"delta":""}}}}"#
+        );
+        reader.part(&Event::from_json(part.as_bytes()).unwrap());
+    }
+    assert!(reader.assembly.parts() < 150);
+    assert_eq!(
+        reader.settle(None).unwrap_err().code(),
+        Some("text_too_large")
+    );
+}
+
+const ECHO: &str = r#"
+    {"type":"message.part.updated","data":{"part":{"id":"u","messageID":"user","type":"text","text":"hello"}}}
+    {"type":"message.part.updated","data":{"part":{"id":"s","messageID":"bot","type":"step-start"}}}
+    {"type":"message.part.updated","data":{"part":{"id":"a","messageID":"bot","type":"text"},"delta":"hello"}}
+    {"type":"message.part.updated","data":{"part":{"id":"u","messageID":"user","type":"text","text":"hello"}}}
+    {"type":"message.part.updated","data":{"part":{"id":"a","messageID":"bot","type":"text"},"delta":" you"}}
+"#;
+
+#[test]
+fn an_echoed_prompt_counts_in_no_text() {
+    let echoed = read_with(ECHO, LIMIT, Some("hello"));
+    assert_eq!(settle(echoed, None).unwrap(), "hello you");
+}
+
+#[test]
+fn a_first_part_that_is_not_the_prompt_or_whose_message_is_the_only_one_counts() {
+    assert_eq!(
+        settle(read_with(ECHO, LIMIT, Some("hell")), None).unwrap(),
+        "hellohello you"
+    );
+    assert_eq!(
+        settle(read_with(ECHO, LIMIT, None), None).unwrap(),
+        "hellohello you"
+    );
+    let alone = r#"
+        {"type":"message.part.updated","data":{"part":{"id":"a","messageID":"bot","type":"text","text":"hello"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"s","messageID":"bot","type":"step-finish"}}}
+    "#;
+    assert_eq!(
+        settle(read_with(alone, LIMIT, Some("hello")), None).unwrap(),
+        "hello"
+    );
+}
+
+#[test]
+fn an_echo_gives_its_room_back() {
+    assert_eq!(
+        settle(read_with(ECHO, 9, Some("hello")), None).unwrap(),
+        "hello you"
+    );
+}
+
+/// The short way through deltas must say what the view says.
+mod template {
+    use super::*;
+
+    /// Each line after the first is like a template learnt from the first, in one respect not.
+    #[test]
+    fn lines_that_differ_outside_the_strings_are_read_anew() {
+        let first = r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"a"},"delta":"a"}}"#;
+        for (line, expected) in [
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"q","type":"text","text":"b"},"delta":"b"}}"#,
+                "ab",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"tool","text":"b"},"delta":"b"}}"#,
+                "a",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"b"},"delta":"b"},"n":1}"#,
+                "ab",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"b"},"delta":"b","delta":"c"}}"#,
+                "ac",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"b","text":"c"},"delta":"b"}}"#,
+                "ab",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"\"},\"delta\":\"x"},"delta":"b"}}"#,
+                "ab",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"\\"},"delta":"b\\"}}"#,
+                r"ab\",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":""},"delta":""}}"#,
+                "a",
+            ),
+            (
+                r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"a"},"delta":null}}"#,
+                "a",
+            ),
+        ] {
+            assert_eq!(text(&format!("{first}\n{line}")), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_delta_may_stand_before_the_text_or_alone() {
+        for shape in [
+            r#"{"type":"message.part.updated","data":{"delta":"DELTA","part":{"id":"p","type":"text","text":"TEXT"}}}"#,
+            r#"{"type":"message.part.updated","data":{"part":{"id":"p","text":"TEXT","type":"text"},"delta":"DELTA"}}"#,
+            r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"DELTA"}}"#,
+            r#"{"type":"message.part.updated","data":{"delta":"DELTA","part":{"id":"p","type":"text"}}}"#,
+        ] {
+            let stream = ["one", " tw\\no", "", " three", "€", " \\\" \\\\", " four"];
+            let lines = stream.map(|delta| {
+                shape
+                    .replace("DELTA", delta)
+                    .replace("TEXT", &format!("so far{delta}"))
+            });
+            assert_eq!(
+                text(&lines.join("\n")),
+                "one tw\no three€ \" \\ four",
+                "{shape}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_learnt_line_is_recognised() {
+        let line = |delta: &str| {
+            let line = format!(
+                r#"{{"type":"message.part.updated","data":{{"part":{{"id":"p","type":"text","text":"x{delta}"}},"delta":"{delta}"}}}}"#
+            );
+            Event::from_json(line.as_bytes()).unwrap()
+        };
+        let mut reader = TextReader::new(LIMIT, None);
+        reader.part(&line("one"));
+        assert_eq!(
+            reader.template.read(line(" two").as_line()),
+            Some((0, " two"))
+        );
+        assert_eq!(reader.template.read(line("\\n").as_line()), None);
+    }
+}
