@@ -1,0 +1,1012 @@
+//! What happens when: each row of PROTOCOL 2.4, over the public surface. Time is tokio's, paused.
+
+use std::{
+    future::{Future, pending},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt};
+use serde_json::json;
+use tokio::{sync::oneshot, time};
+use turnkit::{
+    BoxProducer, ChatTurn, ClientLeft, ClientOutcome, Event, Hook, Phase, TurnBody, TurnOutcome,
+    TurnProducer, producer,
+};
+use turnkit_testkit::{Client, Fault, Recorder, Script, ScriptError, events, execution_id, turn};
+
+/// Runs an attempt to its end: the lines that its client read, and the outcome.
+async fn run(
+    turn: ChatTurn,
+    producer: impl TurnProducer + 'static,
+    hooks: &Arc<Recorder>,
+) -> (Vec<Event>, TurnOutcome) {
+    let (body, driver) = turn.start(producer, hooks.clone());
+    let mut client = Client::new(body);
+    tokio::join!(client.rest(), driver)
+}
+
+fn json_lines(lines: &[Event]) -> Vec<&str> {
+    lines.iter().map(Event::as_json).collect()
+}
+
+fn kinds(lines: &[Event]) -> Vec<&str> {
+    lines.iter().map(Event::kind).collect()
+}
+
+/// `error` and `session.run.failed` as the engine makes them.
+fn failure(message: &str, code: Option<&str>, retryable: bool, phase: &str) -> [String; 2] {
+    let code = code
+        .map(|code| format!(r#","code":"{code}""#))
+        .unwrap_or_default();
+    [
+        format!(r#"{{"type":"error","data":{{"message":"{message}"{code}}}}}"#),
+        format!(
+            r#"{{"type":"session.run.failed","data":{{"sessionId":"thread-abc","message":"{message}","retryable":{retryable}{code},"phase":"{phase}"}}}}"#
+        ),
+    ]
+}
+
+/// Resolves when the sender is used or dropped.
+fn gate() -> (
+    oneshot::Sender<()>,
+    impl Future<Output = ()> + Send + 'static,
+) {
+    let (open, opened) = oneshot::channel();
+    (open, opened.map(drop))
+}
+
+fn fifty_deltas() -> Script {
+    Script::new().events((0..50).map(|n| events::delta("prt_1", &format!("{n} "))))
+}
+
+fn all_of_it() -> String {
+    (0..50).map(|n| format!("{n} ")).collect()
+}
+
+mod a_client_that_leaves {
+    use super::*;
+
+    /// Reads `started` and the first event, and leaves while the producer still has 49 to give.
+    async fn leave_after_the_first_event(policy: ClientLeft, hooks: &Arc<Recorder>) -> TurnOutcome {
+        let (open, opened) = gate();
+        let script = Script::new()
+            .text("0 ")
+            .wait(opened)
+            .events((1..50).map(|n| events::delta("prt_1", &format!("{n} "))));
+        let (body, driver) = turn().on_client_left(policy).start(script, hooks.clone());
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        assert_eq!(client.take(2).await.len(), 2);
+        drop(client);
+        open.send(()).ok();
+        driver.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn does_not_stop_the_turn() {
+        let hooks = Arc::new(Recorder::new());
+        let outcome = leave_after_the_first_event(ClientLeft::Continue, &hooks).await;
+        assert_eq!(outcome.client, ClientOutcome::Left { after_events: 2 });
+        assert_eq!(outcome.result.unwrap().as_str(), all_of_it());
+        assert_eq!(outcome.events, 52);
+        assert_eq!(hooks.saved(&execution_id()).unwrap(), all_of_it());
+        assert_eq!(hooks.events().len(), 52);
+        let names: Vec<_> = hooks
+            .calls()
+            .iter()
+            .map(turnkit_testkit::Call::hook)
+            .filter(|hook| *hook != Hook::OnEvent)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                Hook::FindCompleted,
+                Hook::TransformFinalText,
+                Hook::PersistAssistantMessage,
+                Hook::OnTurnComplete,
+                Hook::TraceFlush,
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn cancels_it_under_cancel() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().text("par").wait(pending());
+        let probe = script.probe();
+        let (body, driver) = turn()
+            .on_client_left(ClientLeft::Cancel)
+            .start(script, hooks.clone());
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        client.take(2).await;
+        drop(client);
+        let outcome = driver.await.unwrap();
+        assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
+        assert_eq!(outcome.client, ClientOutcome::Left { after_events: 2 });
+        assert_eq!(probe.cancelled(), 1);
+        assert_eq!(
+            hooks.log(),
+            [
+                "find_completed",
+                r#"on_turn_failed cancelled "par""#,
+                "trace_flush"
+            ]
+        );
+        assert_eq!(kinds(&hooks.events())[2..], ["error", "session.run.failed"]);
+    }
+
+    #[tokio::test]
+    async fn ends_the_attempt_quietly_under_abandon() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().text("par").wait(pending());
+        let probe = script.probe();
+        let (body, driver) = turn()
+            .on_client_left(ClientLeft::Abandon)
+            .start(script, hooks.clone());
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        client.take(2).await;
+        drop(client);
+        let outcome = driver.await.unwrap();
+        assert_eq!(outcome.result.unwrap_err().code(), Some("abandoned"));
+        assert_eq!(hooks.log(), ["find_completed"]);
+        assert_eq!(outcome.events, 2);
+        assert_eq!((probe.cancelled(), probe.is_dropped()), (0, true));
+    }
+
+    #[tokio::test]
+    async fn before_the_turn_began_abandons_it_without_asking_the_producer() {
+        let script = Script::new().text("x");
+        let probe = script.probe();
+        let (body, driver) = turn()
+            .on_client_left(ClientLeft::Abandon)
+            .start(script, Recorder::new());
+        drop(body);
+        assert_eq!(driver.await.result.unwrap_err().code(), Some("abandoned"));
+        assert_eq!(probe.asked(), 0);
+    }
+
+    #[tokio::test]
+    async fn once_the_producer_is_done_changes_nothing() {
+        for policy in [ClientLeft::Cancel, ClientLeft::Abandon] {
+            let body = Arc::new(std::sync::Mutex::new(None::<TurnBody>));
+            let leaving = body.clone();
+            let hooks = Recorder::new().on_call(move |call| {
+                if call.hook() == Hook::TransformFinalText {
+                    leaving.lock().unwrap().take();
+                }
+            });
+            let (taken, driver) = turn().on_client_left(policy).start(fifty_deltas(), hooks);
+            *body.lock().unwrap() = Some(taken);
+            let outcome = driver.await;
+            assert_eq!(outcome.result.unwrap().as_str(), all_of_it());
+            assert_eq!(outcome.client, ClientOutcome::Left { after_events: 0 });
+        }
+    }
+}
+
+mod a_client_that_reads_slowly_or_not {
+    use super::*;
+
+    const LINE: usize = 10 * 1024;
+
+    fn big(n: usize) -> Event {
+        events::event("big", &json!({ "n": n, "filler": "x".repeat(LINE) }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holds_back_the_producer_at_256_kib() {
+        let script = Script::new().events((0..100).map(big)).done_with("ok");
+        let probe = script.probe();
+        let (body, mut driver) = turn().start(script, Recorder::new());
+        assert!(futures::poll!(&mut driver).is_pending());
+        let held = probe.asked();
+        assert!((25..=26).contains(&held), "{held} lines of {LINE} bytes");
+        let mut client = Client::new(body);
+        let (lines, outcome) = tokio::join!(client.rest(), driver);
+        assert_eq!(lines.len(), 102);
+        assert!(outcome.result.is_ok());
+        assert_eq!(outcome.client, ClientOutcome::Attached);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_over_the_bound_waits_for_an_empty_body_and_then_fits() {
+        let huge = |n| events::event("huge", &json!({ "n": n, "filler": "x".repeat(700_000) }));
+        let script = Script::new().events((0..3).map(huge)).done_with("ok");
+        let probe = script.probe();
+        let (body, mut driver) = turn().start(script, Recorder::new());
+        assert!(futures::poll!(&mut driver).is_pending());
+        // `started` is held: the first huge line waits.
+        assert_eq!(probe.asked(), 1);
+        let mut client = Client::new(body);
+        assert_eq!(client.take(1).await.len(), 1);
+        assert!(futures::poll!(&mut driver).is_pending());
+        assert_eq!(probe.asked(), 2);
+        let (lines, outcome) = tokio::join!(client.rest(), driver);
+        assert_eq!(lines.len(), 4);
+        assert!(outcome.result.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_cut_off_after_client_stall_and_the_turn_goes_on() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().events((0..100).map(big)).text("hi");
+        let (body, driver) = turn().start(script, hooks.clone());
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        assert_eq!(client.take(1).await.len(), 1);
+        let since = time::Instant::now();
+        let outcome = driver.await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), 60);
+        assert!(
+            matches!(outcome.client, ClientOutcome::Stalled { after_events } if after_events >= 1)
+        );
+        assert_eq!(outcome.result.unwrap().as_str(), "hi");
+        assert_eq!(hooks.saved(&execution_id()).unwrap(), "hi");
+        assert_eq!(hooks.events().len(), 103);
+        // No terminal line: the client knows that it was cut, and comes back with its cursor.
+        let rest = client.rest().await;
+        assert!(
+            kinds(&rest).iter().all(|kind| *kind == "big"),
+            "{:?}",
+            kinds(&rest)
+        );
+        assert_eq!(
+            outcome.client,
+            ClientOutcome::Stalled {
+                after_events: client.cursor()
+            }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_stall_is_counted_in_all() {
+        let script = Script::new().events((0..2_000).map(big)).done_with("ok");
+        let (body, driver) = turn()
+            .client_stall(Duration::from_secs(10))
+            .start(script, Recorder::new());
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        let since = time::Instant::now();
+        while client.take(30).await.len() == 30 {
+            time::sleep(Duration::from_secs(3)).await;
+        }
+        let outcome = driver.await.unwrap();
+        assert!(
+            matches!(outcome.client, ClientOutcome::Stalled { .. }),
+            "{:?}",
+            outcome.client
+        );
+        let waited = since.elapsed().as_secs();
+        assert!((10..=15).contains(&waited), "cut after {waited} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn terminal_lines_always_fit() {
+        let held = (0..25).map(big);
+        let script = Script::new().events(held).fail("gone");
+        let (body, driver) = turn().start(script, Recorder::new());
+        let outcome = time::timeout(Duration::from_secs(1), driver)
+            .await
+            .expect("nothing to wait for");
+        assert!(outcome.result.is_err());
+        let lines = Client::new(body).rest().await;
+        assert_eq!(lines.len(), 28);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_does_not_wait_for_it_and_leaves_no_gap() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().events((0..100).map(big));
+        let (body, mut driver) = turn().start(script, hooks.clone());
+        assert!(futures::poll!(&mut driver).is_pending());
+        driver.handle().cancel();
+        let outcome = driver.await;
+        assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
+        let lines = Client::new(body).rest().await;
+        assert_eq!(json_lines(&lines), json_lines(&hooks.events()));
+    }
+}
+
+mod a_cancel {
+    use super::*;
+
+    #[tokio::test]
+    async fn fails_the_turn_after_the_producers_own_cancel() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().text("par").wait(pending());
+        let probe = script.probe();
+        let watched = probe.clone();
+        let (body, driver) = turn().start(script, hooks.clone());
+        let handle = driver.handle();
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        client.take(2).await;
+        handle.cancel();
+        handle.clone().cancel();
+        let lines = client.rest().await;
+        assert_eq!(
+            json_lines(&lines),
+            failure(
+                "the turn was cancelled",
+                Some("cancelled"),
+                false,
+                "produce"
+            )
+        );
+        let error = driver.await.unwrap().result.unwrap_err();
+        assert_eq!(
+            (error.phase(), error.is_retryable()),
+            (Phase::Produce, false)
+        );
+        assert_eq!(
+            hooks.log()[1..],
+            [r#"on_turn_failed cancelled "par""#, "trace_flush"]
+        );
+        assert_eq!((watched.cancelled(), watched.torn()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_the_producer_five_seconds() {
+        let script = Script::new().wait(pending()).cancel_takes(pending());
+        let (_body, driver) = turn().start(script, Recorder::new());
+        driver.handle().cancel();
+        let since = time::Instant::now();
+        assert_eq!(driver.await.result.unwrap_err().code(), Some("cancelled"));
+        assert_eq!(since.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test]
+    async fn survives_a_producer_whose_cancel_panics() {
+        let script = Script::new().cancel_takes(async { std::panic::panic_any("secret") });
+        let (body, driver) = turn().start(script, Recorder::new());
+        driver.handle().cancel();
+        let (lines, outcome) = tokio::join!(async { Client::new(body).rest().await }, driver);
+        assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
+        assert_eq!(
+            kinds(&lines),
+            ["session.run.started", "error", "session.run.failed"]
+        );
+    }
+
+    #[tokio::test]
+    async fn acts_at_once_on_a_producer_that_is_always_ready() {
+        let script = fifty_deltas();
+        let probe = script.probe();
+        let handle = Arc::new(std::sync::Mutex::new(None::<turnkit::TurnHandle>));
+        let cancelling = handle.clone();
+        let hooks = Recorder::new().on_call(move |call| {
+            if matches!(call, turnkit_testkit::Call::Event(event) if event.as_json().contains("7 "))
+            {
+                cancelling.lock().unwrap().as_ref().unwrap().cancel();
+            }
+        });
+        let (_body, driver) = turn().start(script, hooks);
+        *handle.lock().unwrap() = Some(driver.handle());
+        let outcome = driver.await;
+        assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
+        assert_eq!(probe.asked(), 8);
+    }
+
+    #[tokio::test]
+    async fn before_the_lookup_still_gives_a_saved_answer() {
+        let store = turnkit_testkit::Store::new();
+        assert_eq!(
+            store.save(&execution_id(), "saved"),
+            turnkit::Persisted::Saved
+        );
+        let hooks = Arc::new(Recorder::new().store(&store).looks_up());
+        let (body, driver) = turn().start(Script::new(), hooks);
+        driver.handle().cancel();
+        let (lines, outcome) = tokio::join!(async { Client::new(body).rest().await }, driver);
+        assert!(outcome.replayed);
+        assert_eq!(kinds(&lines)[1..], ["result", "session.run.completed"]);
+    }
+
+    #[tokio::test]
+    async fn after_the_producer_is_done_does_nothing() {
+        let handle = Arc::new(std::sync::Mutex::new(None::<turnkit::TurnHandle>));
+        let cancelling = handle.clone();
+        let hooks = Recorder::new().on_call(move |call| {
+            if call.hook() == Hook::TransformFinalText {
+                cancelling.lock().unwrap().as_ref().unwrap().cancel();
+            }
+        });
+        let (_body, driver) = turn().start(fifty_deltas(), hooks);
+        *handle.lock().unwrap() = Some(driver.handle());
+        assert!(driver.await.result.is_ok());
+    }
+}
+
+mod a_producer {
+    use super::*;
+
+    #[tokio::test]
+    async fn that_fails_gives_its_code_and_whether_to_retry() {
+        let error = ScriptError::new("the \"model\" is gone")
+            .code("model_gone")
+            .retryable();
+        for boxed in [false, true] {
+            let hooks = Arc::new(Recorder::new());
+            let script = Script::new().text("par").fail_with(error.clone());
+            let (lines, outcome) = if boxed {
+                run(turn(), BoxProducer::new(script), &hooks).await
+            } else {
+                run(turn(), script, &hooks).await
+            };
+            let expected = failure(
+                r#"the \"model\" is gone"#,
+                Some("model_gone"),
+                true,
+                "produce",
+            );
+            assert_eq!(json_lines(&lines[2..]), expected);
+            assert_eq!(hooks.log()[1], r#"on_turn_failed model_gone "par""#);
+            let failed = outcome.result.unwrap_err();
+            assert!(failed.is_retryable());
+            let source = std::error::Error::source(&failed).unwrap();
+            assert_eq!(source.downcast_ref::<ScriptError>(), Some(&error));
+        }
+    }
+
+    #[tokio::test]
+    async fn that_reports_a_failure_fails_the_turn_with_that_one_error() {
+        let data = json!({ "code": "E", "message": "boom" });
+        for (kind, forwarded) in [
+            ("execution.failed", 1),
+            ("execution.cancelled", 1),
+            ("session.run.failed", 0),
+        ] {
+            let hooks = Arc::new(Recorder::new());
+            let script = Script::new()
+                .text("par")
+                .event(events::event(kind, &data))
+                .text("tial");
+            let (lines, outcome) = run(turn(), script, &hooks).await;
+            assert_eq!(lines.len(), 3 + forwarded + 2, "{kind}");
+            assert_eq!(lines[2].kind() == kind, forwarded == 1, "{kind}");
+            assert_eq!(
+                json_lines(&lines[3 + forwarded..]),
+                failure("boom", Some("E"), false, "produce"),
+                "{kind}"
+            );
+            assert_eq!(hooks.log()[1], r#"on_turn_failed E "partial""#, "{kind}");
+            assert!(!outcome.result.unwrap_err().is_retryable());
+        }
+    }
+
+    #[tokio::test]
+    async fn that_reports_a_failure_without_words_still_gets_some() {
+        let unsaid = [
+            ("error", "the producer reported an error", None),
+            ("execution.failed", "the execution failed", None),
+            (
+                "execution.cancelled",
+                "the execution was cancelled",
+                Some("cancelled"),
+            ),
+            ("session.run.failed", "the producer reported an error", None),
+        ];
+        for (kind, message, code) in unsaid {
+            let script = Script::new().event(Event::bare(kind).unwrap());
+            let (lines, _) = run(turn(), script, &Arc::default()).await;
+            let failed = failure(message, code, false, "produce");
+            assert_eq!(lines.last().unwrap().as_json(), failed[1], "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn that_reports_several_failures_is_known_by_its_first_error() {
+        let first = events::verbatim(r#"{"type":"error","data":{"message":"mine","code":"M"}}"#);
+        let other = events::event(
+            "execution.failed",
+            &json!({ "message": "other", "code": "O" }),
+        );
+        let ends = [
+            Script::new()
+                .event(other.clone())
+                .event(first.clone())
+                .event(other.clone()),
+            Script::new()
+                .event(first.clone())
+                .event(other.clone())
+                .fail("third"),
+            Script::new().event(first.clone()).panic("fourth"),
+        ];
+        for script in ends {
+            let (lines, outcome) = run(turn(), script, &Arc::default()).await;
+            assert_eq!(
+                lines.iter().filter(|line| line.kind() == "error").count(),
+                1
+            );
+            assert_eq!(lines[lines.len() - 2], first);
+            assert_eq!(
+                lines.last().unwrap().as_json(),
+                failure("mine", Some("M"), false, "produce")[1]
+            );
+            assert_eq!(outcome.result.unwrap_err().code(), Some("M"));
+        }
+    }
+
+    #[tokio::test]
+    async fn that_panics_fails_the_turn_without_its_text() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().text("par").panic("secret 42");
+        let (lines, outcome) = run(turn(), script, &hooks).await;
+        assert_eq!(
+            json_lines(&lines[2..]),
+            failure("the producer panicked", Some("panic"), false, "produce")
+        );
+        assert_eq!(hooks.log()[1], r#"on_turn_failed panic "par""#);
+        assert!(!format!("{outcome:?}").contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn whose_error_panics_when_it_is_shown_fails_the_turn() {
+        #[derive(Debug)]
+        struct Rude;
+        impl std::fmt::Display for Rude {
+            fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::panic::panic_any("secret")
+            }
+        }
+        impl std::error::Error for Rude {}
+        let rude = producer::from_stream(futures::stream::iter([Err::<Event, _>(Rude)]));
+        let (lines, _) = run(turn(), rude, &Arc::default()).await;
+        assert_eq!(
+            json_lines(&lines[1..]),
+            failure("the producer panicked", Some("panic"), false, "produce")
+        );
+    }
+
+    #[tokio::test]
+    async fn that_says_nothing_fails_as_an_empty_answer() {
+        let script = Script::new()
+            .event(events::event("execution.started", &json!({})))
+            .done_with(" ");
+        let (lines, outcome) = run(turn(), script, &Arc::default()).await;
+        assert_eq!(
+            json_lines(&lines[2..]),
+            failure(
+                "the answer is empty",
+                Some("empty_answer"),
+                false,
+                "produce"
+            )
+        );
+        assert_eq!(outcome.result.unwrap_err().phase(), Phase::Produce);
+    }
+
+    #[tokio::test]
+    async fn that_says_too_much_fails_with_the_text_cut_at_a_character() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().text("abc").text("dé");
+        let (lines, outcome) = run(turn().max_text(5), script, &hooks).await;
+        let expected = failure(
+            "the answer's text is over 5 bytes",
+            Some("text_too_large"),
+            false,
+            "produce",
+        );
+        assert_eq!(json_lines(&lines[3..]), expected);
+        assert_eq!(hooks.log()[1], r#"on_turn_failed text_too_large "abcd""#);
+        assert!(outcome.result.is_err());
+        // A text that comes from elsewhere makes up for it.
+        let script = Script::new()
+            .text("abc")
+            .text("dé")
+            .event(events::result("ok"));
+        let (_, outcome) = run(turn().max_text(5), script, &Arc::default()).await;
+        assert_eq!(outcome.result.unwrap().as_str(), "ok");
+    }
+
+    #[tokio::test]
+    async fn is_asked_once_more_never_after_its_end_and_no_next_is_torn() {
+        let (open, opened) = gate();
+        for end in [Script::new().text("a"), Script::new().text("a").fail("x")] {
+            let script = end.wait(async {});
+            let probe = script.probe();
+            let _ = run(turn(), script, &Arc::default()).await;
+            assert_eq!((probe.asked(), probe.torn()), (2, 0));
+            assert!(!probe.was_asked_after_its_end());
+        }
+        // Pending across keep-alives, it is the same `next` all along.
+        let script = Script::new().wait(opened).text("a");
+        let probe = script.probe();
+        let (body, mut driver) = turn()
+            .keep_alive(Duration::from_millis(1))
+            .start(script, Recorder::new());
+        let mut body = Box::pin(body);
+        for _ in 0..3 {
+            tokio::select! {
+                _ = &mut driver => unreachable!("it waits for the gate"),
+                chunk = body.next() => assert!(chunk.is_some()),
+            }
+        }
+        open.send(()).unwrap();
+        assert!(driver.await.result.is_ok());
+        assert_eq!((probe.asked(), probe.torn()), (2, 0));
+    }
+
+    #[tokio::test]
+    async fn that_is_always_ready_yields_every_64_events() {
+        let script = Script::new().events((0..1000).map(|n| events::delta("p", &n.to_string())));
+        let probe = script.probe();
+        let (_body, mut driver) = turn().start(script, Recorder::new());
+        for polls in 1..=3 {
+            assert!(futures::poll!(&mut driver).is_pending());
+            assert_eq!(probe.asked(), 64 * polls);
+        }
+    }
+}
+
+mod a_hook {
+    use super::*;
+
+    const DEPENDED_ON: [(Hook, &str); 3] = [
+        (Hook::FindCompleted, "lookup"),
+        (Hook::TransformFinalText, "transform"),
+        (Hook::PersistAssistantMessage, "persist"),
+    ];
+
+    async fn with(hook: Hook, fault: Fault) -> (Vec<Event>, TurnOutcome, Arc<Recorder>) {
+        let hooks = Arc::new(
+            Recorder::new()
+                .transform(|text| format!("<{text}>"))
+                .fault(hook, fault),
+        );
+        let (lines, outcome) = run(turn(), Script::new().text("hi"), &hooks).await;
+        (lines, outcome, hooks)
+    }
+
+    #[tokio::test]
+    async fn that_the_answer_depends_on_fails_the_attempt() {
+        for (hook, phase) in DEPENDED_ON {
+            let (lines, outcome, hooks) = with(hook, Fault::Error("no".into())).await;
+            let expected = failure("no", Some("hook_failed"), true, phase);
+            assert_eq!(json_lines(&lines[lines.len() - 2..]), expected);
+            let error = outcome.result.unwrap_err();
+            assert_eq!(error.phase().to_string(), phase);
+            assert!(outcome.hook_errors.is_empty());
+            let failed: Vec<_> = hooks
+                .log()
+                .into_iter()
+                .filter(|call| call.starts_with("on_turn"))
+                .collect();
+            let partial = match hook {
+                Hook::FindCompleted => "",
+                Hook::TransformFinalText => "hi",
+                _ => "<hi>",
+            };
+            assert_eq!(failed, [format!("on_turn_failed hook_failed {partial:?}")]);
+        }
+    }
+
+    #[tokio::test]
+    async fn that_panics_shows_nothing_of_it() {
+        for (hook, phase) in DEPENDED_ON {
+            let (lines, outcome, _) = with(hook, Fault::Panic("secret")).await;
+            let expected = failure(&format!("{hook} panicked"), Some("panic"), true, phase);
+            assert_eq!(json_lines(&lines[lines.len() - 2..]), expected);
+            assert!(!format!("{outcome:?}").contains("secret"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_hangs_is_given_thirty_seconds() {
+        for (hook, phase) in DEPENDED_ON {
+            let since = time::Instant::now();
+            let (lines, _, _) = with(hook, Fault::Hang).await;
+            assert_eq!(since.elapsed().as_secs(), 30);
+            let expected = failure(
+                &format!("{hook} took longer than 30s"),
+                Some("hook_timeout"),
+                true,
+                phase,
+            );
+            assert_eq!(json_lines(&lines[lines.len() - 2..]), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_the_answer_changes_nothing_and_is_collected() {
+        for hook in [Hook::OnTurnComplete, Hook::TraceFlush] {
+            for fault in [
+                Fault::Error("no".into()),
+                Fault::Panic("secret"),
+                Fault::Hang,
+            ] {
+                let (lines, outcome, _) = with(hook, fault.clone()).await;
+                assert_eq!(kinds(&lines)[2..], ["session.run.completed"]);
+                assert_eq!(outcome.result.unwrap().as_str(), "<hi>");
+                let errors: Vec<_> = outcome
+                    .hook_errors
+                    .iter()
+                    .map(|error| (error.hook(), error.to_string()))
+                    .collect();
+                let said = match fault {
+                    Fault::Error(_) => format!("run {hook}: no"),
+                    Fault::Panic(_) => format!("run {hook}: it panicked"),
+                    Fault::Hang => format!("run {hook}: it took longer than 30s"),
+                };
+                assert_eq!(errors, [(hook, said)]);
+                let source =
+                    std::error::Error::source(&outcome.hook_errors[0]).map(ToString::to_string);
+                assert_eq!(
+                    source.as_deref(),
+                    matches!(fault, Fault::Error(_)).then_some("no")
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn that_fails_while_the_turn_fails_is_collected_too() {
+        let hooks = Arc::new(Recorder::new().fails(Hook::OnTurnFailed, "no"));
+        let (lines, outcome) = run(turn(), Script::new().fail("x"), &hooks).await;
+        assert_eq!(kinds(&lines)[1..], ["error", "session.run.failed"]);
+        assert_eq!(outcome.hook_errors[0].hook(), Hook::OnTurnFailed);
+        assert_eq!(outcome.result.unwrap_err().to_string(), "x");
+    }
+
+    #[tokio::test]
+    async fn that_always_fails_is_remembered_32_times() {
+        let hooks = Arc::new(Recorder::new().fails(Hook::OnEvent, "no"));
+        let (_, outcome) = run(turn(), fifty_deltas(), &hooks).await;
+        assert_eq!(outcome.hook_errors.len(), 32);
+        assert_eq!(hooks.events().len(), 52);
+    }
+}
+
+mod silence {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn is_broken_by_a_blank_line_every_fifteen_seconds() {
+        let script = Script::new()
+            .text("a")
+            .wait(time::sleep(Duration::from_secs(50)))
+            .text("b");
+        let hooks = Recorder::new().fault(Hook::OnTurnComplete, Fault::Hang);
+        let (body, driver) = turn().start(script, hooks);
+        let mut client = Client::new(body);
+        let (lines, outcome) = tokio::join!(client.rest(), driver);
+        // Three while the producer is silent, one while a hook hangs for 30 s, and one more as that ends.
+        assert!(
+            (4..=5).contains(&client.keep_alives()),
+            "{}",
+            client.keep_alives()
+        );
+        assert_eq!(lines.len(), 4);
+        assert_eq!((client.cursor(), outcome.events), (4, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn begins_anew_with_each_line() {
+        let script = (0..10).fold(Script::new(), |script, n| {
+            script
+                .wait(time::sleep(Duration::from_secs(10)))
+                .text(&n.to_string())
+        });
+        let (body, driver) = turn().start(script, Recorder::new());
+        let mut client = Client::new(body);
+        let _ = tokio::join!(client.rest(), driver);
+        assert_eq!(client.keep_alives(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn adds_nothing_to_a_body_that_is_not_read() {
+        let script = Script::new()
+            .text("a")
+            .wait(time::sleep(Duration::from_secs(500)));
+        let (body, driver) = turn().start(script, Recorder::new());
+        assert!(driver.await.result.is_ok());
+        let mut client = Client::new(body);
+        client.rest().await;
+        assert_eq!(client.keep_alives(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn adds_nothing_after_the_ending() {
+        let hooks = Recorder::new().fault(Hook::TraceFlush, Fault::Hang);
+        let (body, driver) = turn().start(Script::new().text("a"), hooks);
+        let mut client = Client::new(body);
+        let _ = tokio::join!(client.rest(), driver);
+        assert!(client.received().ends_with(b"}}\n"));
+        assert_eq!(client.keep_alives(), 0);
+    }
+}
+
+mod a_resumed_body {
+    use super::*;
+
+    #[tokio::test]
+    async fn leaves_out_what_the_client_has_for_every_cursor() {
+        let script = || fifty_deltas();
+        let (whole, _) = run(turn(), script(), &Arc::default()).await;
+        for cursor in 0..=51 {
+            let hooks = Arc::new(Recorder::new());
+            let (rest, outcome) = run(turn().resume_after(cursor), script(), &hooks).await;
+            let skipped = usize::try_from(cursor).unwrap();
+            assert_eq!(json_lines(&rest), json_lines(&whole[skipped..]));
+            assert_eq!(outcome.events, 52);
+            assert_eq!(outcome.client, ClientOutcome::Attached);
+            assert_eq!(hooks.events(), whole);
+            assert_eq!(hooks.saved(&execution_id()).unwrap(), all_of_it());
+        }
+    }
+
+    #[tokio::test]
+    async fn counts_what_it_left_out_in_the_cursor_at_which_a_client_leaves() {
+        let script = Script::new().text("a").text("b").text("c").wait(pending());
+        let (body, driver) = turn()
+            .resume_after(2)
+            .on_client_left(ClientLeft::Abandon)
+            .start(script, Recorder::new());
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        client.take(2).await;
+        drop(client);
+        assert_eq!(
+            driver.await.unwrap().client,
+            ClientOutcome::Left { after_events: 4 }
+        );
+    }
+
+    #[tokio::test]
+    async fn with_a_cursor_beyond_the_end_is_refused_and_the_turn_is_kept() {
+        for cursor in [52, 53, u64::MAX] {
+            let hooks = Arc::new(Recorder::new());
+            let (lines, outcome) = run(turn().resume_after(cursor), fifty_deltas(), &hooks).await;
+            let message = "the cursor is beyond the turn's events";
+            assert_eq!(
+                json_lines(&lines),
+                failure(message, Some("invalid_cursor"), true, "produce")
+            );
+            assert_eq!(outcome.client, ClientOutcome::InvalidCursor { events: 51 });
+            assert_eq!(outcome.result.unwrap().as_str(), all_of_it());
+            assert_eq!(outcome.events, 53);
+            assert_eq!(hooks.log().len(), 5);
+            assert!(hooks.log()[3].starts_with("on_turn_complete"));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_turn_that_fails_tells_the_failure_whatever_the_cursor() {
+        let (lines, outcome) = run(
+            turn().resume_after(9),
+            Script::new().text("a").fail("x"),
+            &Arc::default(),
+        )
+        .await;
+        assert_eq!(json_lines(&lines), failure("x", None, false, "produce"));
+        assert_eq!(outcome.client, ClientOutcome::Attached);
+    }
+
+    #[tokio::test]
+    async fn of_a_replay_leaves_out_no_more_than_started() {
+        for (cursor, expected) in [(0, 3), (1, 2), (2, 2), (99, 2)] {
+            let store = turnkit_testkit::Store::new();
+            assert_eq!(
+                store.save(&execution_id(), "saved"),
+                turnkit::Persisted::Saved
+            );
+            let hooks = Arc::new(Recorder::new().store(&store).looks_up());
+            let (lines, outcome) = run(turn().resume_after(cursor), Script::new(), &hooks).await;
+            assert_eq!(lines.len(), expected);
+            assert_eq!(
+                kinds(&lines[expected - 2..]),
+                ["result", "session.run.completed"]
+            );
+            assert_eq!(
+                (outcome.events, outcome.client),
+                (3, ClientOutcome::Attached)
+            );
+        }
+    }
+}
+
+mod a_message {
+    use super::*;
+
+    async fn failed_with(message: &str) -> (Vec<serde_json::Value>, TurnOutcome) {
+        let (lines, outcome) = run(turn(), Script::new().fail(message), &Arc::default()).await;
+        let data = lines[1..].iter().map(|line| line.data().unwrap()).collect();
+        (data, outcome)
+    }
+
+    #[tokio::test]
+    async fn of_up_to_500_characters_is_sent_whole() {
+        let (data, _) = failed_with(&"é".repeat(500)).await;
+        assert_eq!(data[0]["message"], "é".repeat(500));
+    }
+
+    #[tokio::test]
+    async fn over_500_characters_is_cut_on_the_wire_and_whole_in_the_outcome() {
+        let message = "é".repeat(501);
+        let (data, outcome) = failed_with(&message).await;
+        for data in data {
+            assert_eq!(data["message"], "é".repeat(499) + "…");
+        }
+        assert_eq!(outcome.result.unwrap_err().to_string(), message);
+    }
+
+    #[tokio::test]
+    async fn with_control_characters_is_escaped() {
+        let (data, outcome) = failed_with("a\n\u{1b}[31mb\u{0}\u{85}\t").await;
+        for data in data {
+            assert_eq!(data["message"], r"a\n\u{1b}[31mb\u{0}\u{85}\t");
+        }
+        assert_eq!(
+            outcome.result.unwrap_err().to_string(),
+            "a\n\u{1b}[31mb\u{0}\u{85}\t"
+        );
+    }
+
+    #[tokio::test]
+    async fn of_the_producers_own_error_is_cut_in_failed_only() {
+        let own = events::event(
+            "error",
+            &json!({ "message": "x".repeat(600), "code": "c\n" }),
+        );
+        let (lines, _) = run(turn(), Script::new().event(own.clone()), &Arc::default()).await;
+        assert_eq!(lines[1], own);
+        let failed: serde_json::Value = lines[2].data().unwrap();
+        assert_eq!(failed["message"], "x".repeat(499) + "…");
+        assert_eq!(failed["code"], r"c\n");
+    }
+}
+
+mod time_and_runtimes {
+    use super::*;
+
+    #[test]
+    fn without_a_timer_a_turn_still_runs_on_one_thread() {
+        let hooks = Arc::new(Recorder::new());
+        let inline = turn().start_inline(Script::new().text("hi"), hooks.clone());
+        let mut stream = futures::executor::block_on_stream(inline);
+        let body = stream.by_ref().collect::<Vec<_>>().concat();
+        assert_eq!(body.split(|byte| *byte == b'\n').count(), 4);
+        let outcome = stream.into_inner().into_outcome().unwrap();
+        assert_eq!(outcome.result.unwrap().as_str(), "hi");
+    }
+
+    #[test]
+    fn in_a_runtime_without_time_a_turn_runs_too() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let script = Script::new().wait(tokio::task::yield_now()).text("hi");
+        let outcome = runtime.block_on(turn().start(script, Recorder::new()).1);
+        assert_eq!(outcome.result.unwrap().as_str(), "hi");
+    }
+}
+
+#[tokio::test]
+async fn spawn_needs_no_driver_in_hand() {
+    let script = Script::new().text("hi").wait(pending());
+    let (body, handle, task) = turn().spawn(script, Recorder::new());
+    let mut client = Client::new(body);
+    client.take(2).await;
+    handle.cancel();
+    assert_eq!(
+        task.await.unwrap().result.unwrap_err().code(),
+        Some("cancelled")
+    );
+}
+
+#[tokio::test]
+async fn the_drivers_type_can_be_named_stored_and_sent() {
+    fn check<T: Send + Unpin + 'static>(_: &T) {}
+    let mut drivers: Vec<turnkit::TurnDriver> = Vec::new();
+    for _ in 0..2 {
+        let (_, driver) = turn().start(Script::new().text("hi"), Recorder::new());
+        check(&driver);
+        drivers.push(driver);
+    }
+    for driver in drivers {
+        assert!(driver.await.result.is_ok());
+    }
+}
