@@ -24,6 +24,7 @@ mod cursor;
 mod error;
 mod events;
 mod execution;
+mod json;
 mod limits;
 mod routes;
 mod runs;

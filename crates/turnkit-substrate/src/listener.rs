@@ -4,22 +4,24 @@
 
 use std::{convert::Infallible, error::Error, io, pin::pin, sync::Arc, time::Duration};
 
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{body::Incoming, server::conn::http1};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time,
 };
 use tower::Service;
+
+use crate::error::ApiError;
 
 /// The bounds of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,26 +208,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn tell_refused(mut stream: TcpStream) -> io::Result<()> {
-    stream.write_all(REFUSAL).await?;
-    stream.shutdown().await?;
-    // Closing with unread bytes would reset the connection, and the peer might never see the answer.
-    let mut rest = [0; 1024];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
+/// Answers one request with 503: an answer before any request would be none to many clients.
+async fn tell_refused(stream: TcpStream) -> hyper::Result<()> {
+    let refusal = service_fn(async |_| {
+        let refusal = ApiError::unavailable("the server has too many connections");
+        Ok::<_, Infallible>(refusal.into_response())
+    });
+    http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), refusal)
+        .await
 }
 
 const REFUSALS: usize = 64;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\n\
-    content-length: 96\r\n\
-    retry-after: 5\r\n\
-    connection: close\r\n\
-    \r\n\
-    {\"success\":false,\"error\":{\"code\":\"unavailable\",\"message\":\"the server has too many connections\"}}";
 
 struct Connection {
     limits: ConnectionLimits,

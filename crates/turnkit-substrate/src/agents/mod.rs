@@ -1,6 +1,8 @@
 //! What runs behind a substrate: the [`Agent`] trait, and those that are built in (PROTOCOL 3.4).
 
 mod cancel;
+#[cfg(all(feature = "command", unix))]
+pub mod command;
 pub mod demo;
 mod request;
 

@@ -6,6 +6,8 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use turnkit_id::ExecutionId;
 
+use crate::json::{NotAnObject, object};
+
 /// What an agent is asked: the body of `POST /agents/run/stream` and the id of its execution (PROTOCOL 3.1).
 #[derive(Clone)]
 pub struct RunRequest {
@@ -150,7 +152,8 @@ struct Fields {
 impl Fields {
     /// Reads member by member, so that an error can name the one that is wrong.
     fn parse(json: &[u8]) -> Result<Self, InvalidBody> {
-        let raw: RawFields<'_> = object(json)?;
+        let raw: RawFields<'_> = object(json)
+            .map_err(|NotAnObject { line, column }| InvalidBody::Json { line, column })?;
         Ok(Self {
             identifier: member(raw.identifier, "identifier", "a string")?,
             message: member(raw.message, "message", "a string")?,
@@ -160,17 +163,6 @@ impl Fields {
             timeout: member(raw.timeout, "timeout", "a whole number of milliseconds")?,
         })
     }
-}
-
-/// Reads one JSON object: serde would take an array of the members' values as well.
-fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidBody> {
-    if json.trim_ascii_start().first() != Some(&b'{') {
-        return Err(InvalidBody::Json { line: 1, column: 1 });
-    }
-    serde_json::from_slice(json).map_err(|error| InvalidBody::Json {
-        line: error.line(),
-        column: error.column(),
-    })
 }
 
 #[derive(Deserialize)]

@@ -17,6 +17,7 @@ use crate::{
     error::ApiError,
     events,
     execution::ended,
+    json::object,
     log::{
         AppendError, Ending, ExecutionKey, Found, LogReader, LogWriter, Opening, Start,
         State as ExecutionState,
@@ -30,7 +31,7 @@ pub(super) async fn cancel(
     request: Request,
 ) -> Result<Response, ApiError> {
     let body = body::read(request, &shared.limits).await?;
-    let asked: Asked = serde_json::from_slice(&body).map_err(|_| {
+    let asked: Asked = object(&body).map_err(|_| {
         ApiError::invalid(
             "executionId",
             "the body must be an object with the string `executionId`",

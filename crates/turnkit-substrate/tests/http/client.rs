@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 use turnkit_substrate::{Agent, Clock, Limits, MemoryLog, ServeError, Substrate, SubstrateBuilder};
 use turnkit_wire::sse::Parser;
 
@@ -12,6 +16,7 @@ use turnkit_wire::sse::Parser;
 pub(crate) struct Server {
     pub(crate) substrate: Substrate,
     pub(crate) address: SocketAddr,
+    client: reqwest::Client,
     serving: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -50,9 +55,13 @@ impl Server {
             let substrate = substrate.clone();
             async move { substrate.serve(listener, shutdown).await }
         });
+        // A connection of its own for every request.
+        let client = reqwest::Client::builder().no_proxy();
+        let client = client.pool_max_idle_per_host(0).build().unwrap();
         Self {
             substrate,
             address,
+            client,
             serving,
         }
     }
@@ -63,8 +72,7 @@ impl Server {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        client
+        self.client
             .request(method, format!("http://{}{path}", self.address))
             .timeout(Duration::from_secs(60))
     }
@@ -101,6 +109,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+/// Writes `request` to the server as it is, and reads until the server closes.
+pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
 }
 
 /// An answer that is no stream.

@@ -1,0 +1,82 @@
+//! What a program finds around it.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::Command;
+
+/// The variables of a program: an allow list, and values of the operator's own.
+#[derive(Clone, Debug)]
+pub(super) struct Environment {
+    passed: Vec<OsString>,
+    set: Values,
+}
+
+impl Environment {
+    pub(super) fn pass(&mut self, name: OsString) {
+        self.passed.push(name);
+    }
+
+    pub(super) fn set(&mut self, name: OsString, value: OsString) {
+        self.set.0.push((name, value));
+    }
+
+    /// As they are now; what was set outweighs what is passed.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        let passed = self.passed.iter().filter_map(|name| {
+            let value = env::var_os(name)?;
+            Some((name.clone(), value))
+        });
+        passed.chain(self.set.0.iter().cloned())
+    }
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            passed: Command::PASSED.map(OsString::from).to_vec(),
+            set: Values::default(),
+        }
+    }
+}
+
+/// Values may be secrets: only their names are printed.
+#[derive(Clone, Default)]
+struct Values(Vec<(OsString, OsString)>);
+
+impl std::fmt::Debug for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.0.iter().map(|(name, _)| name);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+/// The file that `program` names: a path where it has a slash, and otherwise the first executable of this name in `PATH`.
+pub(super) fn locate(program: &OsStr, directory: Option<&Path>) -> io::Result<PathBuf> {
+    let path = Path::new(program);
+    if path.components().count() != 1 || program.as_encoded_bytes().contains(&b'/') {
+        return executable(directory.unwrap_or(Path::new("")).join(path));
+    }
+    let mut first_error = None;
+    for directory in env::split_paths(&env::var_os("PATH").unwrap_or_default()) {
+        match executable(directory.join(path)) {
+            Ok(found) => return Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+fn executable(path: PathBuf) -> io::Result<PathBuf> {
+    let file = fs::metadata(&path)?;
+    let is_executable = file.is_file() && file.permissions().mode() & 0o111 != 0;
+    is_executable
+        .then_some(path)
+        .ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+}

@@ -1,0 +1,206 @@
+//! An agent that is a program: one process group per run, a request on its standard input, events on its standard output.
+
+mod diagnostics;
+mod environment;
+mod group;
+mod input;
+mod output;
+mod run;
+mod throttle;
+
+use std::{
+    borrow::Cow,
+    ffi::{OsStr, OsString},
+    io,
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
+use turnkit_id::ExecutionId;
+use turnkit_wire::Event;
+
+use self::{environment::Environment, run::Run};
+use super::{Agent, AgentError, Cancel, RunRequest};
+
+/// Runs a program for every run (PROTOCOL 3.4).
+///
+/// ```
+/// use turnkit_substrate::{Substrate, agents::command::Command};
+///
+/// let agent = Command::new("python3").arg("agent.py").pass_env("AGENT_CONFIG");
+/// let substrate = Substrate::builder().agent("default", agent).build()?;
+/// # Ok::<(), turnkit_substrate::BuildError>(())
+/// ```
+///
+/// **Input.** One line on standard input, then its end: the request's body as one JSON object with `executionId` in front,
+/// then `message`, then every other member as it was sent (`sessionId`, `history`, `metadata`, …). It need not be read.
+///
+/// **Output.** One event a line on standard output (PROTOCOL 1.2), passed on as it is: text goes out as
+/// `message.part.updated`, and a `result` may close it. A line that is no event fails the run, and the failure says which.
+///
+/// **Standard error** goes to `tracing` line by line, at INFO under this module's name: bounded, and thinned where it floods.
+/// Nobody who reads the execution sees any of it.
+///
+/// **Environment**: [`Command::PASSED`], `TURNKIT_EXECUTION_ID`, and what [`pass_env`](Self::pass_env) and
+/// [`env`](Self::env) name. Nothing else is handed on, so no key of the server's is.
+///
+/// **End.** The run ends when the program does. What it has written counts; what is left of its process group is killed.
+/// An exit status other than 0 fails the run ([`code::FAILED`]), and so does an end without any event ([`code::NO_EVENTS`]). A
+/// program that closes its output has [`grace`](Self::grace) to end: it is stopped then, and the run fails
+/// ([`code::LINGERED`]) unless a `result` was its last event.
+///
+/// **Cancelled, timed out, shutting down**: SIGTERM to the process group, and SIGKILL after the grace. Where the stream of
+/// events is dropped, SIGKILL at once. Whenever a failure or the end of the stream is seen, nothing of the group runs any
+/// more. Two things are out of its reach: a child that makes a process group of its own, and a server that is itself killed
+/// by SIGKILL.
+#[derive(Clone, Debug)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    environment: Environment,
+    directory: Option<PathBuf>,
+    grace: Duration,
+    max_event: usize,
+    description: Cow<'static, str>,
+}
+
+/// The codes of the failures that this agent tells.
+pub mod code {
+    /// The program could not be started.
+    pub const NOT_STARTED: &str = "command_not_started";
+    /// The program ended with another exit status than 0, or by a signal.
+    pub const FAILED: &str = "command_failed";
+    /// The program closed its output before a `result`, and did not end.
+    pub const LINGERED: &str = "command_lingered";
+    /// The program ended well, but without any event.
+    pub const NO_EVENTS: &str = "no_events";
+    /// A line of the program's output is no event.
+    pub const INVALID_OUTPUT: &str = "invalid_output";
+}
+
+impl Command {
+    /// The variables that a program gets from the server's own environment, where they are set.
+    pub const PASSED: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+
+    /// Runs `program`, which is looked for in `PATH` unless it has a slash. No shell is involved.
+    #[must_use]
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            environment: Environment::default(),
+            directory: None,
+            grace: Duration::from_secs(2),
+            max_event: Event::MAX_BYTES,
+            description: Cow::Borrowed("a program for every run"),
+        }
+    }
+
+    /// Appends an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.args.push(argument.into());
+        self
+    }
+
+    /// Appends arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.args.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Hands on one more variable of the server's own environment, with its value at the start of each run.
+    #[must_use]
+    pub fn pass_env(mut self, name: impl Into<OsString>) -> Self {
+        self.environment.pass(name.into());
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.set(name.into(), value.into());
+        self
+    }
+
+    /// Where the program runs. Default: where the server does.
+    #[must_use]
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// How long a program may take from SIGTERM to its end: 2 s by default. A substrate gives a stopped run
+    /// [`CANCEL_GRACE`](super::CANCEL_GRACE) in all, so more than that is no longer.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// The longest line of output, in bytes: 1 MiB by default, as a substrate takes by default.
+    #[must_use]
+    pub fn max_event(mut self, bytes: usize) -> Self {
+        self.max_event = bytes;
+        self
+    }
+
+    /// What `GET /agents` says about it.
+    #[must_use]
+    pub fn described(mut self, description: impl Into<String>) -> Self {
+        self.description = Cow::Owned(description.into());
+        self
+    }
+
+    /// Looks for the program as a run would, so that a server can refuse to start with a typing error.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] where there is no such file, [`io::ErrorKind::PermissionDenied`] where it cannot be
+    /// executed. The program may still be gone, or refuse, when it is run.
+    pub fn locate(&self) -> io::Result<PathBuf> {
+        environment::locate(&self.program, self.directory.as_deref())
+    }
+
+    /// The process of one run, not started yet.
+    fn process(&self, execution: &ExecutionId) -> tokio::process::Command {
+        let mut process = tokio::process::Command::new(&self.program);
+        process
+            .args(&self.args)
+            .env_clear()
+            .envs(self.environment.variables())
+            .env(OsStr::new("TURNKIT_EXECUTION_ID"), execution.as_str())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(directory) = &self.directory {
+            process.current_dir(directory);
+        }
+        process
+    }
+}
+
+impl Agent for Command {
+    fn run(
+        &self,
+        request: RunRequest,
+        cancel: Cancel,
+    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let (run, refused) = match Run::start(self, &request, cancel) {
+            Ok(run) => (Some(run), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let events = stream::unfold(run, async |run| {
+            let mut run = run?;
+            Some((run.next().await?, Some(run)))
+        });
+        stream::iter(refused).chain(events)
+    }
+
+    fn description(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.description)
+    }
+}

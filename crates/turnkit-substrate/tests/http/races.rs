@@ -1,0 +1,73 @@
+//! Many clients at once.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    agents::{Driven, Fixed, text},
+    client::{Server, Stream, stream},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_starts_of_one_id_are_one_run_and_one_stream() {
+    let server = Server::with_agent(Fixed::texts(1_000)).await;
+    let starts = (0..500).map(|_| server.run("one", "hello"));
+    let readers = starts
+        .map(|start| tokio::spawn(async { start.send().await.unwrap().bytes().await.unwrap() }));
+    let bodies = join_all(readers.collect::<Vec<_>>()).await;
+    let first = bodies[0].as_ref().unwrap();
+    assert_eq!(first.windows(4).filter(|at| at == b"\nid:").count(), 1_002);
+    assert!(bodies.iter().all(|body| body.as_ref().unwrap() == first));
+    assert_eq!(server.substrate.stats().runs_started, 1);
+    assert_eq!(server.substrate.usage().await.unwrap().executions, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_and_cancels_of_one_id_end_in_one_log() {
+    for round in 0..50 {
+        let (agent, _runs) = Driven::new();
+        let server = Server::with_agent(agent).await;
+        let starts = join_all((0..8).map(|_| stream(server.run("one", "hello"))));
+        let cancels = join_all((0..8).map(|_| server.cancel("one")));
+        let (streams, statuses) = tokio::join!(starts, cancels);
+        assert!(
+            streams.iter().all(|frames| *frames == streams[0]),
+            "round {round}"
+        );
+        assert_eq!(streams[0].last().unwrap().kind, "execution.cancelled");
+        assert!(
+            statuses
+                .iter()
+                .all(|status| status.body["state"] == "cancelled")
+        );
+        assert!(server.substrate.stats().runs_started <= 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_never_reads_holds_up_nobody() {
+    let events = vec![text(&"x".repeat(100_000)); 400];
+    let server = Server::with_agent(Fixed(Arc::new(events))).await;
+    let mut silent = tokio::net::TcpStream::connect(server.address)
+        .await
+        .unwrap();
+    let body = r#"{"message":"hello"}"#;
+    let head = format!(
+        "POST /agents/run/stream HTTP/1.1\r\nHost: localhost\r\nX-Execution-ID: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len(),
+    );
+    silent.write_all(head.as_bytes()).await.unwrap();
+    silent.readable().await.unwrap();
+
+    let frames = Stream::open(server.attach("a", "0")).await.rest().await;
+    assert_eq!(frames.len(), 402);
+    let before = server.substrate.usage().await.unwrap().bytes;
+
+    let mut late = Vec::new();
+    silent.read_to_end(&mut late).await.unwrap();
+    let ids = late.windows(4).filter(|at| at == b"\nid:").count();
+    assert_eq!(ids, 402, "and it lost nothing");
+    assert_eq!(server.substrate.usage().await.unwrap().bytes, before);
+}
