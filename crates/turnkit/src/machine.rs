@@ -27,9 +27,9 @@
 
 mod reported;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use turnkit_wire::{Event, lifecycle};
+use turnkit_wire::{Event, kind, lifecycle};
 
 use self::reported::Reported;
 use crate::{
@@ -165,9 +165,7 @@ impl Machine {
         match (self.interrupted, found) {
             (Some(Interrupt::Abandon), _) => self.abandon(),
             (_, Ok(Some(answer))) => self.replay(answer),
-            (_, Err(fault)) => {
-                self.fail(fault.into_turn_error(Hook::FindCompleted, Phase::Lookup));
-            }
+            (_, Err(fault)) => self.fail_lookup(fault),
             (Some(Interrupt::Cancel), Ok(None)) => self.cancelled(),
             (None, Ok(None)) => self.stage = Stage::Produce,
         }
@@ -306,14 +304,23 @@ impl Machine {
 
     fn emit(&mut self, event: Event) {
         let sent = self.count() == Verdict::Send;
-        let units = 1;
-        self.plan.push_back(Step::Emit(Line { event, sent, units }));
+        self.plan_line(event, sent, 1);
+    }
+
+    /// A cursor unit that no cursor leaves out.
+    fn emit_always(&mut self, event: Event) {
+        self.units += 1;
+        self.plan_line(event, true, 1);
     }
 
     fn emit_terminal(&mut self, event: Event) {
         self.terminal_lines += 1;
-        let (sent, units) = (true, 0);
-        self.plan.push_back(Step::Emit(Line { event, sent, units }));
+        self.plan_line(event, true, 0);
+    }
+
+    fn plan_line(&mut self, event: Event, sent: bool, units: u64) {
+        let line = Line { event, sent, units };
+        self.plan.push_back(Step::Emit(line));
     }
 
     fn interrupt(&mut self, interrupt: Interrupt) {
@@ -344,17 +351,21 @@ impl Machine {
     }
 
     fn replay(&mut self, answer: String) {
-        let result = saved_answer(&answer);
-        self.replayed = true;
-        self.result = Some(Ok(FinalText(answer)));
-        self.units += 1;
-        self.plan.push_back(Step::Emit(Line {
-            event: result,
-            sent: true,
-            units: 1,
-        }));
-        self.emit_terminal(lifecycle::run_completed(&self.session_id, true));
-        self.close();
+        let data = BTreeMap::from([("finalText", answer.as_str())]);
+        match Event::new(kind::RESULT, &data) {
+            Ok(result) => {
+                self.emit_always(result);
+                self.emit_terminal(lifecycle::run_completed(&self.session_id, true));
+                self.close();
+                self.replayed = true;
+                self.result = Some(Ok(FinalText(answer)));
+            }
+            Err(error) => self.fail_lookup(HookFault::Failed(error.into())),
+        }
+    }
+
+    fn fail_lookup(&mut self, fault: HookFault) {
+        self.fail(fault.into_turn_error(Hook::FindCompleted, Phase::Lookup));
     }
 
     /// The turn is saved.
@@ -402,11 +413,9 @@ impl Machine {
     }
 }
 
-fn saved_answer(answer: &str) -> Event {
-    let data = std::collections::BTreeMap::from([("finalText", answer)]);
-    Event::new("result", &data).unwrap_or_else(|_| lifecycle::error("", None))
-}
-
 fn abandoned() -> TurnError {
     TurnError::produce(code::ABANDONED, "the client left")
 }
+
+#[cfg(test)]
+mod tests;
