@@ -1,0 +1,270 @@
+/** Draws one answer: the parts of a turn's events, each in its place, with constant work for each event. */
+import { Markdown } from "./markdown.js";
+
+/** @typedef {import("./turnkit.js").TurnEvent} TurnEvent */
+/** @typedef {TextPart | ReasoningPart | ToolPart} Part */
+
+/** Characters of a tool's input or output that are shown. */
+const SHOWN = 20_000;
+
+/** The parts of one answer. Events are taken at once; the page is drawn by `draw`, once for many events. */
+export class Answer {
+  /** @type {Map<string, Part>} */
+  #parts = new Map();
+  /** @type {Set<Part>} */
+  #changed = new Set();
+  /** The first text part, while it may be the user's message sent back (PROTOCOL 4.1). @type {TextPart | null} */
+  #echo = null;
+  #prompt;
+  #element;
+
+  /** @param {HTMLElement} element @param {string} prompt */
+  constructor(element, prompt) {
+    this.#element = element;
+    this.#prompt = prompt;
+  }
+
+  /** @param {TurnEvent} event */
+  take({ type, data }) {
+    const isPart = type === "message.part.updated" && typeof data?.part === "object" && data.part !== null;
+    if (isPart) this.#takePart(data.part, data.delta);
+    if (type === "result" && isText(data?.finalText)) this.replaceText(data.finalText);
+  }
+
+  /** Draws what was taken since the last time. */
+  draw() {
+    for (const part of this.#changed) part.draw();
+    this.#changed.clear();
+  }
+
+  /** Nothing more comes. */
+  end() {
+    this.draw();
+    for (const part of this.#parts.values()) part.end();
+  }
+
+  clear() {
+    this.#parts.clear();
+    this.#changed.clear();
+    this.#echo = null;
+    this.#element.replaceChildren();
+  }
+
+  /** The answer's text, as the product assembles it (PROTOCOL 2.3). */
+  text() {
+    return this.#texts().map((part) => part.text).join("");
+  }
+
+  /** @param {string} text  what takes the place of all text that was drawn */
+  replaceText(text) {
+    if (text === this.text()) return;
+    const [first, ...others] = this.#texts();
+    for (const part of others) this.#remove(part);
+    this.#change(first ?? this.#part("", "text")).set(text);
+  }
+
+  /** @returns {TextPart[]} */
+  #texts() {
+    return [...this.#parts.values()].filter((part) => part instanceof TextPart);
+  }
+
+  /** @param {any} data @param {unknown} delta */
+  #takePart(data, delta) {
+    const part = this.#part(`${data.id}`, data.type);
+    if (!part) return;
+    this.#change(part).take(data, delta);
+    if (part instanceof TextPart) part.message ??= data.messageID;
+    if (this.#echo && data.messageID !== this.#echo.message) this.#dropEcho();
+  }
+
+  /** @param {string} id @param {string} type @returns {any} */
+  #part(id, type) {
+    const known = this.#parts.get(id);
+    if (known) return known;
+    const Kind = { text: TextPart, reasoning: ReasoningPart, tool: ToolPart }[type];
+    if (!Kind) return null;
+    const part = new Kind();
+    if (part instanceof TextPart) this.#beginText(part);
+    this.#parts.set(id, part);
+    this.#element.append(part.element);
+    return part;
+  }
+
+  /** @param {TextPart} part */
+  #beginText(part) {
+    if (this.#texts().length === 0) this.#echo = part;
+    for (const other of this.#parts.values()) if (other instanceof ReasoningPart) other.fold();
+  }
+
+  #dropEcho() {
+    if (this.#echo?.text === this.#prompt) this.#remove(this.#echo);
+    this.#echo = null;
+  }
+
+  /** @template {Part} P @param {P} part @returns {P} */
+  #change(part) {
+    this.#changed.add(part);
+    return part;
+  }
+
+  /** @param {Part} part */
+  #remove(part) {
+    part.element.remove();
+    this.#changed.delete(part);
+    for (const [id, known] of this.#parts) if (known === part) this.#parts.delete(id);
+  }
+}
+
+/** Text that grows by deltas, or is set by snapshots (PROTOCOL 2.3). */
+class Growing {
+  /** @type {string} */
+  text = "";
+  /** What of `text` is not drawn yet. @type {string} */
+  pending = "";
+  /** @type {boolean} */
+  isRedrawn = false;
+
+  /** @param {any} data @param {unknown} delta */
+  take(data, delta) {
+    const snapshot = data.text ?? data.content;
+    if (typeof delta === "string") this.grow(delta);
+    else if (typeof snapshot === "string" && snapshot !== "") this.set(snapshot);
+  }
+
+  /** @param {string} delta */
+  grow(delta) {
+    this.text += delta;
+    this.pending += delta;
+  }
+
+  /** What is to be drawn now. */
+  drawn() {
+    const { pending } = this;
+    this.pending = "";
+    this.isRedrawn = false;
+    return pending;
+  }
+
+  /** @param {string} text */
+  set(text) {
+    if (text !== this.text && text.startsWith(this.text)) return this.grow(text.slice(this.text.length));
+    this.text = text;
+    this.pending = text;
+    this.isRedrawn = true;
+  }
+}
+
+/** What the answer says. */
+class TextPart extends Growing {
+  element = make("div", "markdown");
+  /** @type {string | undefined} */
+  message;
+  #markdown = new Markdown(this.element);
+  #isEnded = false;
+
+  draw() {
+    if (this.isRedrawn || this.#isEnded) {
+      this.element.replaceChildren();
+      this.#markdown = new Markdown(this.element);
+      this.set(this.text);
+    }
+    this.#markdown.append(this.drawn());
+    if (this.#isEnded) this.#markdown.end();
+  }
+
+  end() {
+    if (!this.#isEnded) this.#markdown.end();
+    this.#isEnded = true;
+  }
+}
+
+/** What the model thought on its way there. */
+class ReasoningPart extends Growing {
+  element = make("details", "reasoning");
+  #body = make("div", "thought");
+  #isTouched = false;
+
+  constructor() {
+    super();
+    const summary = make("summary", "", "Reasoning");
+    summary.addEventListener("click", () => (this.#isTouched = true));
+    this.element.append(summary, this.#body);
+    this.element.toggleAttribute("open", true);
+  }
+
+  /** The answer has begun: thoughts step back, unless the reader chose. */
+  fold() {
+    if (!this.#isTouched) this.element.removeAttribute("open");
+  }
+
+  draw() {
+    if (this.isRedrawn) this.#body.replaceChildren();
+    this.#body.append(this.drawn());
+  }
+
+  end() {}
+}
+
+/** @type {Record<string, string>} */
+const TOOL_STATUS = { pending: "waiting", running: "running", completed: "done", error: "failed" };
+
+/** A tool that the model called. */
+class ToolPart {
+  element = make("details", "tool");
+  #name = make("span", "name");
+  #title = make("span", "title");
+  #status = make("span", "status");
+  #body = make("div", "call");
+  /** @type {any} */
+  #data = {};
+
+  constructor() {
+    const summary = make("summary", "");
+    summary.append(this.#name, this.#title, this.#status);
+    this.element.append(summary, this.#body);
+  }
+
+  /** @param {any} data */
+  take(data) {
+    this.#data = data;
+  }
+
+  draw() {
+    const { tool = "tool", state = {} } = this.#data;
+    const status = TOOL_STATUS[state?.status] ?? "called";
+    this.element.dataset.status = status;
+    this.#name.textContent = `${tool}`;
+    this.#title.textContent = state?.title ?? "";
+    this.#status.textContent = status;
+    this.#body.replaceChildren(...["input", "output", "error"].flatMap((member) => field(member, state?.[member])));
+  }
+
+  end() {
+    if (this.element.dataset.status === "running" || this.element.dataset.status === "waiting") {
+      this.element.dataset.status = "unfinished";
+      this.#status.textContent = "unfinished";
+    }
+  }
+}
+
+/** @param {string} name @param {unknown} value @returns {HTMLElement[]} */
+function field(name, value) {
+  if (value === undefined || value === null || value === "") return [];
+  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  const shown = text.length > SHOWN ? `${text.slice(0, SHOWN)}\n… ${text.length - SHOWN} characters more` : text;
+  const pre = make("pre", "", shown);
+  pre.tabIndex = 0;
+  pre.setAttribute("aria-label", name);
+  return [make("div", "label", name), pre];
+}
+
+/** @param {unknown} text @returns {text is string} */
+const isText = (text) => typeof text === "string" && text.trim() !== "";
+
+/** @param {string} tag @param {string} className @param {string} [text] @returns {HTMLElement} */
+export function make(tag, className, text = "") {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text) element.textContent = text;
+  return element;
+}

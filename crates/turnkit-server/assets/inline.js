@@ -1,0 +1,245 @@
+/**
+ * Inline Markdown (emphasis, code, links) drawn while it arrives. Text becomes text nodes and nothing else: no HTML of a
+ * model is ever parsed. What further text cannot change is drawn once; the rest, at most `REACH` characters, is drawn anew
+ * with each append. So the work is linear in the text, however it is cut.
+ */
+
+/** Characters after which an opening delimiter without its closing one is plain text. */
+const REACH = 2000;
+/** Characters of one text node: appending to it copies it. */
+const NODE = 4096;
+const DEPTH = 6;
+const SPECIAL = /[\\`*_~[]|!\[|<?\bhttps?:\/\//g;
+const LINK_SCHEMES = ["http:", "https:", "mailto:"];
+
+/** One paragraph, heading, cell: a run of inline text. */
+export class Inline {
+  #ahead = document.createElement("span");
+  #tail = "";
+  #last = " ";
+
+  /** @param {Element} parent */
+  constructor(parent) {
+    parent.append(this.#ahead);
+  }
+
+  /** @param {string} text */
+  append(text) {
+    this.#tail += text;
+    const fixed = draw(this.#tail, { into: this.#ahead.parentNode, before: this.#ahead, last: this.#last, isEnd: false, depth: 0 });
+    if (fixed > 0) this.#last = this.#tail[fixed - 1];
+    this.#tail = this.#tail.slice(fixed);
+    this.#ahead.replaceChildren();
+    draw(this.#tail, { into: this.#ahead, before: null, last: this.#last, isEnd: true, isGuess: true, depth: 0 });
+  }
+
+  end() {
+    this.#ahead.replaceChildren();
+    draw(this.#tail, { into: this.#ahead.parentNode, before: this.#ahead, last: this.#last, isEnd: true, depth: 0 });
+    this.#tail = "";
+    this.#ahead.remove();
+  }
+}
+
+/**
+ * @typedef {{ into: ParentNode & Node | null, before: Node | null, last: string, isEnd: boolean, isGuess?: boolean,
+ *   depth: number }} Place  `isEnd`: no more text follows; `isGuess`: draw an unclosed delimiter as if it closed at the end
+ * @typedef {{ end: number, draw: (place: Place) => void } | "open" | null} Found  `open`: the text ends inside of it
+ */
+
+/** Draws `text` up to where more text could change it, and gives how far that was. @param {string} text @param {Place} place */
+function draw(text, place) {
+  let at = 0;
+  while (at < text.length) {
+    SPECIAL.lastIndex = at;
+    const next = SPECIAL.exec(text)?.index ?? text.length;
+    if (next > at) {
+      const end = next < text.length || place.isEnd ? next : settled(text, at);
+      write(text.slice(at, end), place);
+      if (end < next) return end;
+      at = end;
+      continue;
+    }
+    const found = construct(text, at, place);
+    if (found === "open") return at;
+    const end = found ? found.end : at + run(text, at);
+    if (found) found.draw(place);
+    else write(text.slice(at, end), place);
+    at = end;
+  }
+  return at;
+}
+
+/** Plain text is settled up to its last word: what comes next may make a link or an image of it. @param {string} text @param {number} from */
+function settled(text, from) {
+  const space = Math.max(text.lastIndexOf(" "), text.lastIndexOf("\n")) + 1;
+  return Math.max(from, space, text.length - REACH);
+}
+
+/** @param {string} text @param {Place} place */
+function write(text, { into, before }) {
+  const last = before ? before.previousSibling : into?.lastChild;
+  if (last instanceof Text && last.length + text.length <= NODE) last.appendData(text);
+  else if (text !== "") into?.insertBefore(document.createTextNode(text), before);
+}
+
+/** How often the character at `at` stands there in a row. @param {string} text @param {number} at */
+function run(text, at) {
+  let end = at + 1;
+  while (text[end] === text[at]) end += 1;
+  return "`*_~".includes(text[at]) ? end - at : 1;
+}
+
+/** @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function construct(text, at, place) {
+  switch (text[at]) {
+    case "\\":
+      return escape(text, at, place);
+    case "`":
+      return code(text, at, place);
+    case "[":
+    case "!":
+      return link(text, at, place);
+    case "<":
+    case "h":
+      return bareLink(text, at, place);
+    default:
+      return emphasis(text, at, place);
+  }
+}
+
+/** @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function escape(text, at, place) {
+  const next = text[at + 1];
+  if (next === undefined) return place.isEnd ? null : "open";
+  const isEscape = /[!-/:-@[-`{-~]/.test(next);
+  return isEscape ? { end: at + 2, draw: (there) => write(next, there) } : null;
+}
+
+/** @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function code(text, at, place) {
+  const length = run(text, at);
+  const from = at + length;
+  for (let end = text.indexOf("`", from); end >= 0 && end - at <= REACH; ) {
+    const closing = run(text, end);
+    const isSure = place.isEnd || end + closing < text.length;
+    if (closing === length) return isSure ? codeSpan(text.slice(from, end), end + length) : "open";
+    end = text.indexOf("`", end + closing);
+  }
+  if (place.isGuess && from < text.length) return codeSpan(text.slice(from), text.length);
+  return unclosed(text, at, place);
+}
+
+/** @param {string} content @param {number} end @returns {Found} */
+function codeSpan(content, end) {
+  const isPadded = content.startsWith(" ") && content.endsWith(" ") && content.trim() !== "";
+  return { end, draw: (place) => element("code", place).append(isPadded ? content.slice(1, -1) : content) };
+}
+
+/** @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function unclosed(text, at, place) {
+  return place.isEnd || text.length - at > REACH ? null : "open";
+}
+
+const EMPHASIS = /** @type {const} */ ({ "*": ["em"], "**": ["strong"], "***": ["strong", "em"], "~~": ["del"] });
+
+/** @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function emphasis(text, at, place) {
+  const length = run(text, at);
+  const tags = EMPHASIS[/** @type {keyof typeof EMPHASIS} */ (text.slice(at, at + length).replaceAll("_", "*"))];
+  const from = at + length;
+  const before = at > 0 ? text[at - 1] : place.last;
+  if (from === text.length) return place.isEnd ? null : "open";
+  if (!tags || place.depth >= DEPTH || /\s/.test(text[from]) || (text[at] === "_" && isWord(before))) return null;
+  const close = closing(text, at, length);
+  const isSure = place.isEnd || close + length < text.length;
+  if (close >= 0 && !isSure) return "open";
+  if (close >= 0) return { end: close + length, draw: (there) => nested(tags, text.slice(from, close), there) };
+  if (place.isGuess && tags[0] === "strong") return { end: text.length, draw: (there) => nested(tags, text.slice(from), there) };
+  return unclosed(text, at, place);
+}
+
+/** Where the delimiter at `at` closes, or -1. @param {string} text @param {number} at @param {number} length */
+function closing(text, at, length) {
+  const [mark, limit] = [text[at], Math.min(text.length, at + REACH)];
+  for (let end = text.indexOf(mark, at + length); end >= 0 && end < limit; ) {
+    const closing = run(text, end);
+    const isClosing = !/[\s\\]/.test(text[end - 1]) && (mark !== "_" || !isWord(text[end + closing] ?? " "));
+    if (isClosing && (closing === length || (closing === 3 && length < 3))) return end + closing - length;
+    end = text.indexOf(mark, end + closing);
+  }
+  return -1;
+}
+
+const isWord = (/** @type {string} */ character) => /[\p{L}\p{N}]/u.test(character);
+
+/** @param {readonly string[]} tags @param {string} text @param {Place} place */
+function nested(tags, text, place) {
+  const [tag, ...inner] = tags;
+  const into = element(tag, place);
+  const there = { ...place, into, before: null, last: " ", isEnd: true, depth: place.depth + 1 };
+  if (inner.length > 0) nested(inner, text, there);
+  else draw(text, there);
+}
+
+/** `[text](address)`; an image is a link to it: nothing is loaded from elsewhere. @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function link(text, at, place) {
+  const from = text[at] === "!" ? at + 2 : at + 1;
+  const close = balanced(text, from, at + REACH, "[]");
+  if (close < 0) return unclosed(text, at, place);
+  if (close + 1 === text.length && !place.isEnd) return "open";
+  if (text[close + 1] !== "(" || place.depth >= DEPTH) return null;
+  const end = balanced(text, close + 2, at + REACH, "()");
+  if (end < 0) return unclosed(text, at, place);
+  const address = text.slice(close + 2, end).trim().replace(/\s+["'(].*$/s, "").replace(/^<(.*)>$/, "$1");
+  const label = text.slice(from, close);
+  return { end: end + 1, draw: (there) => anchored(address, label, there) };
+}
+
+/** Where the bracket that was opened before `from` closes, or -1. @param {string} text @param {number} from @param {number} limit @param {string} brackets */
+function balanced(text, from, limit, [opening, closing]) {
+  for (let at = from, depth = 1; at < Math.min(text.length, limit); at += 1) {
+    if (text[at] === "\\") at += 1;
+    else if (text[at] === opening) depth += 1;
+    else if (text[at] === closing && --depth === 0) return at;
+  }
+  return -1;
+}
+
+/** @param {string} address @param {string} label  empty: the address @param {Place} place */
+function anchored(address, label, place) {
+  const url = URL.canParse(address) ? new URL(address) : null;
+  const isSafe = url !== null && LINK_SCHEMES.includes(url.protocol);
+  const anchor = element(isSafe ? "a" : "span", place);
+  if (isSafe) {
+    anchor.setAttribute("href", url.href);
+    anchor.setAttribute("rel", "noopener noreferrer nofollow");
+    anchor.setAttribute("target", "_blank");
+    // A label can lie about where it leads.
+    anchor.setAttribute("title", url.href);
+  }
+  if (label) draw(label, { ...place, into: anchor, before: null, last: " ", isEnd: true, depth: DEPTH });
+  else anchor.append(address);
+}
+
+/** @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function bareLink(text, at, place) {
+  const isBracketed = text[at] === "<";
+  const from = isBracketed ? at + 1 : at;
+  const [whole] = /^[^\s<>]{1,2000}/.exec(text.slice(from, from + REACH)) ?? [""];
+  if (from + whole.length === text.length && !place.isEnd) return unclosed(text, at, place);
+  const address = isBracketed ? whole : whole.replace(/[.,;:!?'"*_~)\]]+$/, "");
+  const end = from + address.length + (isBracketed && text[from + whole.length] === ">" ? 1 : 0);
+  const draw = (/** @type {Place} */ there) => {
+    if (place.depth >= DEPTH || !URL.canParse(address)) return write(text.slice(at, end), there);
+    anchored(address, "", there);
+  };
+  return { end, draw };
+}
+
+/** @param {string} tag @param {Place} place @returns {HTMLElement} */
+function element(tag, { into, before }) {
+  const made = document.createElement(tag);
+  into?.insertBefore(made, before);
+  return made;
+}

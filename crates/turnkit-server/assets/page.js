@@ -1,0 +1,339 @@
+/** The page: the list of chats, the message field, and the conversation that is shown. */
+import { make } from "./answer.js";
+import { Conversation } from "./conversation.js";
+import { Developer } from "./developer.js";
+import { Turnkit, TurnkitError } from "./turnkit.js";
+
+/** @param {string} id @returns {any} */
+const $ = (id) => document.getElementById(id);
+
+const SUGGESTIONS = [
+  "What happens when I reload this page?",
+  "Give me a long answer, so that I can interrupt it.",
+];
+/** How often another device's turns are looked for, while the page is visible and nothing runs. */
+const POLL = 5000;
+
+const turnkit = new Turnkit();
+const tabs = "BroadcastChannel" in globalThis ? new BroadcastChannel("turnkit") : null;
+const developer = new Developer($("developer"), $("figures"), $("lines"));
+/** @type {Conversation | null} */
+let conversation = null;
+let isFrameAsked = false;
+let isAtEnd = true;
+let lastTop = 0;
+let isOnline = true;
+
+/** @type {import("./conversation.js").Page} */
+const page = {
+  changed: showState,
+  network: showNetwork,
+  draw: askFrame,
+  announce: (text) => ($("announcer").textContent = text),
+  refused: showError,
+  returned(message, error) {
+    setDraft(message);
+    showError(error);
+  },
+};
+
+// ── the conversation ──
+
+/** @param {string} session  empty: a new chat */
+async function show(session) {
+  if (conversation?.session === session) return;
+  conversation?.close();
+  conversation = session ? newConversation(session) : null;
+  const shown = conversation;
+  notice("");
+  developer.show(null);
+  setDraft(sessionStorage.getItem(draftKey()) ?? "");
+  isAtEnd = true;
+  showNetwork(null);
+  showState();
+  showSessions();
+  await attempt(async () => shown?.open());
+  if (shown === conversation) followEnd();
+}
+
+/** @param {string} session */
+const newConversation = (session) => new Conversation(turnkit, session, $("conversation"), page);
+
+/** @param {string} message */
+async function send(message) {
+  if (message.trim() === "" || conversation?.running) return;
+  notice("");
+  $("send").disabled = true;
+  const draft = draftKey();
+  const isSent = await attempt(async () => {
+    const session = conversation?.session ?? (await turnkit.createSession());
+    conversation ??= newConversation(session);
+    history.replaceState(null, "", `#${session}`);
+    isAtEnd = true;
+    conversation.send(message, $("agent").value || undefined);
+  });
+  if (isSent) {
+    sessionStorage.removeItem(draft);
+    setDraft("");
+  }
+  showState();
+}
+
+/** Runs what calls the server, and shows where it fails. @param {() => Promise<unknown>} work */
+async function attempt(work) {
+  try {
+    await work();
+    return true;
+  } catch (error) {
+    if (!(error instanceof TurnkitError)) throw error;
+    showError(error);
+    return false;
+  }
+}
+
+let shownRunning = "";
+
+function showState() {
+  const running = conversation?.running ?? null;
+  $("welcome").hidden = conversation?.last != null;
+  $("earlier").hidden = !conversation?.hasEarlier;
+  $("send").hidden = running !== null;
+  $("stop").hidden = running === null;
+  $("send").disabled = false;
+  $("stop").disabled = running?.wantsStop === true;
+  $("title").textContent = conversation?.last ? titleOf(conversation.session) : "New chat";
+  developer.show(conversation?.last?.log ?? null);
+  askFrame();
+  const now = `${conversation?.session} ${running?.turnId}`;
+  if (now !== shownRunning && conversation) {
+    tabs?.postMessage({ session: conversation.session });
+    showSessions();
+  }
+  shownRunning = now;
+}
+
+function askFrame() {
+  if (!isFrameAsked) requestAnimationFrame(drawFrame);
+  isFrameAsked = true;
+}
+
+function drawFrame() {
+  isFrameAsked = false;
+  conversation?.draw();
+  developer.draw();
+  if (isAtEnd) followEnd();
+  $("latest").hidden = isAtEnd;
+}
+
+function followEnd() {
+  $("scroller").scrollTop = $("scroller").scrollHeight;
+}
+
+// ── what may go wrong ──
+
+/** @param {TurnkitError | null} error */
+function showNetwork(error) {
+  const isNow = error === null;
+  if (isNow === isOnline) return;
+  isOnline = isNow;
+  $("network").hidden = isNow;
+  $("network-text").textContent = isNow ? "" : "Connection lost. The answer goes on without you, and here as soon as the server is back.";
+  if (isNow) page.announce("Connected again.");
+}
+
+/** @param {TurnkitError} error */
+function showError(error) {
+  if (error.code === "unauthorized" || error.details.status === 401) return signIn();
+  if (error.code === "turn_running") return notice("Another answer is being written in this chat. Send your message when it is done.");
+  if (error.details.status === 404) return notice("This chat does not exist, or is not yours.");
+  notice(error.retryable ? "The server cannot be reached. Nothing is lost: try again in a moment." : error.message);
+}
+
+/** @param {string} text */
+function notice(text) {
+  $("notice").textContent = text;
+  $("notice").hidden = text === "";
+}
+
+function signIn() {
+  if (!$("sign-in").open) $("sign-in").showModal();
+}
+
+// ── the list of chats ──
+
+/** @type {Map<string, string>} */
+const titles = new Map();
+
+/** @param {string} session */
+const titleOf = (session) => titles.get(session) ?? "New chat";
+
+async function showSessions() {
+  const sessions = await turnkit.sessions().catch(() => null);
+  if (!sessions) return;
+  $("sessions").replaceChildren();
+  $("more-sessions").dataset.before = "";
+  addSessions(sessions);
+}
+
+/** @param {import("./turnkit.js").Session[]} sessions */
+function addSessions(sessions) {
+  for (const { sessionId, title } of sessions) {
+    titles.set(sessionId, title ?? "New chat");
+    const link = make("a", "", titleOf(sessionId));
+    link.setAttribute("href", `#${sessionId}`);
+    if (sessionId === conversation?.session) link.setAttribute("aria-current", "page");
+    const item = make("li", "");
+    item.append(link);
+    $("sessions").append(item);
+  }
+  $("more-sessions").hidden = sessions.length < 200;
+  $("more-sessions").dataset.before = sessions.at(-1)?.sessionId ?? "";
+  if (conversation?.last) $("title").textContent = titleOf(conversation.session);
+  document.title = conversation?.last ? `${titleOf(conversation.session)} – turnkit` : "turnkit";
+}
+
+async function showAgents() {
+  const { agents = [], default: first } = await turnkit.call("GET", "/api/agents").catch(() => ({}));
+  const options = agents.map((/** @type {any} */ { name, description }) => {
+    const option = new Option(name, name, name === first, name === first);
+    option.title = description ?? "";
+    return option;
+  });
+  $("agent").replaceChildren(...options);
+  $("agent").hidden = options.length < 2;
+}
+
+// ── the message field ──
+
+const draftKey = () => `turnkit.draft.${conversation?.session ?? ""}`;
+
+/** @param {string} text */
+function setDraft(text) {
+  $("message").value = text;
+  keepDraft();
+}
+
+function keepDraft() {
+  const { value } = $("message");
+  if (value) sessionStorage.setItem(draftKey(), value);
+  else sessionStorage.removeItem(draftKey());
+  if (CSS.supports("field-sizing", "content")) return;
+  $("message").style.height = "auto";
+  $("message").style.height = `${$("message").scrollHeight}px`;
+}
+
+/** @param {boolean} isOpen */
+function showMenu(isOpen) {
+  document.body.classList.toggle("menu-open", isOpen);
+  $("menu").setAttribute("aria-expanded", `${isOpen}`);
+  $("scrim").hidden = !isOpen;
+  if (isOpen) $("new-chat").focus();
+}
+
+/** @param {boolean} isOpen */
+function showDeveloper(isOpen) {
+  $("developer").hidden = !isOpen;
+  document.body.classList.toggle("developer-open", isOpen);
+  $("developer-toggle").setAttribute("aria-pressed", `${isOpen}`);
+  localStorage.setItem("turnkit.developer", isOpen ? "open" : "");
+  askFrame();
+}
+
+/** Other tabs and devices write in this chat, too. */
+async function catchUp() {
+  if (document.hidden || !conversation || conversation.running) return;
+  await conversation.open().catch(() => {});
+}
+
+async function poll() {
+  if (document.hidden || !conversation || conversation.running) return;
+  const hasNews = !conversation.isOpen || (await conversation.hasNews().catch(() => false));
+  if (hasNews) await catchUp();
+}
+
+// ── events ──
+
+/** @param {string} id @param {string} type @param {(event: any) => void} handle */
+const on = (id, type, handle) => $(id).addEventListener(type, handle);
+
+on("composer", "submit", (event) => {
+  event.preventDefault();
+  send($("message").value);
+});
+on("message", "keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  if (conversation?.running) page.announce("Wait for the answer, or stop it with Escape.");
+  else send($("message").value);
+});
+on("message", "input", keepDraft);
+on("stop", "click", stop);
+on("conversation", "click", ({ target }) => {
+  const code = target.closest(".copy")?.closest("figure").querySelector("code");
+  if (code) navigator.clipboard.writeText(code.textContent).then(() => page.announce("Copied."));
+});
+on("menu", "click", () => showMenu(!document.body.classList.contains("menu-open")));
+on("scrim", "click", () => showMenu(false));
+on("sidebar", "click", (event) => event.target.closest("a") && showMenu(false));
+on("new-chat", "click", () => $("message").focus());
+on("developer-toggle", "click", () => showDeveloper($("developer").hidden));
+on("developer-close", "click", () => {
+  showDeveloper(false);
+  $("developer-toggle").focus();
+});
+on("retry-now", "click", () => turnkit.wake());
+on("latest", "click", () => {
+  isAtEnd = true;
+  askFrame();
+});
+on("scroller", "scroll", () => {
+  const { scrollHeight, scrollTop, clientHeight } = $("scroller");
+  const isNear = scrollHeight - scrollTop - clientHeight < 60;
+  // Who scrolls up wants to read there; what grows below does not take anybody along who did.
+  isAtEnd = isNear || (isAtEnd && scrollTop >= lastTop);
+  lastTop = scrollTop;
+  $("latest").hidden = isAtEnd;
+});
+new ResizeObserver(askFrame).observe($("scroller"));
+on("earlier", "click", () => attempt(async () => conversation?.earlier()));
+on("more-sessions", "click", (event) =>
+  attempt(async () => addSessions(await turnkit.sessions({ before: event.target.dataset.before }))),
+);
+on("sign-in", "submit", async (event) => {
+  event.preventDefault();
+  const isIn = await turnkit.call("POST", "/api/sign-in", { token: $("token").value }).catch(() => null);
+  $("sign-in-error").textContent = isIn ? "" : "The server does not know this token.";
+  if (isIn) location.reload();
+});
+
+async function stop() {
+  $("stop").disabled = true;
+  await conversation?.stop();
+}
+
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || $("sign-in").open) return;
+  if (document.body.classList.contains("menu-open")) {
+    showMenu(false);
+    $("menu").focus();
+  } else if (conversation?.running) stop();
+});
+addEventListener("hashchange", () => show(location.hash.slice(1)));
+addEventListener("offline", () => conversation?.running && showNetwork(new TurnkitError("network", "offline")));
+document.addEventListener("visibilitychange", catchUp);
+addEventListener("focus", catchUp);
+tabs?.addEventListener("message", ({ data }) => {
+  showSessions();
+  if (data.session === conversation?.session) catchUp();
+});
+setInterval(poll, POLL);
+
+for (const text of SUGGESTIONS) {
+  const suggestion = make("button", "suggestion", text);
+  suggestion.setAttribute("type", "button");
+  suggestion.addEventListener("click", () => send(text));
+  $("suggestions").append(suggestion);
+}
+showDeveloper(localStorage.getItem("turnkit.developer") === "open");
+showAgents();
+show(location.hash.slice(1));

@@ -1,0 +1,299 @@
+/**
+ * Follows a chat turn to its end, whatever the network does (PROTOCOL 1.2, 2.1, 2.4, 2.5, 4.2), in browsers and Node 20.
+ *
+ * ```js
+ * import { Turnkit } from "./turnkit.js";
+ *
+ * const turnkit = new Turnkit();
+ * const session = await turnkit.createSession();
+ * for await (const update of turnkit.send(session, "Hello")) {
+ *   if (update.kind === "connected" && update.cursor === 0) clear(); // the first time, and after a failed attempt
+ *   if (update.kind === "event") draw(update.event); // each event once and in order, over any number of connections
+ *   if (update.kind === "completed") console.log("saved");
+ *   if (update.kind === "failed") throw update.error;
+ * }
+ * ```
+ * After a reload, `openTurns` and `resume` give the running turn from its first event. An event of type `result` replaces
+ * what was drawn of the answer's text: in a replay it is all there is (2.1, rule 9).
+ *
+ * @typedef {{ type: string, data?: any, [member: string]: unknown }} TurnEvent
+ * @typedef {{ event: TurnEvent, line: string }} Line  an event, and its line as it came, without the LF
+ * @typedef {{ kind: "completed", replayed: boolean, line: string }} Completed  the answer is saved
+ * @typedef {{ kind: "failed", error: TurnkitError, line: string }} Failed  there is no whole answer
+ * @typedef {{ kind: "connected", cursor: number, executionId: string | null }} Connected  at cursor 0: draw anew
+ * @typedef {{ kind: "event", cursor: number } & Line} Taken  `cursor` counts this event
+ * @typedef {{ kind: "disconnected", cursor: number, error: TurnkitError, delay: number }} Disconnected  goes on in `delay` ms
+ * @typedef {Connected | Taken | Disconnected | Completed | Failed} Update  the last two are last
+ * @typedef {{ sessionId: string, title?: string | null, createdAt?: number | string }} Session
+ * @typedef {{ turnId: string, executionId: string, turnIndex: number }} OpenTurn
+ * @typedef {{ role: "user" | "assistant", text: string, status: "complete" | "stopped" | "failed", turnIndex: number,
+ *   turnId: string, executionId: string, createdAt: number | string, error?: { code?: string, message: string } }} Message
+ * @typedef {{ session: string, id: string, cursor: number, start?: object, isKnown?: boolean, restarts?: number }} Turn
+ */
+
+/** Why a request, a connection or a turn failed. */
+export class TurnkitError extends Error {
+  /**
+   * @param {string} code  the server's, or `network`, `idle`, `cut`, `bad_response`, `invalid_line`
+   * @param {string} message
+   * @param {{ retryable?: boolean, status?: number, phase?: string, turnId?: string, retryAfter?: number }} details
+   *   `retryable`: the same again may succeed; `status`: of HTTP; `retryAfter`: ms that the server asked to wait
+   */
+  constructor(code, message, details = {}) {
+    super(message);
+    this.name = "TurnkitError";
+    this.code = code;
+    this.retryable = details.retryable === true;
+    this.details = details;
+  }
+}
+
+/** NDJSON from chunks that are cut anywhere (PROTOCOL 1.2). Looks at each byte once and holds at most one line. */
+export class LineDecoder {
+  #utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  /** @type {Uint8Array[]} */
+  #pieces = [];
+  #held = 0;
+  #maxLine;
+
+  /** @param {number} [maxLine]  bytes that a line may have */
+  constructor(maxLine = 32 * 1024 * 1024) {
+    this.#maxLine = maxLine;
+  }
+
+  /** @param {Uint8Array} chunk @returns {(Line | TurnkitError)[]}  the lines that end in it; a bad one is one error */
+  push(chunk) {
+    /** @type {(Line | TurnkitError)[]} */
+    const lines = [];
+    let start = 0;
+    for (let end; (end = chunk.indexOf(10, start)) >= 0; start = end + 1) {
+      this.#hold(chunk.subarray(start, end));
+      lines.push(...this.#take());
+    }
+    this.#hold(chunk.subarray(start));
+    return lines;
+  }
+
+  /** @returns {(Line | TurnkitError)[]}  the last line, where it is whole without LF; the reader of a cut one resumes */
+  finish() {
+    return this.#take().filter((line) => !(line instanceof TurnkitError));
+  }
+
+  /** @param {Uint8Array} bytes */
+  #hold(bytes) {
+    this.#held += bytes.length;
+    if (this.#held <= this.#maxLine) this.#pieces.push(bytes);
+    else this.#pieces = [];
+  }
+
+  /** @returns {(Line | TurnkitError)[]} */
+  #take() {
+    const [pieces, length] = [this.#pieces, this.#held];
+    [this.#pieces, this.#held] = [[], 0];
+    try {
+      if (length > this.#maxLine) throw new RangeError(`it has ${length} bytes, over the limit of ${this.#maxLine}`);
+      const line = this.#utf8.decode(pieces.length === 1 ? pieces[0] : concat(pieces, length));
+      if (line.trim() === "") return [];
+      const event = JSON.parse(line);
+      if (Array.isArray(event) || typeof event.type !== "string" || !event.type) throw new TypeError("it has no type");
+      return [{ event, line }];
+    } catch (thrown) {
+      return [new TurnkitError("invalid_line", `a line is no event: ${thrown}`)];
+    }
+  }
+}
+
+/** A `turnId` for a new turn: 32 hexadecimal digits. `crypto.randomUUID` is missing on plain HTTP. */
+export function newTurnId() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The product's routes. All that rejects does so with a `TurnkitError`, or with the reason of an aborted signal. */
+export class Turnkit {
+  #waker = new EventTarget();
+
+  /**
+   * @param {{ base?: string, headers?: Record<string, string>, fetch?: typeof fetch, idleTimeout?: number,
+   *   maxRestarts?: number, backOff?: (attempt: number) => number }} [options]
+   *   `idleTimeout`: ms of silence that count as a lost connection, where servers send a blank line every 15 s;
+   *   `maxRestarts`: how often a turn that failed retryably is tried anew; `backOff`: ms before attempt 1, 2, …
+   */
+  constructor(options = {}) {
+    const fetch = globalThis.fetch.bind(globalThis);
+    this.options = { base: "", headers: {}, fetch, idleTimeout: 45_000, maxRestarts: 2, backOff, ...options };
+    globalThis.addEventListener?.("online", () => this.wake());
+  }
+
+  /** Ends every pause before a new connection now. */
+  wake() { this.#waker.dispatchEvent(new Event("wake")); }
+
+  /** @returns {Promise<string>}  the new session's id */
+  async createSession() { return (await this.call("POST", "/api/sessions", {})).sessionId; }
+
+  /** @param {{ before?: string, limit?: number }} [page] @returns {Promise<Session[]>}  newest first */
+  async sessions(page = {}) { return (await this.call("GET", `/api/sessions${query(page)}`)).sessions; }
+
+  /** @param {string} session @param {{ before?: number, turns?: number }} [page] @returns {Promise<Message[]>} */
+  async messages(session, page = {}) { return (await this.call("GET", `${sessionPath(session)}/messages${query(page)}`)).messages; }
+
+  /** @param {string} session @returns {Promise<OpenTurn[]>}  what still runs: how a reloaded page finds its turn */
+  async openTurns(session) { return (await this.call("GET", `${sessionPath(session)}/turns?state=open`)).turns; }
+
+  /**
+   * Starts a turn, or takes up the one that has this `turnId`, and follows it. Never runs an agent twice.
+   * @param {string} session @param {string} message
+   * @param {{ turnId?: string, agent?: string, signal?: AbortSignal }} [options]
+   */
+  send(session, message, { turnId = newTurnId(), agent, signal } = {}) {
+    return this.#follow({ session, id: turnId, cursor: 0, start: { turnId, message, agent } }, signal);
+  }
+
+  /**
+   * Follows a turn from a cursor on. Never starts one.
+   * @param {string} session @param {string} turnId @param {{ after?: number, signal?: AbortSignal }} [options]
+   */
+  resume(session, turnId, { after = 0, signal } = {}) {
+    return this.#follow({ session, id: turnId, cursor: after }, signal);
+  }
+
+  /** Stops a turn; who follows it sees it fail with code `cancelled`. @param {string} session @param {string} turnId */
+  async stop(session, turnId) { await this.call("POST", `${turnPath(session, turnId)}/cancel`, {}); }
+
+  /** @param {string} method @param {string} path @param {object} [body] @returns {Promise<any>} */
+  async call(method, path, body) {
+    const answer = this.#request(method, path, body, new AbortController());
+    const json = answer.then((response) => (response.status === 204 ? {} : response.json()));
+    return json.catch((thrown) => Promise.reject(failure(thrown)));
+  }
+
+  /** @param {Turn} turn @param {AbortSignal} [signal] @returns {AsyncGenerator<Update, void, void>} */
+  async *#follow(turn, signal) {
+    for (let attempt = 1; ; attempt += 1) {
+      const before = turn.cursor;
+      let error = new TurnkitError("cut", "the connection ended before the turn did", { retryable: true });
+      try {
+        const ending = yield* this.#read(turn, signal);
+        if (ending) return yield ending;
+      } catch (thrown) {
+        error = failure(thrown, signal);
+        if (!error.retryable) throw error;
+      }
+      if (turn.cursor > before) attempt = 1;
+      const delay = Math.max(this.options.backOff(attempt), error.details.retryAfter ?? 0);
+      yield { kind: "disconnected", cursor: turn.cursor, error, delay };
+      await this.#pause(delay, signal);
+    }
+  }
+
+  /** @param {Turn} turn @param {AbortSignal} [signal] @returns {AsyncGenerator<Update, Completed | Failed | void, void>} */
+  async *#read(turn, signal) {
+    const connection = new AbortController();
+    try {
+      const [method, path, body] = turn.start && !turn.isKnown
+        ? ["POST", `${sessionPath(turn.session)}/turns`, turn.start]
+        : ["GET", `${turnPath(turn.session, turn.id)}?after=${turn.cursor}`];
+      const response = await this.#request(method, path, body, connection, signal);
+      turn.isKnown = true;
+      yield { kind: "connected", cursor: turn.cursor, executionId: response.headers.get("X-Execution-ID") };
+      for await (const { event, line } of this.#lines(response, connection)) {
+        const { type, data } = event;
+        if (type === "session.run.completed") return { kind: "completed", replayed: data?.replayed === true, line };
+        if (type === "session.run.failed") {
+          const { code = "failed", message = "the turn failed", retryable = false, phase } = data ?? {};
+          const error = new TurnkitError(code, message, { retryable, phase });
+          turn.restarts = (turn.restarts ?? 0) + 1;
+          if (!retryable || turn.restarts > this.options.maxRestarts) return { kind: "failed", error, line };
+          // The cursor is void, and only what starts a turn can start one that was accepted but not dispatched.
+          [turn.cursor, turn.isKnown] = [0, false];
+          throw error;
+        }
+        // The first of two terminal lines: no cursor counts it, and the second one says the same.
+        if (type === "error") continue;
+        turn.cursor += 1;
+        yield { kind: "event", event, line, cursor: turn.cursor };
+      }
+    } finally {
+      connection.abort();
+    }
+  }
+
+  /** @param {Response} response @param {AbortController} connection @returns {AsyncGenerator<Line, void, void>} */
+  async *#lines(response, connection) {
+    if (!response.headers.get("Content-Type")?.startsWith("application/x-ndjson")) {
+      throw new TurnkitError("bad_response", "the answer is no turn: something in between sent it", { retryable: true });
+    }
+    const decoder = new LineDecoder();
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+    for (let isDone = false; !isDone; ) {
+      const { value, done } = await this.#unlessIdle(connection, reader.read());
+      isDone = done;
+      for (const line of value ? decoder.push(value) : decoder.finish()) {
+        if (line instanceof TurnkitError) throw line;
+        yield line;
+      }
+    }
+  }
+
+  /**
+   * @param {string} method @param {string} path @param {object | undefined} body @param {AbortController} connection
+   * @param {AbortSignal} [signal] @returns {Promise<Response>}
+   */
+  async #request(method, path, body, connection, signal) {
+    signal?.throwIfAborted();
+    signal?.addEventListener("abort", () => connection.abort(signal.reason), { signal: connection.signal });
+    const { base, headers, fetch } = this.options;
+    const json = body && { body: JSON.stringify(body), headers: { ...headers, "Content-Type": "application/json" } };
+    const request = fetch(base + path, { method, headers, ...json, signal: connection.signal });
+    const response = await this.#unlessIdle(connection, request);
+    if (!response.ok) throw await refusal(response);
+    return response;
+  }
+
+  /** @template T @param {AbortController} connection @param {Promise<T>} answer @returns {Promise<T>} */
+  async #unlessIdle(connection, answer) {
+    const idle = () => connection.abort(new TurnkitError("idle", "the server fell silent", { retryable: true }));
+    const timer = setTimeout(idle, this.options.idleTimeout);
+    return answer.finally(() => clearTimeout(timer));
+  }
+
+  /** @param {number} delay @param {AbortSignal} [signal] */
+  async #pause(delay, signal) {
+    signal?.throwIfAborted();
+    const over = new AbortController();
+    const timer = setTimeout(() => over.abort(), delay);
+    this.#waker.addEventListener("wake", () => over.abort(), { signal: over.signal });
+    signal?.addEventListener("abort", () => over.abort(), { signal: over.signal });
+    await new Promise((resolve) => over.signal.addEventListener("abort", resolve));
+    clearTimeout(timer);
+    signal?.throwIfAborted();
+  }
+}
+
+const sessionPath = (/** @type {string} */ id) => `/api/sessions/${encodeURIComponent(id)}`;
+const turnPath = (/** @type {string} */ session, /** @type {string} */ id) => `${sessionPath(session)}/turns/${encodeURIComponent(id)}`;
+const query = (/** @type {object} */ page) => `?${new URLSearchParams(Object.entries(page))}`;
+/** @param {number} attempt  0.25 s doubling to 8 s, ± 20 % */
+const backOff = (attempt) => Math.min(250 * 2 ** (attempt - 1), 8000) * (0.8 + 0.4 * Math.random());
+
+/** @param {Uint8Array[]} pieces @param {number} length */
+function concat(pieces, length) {
+  const whole = new Uint8Array(length);
+  pieces.reduce((at, piece) => (whole.set(piece, at), at + piece.length), 0);
+  return whole;
+}
+
+/** @param {Response} response @returns {Promise<TurnkitError>}  what the server says where it refuses */
+async function refusal(response) {
+  const { error } = (await response.json().catch(() => null)) ?? {};
+  const { code, message, turnId } = { code: `http_${response.status}`, message: "the server refuses", ...error };
+  const retryable = [408, 425, 429, 502, 503, 504].includes(response.status);
+  const retryAfter = 1000 * (Number(response.headers.get("Retry-After")) || 0);
+  return new TurnkitError(code, message, { status: response.status, turnId, retryable, retryAfter });
+}
+
+/** @param {unknown} thrown @param {AbortSignal} [signal] @returns {any}  who aborts gets their own reason back */
+function failure(thrown, signal) {
+  if (signal?.aborted) return signal.reason;
+  if (thrown instanceof TurnkitError) return thrown;
+  return new TurnkitError("network", `the server cannot be reached: ${thrown}`, { retryable: true });
+}
