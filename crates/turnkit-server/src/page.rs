@@ -1,14 +1,15 @@
 //! The page and its modules, embedded in the binary: no build step, and nothing is loaded from elsewhere.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 /// Text of a model reaches the page, so the page runs and loads what comes from here, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -18,7 +19,10 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
 ];
 
 struct Asset {
@@ -42,7 +46,11 @@ macro_rules! asset {
     };
 }
 
-static PAGE: Asset = Asset { path: "/", content_type: HTML, content: include_str!("../assets/index.html") };
+static PAGE: Asset = Asset {
+    path: "/",
+    content_type: HTML,
+    content: include_str!("../assets/index.html"),
+};
 
 static ASSETS: [Asset; 9] = [
     asset!("page.css", CSS),
@@ -58,10 +66,16 @@ static ASSETS: [Asset; 9] = [
 
 /// The page at `/` and what it is made of at `/assets/`.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    [&PAGE].into_iter().chain(&ASSETS).fold(Router::new(), |router, asset| {
-        let tag = asset.tag();
-        router.route(asset.path, get(move |headers: HeaderMap| async move { asset.respond(tag, &headers) }))
-    })
+    [&PAGE]
+        .into_iter()
+        .chain(&ASSETS)
+        .fold(Router::new(), |router, asset| {
+            let tag = asset.tag();
+            router.route(
+                asset.path,
+                get(move |headers: HeaderMap| async move { asset.respond(tag, &headers) }),
+            )
+        })
 }
 
 impl Asset {
@@ -74,12 +88,15 @@ impl Asset {
 
     fn respond(&self, tag: u64, request: &HeaderMap) -> Response {
         let tag = format!("\"{tag:016x}\"");
-        let is_known = request.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
-        let content = match is_known {
-            true => StatusCode::NOT_MODIFIED.into_response(),
-            false => self.content.into_response(),
-        };
-        (HEADERS, [(CONTENT_TYPE, self.content_type), (ETAG, &tag)], content).into_response()
+        let is_known = request
+            .get(IF_NONE_MATCH)
+            .is_some_and(|known| known.as_bytes() == tag.as_bytes());
+        let headers = (HEADERS, [(CONTENT_TYPE, self.content_type), (ETAG, &tag)]);
+        if is_known {
+            (StatusCode::NOT_MODIFIED, headers).into_response()
+        } else {
+            (headers, self.content).into_response()
+        }
     }
 }
 
@@ -105,9 +122,19 @@ mod tests {
         assert_eq!(page.headers()[CONTENT_TYPE], HTML);
         assert_eq!(page.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
         let html = page.text().await.unwrap();
-        assert!(!html.contains("<style") && !html.contains(" style="), "no inline style");
-        assert_eq!(html.matches("<script").count(), html.matches("<script type=\"module\" src=\"/assets/").count());
-        assert!(!html.contains("http://") && !html.contains("https://"), "nothing from elsewhere");
+        assert!(
+            !html.contains("<style") && !html.contains(" style="),
+            "no inline style"
+        );
+        assert_eq!(
+            html.matches("<script").count(),
+            html.matches("<script type=\"module\" src=\"/assets/")
+                .count()
+        );
+        assert!(
+            !html.contains("http://") && !html.contains("https://"),
+            "nothing from elsewhere"
+        );
     }
 
     #[tokio::test]
@@ -125,9 +152,17 @@ mod tests {
     fn whatever_the_page_and_its_modules_name_is_served() {
         let served: Vec<&str> = ASSETS.iter().map(|asset| asset.path).collect();
         for asset in [&PAGE].into_iter().chain(&ASSETS) {
-            for named in asset.content.split(['"', '\'']).filter(|text| is_module(text) || text.starts_with("/assets/")) {
+            for named in asset
+                .content
+                .split(['"', '\''])
+                .filter(|text| is_module(text) || text.starts_with("/assets/"))
+            {
                 let path = named.replacen("./", "/assets/", 1);
-                assert!(served.contains(&path.as_str()), "{} names {named}", asset.path);
+                assert!(
+                    served.contains(&path.as_str()),
+                    "{} names {named}",
+                    asset.path
+                );
             }
         }
     }
@@ -138,7 +173,10 @@ mod tests {
 
     #[test]
     fn the_client_module_stays_small() {
-        let client = ASSETS.iter().find(|asset| asset.path == "/assets/turnkit.js").unwrap();
+        let client = ASSETS
+            .iter()
+            .find(|asset| asset.path == "/assets/turnkit.js")
+            .unwrap();
         assert!(client.content.lines().count() <= 300);
     }
 }
