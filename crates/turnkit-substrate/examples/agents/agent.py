@@ -56,6 +56,7 @@ class Answer:
         for word in re.findall(r"\S+\s*", text):
             self.text += word
             emit("message.part.updated", {"part": self.part("prt_text", "text"), "delta": word})
+            time.sleep(0.02)
 
 
 def evaluate(node):
@@ -78,7 +79,7 @@ def calculate(answer, expression):
     try:
         value = evaluate(ast.parse(expression, mode="eval"))
         answer.tool(status="completed", output=str(value), title=expression, **call)
-        return f"**{expression} = {value}**. "
+        return f"`{expression}` is **{value}**. "
     except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError) as error:
         answer.tool(status="error", error=str(error), **call)
         return f"I could not work out `{expression}`: {error}. "
@@ -98,7 +99,7 @@ def main():
         answer.say(calculate(answer, found.group().strip(" .")))
     else:
         answer.say("I found nothing to work out: ask me something like 6 * 7. ")
-    answer.say(f"You asked me {len(earlier)} times before in this session.")
+    answer.say(f"That was question {len(earlier) + 1} of this session.")
 
     usage = {"inputTokens": len(message.split()), "outputTokens": len(answer.text.split())}
     timing = {"totalMs": int((time.monotonic() - started) * 1000)}

@@ -6,7 +6,7 @@
 # It counts the words of the message with a tool and tells what it found. With the word "slow" it takes its time, so that you
 # can reload the page in the middle, or stop it.
 set -eu
-# Replacing the text piece by piece must not expand file names.
+# The answer is split into words below, none of which is a file name pattern.
 set -f
 
 # The message as it stands in the request, escapes and all: it may stand in an event the same way. (The request begins with
@@ -14,14 +14,14 @@ set -f
 message=$(sed -n '1s/^{"executionId":"[^"]*","message":"\([^"\]*\(\\.[^"\]*\)*\)".*/\1/p')
 
 case $message in
-*slow*) pause=1 ;;
-*) pause=0 ;;
+*slow*) pause='sleep 1' ;;
+*) pause=: ;;
 esac
 
 # delta ID TYPE TEXT: more text of a part.
 delta() {
     printf '{"type":"message.part.updated","data":{"part":{"id":"%s","messageID":"msg_1","type":"%s"},"delta":"%s"}}\n' "$1" "$2" "$3"
-    sleep "$pause"
+    $pause
 }
 
 # tool STATE: what the tool call is doing, as a JSON object.

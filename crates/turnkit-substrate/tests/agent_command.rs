@@ -1,0 +1,506 @@
+//! The agent that runs a program, over real processes.
+#![cfg(unix)]
+
+mod agent_harness;
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use agent_harness::{Server, data, failure, joined, result};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use turnkit_id::ExecutionId;
+use turnkit_substrate::{
+    Agent as _, Cancel, RunRequest,
+    agents::command::{Command, code},
+};
+
+/// A shell script as an agent, and a mark by which each of its processes is found.
+struct Script {
+    mark: String,
+    command: Command,
+}
+
+impl Script {
+    fn new(script: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("turnkit-test-{}-{number}", std::process::id());
+        let command = Command::new("sh")
+            .args(["-c", script])
+            .env("TURNKIT_TEST_MARK", &mark);
+        Self { mark, command }
+    }
+
+    fn grace(mut self, grace: Duration) -> Self {
+        self.command = self.command.grace(grace);
+        self
+    }
+
+    async fn server(&self) -> Server {
+        Server::with(self.command.clone()).await
+    }
+
+    /// The processes that run now, by their ids. One that was killed and not yet waited for runs no more.
+    fn processes(&self) -> HashSet<u32> {
+        let mark = format!("TURNKIT_TEST_MARK={}", self.mark);
+        let is_marked = |environment: Vec<u8>| {
+            environment
+                .split(|byte| *byte == 0)
+                .any(|entry| entry == mark.as_bytes())
+        };
+        let ids = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        ids.filter(|id: &u32| fs::read(format!("/proc/{id}/environ")).is_ok_and(is_marked))
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_gone(&self) {
+        assert_eq!(self.processes(), HashSet::new());
+    }
+
+    /// Resolves when nothing of it runs any more.
+    async fn gone(&self) {
+        while !self.processes().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Prints one piece of text, the shell's own process id.
+const SAY_PID: &str = r#"printf '{"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"%s"}}\n' $$;"#;
+const SAY_RESULT: &str = r#"echo '{"type":"result","data":{"finalText":"done"}}';"#;
+
+fn request(message: &str) -> RunRequest {
+    RunRequest::new(ExecutionId::parse("exec-1").unwrap(), message)
+}
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples/agents")
+        .join(name)
+}
+
+#[tokio::test]
+async fn the_shell_example_reasons_calls_a_tool_and_answers_in_pieces() {
+    let server = Server::with(Command::new(example("agent.sh"))).await;
+    let events = server.ask("six \"words\" \\ * stand\nhere today\t!").await;
+    let text = joined(&events, "text");
+    assert!(text.starts_with("Your message has **8** words."), "{text}");
+    assert!(joined(&events, "reasoning").contains("I count the words"));
+    let result = result(&events);
+    assert_eq!(result["finalText"], text);
+    assert_eq!(result["tokenUsage"]["inputTokens"], 8);
+    assert_eq!(tool_states(&events), ["running", "completed"]);
+    assert!(events.len() > 20);
+}
+
+#[tokio::test]
+async fn the_python_example_works_it_out_and_knows_the_history() {
+    let server = Server::with(Command::new("python3").arg(example("agent.py"))).await;
+    let history = [
+        json!({ "role": "user", "content": "1 + 1" }),
+        json!({ "role": "assistant", "content": "2" }),
+    ];
+    let body = json!({ "message": "What is (3 + 4) * 6?", "sessionId": "s", "history": history });
+    let events = server.run(&body).await;
+    let text = "`(3 + 4) * 6` is **42**. That was question 2 of this session.";
+    assert_eq!(joined(&events, "text"), text);
+    assert_eq!(result(&events)["finalText"], text);
+    assert_eq!(tool_states(&events), ["running", "completed"]);
+
+    let refused = Server::with(Command::new("python3").arg(example("agent.py"))).await;
+    let events = refused.ask("1 / 0").await;
+    assert_eq!(tool_states(&events), ["running", "error"]);
+    assert!(joined(&events, "text").contains("division by zero"));
+}
+
+fn tool_states(events: &[turnkit_wire::Event]) -> Vec<String> {
+    let states = events
+        .iter()
+        .map(data)
+        .map(|data| data["part"]["state"]["status"].clone());
+    states
+        .filter_map(|status| Some(status.as_str()?.to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn its_events_go_on_byte_for_byte() {
+    let line = r#"{ "type" : "custom","data":{"n":1E5,"s":"\ud800\/"} , "x":[] }"#;
+    let script = Script::new(&format!("printf '%s' '{line}'"));
+    let mut events = Box::pin(script.command.run(request("m"), Cancel::never()));
+    assert_eq!(events.next().await.unwrap().unwrap().as_json(), line);
+    assert!(events.next().await.is_none());
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn text_without_a_result_is_a_good_answer() {
+    let script = Script::new(SAY_PID);
+    let events = script.server().await.ask("m").await;
+    let kinds: Vec<_> = events.iter().map(|event| event.kind()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "execution.started",
+            "message.part.updated",
+            "execution.completed"
+        ]
+    );
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn an_end_without_any_event_is_a_failure() {
+    let script = Script::new("exit 0");
+    let (code, _) = failure(&script.server().await.ask("m").await);
+    assert_eq!(code, code::NO_EVENTS);
+}
+
+#[tokio::test]
+async fn an_exit_status_fails_the_run_and_what_it_complained_about_stays_in_the_log() {
+    let script = Script::new(&format!(
+        "{SAY_RESULT} echo 'password: hunter2' >&2; exit 3"
+    ));
+    let logs = Logs::default();
+    let _guard = logs.capture();
+    let events = script.server().await.ask("m").await;
+    let expected = (
+        code::FAILED.to_owned(),
+        "the program ended with exit status 3".to_owned(),
+    );
+    assert_eq!(failure(&events), expected);
+    assert_eq!(data(&events[1])["finalText"], "done");
+    assert!(
+        events
+            .iter()
+            .all(|event| !event.as_json().contains("hunter2"))
+    );
+    let logged = logs.lines_with("hunter2");
+    assert_eq!(
+        logged.len(),
+        2,
+        "the line, and the last line at the failure: {logged:?}"
+    );
+    assert!(
+        logged.iter().all(|line| line.contains("exec-1")),
+        "{logged:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_is_killed_fails_the_run() {
+    let script = Script::new(&format!("{SAY_PID} sleep 1000 & wait"));
+    let server = script.server().await;
+    let mut stream = server.open("exec-1", &json!({ "message": "m" })).await;
+    let pid = data(&stream.until("message.part.updated").await)["delta"].clone();
+    let killed = std::process::Command::new("kill")
+        .args(["-9", pid.as_str().unwrap()])
+        .status();
+    assert!(killed.unwrap().success());
+    let expected = (
+        code::FAILED.to_owned(),
+        "the program was ended by signal 9".to_owned(),
+    );
+    assert_eq!(failure(&stream.rest().await), expected);
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_is_killed_after_its_time_though_it_ignores_sigterm() {
+    let script = Script::new(&format!(
+        "trap '' TERM; {SAY_PID} while :; do sleep 1000; done"
+    ))
+    .grace(Duration::from_millis(50));
+    let body = json!({ "message": "m", "timeout": 200 });
+    let (code, _) = failure(&script.server().await.run(&body).await);
+    assert_eq!(code, "timeout");
+    script.gone().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_program_may_end_in_good_order() {
+    let left = tempfile::NamedTempFile::new().unwrap();
+    let tidy = format!(
+        "trap 'echo tidied up > {}; exit 0' TERM; {SAY_PID} sleep 1000 & wait",
+        left.path().display()
+    );
+    let script = Script::new(&tidy).grace(Duration::from_secs(60));
+    let server = script.server().await;
+    let mut stream = server.open("exec-1", &json!({ "message": "m" })).await;
+    stream.until("message.part.updated").await;
+    server.cancel("exec-1").await;
+    let events = stream.rest().await;
+    assert_eq!(events.last().unwrap().kind(), "execution.cancelled");
+    script.gone().await;
+    assert_eq!(fs::read_to_string(left.path()).unwrap(), "tidied up\n");
+}
+
+#[tokio::test]
+async fn shutting_down_leaves_no_process() {
+    let script = Script::new(&format!(
+        "trap '' TERM; {SAY_PID} sleep 1000 & sleep 1000 & wait"
+    ));
+    let mut limits = turnkit_substrate::Limits::default();
+    limits.connection.shutdown = Duration::from_millis(50);
+    let log = turnkit_substrate::MemoryLog::new(limits);
+    let mut server = Server::with_log(script.command.clone(), log).await;
+    let mut stream = server.open("exec-1", &json!({ "message": "m" })).await;
+    stream.until("message.part.updated").await;
+    server.stop();
+    server.stopped().await;
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn a_dropped_stream_kills_the_group() {
+    let script = Script::new(&format!("trap '' TERM; {SAY_PID} sleep 1000 & sleep 1000"));
+    let mut events = Box::pin(script.command.run(request("m"), Cancel::never()));
+    events.next().await.unwrap().unwrap();
+    assert!(!script.processes().is_empty());
+    drop(events);
+    script.gone().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_stops_nothing() {
+    let gate = tempfile::NamedTempFile::new().unwrap();
+    let wait = format!(
+        "{SAY_PID} while [ -e {} ]; do sleep 0.01; done; {SAY_RESULT}",
+        gate.path().display()
+    );
+    let script = Script::new(&wait);
+    let server = script.server().await;
+    let body = json!({ "message": "m" });
+    let mut stream = server.open("exec-1", &body).await;
+    let first = stream.until("message.part.updated").await;
+    drop(stream);
+    drop(gate);
+    let events = server.open("exec-1", &body).await.rest().await;
+    assert_eq!(events[1], first, "the same process, so the same run");
+    assert_eq!(result(&events)["finalText"], "done");
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn a_flood_on_standard_error_holds_nothing_up_and_is_thinned() {
+    let flood = "i=0; while [ $i -lt 20 ]; do head -c 1000000 /dev/zero | tr '\\0' 'x' >&2; i=$((i+1)); done; yes grumble | head -n 200000 >&2;";
+    let script = Script::new(&format!("{SAY_PID} {flood} {SAY_RESULT}"));
+    let logs = Logs::default();
+    let _guard = logs.capture();
+    let events = script.server().await.ask("m").await;
+    assert_eq!(result(&events)["finalText"], "done");
+    let lines = logs.lines_with("grumble");
+    assert!((1..2_000).contains(&lines.len()), "{}", lines.len());
+    assert!(logs.longest() < 2_000, "{}", logs.longest());
+    assert_eq!(logs.lines_with("lines were left out").len().min(1), 1);
+}
+
+#[tokio::test]
+async fn garbage_fails_the_run_and_says_where() {
+    let script = Script::new(&format!(
+        "{SAY_RESULT} echo; echo 'Traceback: it broke'; sleep 1000"
+    ));
+    let events = script.server().await.ask("m").await;
+    let message =
+        "line 3 of the program's output is no event: not a JSON object (byte 47 of the output)";
+    assert_eq!(
+        failure(&events),
+        (code::INVALID_OUTPUT.to_owned(), message.to_owned())
+    );
+    assert_eq!(events[1].kind(), "result");
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn an_endless_line_fails_the_run() {
+    let script = Script::new("cat /dev/zero | tr '\\0' ' '");
+    let (code, message) = failure(&script.server().await.ask("m").await);
+    assert_eq!(code, code::INVALID_OUTPUT);
+    assert!(
+        message.contains("line 1 ") && message.contains("longer than 1048576 bytes"),
+        "{message}"
+    );
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn an_unfinished_last_line_fails_the_run() {
+    let script = Script::new(&format!("{SAY_RESULT} printf '{{\"type\":\"res'"));
+    let (code, message) = failure(&script.server().await.ask("m").await);
+    assert_eq!(code, code::INVALID_OUTPUT);
+    assert!(message.contains("line 2 "), "{message}");
+}
+
+#[tokio::test]
+async fn input_that_is_never_read_holds_nothing_up() {
+    let script = Script::new(SAY_RESULT);
+    let events = script.server().await.ask(&"x".repeat(900_000)).await;
+    assert_eq!(result(&events)["finalText"], "done");
+}
+
+#[tokio::test]
+async fn input_is_whole_however_large() {
+    let script = Script::new(
+        "read -r line; rest=$(cat); [ -z \"$rest\" ] && printf '%s' \"$line\" | wc -c | sed 's/.*/{\"type\":\"length\",\"data\":&}/'",
+    );
+    let events = script.server().await.ask(&"x".repeat(300_000)).await;
+    let overhead = r#"{"executionId":"exec-1","message":""}"#.len();
+    assert_eq!(data(&events[1]), json!(300_000 + overhead));
+}
+
+#[tokio::test]
+async fn children_that_outlive_the_program_are_killed() {
+    let script = Script::new(&format!(
+        "{SAY_RESULT} sleep 1000 & (trap '' TERM HUP; sleep 1000) & exit 0"
+    ));
+    let events = script.server().await.ask("m").await;
+    assert_eq!(result(&events)["finalText"], "done");
+    script.gone().await;
+}
+
+#[tokio::test]
+async fn a_program_that_closes_its_output_and_stays_is_stopped() {
+    let stays = |before: &str| {
+        Script::new(&format!("{before} exec >&-; sleep 1000")).grace(Duration::from_millis(50))
+    };
+    let script = stays(SAY_PID);
+    let (code, _) = failure(&script.server().await.ask("m").await);
+    assert_eq!(code, code::LINGERED);
+    script.assert_gone();
+
+    let script = stays(SAY_RESULT);
+    let events = script.server().await.ask("m").await;
+    assert_eq!(result(&events)["finalText"], "done", "its answer was whole");
+    script.assert_gone();
+}
+
+#[tokio::test]
+async fn the_environment_is_an_allow_list() {
+    let print = "names=$(env | sed -n 's/=.*//p' | sort | tr '\\n' ' '); printf '{\"type\":\"names\",\"data\":\"%s\"}' \"$names\"";
+    let script = Script::new(print);
+    let command = script.command.clone().pass_env("CARGO_MANIFEST_DIR");
+    let events = Server::with(command).await.ask("m").await;
+    let names = data(&events[1]);
+    let names: HashSet<_> = names.as_str().unwrap().split_whitespace().collect();
+    for name in [
+        "PATH",
+        "CARGO_MANIFEST_DIR",
+        "TURNKIT_EXECUTION_ID",
+        "TURNKIT_TEST_MARK",
+    ] {
+        assert!(names.contains(name), "{name}: {names:?}");
+    }
+    // The shell itself sets the last three.
+    let known = [
+        "PATH",
+        "HOME",
+        "LANG",
+        "TZ",
+        "CARGO_MANIFEST_DIR",
+        "TURNKIT_EXECUTION_ID",
+        "TURNKIT_TEST_MARK",
+        "PWD",
+        "OLDPWD",
+        "_",
+        "SHLVL",
+    ];
+    assert!(names.iter().all(|name| known.contains(name)), "{names:?}");
+    assert!(std::env::var_os("CARGO_PKG_NAME").is_some() && !names.contains("CARGO_PKG_NAME"));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_fails_the_run_without_naming_it() {
+    let command = Command::new("/nowhere/secret-agent");
+    assert_eq!(
+        command.locate().unwrap_err().kind(),
+        std::io::ErrorKind::NotFound
+    );
+    let (code, message) = failure(&Server::with(command).await.ask("m").await);
+    assert_eq!(code, code::NOT_STARTED);
+    assert!(!message.contains("secret-agent"), "{message}");
+}
+
+#[test]
+fn a_program_is_located_as_it_would_be_run() {
+    assert!(Command::new("sh").locate().unwrap().is_absolute());
+    assert!(Command::new(example("agent.sh")).locate().is_ok());
+    assert!(
+        Command::new("./agent.sh")
+            .current_dir(example(""))
+            .locate()
+            .is_ok()
+    );
+    let kind = |command: Command| command.locate().unwrap_err().kind();
+    assert_eq!(
+        kind(Command::new("no-such-program-anywhere")),
+        std::io::ErrorKind::NotFound
+    );
+    assert_eq!(
+        kind(Command::new(example(""))),
+        std::io::ErrorKind::PermissionDenied
+    );
+}
+
+#[test]
+fn no_value_of_a_variable_is_printed() {
+    let command = Command::new("sh").env("KEY", "s3cret");
+    let printed = format!("{command:?}");
+    assert!(
+        printed.contains("KEY") && !printed.contains("s3cret"),
+        "{printed}"
+    );
+}
+
+/// What is logged in this thread.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        let logs = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || logs.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn lines_with(&self, text: &str) -> Vec<String> {
+        let logged = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = logged.lines().filter(|line| line.contains(text));
+        lines.map(str::to_owned).collect()
+    }
+
+    fn longest(&self) -> usize {
+        let logged = self.0.lock().unwrap();
+        logged
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::len)
+            .max()
+            .unwrap()
+    }
+}
+
+impl std::io::Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
