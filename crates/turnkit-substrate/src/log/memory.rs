@@ -3,6 +3,8 @@
 mod budget;
 mod journal;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt::Write as _, future::ready, sync::Arc};
 
@@ -258,9 +260,8 @@ impl LogReader for Execution {
     fn next(&self, after: u64) -> LogFuture<'_, Result<Option<Page>, LogError>> {
         Box::pin(async move {
             loop {
-                let mut changed = std::pin::pin!(self.changed.notified());
-                // Enlisted before looking, so that an append in between is not missed.
-                changed.as_mut().enable();
+                // Made before looking, so that an append in between wakes it.
+                let changed = self.changed.notified();
                 if let Some(answer) = self.read(after) {
                     return answer;
                 }

@@ -43,11 +43,6 @@ impl Driver {
     pub(crate) fn fail(self, error: AgentError) {
         self.steps.send(Err(error)).unwrap();
     }
-
-    /// Resolves when the run no longer polls the agent.
-    pub(crate) async fn dropped(&self) {
-        self.steps.closed().await;
-    }
 }
 
 impl Agent for Driven {

@@ -1,6 +1,6 @@
 //! A client that checks what every answer must be.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -183,7 +183,7 @@ pub(crate) struct Stream {
     pub(crate) bytes: Vec<u8>,
     response: reqwest::Response,
     parser: Parser,
-    frames: std::collections::VecDeque<Frame>,
+    frames: VecDeque<Frame>,
 }
 
 impl Stream {
@@ -195,7 +195,7 @@ impl Stream {
         assert_eq!(headers["content-type"], "text/event-stream");
         assert_eq!(headers["cache-control"], "no-store");
         assert_eq!(headers["x-accel-buffering"], "no");
-        let (bytes, parser, frames) = (Vec::new(), Parser::new(), Default::default());
+        let (bytes, parser, frames) = (Vec::new(), Parser::new(), VecDeque::new());
         Self {
             headers,
             bytes,

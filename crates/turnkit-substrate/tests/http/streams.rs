@@ -35,9 +35,9 @@ async fn it_carries_every_event_as_the_agent_made_it() {
     let response = server.run("a", "hello").send().await.unwrap();
     let mut decoder = sse::Decoder::new();
     decoder.push(response.bytes().await.unwrap());
-    let decoded = std::iter::from_fn(|| decoder.next_event()).map(Result::unwrap);
-    let decoded: Vec<_> = decoded.collect();
-    assert_eq!(decoded[1..decoded.len() - 1], events);
+    let got: Vec<_> = std::iter::from_fn(|| decoder.next_event()).collect();
+    let got: Vec<_> = got.into_iter().map(Result::unwrap).collect();
+    assert_eq!(got[1..got.len() - 1], events);
 }
 
 #[tokio::test]
