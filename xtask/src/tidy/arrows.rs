@@ -55,7 +55,7 @@ const RULES: [Rule; 7] = [
     Rule {
         krate: "turnkit-substrate",
         members: &["turnkit-wire", "turnkit-id"],
-        never: &["reqwest"],
+        never: &[],
     },
     Rule {
         krate: "turnkit-testkit",
