@@ -24,6 +24,8 @@ pub(crate) struct Block {
     data_start: u64,
     lossy: bool,
     id: Vec<u8>,
+    /// An id was set since [`Block::take_id_set`] was asked.
+    id_set: bool,
     retry: Option<u64>,
     digits: Digits,
     utf8: Utf8,
@@ -53,6 +55,7 @@ impl Block {
             data_start: 0,
             lossy: false,
             id: Vec::new(),
+            id_set: false,
             retry: None,
             digits: Digits::None,
             utf8: Utf8::default(),
@@ -84,6 +87,11 @@ impl Block {
         &self.id
     }
 
+    #[inline]
+    pub(crate) fn take_id_set(&mut self) -> bool {
+        core::mem::take(&mut self.id_set)
+    }
+
     pub(crate) fn set_last_id(&mut self, id: &str) {
         self.id.clear();
         self.id.extend_from_slice(id.as_bytes());
@@ -100,6 +108,7 @@ impl Block {
             self.id.clear();
             self.id.extend_from_slice(self.new_id.get(chunk));
             self.new_id.clear();
+            self.id_set = true;
         }
         let complete = self.data.is_set();
         if !complete {

@@ -30,6 +30,7 @@ pub struct Decoder {
     arena: Arena,
     max_event: usize,
     last_event_id: Vec<u8>,
+    event_has_id: bool,
     done: bool,
     failed: bool,
 }
@@ -52,6 +53,7 @@ impl Decoder {
             arena: Arena::new(bytes.saturating_add(2 * Parser::MAX_ID)),
             max_event: bytes,
             last_event_id: Vec::new(),
+            event_has_id: false,
             done: false,
             failed: false,
         }
@@ -84,6 +86,7 @@ impl Decoder {
                 Ok(Some(event)) => {
                     self.last_event_id.clear();
                     self.last_event_id.extend_from_slice(self.parser.id_bytes());
+                    self.event_has_id = self.parser.take_id_set();
                     return Some(Ok(event));
                 }
                 Ok(None) => self.done = true,
@@ -96,6 +99,14 @@ impl Decoder {
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         string::verified(&self.last_event_id)
+    }
+
+    /// Whether the event that was handed out last came with an id: one of its own, or of a frame without an event before it.
+    ///
+    /// Ids are sticky, so [`Decoder::last_event_id`] alone does not tell an event without an id from one that came before.
+    #[must_use]
+    pub fn event_has_id(&self) -> bool {
+        self.event_has_id
     }
 
     /// The id to resume from: [`Decoder::last_event_id`], moved on by frames behind that event that carried an id and no event

@@ -153,6 +153,12 @@ impl Parser {
         self.block.id()
     }
 
+    /// Whether a completed frame set the id since this was asked.
+    #[inline]
+    pub(crate) fn take_id_set(&mut self) -> bool {
+        self.block.take_id_set()
+    }
+
     /// Forgets the unfinished rest of a stream that ended; a new stream may follow. The id and the reconnection time stay.
     pub(crate) fn reset(&mut self) {
         self.block.discard();

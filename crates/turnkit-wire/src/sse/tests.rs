@@ -104,6 +104,27 @@ fn the_last_event_id_is_that_of_the_event_handed_out() {
 }
 
 #[test]
+fn an_event_without_an_id_is_told_from_one_that_has_its_own() {
+    let mut decoder = Decoder::new();
+    decoder.push(Bytes::from_static(
+        b"id: 1\nevent: a\ndata: 1\n\nevent: b\ndata: 2\n\nid: 3\n\nevent: c\ndata: 3\n\nid: 3\nevent: d\ndata: 4\n\n",
+    ));
+    for (kind, id, own) in [
+        ("a", "1", true),
+        ("b", "1", false),
+        ("c", "3", true),
+        ("d", "3", true),
+    ] {
+        assert_eq!(decoder.next_event().unwrap().unwrap().kind(), kind);
+        assert_eq!(
+            (decoder.last_event_id(), decoder.event_has_id()),
+            (id, own),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
 fn a_frame_over_the_bound_ends_the_stream_with_one_error() {
     let mut decoder = Decoder::with_max_event(64);
     decoder.push(Bytes::from(alloc::format!(
