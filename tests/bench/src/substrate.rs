@@ -1,0 +1,218 @@
+//! The substrate over loopback HTTP: how late a live reader is, how fast a replay runs, and what a retained event takes.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{Stream, stream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    runtime::Runtime,
+    task::JoinSet,
+    time,
+};
+use turnkit_substrate::{Agent, AgentError, Cancel, Limits, MemoryLog, RunRequest, Substrate};
+use turnkit_wire::Event;
+
+/// Runs every measurement and prints one table.
+pub(crate) fn run() -> Result<()> {
+    let runtime = Runtime::new()?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "| substrate | measured | to reach |\n|---|---|---|")?;
+    let live = runtime.block_on(live())?;
+    writeln!(out, "| append → delivered, {EXECUTIONS} executions at {PER_SECOND} events/s: median | {:?} | ≤ 200 µs |", live[live.len() / 2])?;
+    writeln!(out, "| the same: 99 % | {:?} | – |", live[live.len() * 99 / 100])?;
+    for (name, events, size, goal) in [("32 KiB", 1_900, 32 * 1024, "≥ 1 GB/s"), ("small", 90_000, SMALL, "≥ 300 MB/s")] {
+        let speed = replay(&runtime, events, size)?;
+        writeln!(out, "| replay of {events} {name} events | {:.2} GB/s | {goal} |", speed / 1e9)?;
+    }
+    let memory = runtime.block_on(memory())?;
+    writeln!(out, "| retained small event, beyond its {} bytes: resident | {:.0} B | ≤ 64 B |", memory.event, memory.resident)?;
+    writeln!(out, "| the same: charged to the budget | {:.0} B | ≤ 64 B |", memory.charged)?;
+    Ok(())
+}
+
+const EXECUTIONS: usize = 1_000;
+const PER_SECOND: u32 = 20;
+const LIVE_FOR: Duration = Duration::from_secs(8);
+
+/// Bytes of text in a small event; its line has about 146 bytes.
+const SMALL: usize = 50;
+
+/// Sends `events` events with the time of their birth, at a steady pace.
+struct Paced {
+    events: u32,
+    every: Duration,
+}
+
+impl Agent for Paced {
+    fn run(&self, request: RunRequest, _: Cancel) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let (events, every) = (self.events, self.every);
+        let phase = request.message().parse().unwrap_or_default();
+        let mut ticks = time::interval_at(time::Instant::now() + Duration::from_micros(phase), every);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
+        stream::unfold((0, ticks), move |(sent, mut ticks)| async move {
+            if sent == events {
+                return None;
+            }
+            ticks.tick().await;
+            Some((event("born", &now().to_string()), (sent + 1, ticks)))
+        })
+    }
+}
+
+/// Sends the same text again and again.
+struct Repeated {
+    events: usize,
+    text: Event,
+}
+
+impl Agent for Repeated {
+    fn run(&self, _: RunRequest, _: Cancel) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let text = self.text.clone();
+        stream::iter((0..self.events).map(move |_| Ok(text.clone())))
+    }
+}
+
+fn event(kind: &str, data: &str) -> Result<Event, AgentError> {
+    Event::new(kind, data).map_err(|error| AgentError::new("bench", error.to_string()))
+}
+
+fn text(bytes: usize) -> Result<Event> {
+    let part = serde_json::json!({ "id": "prt_1", "type": "text" });
+    let data = serde_json::json!({ "part": part, "delta": "x".repeat(bytes) });
+    Ok(Event::new("message.part.updated", &data)?)
+}
+
+/// Nanoseconds since the first call.
+fn now() -> u128 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos()
+}
+
+async fn serve(agent: impl Agent) -> Result<(Substrate, SocketAddr)> {
+    let log = MemoryLog::new(Limits::default());
+    let substrate = Substrate::builder().agent("default", agent).log(log).build()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let server = substrate.clone();
+    tokio::spawn(async move { server.serve(listener, std::future::pending()).await });
+    Ok((substrate, address))
+}
+
+fn request(id: usize, message: &str) -> Vec<u8> {
+    let body = serde_json::json!({ "message": message }).to_string();
+    let length = body.len();
+    format!("POST /agents/run/stream HTTP/1.1\r\nHost: localhost\r\nX-Execution-ID: bench-{id}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()
+}
+
+/// How late each event was, sorted.
+async fn live() -> Result<Vec<Duration>> {
+    let events = PER_SECOND * u32::try_from(LIVE_FOR.as_secs())?;
+    let every = Duration::from_secs(1) / PER_SECOND;
+    let (substrate, address) = serve(Paced { events, every }).await?;
+    let mut readers = JoinSet::new();
+    for id in 0..EXECUTIONS {
+        let phase = id * 50_000 / EXECUTIONS;
+        readers.spawn(lateness(address, request(id, &phase.to_string())));
+    }
+    let mut late = Vec::new();
+    while let Some(read) = readers.join_next().await {
+        late.extend(read??);
+    }
+    ensure!(late.len() == EXECUTIONS * events as usize, "events are missing");
+    ensure!(substrate.stats().runs_started == EXECUTIONS as u64);
+    late.sort_unstable();
+    Ok(late)
+}
+
+/// Reads one stream to its end, and how late each of its events was.
+async fn lateness(address: SocketAddr, request: Vec<u8>) -> Result<Vec<Duration>> {
+    const MARK: &[u8] = b"event: born\ndata: \"";
+    let mut connection = tokio::net::TcpStream::connect(address).await?;
+    connection.write_all(&request).await?;
+    let (mut late, mut unread) = (Vec::new(), Vec::new());
+    while connection.read_buf(&mut unread).await? > 0 {
+        let read_at = now();
+        while let Some((born, end)) = next_number(&unread, MARK) {
+            late.push(Duration::from_nanos(u64::try_from(read_at.saturating_sub(born))?));
+            unread.drain(..end);
+        }
+    }
+    Ok(late)
+}
+
+/// The number behind the first `mark`, and where it ends.
+fn next_number(bytes: &[u8], mark: &[u8]) -> Option<(u128, usize)> {
+    let start = memchr::memmem::find(bytes, mark)? + mark.len();
+    let end = start + memchr::memchr(b'"', &bytes[start..])?;
+    let number = std::str::from_utf8(&bytes[start..end]).ok()?.parse().ok()?;
+    Some((number, end))
+}
+
+/// Bytes per second of a retained execution, read by a thread that only counts.
+fn replay(runtime: &Runtime, events: usize, size: usize) -> Result<f64> {
+    let agent = Repeated { events, text: text(size)? };
+    let (_substrate, address) = runtime.block_on(serve(agent))?;
+    let request = request(0, "go");
+    let whole = read_all(address, &request)?;
+    let (started, mut bytes, mut rounds) = (Instant::now(), 0, 0);
+    while started.elapsed() < Duration::from_secs(3) {
+        bytes += read_all(address, &request)?;
+        rounds += 1;
+    }
+    ensure!(whole > events * size && bytes.abs_diff(whole * rounds) < 4096 * rounds, "a replay is not whole");
+    Ok(bytes as f64 / started.elapsed().as_secs_f64())
+}
+
+fn read_all(address: SocketAddr, request: &[u8]) -> Result<usize> {
+    let mut connection = TcpStream::connect(address)?;
+    connection.write_all(request)?;
+    let (mut buffer, mut bytes) = (vec![0; 256 * 1024], 0);
+    loop {
+        match connection.read(&mut buffer)? {
+            0 => return Ok(bytes),
+            read => bytes += read,
+        }
+    }
+}
+
+struct Memory {
+    event: usize,
+    resident: f64,
+    charged: f64,
+}
+
+/// What small events take beyond their own bytes, when many are retained.
+async fn memory() -> Result<Memory> {
+    const RUNS: usize = 100;
+    const EVENTS: usize = 10_000;
+    let small = text(SMALL)?;
+    let event = small.as_json().len();
+    let (substrate, address) = serve(Repeated { events: EVENTS, text: small }).await?;
+    let before = resident()?;
+    for id in 0..RUNS {
+        let request = request(id, "go");
+        tokio::task::spawn_blocking(move || read_all(address, &request)).await??;
+    }
+    let per_event = |bytes: u64| bytes as f64 / (RUNS * EVENTS) as f64 - event as f64;
+    Ok(Memory {
+        event,
+        resident: per_event(resident()?.saturating_sub(before)),
+        charged: per_event(substrate.usage().await?.bytes),
+    })
+}
+
+/// Resident bytes of this process.
+fn resident() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
+    Ok(kib.parse::<u64>()? * 1024)
+}
