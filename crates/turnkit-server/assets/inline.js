@@ -43,31 +43,33 @@ export class Inline {
 
 /**
  * @typedef {{ into: ParentNode & Node | null, before: Node | null, last: string, isEnd: boolean, isGuess?: boolean,
- *   depth: number }} Place  `isEnd`: no more text follows; `isGuess`: draw an unclosed delimiter as if it closed at the end
+ *   depth: number, unclosed?: Set<string> }} Place  `isEnd`: no more text follows; `isGuess`: draw an unclosed delimiter as
+ *   if it closed at the end; `unclosed`: delimiters that are known not to close in the rest of the text
  * @typedef {{ end: number, draw: (place: Place) => void } | "open" | null} Found  `open`: the text ends inside of it
  */
 
 /** Draws `text` up to where more text could change it, and gives how far that was. @param {string} text @param {Place} place */
 function draw(text, place) {
-  let at = 0;
-  while (at < text.length) {
+  place.unclosed = new Set();
+  // What is plain from here on is written at once: the page is slower than the text.
+  let plain = 0;
+  for (let at = 0; at < text.length; ) {
     SPECIAL.lastIndex = at;
     const next = SPECIAL.exec(text)?.index ?? text.length;
-    if (next > at) {
-      const end = next < text.length || place.isEnd ? next : settled(text, at);
-      write(text.slice(at, end), place);
-      if (end < next) return end;
-      at = end;
-      continue;
+    const found = next < text.length ? construct(text, next, place) : place.isEnd ? null : "open";
+    if (found === "open") {
+      const end = next < text.length ? next : settled(text, at);
+      write(text.slice(plain, end), place);
+      return end;
     }
-    const found = construct(text, at, place);
-    if (found === "open") return at;
-    const end = found ? found.end : at + run(text, at);
-    if (found) found.draw(place);
-    else write(text.slice(at, end), place);
-    at = end;
+    at = found?.end ?? next + run(text, next);
+    if (!found) continue;
+    write(text.slice(plain, next), place);
+    found.draw(place);
+    plain = at;
   }
-  return at;
+  write(text.slice(plain), place);
+  return text.length;
 }
 
 /** Plain text is settled up to its last word: what comes next may make a link or an image of it. @param {string} text @param {number} from */
@@ -85,9 +87,10 @@ function write(text, { into, before }) {
 
 /** How often the character at `at` stands there in a row. @param {string} text @param {number} at */
 function run(text, at) {
+  if (!"`*_~".includes(text[at])) return 1;
   let end = at + 1;
   while (text[end] === text[at]) end += 1;
-  return "`*_~".includes(text[at]) ? end - at : 1;
+  return end - at;
 }
 
 /** @param {string} text @param {number} at @param {Place} place @returns {Found} */
@@ -120,6 +123,7 @@ function escape(text, at, place) {
 function code(text, at, place) {
   const length = run(text, at);
   const from = at + length;
+  if (place.unclosed?.has(text.slice(at, from))) return null;
   for (let end = text.indexOf("`", from); end >= 0 && end - at <= REACH; ) {
     const closing = run(text, end);
     const isSure = place.isEnd || end + closing < text.length;
@@ -127,7 +131,7 @@ function code(text, at, place) {
     end = text.indexOf("`", end + closing);
   }
   if (place.isGuess && from < text.length) return codeSpan(text.slice(from), text.length);
-  return unclosed(text, at, place);
+  return unclosed(text, at, place, text.slice(at, from));
 }
 
 /** @param {string} content @param {number} end @returns {Found} */
@@ -136,9 +140,11 @@ function codeSpan(content, end) {
   return { end, draw: (place) => element("code", place).append(isPadded ? content.slice(1, -1) : content) };
 }
 
-/** @param {string} text @param {number} at @param {Place} place @returns {Found} */
-function unclosed(text, at, place) {
-  return place.isEnd || text.length - at > REACH ? null : "open";
+/** @param {string} text @param {number} at @param {Place} place @param {string} [delimiter] @returns {Found} */
+function unclosed(text, at, place, delimiter = "") {
+  const isOpen = !place.isEnd && text.length - at <= REACH;
+  if (text.length - at <= REACH) place.unclosed?.add(delimiter);
+  return isOpen ? "open" : null;
 }
 
 const EMPHASIS = /** @type {const} */ ({ "*": ["em"], "**": ["strong"], "***": ["strong", "em"], "~~": ["del"] });
@@ -146,17 +152,19 @@ const EMPHASIS = /** @type {const} */ ({ "*": ["em"], "**": ["strong"], "***": [
 /** @param {string} text @param {number} at @param {Place} place @returns {Found} */
 function emphasis(text, at, place) {
   const length = run(text, at);
-  const tags = EMPHASIS[/** @type {keyof typeof EMPHASIS} */ (text.slice(at, at + length).replaceAll("_", "*"))];
   const from = at + length;
+  const delimiter = text.slice(at, from);
+  const tags = EMPHASIS[/** @type {keyof typeof EMPHASIS} */ (delimiter.replaceAll("_", "*"))];
   const before = at > 0 ? text[at - 1] : place.last;
   if (from === text.length) return place.isEnd ? null : "open";
   if (!tags || place.depth >= DEPTH || /\s/.test(text[from]) || (text[at] === "_" && isWord(before))) return null;
+  if (place.unclosed?.has(delimiter)) return null;
   const close = closing(text, at, length);
   const isSure = place.isEnd || close + length < text.length;
   if (close >= 0 && !isSure) return "open";
   if (close >= 0) return { end: close + length, draw: (there) => nested(tags, text.slice(from, close), there) };
   if (place.isGuess && tags[0] === "strong") return { end: text.length, draw: (there) => nested(tags, text.slice(from), there) };
-  return unclosed(text, at, place);
+  return unclosed(text, at, place, delimiter);
 }
 
 /** Where the delimiter at `at` closes, or -1. @param {string} text @param {number} at @param {number} length */
@@ -185,10 +193,14 @@ function nested(tags, text, place) {
 /** `[text](address)`; an image is a link to it: nothing is loaded from elsewhere. @param {string} text @param {number} at @param {Place} place @returns {Found} */
 function link(text, at, place) {
   const from = text[at] === "!" ? at + 2 : at + 1;
+  if (place.unclosed?.has("[")) return null;
+  if (!text.includes("]", from)) return unclosed(text, at, place, "[");
   const close = balanced(text, from, at + REACH, "[]");
   if (close < 0) return unclosed(text, at, place);
   if (close + 1 === text.length && !place.isEnd) return "open";
   if (text[close + 1] !== "(" || place.depth >= DEPTH) return null;
+  if (place.unclosed?.has("(")) return null;
+  if (!text.includes(")", close)) return unclosed(text, at, place, "(");
   const end = balanced(text, close + 2, at + REACH, "()");
   if (end < 0) return unclosed(text, at, place);
   const address = text.slice(close + 2, end).trim().replace(/\s+["'(].*$/s, "").replace(/^<(.*)>$/, "$1");

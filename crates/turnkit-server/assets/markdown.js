@@ -33,7 +33,7 @@ export class Markdown {
 
   /** @param {string} text  cut anywhere */
   append(text) {
-    const lines = text.split("\n");
+    const lines = text.replaceAll("\r", "").split("\n");
     lines.forEach((line, index) => {
       if (index > 0) this.#endLine();
       if (line !== "") this.#extend(line);
@@ -60,7 +60,7 @@ export class Markdown {
 
   /** @param {boolean} isWhole */
   #begin(isWhole) {
-    const line = this.#held.replace(/\r$/, "").replace(/^[ \t]+/, (indent) => indent.replaceAll("\t", "    "));
+    const line = this.#held.replace(/^[ \t]+/, (indent) => indent.replaceAll("\t", "    "));
     this.#held = "";
     this.#isBegun = true;
     this.#blocks.begin(line, isWhole);

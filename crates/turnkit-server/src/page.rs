@@ -155,7 +155,7 @@ mod tests {
             for named in asset
                 .content
                 .split(['"', '\''])
-                .filter(|text| is_module(text) || text.starts_with("/assets/"))
+                .filter(|text| text.starts_with("./") || text.starts_with("/assets/"))
             {
                 let path = named.replacen("./", "/assets/", 1);
                 assert!(
@@ -165,10 +165,6 @@ mod tests {
                 );
             }
         }
-    }
-
-    fn is_module(text: &str) -> bool {
-        text.starts_with("./") && text.ends_with(".js")
     }
 
     #[test]

@@ -1,0 +1,67 @@
+/** A headless Chromium, and what the tests do on the page in it. */
+import { existsSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const PLACES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+export function chromiumPath() {
+  return PLACES.find((path) => path && existsSync(path));
+}
+
+/** A browser with a profile of its own. */
+export function openBrowser() {
+  return chromium.launch({ executablePath: chromiumPath(), args: FLAGS });
+}
+
+/** A tab whose errors fail the test: a script that threw, and whatever the content security policy stopped. */
+export async function openTab(context, url, errors = []) {
+  const tab = await context.newPage();
+  tab.on("pageerror", (error) => errors.push(`${error}`));
+  tab.on("console", (message) => /Content Security Policy/.test(message.text()) && errors.push(message.text()));
+  await tab.goto(url);
+  await tab.locator("#message").waitFor();
+  return tab;
+}
+
+export async function send(tab, message) {
+  await tab.locator("#message").fill(message);
+  await tab.locator("#message").press("Enter");
+}
+
+/** Waits until the last turn is `complete`, `stopped` or `failed`. */
+export async function ended(tab, state, timeout = 60_000) {
+  await tab.locator(`.turn:last-child[data-state="${state}"]`).waitFor({ timeout });
+}
+
+/** Waits until the last answer has some text. */
+export async function begun(tab, words = 1) {
+  const wait = (count) => (document.querySelector(".turn:last-child .markdown")?.textContent.trim().split(/\s+/).filter(Boolean).length ?? 0) >= count;
+  await tab.waitForFunction(wait, words);
+}
+
+export const sessionOf = (tab) => new URL(tab.url()).hash.slice(1);
+
+/** What the server has of the chat that the tab shows. */
+export async function saved(tab, base = tab.url()) {
+  const { messages } = await (await fetch(new URL(`/api/sessions/${sessionOf(tab)}/messages`, base))).json();
+  return messages;
+}
+
+/** The text of each answer on the page, and of what the server saved drawn by the page's own renderer. */
+export async function shownAndSaved(tab) {
+  const messages = await saved(tab);
+  return tab.evaluate(async (messages) => {
+    const { Markdown } = await import("/assets/markdown.js");
+    const plain = (root) => root.textContent.replaceAll("Copy", "");
+    const drawn = (text) => {
+      const root = document.createElement("div");
+      const markdown = new Markdown(root);
+      markdown.append(text);
+      markdown.end();
+      return plain(root);
+    };
+    const texts = [...document.querySelectorAll(".turn")].map((turn) => [...turn.querySelectorAll(".markdown")].map(plain).join(""));
+    return { shown: texts, saved: messages.filter(({ role }) => role === "assistant").map(({ text }) => drawn(text)) };
+  }, messages);
+}

@@ -1,0 +1,208 @@
+/** The product's routes, scripted: for what a real server cannot be told to do, cuts at any byte and answers of any length. */
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { extname } from "node:path";
+
+const ASSETS = new URL("../../crates/turnkit-server/assets/", import.meta.url);
+const TYPES = { ".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml" };
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/**
+ * What an agent says to a message.
+ * @typedef {{ deltas: string[], reasoning?: string[], tool?: boolean, pace?: number, gate?: Promise<void>, gateAt?: number,
+ *   failure?: { code: string, message: string, retryable?: boolean } }} Script
+ */
+export class Mock {
+  sessions = new Map();
+  /** Agent runs by `turnId`: each has to stay 1. */
+  runs = new Map();
+  /** Streams that were cut. */
+  cuts = 0;
+  /** @type {(written: number) => boolean} */
+  mustCut = () => false;
+  /** Answers of ended turns come from the database (PROTOCOL 2.1, rule 9). */
+  replays = false;
+  /** @type {number | null} */
+  refuseWith = null;
+  #server = createServer((request, response) => {
+    this.#route(request, response).catch((error) => response.headersSent ? response.destroy() : refuse(response, 500, "bug", `${error.stack}`));
+  });
+  #port = 0;
+
+  /** @param {(message: string) => Script} answer */
+  constructor(answer) {
+    this.answer = answer;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.#port}/`;
+  }
+
+  async start() {
+    await new Promise((resolve) => this.#server.listen(this.#port, "127.0.0.1", () => resolve(undefined)));
+    this.#port = this.#server.address().port;
+    return this;
+  }
+
+  /** Connections break, the state stays: `start` goes on with it. */
+  async stop() {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #route(request, response) {
+    const url = new URL(request.url, this.url);
+    const [, api, collection, session, leaf, turnId, action] = url.pathname.split("/").map(decodeURIComponent);
+    if (api !== "api") return this.#asset(url.pathname, response);
+    const body = request.method === "POST" ? JSON.parse(await text(request)) : null;
+    if (this.refuseWith) return refuse(response, this.refuseWith, "unavailable", "not now");
+    if (collection !== "sessions") return refuse(response, 404, "not_found", "no such route");
+    if (!session && body) return json(response, 201, { sessionId: this.newSession() });
+    if (!session) return json(response, 200, { sessions: this.#list() });
+    const turns = this.sessions.get(session);
+    if (!turns) return refuse(response, 404, "session_not_found", "no such session");
+    if (leaf === "messages") return json(response, 200, { messages: turns.flatMap(messages) });
+    if (!turnId && body) return this.#accept(session, turns, body, response);
+    if (!turnId) return json(response, 200, { turns: turns.filter(({ state }) => state === "open").map(named) });
+    const turn = turns.find((turn) => turn.turnId === turnId);
+    if (!turn) return refuse(response, 404, "turn_not_found", "no such turn");
+    if (action === "cancel") return this.#cancel(turn, response);
+    return this.#stream(turn, Number(url.searchParams.get("after") ?? 0), response);
+  }
+
+  async #asset(path, response) {
+    const name = path === "/" ? "index.html" : path.replace(/^\/assets\//, "");
+    const content = await readFile(new URL(name, ASSETS)).catch(() => null);
+    if (!content) return refuse(response, 404, "not_found", path);
+    response.writeHead(200, { "Content-Type": TYPES[extname(name)], "Content-Security-Policy": POLICY, "Cache-Control": "no-cache" });
+    response.end(content);
+  }
+
+  #list() {
+    const titled = [...this.sessions].map(([sessionId, turns]) => ({ sessionId, title: turns[0]?.message ?? null, createdAt: "2026-01-01T00:00:00.000Z" }));
+    return titled.reverse();
+  }
+
+  newSession() {
+    const id = `session-${this.sessions.size + 1}`;
+    this.sessions.set(id, []);
+    return id;
+  }
+
+  /** A turn of another client. */
+  begin(session, turnId, message) {
+    const turns = this.sessions.get(session);
+    const turn = { session, turnId, message, turnIndex: turns.length, executionId: `mock:${session}:${turns.length}`, events: [], ending: [], state: "open", text: "", waiting: new Set() };
+    turns.push(turn);
+    turn.driven = this.#drive(turn);
+    return turn;
+  }
+
+  #accept(session, turns, { turnId, message }, response) {
+    const known = turns.find((turn) => turn.turnId === turnId);
+    const open = turns.find(({ state }) => state === "open");
+    if (known && known.message !== message) return refuse(response, 409, "turn_conflict", "another message");
+    if (!known && open) return refuse(response, 409, "turn_running", "another turn is open", { turnId: open.turnId });
+    return this.#stream(known ?? this.begin(session, turnId, message), 0, response);
+  }
+
+  async #drive(turn) {
+    this.runs.set(turn.turnId, (this.runs.get(turn.turnId) ?? 0) + 1);
+    const { deltas, reasoning = [], tool = false, pace = 0, gate, gateAt = 0, failure } = this.answer(turn.message);
+    const part = (data, delta) => emit(turn, "message.part.updated", { part: { messageID: "m1", ...data }, ...(delta !== undefined && { delta }) });
+    emit(turn, "session.run.started", { sessionId: turn.session, tenantId: "t", turnIndex: turn.turnIndex });
+    for (const delta of reasoning) part({ id: "r1", type: "reasoning", text: delta }, delta);
+    const state = { input: { command: "wc -w" }, title: "Count the words" };
+    if (tool) part({ id: "t1", type: "tool", tool: "bash", state: { status: "running", ...state } });
+    if (tool) part({ id: "t1", type: "tool", tool: "bash", state: { status: "completed", output: "4\n", ...state } });
+    for (const [index, delta] of deltas.entries()) {
+      if (gate && index === gateAt) await gate;
+      if (pace > 0) await new Promise((resolve) => setTimeout(resolve, pace));
+      if (turn.state !== "open") return;
+      turn.text += delta;
+      part({ id: "p1", type: "text", text: delta }, delta);
+    }
+    if (failure) return fail(turn, "failed", failure);
+    emit(turn, "result", { finalText: turn.text, tokenUsage: { inputTokens: 3, outputTokens: deltas.length }, timing: { totalMs: 1200 } });
+    end(turn, "complete", [line("session.run.completed", { sessionId: turn.session })]);
+  }
+
+  #cancel(turn, response) {
+    if (turn.state === "open") fail(turn, "stopped", { code: "cancelled", message: "the turn was cancelled" });
+    json(response, 200, { ...named(turn), state: turn.state });
+  }
+
+  async #stream(turn, after, response) {
+    response.writeHead(200, { "Content-Type": "application/x-ndjson", "X-Execution-ID": turn.executionId, "Cache-Control": "no-store" });
+    response.flushHeaders();
+    const isReplay = this.replays && turn.state === "complete";
+    const events = isReplay ? [turn.events[0], line("result", { finalText: turn.text })].slice(Math.min(after, 1)) : null;
+    const ending = isReplay ? [line("session.run.completed", { sessionId: turn.session, replayed: true })] : turn.ending;
+    for (let at = after, written = 0; !response.destroyed; ) {
+      const lines = events ? [...events, ...ending] : [...turn.events.slice(at), ...(turn.state === "open" ? [] : turn.ending)];
+      at = turn.events.length;
+      for (const bytes of lines.map((line) => Buffer.from(line))) {
+        if (response.destroyed) return;
+        if (this.mustCut((written += bytes.length))) {
+          this.cuts += 1;
+          const cut = Math.floor(Math.random() * bytes.length);
+          return response.write(bytes.subarray(0, cut), () => response.destroy());
+        }
+        response.write(bytes);
+      }
+      if (turn.state !== "open") return response.end();
+      await new Promise((resolve) => {
+        turn.waiting.add(resolve);
+        response.once("close", resolve);
+      });
+    }
+  }
+}
+
+const line = (type, data) => `${JSON.stringify({ type, data })}\n`;
+
+function emit(turn, type, data) {
+  turn.events.push(line(type, data));
+  wake(turn);
+}
+
+function end(turn, state, ending) {
+  Object.assign(turn, { state, ending });
+  wake(turn);
+}
+
+function fail(turn, state, { code, message, retryable = false }) {
+  turn.error = { code, message };
+  end(turn, state, [line("error", { message, code }), line("session.run.failed", { sessionId: turn.session, message, retryable, code })]);
+}
+
+function wake(turn) {
+  for (const go of turn.waiting) go();
+  turn.waiting.clear();
+}
+
+const named = ({ turnId, executionId, turnIndex }) => ({ turnId, executionId, turnIndex });
+
+function messages(turn) {
+  const common = { ...named(turn), createdAt: "2026-01-01T00:00:00.000Z" };
+  const user = { role: "user", text: turn.message, status: "complete", ...common };
+  if (turn.state === "open") return [user];
+  return [user, { role: "assistant", text: turn.text, status: turn.state, ...common, ...(turn.error && { error: turn.error }) }];
+}
+
+async function text(request) {
+  let whole = "";
+  for await (const chunk of request) whole += chunk;
+  return whole;
+}
+
+function json(response, status, body) {
+  response.writeHead(status, { "Content-Type": "application/json" });
+  response.end(JSON.stringify(body));
+}
+
+function refuse(response, status, code, message, more = {}) {
+  json(response, status, { success: false, error: { code, message, ...more } });
+}
