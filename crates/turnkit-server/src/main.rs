@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `turnkit`; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    turnkit_server::cli::run()
+}

@@ -1,0 +1,171 @@
+//! `turnkit chat`
+
+use std::io::{self, Read as _};
+
+use clap::Args;
+use tokio::signal::ctrl_c;
+use turnkit_wire::Event;
+use uuid::Uuid;
+
+use super::End;
+use super::client::ProductClient;
+use super::drawing::Drawing;
+use super::follow::{Step, Turn};
+use super::terminal::{Look, Screen};
+
+/// Send a message to a server and stream the answer.
+///
+/// The answer goes to standard output; reasoning, tool calls and what happens to the connection go to standard error. A
+/// connection that drops comes back by itself, without a word missing or doubled. Ctrl-C stops the turn, a second one leaves.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// The message; `-` reads it from standard input.
+    message: String,
+    /// URL of the server.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TURNKIT_SERVER",
+        default_value = "http://127.0.0.1:8787"
+    )]
+    server: String,
+    /// Session to go on with. Without it a new one begins.
+    #[arg(long, value_name = "ID", env = "TURNKIT_SESSION")]
+    session: Option<String>,
+    /// Print the turn's events as NDJSON instead.
+    #[arg(long, env = "TURNKIT_JSON")]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  turnkit chat 'What is a substrate?'
+  turnkit chat --session 01989f6e-7c1c-7a0e-b5f0-0d0a9e4c3b21 'And then?'
+  git diff | turnkit chat -
+  turnkit chat --json hello | jq .type
+
+Exit codes: 0 answered; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C.";
+
+/// Bytes of a message that are read from standard input.
+const MAX_MESSAGE: u64 = 512 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+#[error("read the message: it is over {MAX_MESSAGE} bytes")]
+struct TooLong;
+
+pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
+    let message = match options.message.as_str() {
+        "-" => standard_input()?,
+        _ => options.message,
+    };
+    let client = ProductClient::new(&options.server)?;
+    let is_new = options.session.is_none();
+    let session = match options.session {
+        Some(session) => session,
+        None => client.create_session().await?,
+    };
+    let turn = Turn::new(client, session.clone(), Uuid::new_v4().to_string(), message);
+    let mut view = View::new(options.json);
+    let end = follow(turn, &mut view).await?;
+    if is_new {
+        view.note(format_args!("session {session}"))?;
+    }
+    Ok(end)
+}
+
+fn standard_input() -> Result<String, anyhow::Error> {
+    let mut message = String::new();
+    io::stdin()
+        .take(MAX_MESSAGE + 1)
+        .read_to_string(&mut message)?;
+    if message.len() as u64 > MAX_MESSAGE {
+        return Err(TooLong.into());
+    }
+    Ok(message)
+}
+
+/// Reads the turn to its end. The first Ctrl-C stops it, the second one leaves it.
+async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            step = turn.next() => {
+                if let Some(end) = view.show(step?)? {
+                    return Ok(if is_stopping { End::Interrupted } else { end });
+                }
+            }
+            asked = ctrl_c() => {
+                asked?;
+                if is_stopping {
+                    return Ok(End::Interrupted);
+                }
+                is_stopping = true;
+                view.note("stopping")?;
+                turn.cancel().await?;
+            }
+        }
+    }
+}
+
+/// What the terminal shows of a turn.
+struct View {
+    is_json: bool,
+    drawing: Drawing,
+    status: Screen<io::Stderr>,
+}
+
+impl View {
+    fn new(is_json: bool) -> View {
+        View {
+            is_json,
+            drawing: Drawing::new(),
+            status: Screen::stderr(),
+        }
+    }
+
+    /// Shows one step; gives the end where it is one.
+    fn show(&mut self, step: Step) -> io::Result<Option<End>> {
+        match step {
+            Step::Event(event) => {
+                self.event(&event)?;
+                return Ok(end(&event));
+            }
+            Step::Lost { why, cursor } => {
+                tracing::debug!(
+                    error = &why as &dyn std::error::Error,
+                    "the connection was lost"
+                );
+                self.note(format_args!(
+                    "connection lost after {cursor} events, taking it up again"
+                ))?;
+            }
+            Step::Anew => {
+                self.drawing.start_anew()?;
+                self.note("that attempt failed, the answer follows anew")?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match self.is_json {
+            true => Screen::stdout().line(event.as_json()),
+            false => self.drawing.event(event),
+        }
+    }
+
+    fn note(&mut self, text: impl std::fmt::Display) -> io::Result<()> {
+        self.drawing.break_line()?;
+        let note = self.status.paint(Look::Dim, text).to_string();
+        self.status.line(note)
+    }
+}
+
+fn end(event: &Event) -> Option<End> {
+    match event.kind() {
+        "session.run.completed" => Some(End::Done),
+        "session.run.failed" => Some(End::Failed),
+        _ => None,
+    }
+}

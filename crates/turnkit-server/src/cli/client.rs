@@ -1,0 +1,254 @@
+//! A client of the product's routes, as any client could be written.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Client, RequestBuilder, Response, Url};
+use serde::Deserialize;
+use serde_json::json;
+use turnkit_wire::{DecodeError, Event, ndjson};
+
+/// A server sends a blank line every 15 s (PROTOCOL 2.4); one that is silent for three of them is gone.
+const IDLE: Duration = Duration::from_secs(45);
+const CONNECT: Duration = Duration::from_secs(10);
+/// Bytes of an answer that is not a stream.
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+/// A server, reached over HTTP.
+#[derive(Clone)]
+pub(super) struct ProductClient {
+    http: Client,
+    base: Url,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("use the server's URL {0}: it must be like http://127.0.0.1:8787")]
+    Url(String),
+    #[error("reach the server")]
+    Http(#[from] reqwest::Error),
+    #[error("get what was asked for: {message} ({code})")]
+    Refused {
+        status: u16,
+        code: String,
+        message: String,
+    },
+    #[error("read the server's answer: status {status} without an error that could be read")]
+    Unreadable { status: u16 },
+    #[error("read the server's answer: it is over {MAX_ANSWER} bytes")]
+    TooLarge,
+    #[error("read the server's answer")]
+    Json(#[from] serde_json::Error),
+    #[error("read a line of the answer")]
+    Line(#[from] DecodeError),
+    #[error("read on: the server was silent for {} s", IDLE.as_secs())]
+    Idle,
+    #[error("read on: the answer broke off")]
+    Cut,
+}
+
+impl ClientError {
+    /// Whether the same call may succeed later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            ClientError::Http(error) => !error.is_builder(),
+            ClientError::Refused { status, .. } | ClientError::Unreadable { status } => {
+                matches!(status, 502..=504)
+            }
+            ClientError::Idle | ClientError::Cut => true,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Created {
+    session_id: String,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: Details,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    code: String,
+    message: String,
+}
+
+/// One message, as the messages route tells it.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Message {
+    pub(super) role: String,
+    pub(super) text: String,
+    pub(super) status: String,
+}
+
+#[derive(Deserialize)]
+struct Messages {
+    messages: Vec<Message>,
+}
+
+impl ProductClient {
+    pub(super) fn new(base: &str) -> Result<ProductClient, ClientError> {
+        let unusable = || ClientError::Url(base.to_owned());
+        let base: Url = base.parse().map_err(|_| unusable())?;
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(unusable());
+        }
+        let http = Client::builder()
+            .connect_timeout(CONNECT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()?;
+        Ok(ProductClient { http, base })
+    }
+
+    pub(super) async fn create_session(&self) -> Result<String, ClientError> {
+        let created: Created = answer(self.http.post(self.url(&[]))).await?;
+        Ok(created.session_id)
+    }
+
+    /// Starts the turn, or takes it up from its first event.
+    pub(super) async fn start(
+        &self,
+        session: &str,
+        turn: &str,
+        message: &str,
+    ) -> Result<Lines, ClientError> {
+        let body = json!({ "turnId": turn, "message": message }).to_string();
+        let request = self
+            .http
+            .post(self.url(&[session, "turns"]))
+            .header("content-type", "application/json");
+        Lines::of(request.body(body)).await
+    }
+
+    /// Takes the turn up after the first `after` events.
+    pub(super) async fn resume(
+        &self,
+        session: &str,
+        turn: &str,
+        after: u64,
+    ) -> Result<Lines, ClientError> {
+        let mut url = self.url(&[session, "turns", turn]);
+        url.query_pairs_mut()
+            .append_pair("after", &after.to_string());
+        Lines::of(self.http.get(url)).await
+    }
+
+    pub(super) async fn cancel(&self, session: &str, turn: &str) -> Result<(), ClientError> {
+        let url = self.url(&[session, "turns", turn, "cancel"]);
+        accepted(self.http.post(url)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn messages(&self, session: &str) -> Result<Vec<Message>, ClientError> {
+        let all: Messages = answer(self.http.get(self.url(&[session, "messages"]))).await?;
+        Ok(all.messages)
+    }
+
+    /// `/api/sessions` and what follows, each part encoded.
+    fn url(&self, parts: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty()
+                .extend(["api", "sessions"])
+                .extend(parts);
+        }
+        url
+    }
+}
+
+/// The events of one body.
+pub(super) struct Lines {
+    response: Response,
+    decoder: ndjson::Decoder,
+    has_ended: bool,
+}
+
+impl Lines {
+    async fn of(request: RequestBuilder) -> Result<Lines, ClientError> {
+        let response = accepted(request).await?;
+        Ok(Lines {
+            response,
+            decoder: ndjson::Decoder::new(),
+            has_ended: false,
+        })
+    }
+
+    /// The header that names the execution.
+    pub(super) fn execution_id(&self) -> Option<String> {
+        let id = self.response.headers().get("x-execution-id")?;
+        id.to_str().ok().map(str::to_owned)
+    }
+
+    /// The next event; `None` where the body has ended.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        loop {
+            if let Some(event) = self.decoder.next_event() {
+                return Ok(Some(event?));
+            }
+            if self.has_ended {
+                return Ok(None);
+            }
+            match self.chunk().await? {
+                Some(chunk) => self.decoder.push(chunk),
+                None => return self.finish(),
+            }
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let chunk = tokio::time::timeout(IDLE, self.response.chunk()).await;
+        Ok(chunk.map_err(|_| ClientError::Idle)??)
+    }
+
+    /// A line that the end has torn was not sent whole: that is a cut, not a mistake of the server.
+    fn finish(&mut self) -> Result<Option<Event>, ClientError> {
+        self.has_ended = true;
+        match self.decoder.finish() {
+            Some(Ok(event)) => Ok(Some(event)),
+            Some(Err(_)) => Err(ClientError::Cut),
+            None => Ok(None),
+        }
+    }
+}
+
+async fn accepted(request: RequestBuilder) -> Result<Response, ClientError> {
+    let response = request.send().await?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status().as_u16();
+    match serde_json::from_slice(&whole(response).await?) {
+        Ok(Refusal {
+            error: Details { code, message },
+        }) => Err(ClientError::Refused {
+            status,
+            code,
+            message,
+        }),
+        Err(_) => Err(ClientError::Unreadable { status }),
+    }
+}
+
+async fn answer<T: for<'a> Deserialize<'a>>(request: RequestBuilder) -> Result<T, ClientError> {
+    let body = whole(accepted(request).await?).await?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+async fn whole(mut response: Response) -> Result<Vec<u8>, ClientError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            return Err(ClientError::TooLarge);
+        }
+    }
+    Ok(body)
+}

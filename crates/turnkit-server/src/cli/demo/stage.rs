@@ -1,0 +1,211 @@
+//! The demo as it is played: real processes' parts, real sockets, a real database.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::time::sleep;
+use turnkit_substrate::agents::demo::Demo;
+use turnkit_wire::{Event, sse};
+use uuid::Uuid;
+
+use super::Options;
+use super::evidence::{Attempts, Evidence, Logged, Saved};
+use super::story::Story;
+use crate::cli::client::{Lines, ProductClient};
+use crate::embedded::Embedded;
+use crate::metrics::Metrics;
+use crate::{Environment, Server, ServerConfig, SubstrateChoice, store};
+
+const TURN: &str = "demo-turn";
+/// How long nobody listens.
+const AWAY: Duration = Duration::from_millis(400);
+const NO_GRACE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+enum DemoError {
+    #[error(
+        "cut the connection in the middle: the turn has ended after {0} lines; try a smaller --cut-after"
+    )]
+    TooShort(usize),
+    #[error("find the embedded substrate")]
+    NoSubstrate,
+    #[error("read the substrate's log: status {0}")]
+    Log(u16),
+}
+
+/// Plays the demo and tells it, and gives what was seen.
+pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidence, anyhow::Error> {
+    let directory = Temporary::new()?;
+    let server = Server::start(config(options, &directory.path)).await?;
+    let substrate = server.embedded().ok_or(DemoError::NoSubstrate)?;
+    story.opening(
+        &server.url(),
+        &substrate.url(),
+        &directory.path.join(store::FILE),
+    )?;
+    let client = ProductClient::new(&server.url())?;
+    let session = client.create_session().await?;
+    let mut evidence = clients(&client, &session, options, story).await?;
+    server.drained().await;
+    evidence.runs_started = substrate.substrate.stats().runs_started;
+    evidence.log = read_log(substrate, &evidence.execution_id).await?;
+    evidence.attempts = attempts(server.metrics());
+    evidence.saved = read_database(&directory.path.join(store::FILE), &session)?;
+    let served = client.messages(&session).await?;
+    evidence.served = served
+        .into_iter()
+        .map(|message| Saved {
+            role: message.role,
+            text: message.text,
+            status: message.status,
+        })
+        .collect();
+    server.stop(NO_GRACE).await;
+    Ok(evidence)
+}
+
+fn config(options: &Options, data_dir: &Path) -> ServerConfig {
+    ServerConfig {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        data_dir: data_dir.to_owned(),
+        substrate: SubstrateChoice::Embedded(Demo::new().pace(options.pace)),
+        sweep_every: Duration::from_secs(30),
+        environment: Environment::default(),
+    }
+}
+
+/// The client that is cut off and comes back, and the one that is not disturbed.
+async fn clients(
+    client: &ProductClient,
+    session: &str,
+    options: &Options,
+    story: &mut Story,
+) -> Result<Evidence, anyhow::Error> {
+    let mut lines = client.start(session, TURN, &options.message).await?;
+    let execution_id = lines.execution_id().unwrap_or_default();
+    story.begins(session, TURN, &execution_id)?;
+    let mut cursor = 0;
+    let first = take(&mut lines, 1, story, &mut cursor).await?;
+    let undisturbed = tokio::spawn(read_all(client.resume(session, TURN, 0).await?));
+    let rest = take(&mut lines, options.cut_after - 1, story, &mut cursor).await?;
+    drop(lines);
+    story.cut(cursor)?;
+    sleep(AWAY).await;
+    let mut lines = client.resume(session, TURN, cursor).await?;
+    story.comes_back(session, TURN, cursor)?;
+    let after = take(&mut lines, u64::MAX, story, &mut cursor).await?;
+    let before = [first, rest].concat();
+    let undisturbed = undisturbed.await??;
+    Ok(Evidence {
+        execution_id,
+        cut_after: options.cut_after,
+        before,
+        after,
+        undisturbed,
+        ..Evidence::default()
+    })
+}
+
+/// Takes up to `count` lines, and tells each one. The end of the turn is an error where lines are still wanted.
+async fn take(
+    lines: &mut Lines,
+    count: u64,
+    story: &mut Story,
+    cursor: &mut u64,
+) -> Result<Vec<Event>, anyhow::Error> {
+    let mut taken = Vec::new();
+    while (taken.len() as u64) < count {
+        let Some(event) = lines.next().await? else {
+            break;
+        };
+        let is_end =
+            event.kind().starts_with("session.run.") && event.kind() != "session.run.started";
+        *cursor += u64::from(!is_end);
+        story.line(&event, (!is_end).then_some(*cursor))?;
+        taken.push(event);
+        if is_end && count != u64::MAX {
+            return Err(DemoError::TooShort(taken.len()).into());
+        }
+    }
+    Ok(taken)
+}
+
+async fn read_all(mut lines: Lines) -> Result<Vec<Event>, anyhow::Error> {
+    let mut all = Vec::new();
+    while let Some(event) = lines.next().await? {
+        all.push(event);
+    }
+    Ok(all)
+}
+
+fn attempts(metrics: &Metrics) -> Attempts {
+    Attempts {
+        run: metrics.attempts_run.get(),
+        attach: metrics.attempts_attach.get(),
+        read: metrics.attempts_read.get(),
+    }
+}
+
+/// The log as the substrate tells it to anyone who asks from the first event.
+async fn read_log(substrate: &Embedded, execution_id: &str) -> Result<Vec<Logged>, anyhow::Error> {
+    let mut url = reqwest::Url::parse(&substrate.url())?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.extend(["agents", "executions", execution_id, "stream"]);
+    }
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut response = client.get(url).bearer_auth(&substrate.token).send().await?;
+    if !response.status().is_success() {
+        return Err(DemoError::Log(response.status().as_u16()).into());
+    }
+    let (mut decoder, mut log) = (sse::Decoder::new(), Vec::new());
+    while let Some(chunk) = response.chunk().await? {
+        decoder.push(chunk);
+        while let Some(event) = decoder.next_event() {
+            let event = event?;
+            log.push(Logged {
+                id: decoder.last_event_id().to_owned(),
+                event,
+            });
+        }
+    }
+    Ok(log)
+}
+
+/// The messages as another program reads them from the file.
+fn read_database(path: &Path, session: &str) -> Result<Vec<Saved>, rusqlite::Error> {
+    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let sql = "SELECT role, text, status FROM messages WHERE session_id = ?1 ORDER BY turn_index, role DESC";
+    let mut statement = database.prepare(sql)?;
+    let messages = statement.query_map([session], |row| {
+        Ok(Saved {
+            role: row.get(0)?,
+            text: row.get(1)?,
+            status: row.get(2)?,
+        })
+    })?;
+    messages.collect()
+}
+
+/// A directory that is gone afterwards.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn new() -> Result<Temporary, std::io::Error> {
+        let path = std::env::temp_dir().join(format!("turnkit-demo-{}", Uuid::new_v4().simple()));
+        fs::create_dir(&path)?;
+        Ok(Temporary { path })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "failed to remove the demo's directory");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The demo as it is told.
+
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+use serde_json::json;
+use turnkit_wire::Event;
+
+use super::evidence::{Check, Evidence};
+use crate::cli::terminal::{Look, Screen, columns, fitted, harmless};
+
+/// Width of the column that says which layer it is.
+const LAYER: usize = 9;
+
+/// Tells the demo while it is played; as JSON, only its verdict.
+pub(super) struct Story {
+    screen: Screen<io::Stdout>,
+    width: Option<usize>,
+    is_json: bool,
+}
+
+impl Story {
+    pub(super) fn new(is_json: bool) -> Story {
+        Story {
+            screen: Screen::stdout(),
+            width: columns(),
+            is_json,
+        }
+    }
+
+    pub(super) fn opening(
+        &mut self,
+        server: &str,
+        substrate: &str,
+        database: &Path,
+    ) -> io::Result<()> {
+        self.title("One chat turn over HTTP, cut in the middle and taken up again")?;
+        self.told(Look::Dim, "", "client \u{2190} HTTP \u{2190} server: engine \u{2190} adapter \u{2190} HTTP \u{2190} substrate: log \u{2190} agent")?;
+        self.blank()?;
+        self.told(Look::Cyan, "server", server)?;
+        self.told(
+            Look::Cyan,
+            "substrate",
+            format_args!("{substrate}, with a token made for this run"),
+        )?;
+        self.told(Look::Cyan, "database", database.display())
+    }
+
+    pub(super) fn begins(&mut self, session: &str, turn: &str, execution: &str) -> io::Result<()> {
+        self.title("A turn begins")?;
+        self.told(
+            Look::Green,
+            "client",
+            format_args!("POST /api/sessions/{session}/turns  {{\"turnId\":\"{turn}\",\u{2026}}}"),
+        )?;
+        self.told(Look::Cyan, "server", "writes the turn and the message in one transaction, and marks the turn as dispatched, once")?;
+        self.told(
+            Look::Cyan,
+            "adapter",
+            format_args!("POST /agents/run/stream, X-Execution-ID: {execution}"),
+        )?;
+        self.told(
+            Look::Cyan,
+            "substrate",
+            "binds that id to this one run, and logs each event before anyone gets it",
+        )?;
+        self.told(
+            Look::Cyan,
+            "engine",
+            "hands on each line as it is, and counts: the number of lines is the client's cursor",
+        )?;
+        self.blank()
+    }
+
+    /// One line of the turn, with the cursor that its reader has then.
+    pub(super) fn line(&mut self, event: &Event, cursor: Option<u64>) -> io::Result<()> {
+        let is_envelope = event.kind().starts_with("session.run.");
+        let (layer, look) = if is_envelope {
+            ("engine", Look::Magenta)
+        } else {
+            ("agent", Look::Yellow)
+        };
+        let cursor = cursor.map_or_else(|| "end".to_owned(), |cursor| cursor.to_string());
+        let json = harmless(event.as_json());
+        let room = self.width.map(|width| width.saturating_sub(LAYER + 6));
+        let line = format!("{cursor:>3}  {}", fitted(&json, room));
+        self.told(look, layer, line)
+    }
+
+    pub(super) fn cut(&mut self, cursor: u64) -> io::Result<()> {
+        self.title(format_args!("The connection is cut after {cursor} lines"))?;
+        self.told(Look::Green, "client", "is gone")?;
+        self.told(
+            Look::Cyan,
+            "engine",
+            "goes on: the turn does not hang on its client",
+        )?;
+        self.told(
+            Look::Cyan,
+            "substrate",
+            "goes on logging what the agent says",
+        )
+    }
+
+    pub(super) fn comes_back(&mut self, session: &str, turn: &str, cursor: u64) -> io::Result<()> {
+        self.title("The client comes back with its cursor")?;
+        self.told(
+            Look::Green,
+            "client",
+            format_args!("GET /api/sessions/{session}/turns/{turn}?after={cursor}"),
+        )?;
+        self.told(
+            Look::Cyan,
+            "adapter",
+            "attaches to the same execution, from its first event; it cannot start one",
+        )?;
+        self.told(
+            Look::Cyan,
+            "engine",
+            format_args!("makes the same lines again, and leaves out the first {cursor}"),
+        )?;
+        self.blank()
+    }
+
+    /// What became of it.
+    pub(super) fn verdict(&mut self, evidence: &Evidence, checks: &[Check]) -> io::Result<()> {
+        if self.is_json {
+            return self.screen.line(as_json(evidence, checks));
+        }
+        self.layers(evidence)?;
+        self.title("Checked")?;
+        for check in checks {
+            self.check(check)?;
+        }
+        self.title("Read back from the database")?;
+        for saved in &evidence.saved {
+            self.told(Look::Green, &saved.role, harmless(&saved.text))?;
+        }
+        self.blank()?;
+        self.conclusion(checks)
+    }
+
+    /// What each layer did, as each one says itself.
+    fn layers(&mut self, evidence: &Evidence) -> io::Result<()> {
+        let (logged, attempts) = (evidence.log.len(), evidence.attempts);
+        let own = evidence
+            .log
+            .iter()
+            .filter(|logged| logged.event.kind().starts_with("execution."))
+            .count();
+        self.title("What each layer did")?;
+        self.told(
+            Look::Cyan,
+            "agent",
+            format_args!(
+                "ran {} time(s) and made {} events",
+                evidence.runs_started,
+                logged - own
+            ),
+        )?;
+        self.told(
+            Look::Cyan,
+            "substrate",
+            format_args!(
+                "logged {logged} events, {own} of them its own, and served them to {} readers",
+                attempts.all()
+            ),
+        )?;
+        self.told(
+            Look::Cyan,
+            "adapter",
+            format_args!(
+                "{} run, {} attaches; kept the substrate's own events to itself",
+                attempts.run,
+                attempts.attach + attempts.read
+            ),
+        )?;
+        self.told(
+            Look::Cyan,
+            "engine",
+            format_args!(
+                "{} attempts: {} went on without its client, {} read along",
+                attempts.all(),
+                attempts.run + attempts.attach,
+                attempts.read
+            ),
+        )?;
+        self.told(
+            Look::Cyan,
+            "server",
+            format_args!(
+                "saved {} messages, the answer under its execution id",
+                evidence.saved.len()
+            ),
+        )
+    }
+
+    fn check(&mut self, check: &Check) -> io::Result<()> {
+        let (mark, look) = if check.holds {
+            ("\u{2713}", Look::Green)
+        } else {
+            ("\u{2717}", Look::Red)
+        };
+        let mark = format!("  {}", self.screen.paint(look, mark));
+        self.screen.line(format_args!("{mark} {}", check.claim))?;
+        let seen = self.screen.paint(Look::Dim, &check.seen).to_string();
+        self.screen.line(format_args!("    {seen}"))
+    }
+
+    fn conclusion(&mut self, checks: &[Check]) -> io::Result<()> {
+        let broken: Vec<_> = checks
+            .iter()
+            .filter(|check| !check.holds)
+            .map(|check| check.claim)
+            .collect();
+        let (look, text) = match broken.as_slice() {
+            [] => (
+                Look::Green,
+                "The agent ran once, every line came once, the answer was saved once.".to_owned(),
+            ),
+            broken => (Look::Red, format!("Not true: {}", broken.join("; "))),
+        };
+        let text = self.screen.paint(look, text).to_string();
+        self.screen.line(text)
+    }
+
+    fn title(&mut self, text: impl Display) -> io::Result<()> {
+        self.blank()?;
+        let title = self.screen.paint(Look::Bold, text).to_string();
+        self.raw(title)
+    }
+
+    fn told(&mut self, look: Look, layer: &str, text: impl Display) -> io::Result<()> {
+        let layer = self
+            .screen
+            .paint(look, format!("{layer:>LAYER$}"))
+            .to_string();
+        self.raw(format_args!("{layer}  {text}"))
+    }
+
+    fn blank(&mut self) -> io::Result<()> {
+        self.raw("")
+    }
+
+    fn raw(&mut self, text: impl Display) -> io::Result<()> {
+        match self.is_json {
+            true => Ok(()),
+            false => self.screen.line(text),
+        }
+    }
+}
+
+fn as_json(evidence: &Evidence, checks: &[Check]) -> serde_json::Value {
+    let check = |check: &Check| json!({ "name": check.name, "ok": check.holds, "claim": check.claim, "seen": check.seen });
+    json!({
+        "ok": checks.iter().all(|check| check.holds),
+        "executionId": evidence.execution_id,
+        "linesBeforeCut": evidence.before.len(),
+        "linesAfterCut": evidence.after.len(),
+        "agentRuns": evidence.runs_started,
+        "checks": checks.iter().map(check).collect::<Vec<_>>(),
+        "answer": evidence.answer().map(|saved| &saved.text),
+    })
+}

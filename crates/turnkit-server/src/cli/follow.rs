@@ -1,0 +1,176 @@
+//! A turn followed to its end, whatever happens to the connection.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use turnkit_wire::Event;
+
+use super::client::{ClientError, Lines, ProductClient};
+
+/// Failures in a row before it gives up, and the pauses between them.
+const MAX_FAILURES: u32 = 10;
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// What a turn's reader is told.
+pub(super) enum Step {
+    /// One event.
+    Event(Event),
+    /// The connection was lost, and comes back after `cursor` events.
+    Lost { why: ClientError, cursor: u64 },
+    /// The attempt has failed and can be made again: what was drawn is void, the events come from the first one.
+    Anew,
+}
+
+/// One turn of a session.
+pub(super) struct Turn {
+    client: ProductClient,
+    session: String,
+    turn_id: String,
+    message: String,
+    /// The events taken so far (PROTOCOL 1.2).
+    cursor: u64,
+    is_accepted: bool,
+    lines: Option<Lines>,
+    failures: u32,
+}
+
+impl Turn {
+    pub(super) fn new(
+        client: ProductClient,
+        session: String,
+        turn_id: String,
+        message: String,
+    ) -> Turn {
+        let (cursor, is_accepted, lines, failures) = (0, false, None, 0);
+        Turn {
+            client,
+            session,
+            turn_id,
+            message,
+            cursor,
+            is_accepted,
+            lines,
+            failures,
+        }
+    }
+
+    /// The next step. After `session.run.completed` or `session.run.failed` the turn is over.
+    /// Cancel: safe; nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Result<Step, ClientError> {
+        match self.read().await {
+            Ok(event) => Ok(self.took(event)),
+            Err(error) if error.is_passing() && self.failures < MAX_FAILURES => {
+                self.lines = None;
+                self.failures += 1;
+                Ok(Step::Lost {
+                    why: error,
+                    cursor: self.cursor,
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the server to stop the turn.
+    pub(super) async fn cancel(&self) -> Result<(), ClientError> {
+        self.client.cancel(&self.session, &self.turn_id).await
+    }
+
+    async fn read(&mut self) -> Result<Event, ClientError> {
+        if self.lines.is_none() {
+            sleep(pause(self.failures)).await;
+        }
+        let lines = match &mut self.lines {
+            Some(lines) => lines,
+            none => {
+                let opened = open(
+                    &self.client,
+                    &self.session,
+                    &self.turn_id,
+                    &self.message,
+                    self.is_accepted,
+                    self.cursor,
+                );
+                none.insert(opened.await?)
+            }
+        };
+        self.is_accepted = true;
+        lines.next().await?.ok_or(ClientError::Cut)
+    }
+
+    fn took(&mut self, event: Event) -> Step {
+        if is_retryable_failure(&event) && self.failures < MAX_FAILURES {
+            self.failures += 1;
+            (self.cursor, self.is_accepted, self.lines) = (0, false, None);
+            return Step::Anew;
+        }
+        if !is_terminal(&event) {
+            self.cursor += 1;
+            self.failures = 0;
+        }
+        Step::Event(event)
+    }
+}
+
+/// Terminal lines are not counted (PROTOCOL 2.1).
+fn is_terminal(event: &Event) -> bool {
+    matches!(
+        event.kind(),
+        "error" | "session.run.completed" | "session.run.failed"
+    )
+}
+
+fn is_retryable_failure(event: &Event) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Failed {
+        retryable: bool,
+    }
+    event.kind() == "session.run.failed"
+        && event.data::<Failed>().is_ok_and(|failed| failed.retryable)
+}
+
+/// Until the server is known to have the turn, the same start is sent again: it starts the turn once.
+async fn open(
+    client: &ProductClient,
+    session: &str,
+    turn_id: &str,
+    message: &str,
+    is_accepted: bool,
+    cursor: u64,
+) -> Result<Lines, ClientError> {
+    match is_accepted {
+        true => client.resume(session, turn_id, cursor).await,
+        false => client.start(session, turn_id, message).await,
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => PAUSE.0.saturating_mul(1 << doublings.min(16)).min(PAUSE.1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use turnkit_wire::lifecycle;
+
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound() {
+        let pauses: Vec<_> = (0..8).map(|failures| pause(failures).as_millis()).collect();
+        assert_eq!(pauses, [0, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+    }
+
+    #[test]
+    fn only_a_failure_that_says_so_is_tried_again() {
+        assert!(is_retryable_failure(&lifecycle::run_failed(
+            "s", "m", true, None, None
+        )));
+        assert!(!is_retryable_failure(&lifecycle::run_failed(
+            "s", "m", false, None, None
+        )));
+        assert!(!is_retryable_failure(&lifecycle::run_completed("s", false)));
+    }
+}

@@ -1,0 +1,86 @@
+//! `turnkit substrate`
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use turnkit_substrate::Substrate;
+use turnkit_substrate::log::memory::MemoryLog;
+
+use super::End;
+use super::serve::{AgentOptions, ready, stop_unless_asked_again};
+use super::signals::stop_asked;
+
+/// Serve a substrate alone: agents behind HTTP, one run and one log for each execution id.
+///
+/// Without --token it listens on loopback only, and answers whoever reaches it.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// Address to listen on; port 0 takes a free port.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "TURNKIT_LISTEN",
+        default_value = "127.0.0.1:8788"
+    )]
+    listen: SocketAddr,
+    /// Bearer token that requests must carry. Better set by the environment: other users can see a command line.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "TURNKIT_SUBSTRATE_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    #[command(flatten)]
+    agent: AgentOptions,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  turnkit substrate
+  curl -N http://127.0.0.1:8788/agents/run/stream -H 'content-type: application/json' \\
+      -d '{\"identifier\":\"default\",\"message\":\"hello\"}'
+
+SIGTERM and Ctrl-C let running executions finish, for up to 30 s; a second Ctrl-C does not wait.";
+
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {0}")]
+struct Unavailable(SocketAddr, #[source] std::io::Error);
+
+pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
+    let substrate = options.build()?;
+    let listener = TcpListener::bind(options.listen).await;
+    let listener = listener.map_err(|error| Unavailable(options.listen, error))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = tokio::spawn(async move {
+        substrate
+            .serve(listener, async { drop(stopped.await) })
+            .await
+    });
+    ready(&url)?;
+    tokio::select! {
+        served = &mut serving => return Ok(served?.map(|()| End::Done)?),
+        asked = stop_asked() => asked?,
+    }
+    drop(stop);
+    tracing::info!("stopping: running executions may finish");
+    stop_unless_asked_again(async { drop(serving.await) }).await
+}
+
+impl Options {
+    fn build(&self) -> Result<Substrate, turnkit_substrate::BuildError> {
+        let agent = self.agent.agent();
+        let builder = Substrate::builder()
+            .agent("default", agent.clone())
+            .agent("demo", agent)
+            .log(MemoryLog::default());
+        match &self.token {
+            Some(token) => builder.token("turnkit", token).build(),
+            None => builder.build(),
+        }
+    }
+}

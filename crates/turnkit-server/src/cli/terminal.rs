@@ -1,0 +1,171 @@
+//! What people see: colour where a terminal wants it, and nothing that could make the terminal do something.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal, Write};
+
+/// A place to write to, with or without colour.
+pub(super) struct Screen<W> {
+    out: W,
+    has_color: bool,
+}
+
+/// How a piece of text looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Bold,
+    Dim,
+    Red,
+    Green,
+    Yellow,
+    Cyan,
+    Magenta,
+}
+
+impl Look {
+    /// The SGR parameter (ECMA-48 8.3.117).
+    fn code(self) -> u8 {
+        match self {
+            Look::Bold => 1,
+            Look::Dim => 2,
+            Look::Red => 31,
+            Look::Green => 32,
+            Look::Yellow => 33,
+            Look::Magenta => 35,
+            Look::Cyan => 36,
+        }
+    }
+}
+
+impl Screen<io::Stdout> {
+    pub(super) fn stdout() -> Screen<io::Stdout> {
+        let out = io::stdout();
+        let has_color = wants_color(out.is_terminal());
+        Screen { out, has_color }
+    }
+}
+
+impl Screen<io::Stderr> {
+    pub(super) fn stderr() -> Screen<io::Stderr> {
+        let out = io::stderr();
+        let has_color = wants_color(out.is_terminal());
+        Screen { out, has_color }
+    }
+}
+
+impl<W: Write> Screen<W> {
+    /// Writes a line.
+    pub(super) fn line(&mut self, text: impl Display) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
+    /// Writes text as it comes, at once.
+    pub(super) fn text(&mut self, text: impl Display) -> io::Result<()> {
+        write!(self.out, "{text}")?;
+        self.out.flush()
+    }
+
+    /// `text` in a look, for [`line`](Self::line) and [`text`](Self::text).
+    pub(super) fn paint<T: Display>(&self, look: Look, text: T) -> Painted<T> {
+        Painted {
+            code: self.has_color.then(|| look.code()),
+            text,
+        }
+    }
+}
+
+/// Text with its look.
+pub(super) struct Painted<T> {
+    code: Option<u8>,
+    text: T,
+}
+
+impl<T: Display> Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => {
+                write!(f, "\x1b[{code}m")?;
+                self.text.fmt(f)?;
+                f.write_str("\x1b[0m")
+            }
+            None => self.text.fmt(f),
+        }
+    }
+}
+
+/// `NO_COLOR` (no-color.org) and `TERM=dumb` are respected.
+pub(super) fn wants_color(is_terminal: bool) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    is_terminal && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Text from elsewhere without control characters, which could move the cursor, recolour or rename the terminal.
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match text.contains(is_harmful) {
+        true => text.replace(is_harmful, "\u{FFFD}").into(),
+        false => text.into(),
+    }
+}
+
+/// At most `width` characters of a line, with an ellipsis for what is left out.
+pub(super) fn fitted(text: &str, width: Option<usize>) -> Cow<'_, str> {
+    let Some(width) = width else {
+        return text.into();
+    };
+    match text.char_indices().nth(width) {
+        Some(_) => text
+            .chars()
+            .take(width.saturating_sub(1))
+            .chain(['\u{2026}'])
+            .collect::<String>()
+            .into(),
+        None => text.into(),
+    }
+}
+
+/// The width of standard output in characters: as `COLUMNS` says, or the terminal's; `None` where there is none.
+pub(super) fn columns() -> Option<usize> {
+    let set = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
+    set.or_else(|| terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_elsewhere_controls_the_terminal() {
+        assert_eq!(
+            harmless("a\x1b[31mb\u{9b}0mc\rd\ne\tf"),
+            "a\u{FFFD}[31mb\u{FFFD}0mc\u{FFFD}d\ne\tf"
+        );
+        assert!(matches!(harmless("plain ä\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_line_is_fitted_by_characters() {
+        assert_eq!(fitted("äöü", Some(3)), "äöü");
+        assert_eq!(fitted("äöüß", Some(3)), "äö…");
+        assert_eq!(fitted("äöüß", None), "äöüß");
+    }
+
+    #[test]
+    fn without_colour_a_look_leaves_no_trace() {
+        let screen = Screen {
+            out: Vec::new(),
+            has_color: false,
+        };
+        assert_eq!(screen.paint(Look::Green, "x").to_string(), "x");
+        let screen = Screen {
+            out: Vec::new(),
+            has_color: true,
+        };
+        assert_eq!(
+            screen.paint(Look::Green, "x").to_string(),
+            "\x1b[32mx\x1b[0m"
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! A substrate inside this process, on a loopback port of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use turnkit_substrate::agents::demo::Demo;
+use turnkit_substrate::listener::ConnectionLimits;
+use turnkit_substrate::log::memory::MemoryLog;
+use turnkit_substrate::{Limits, Substrate};
+
+use crate::server::StartError;
+
+/// How long what still runs may go on once the product is done with it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A substrate that only this process knows how to talk to.
+pub(crate) struct Embedded {
+    pub(crate) substrate: Substrate,
+    pub(crate) address: SocketAddr,
+    pub(crate) token: String,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Embedded {
+    /// Starts it on a free port, with a random token.
+    pub(crate) async fn start(agent: Demo) -> Result<Embedded, StartError> {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bind = |source| StartError::Listen {
+            address: listen,
+            source,
+        };
+        let listener = TcpListener::bind(listen).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let token = random_token()?;
+        let substrate = build(agent, &token)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(serve(substrate.clone(), listener, stopped));
+        Ok(Embedded {
+            substrate,
+            address,
+            token,
+            stop,
+            serving,
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends what still runs, and waits for it.
+    pub(crate) async fn stop(self) {
+        // A substrate that has gone already cannot be told, and need not be.
+        let _ = self.stop.send(());
+        let _ = self.serving.await;
+    }
+}
+
+fn build(agent: Demo, token: &str) -> Result<Substrate, StartError> {
+    let connection = ConnectionLimits {
+        shutdown: GRACE,
+        ..ConnectionLimits::default()
+    };
+    let limits = Limits {
+        connection,
+        ..Limits::default()
+    };
+    Substrate::builder()
+        .agent("default", agent.clone())
+        .agent("demo", agent)
+        .log(MemoryLog::new(limits))
+        .token("turnkit", token)
+        .build()
+        .map_err(StartError::Substrate)
+}
+
+async fn serve(substrate: Substrate, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+    let stopped = async { drop(stopped.await) };
+    if let Err(error) = substrate.serve(listener, stopped).await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the embedded substrate failed"
+        );
+    }
+}
+
+/// 256 bits from the operating system, in hexadecimal digits.
+fn random_token() -> Result<String, StartError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::Random(Box::new(error)))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

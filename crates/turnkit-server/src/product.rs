@@ -1,0 +1,180 @@
+//! The product tier as a value: everything but sockets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use axum::Router;
+use tokio::sync::Notify;
+use turnkit_sandbox::SandboxClient;
+
+use crate::environment::Environment;
+use crate::metrics::Metrics;
+use crate::routes::{self, App};
+use crate::store::{self, Store};
+use crate::turns::{Registry, Turns};
+use crate::worker::Worker;
+
+/// The product's routes over a database and a substrate (PROTOCOL 4.2).
+///
+/// It opens no socket and starts nothing by itself: serve [`router`](Self::router), and run
+/// [`sweep_always`](Self::sweep_always) beside it.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use turnkit_sandbox::SandboxClient;
+/// use turnkit_server::Product;
+///
+/// let substrate = SandboxClient::builder("http://127.0.0.1:9000").bearer_token("secret").build()?;
+/// let product = Product::builder("turnkit-data", substrate).build()?;
+/// tokio::spawn(product.sweep_always());
+/// axum::serve(tokio::net::TcpListener::bind("127.0.0.1:8787").await?, product.router()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Product {
+    turns: Arc<Turns>,
+    sweep_every: Duration,
+}
+
+impl Product {
+    /// A product that keeps its database in `data_dir` and its agents behind `substrate`.
+    #[must_use]
+    pub fn builder(data_dir: impl Into<PathBuf>, substrate: SandboxClient) -> ProductBuilder {
+        ProductBuilder {
+            data_dir: data_dir.into(),
+            substrate,
+            environment: Environment::default(),
+            sweep_every: Duration::from_secs(30),
+            max_turns: 4_096,
+        }
+    }
+
+    /// The routes. Whoever reaches them acts as the one local user, so they answer requests that name a loopback host only.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        routes::router(App {
+            store: self.turns.store.clone(),
+            turns: Arc::clone(&self.turns),
+        })
+    }
+
+    /// Drives, without any client, each open turn that no living process drives: at once, and then again and again. Ends
+    /// never; drop it to stop.
+    pub fn sweep_always(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        Arc::clone(&self.turns).sweep_always(self.sweep_every)
+    }
+
+    /// How many turns this process drives.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.turns.registry.len()
+    }
+
+    /// Waits until this process drives no turn any more.
+    pub async fn drained(&self) {
+        self.turns.registry.empty().await;
+    }
+
+    /// What it counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.turns.metrics
+    }
+}
+
+/// Makes a [`Product`].
+#[derive(Clone, Debug)]
+pub struct ProductBuilder {
+    data_dir: PathBuf,
+    substrate: SandboxClient,
+    environment: Environment,
+    sweep_every: Duration,
+    max_turns: usize,
+}
+
+impl ProductBuilder {
+    /// Clock, ids, and how the database is used.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> ProductBuilder {
+        self.environment = environment;
+        self
+    }
+
+    /// How often the sweep looks for turns that nobody drives. Default: 30 s.
+    #[must_use]
+    pub fn sweep_every(mut self, interval: Duration) -> ProductBuilder {
+        self.sweep_every = interval;
+        self
+    }
+
+    /// How many turns this process drives at once. Default: 4,096; beyond it: 503 `too_many_turns`.
+    #[must_use]
+    pub fn max_turns(mut self, limit: usize) -> ProductBuilder {
+        self.max_turns = limit;
+        self
+    }
+
+    /// Opens the database; makes the directory, readable by its owner alone, where it is missing.
+    ///
+    /// # Errors
+    /// A directory that cannot be made or used; a database that cannot be opened, or that a newer version has written.
+    pub fn build(self) -> Result<Product, OpenError> {
+        let path = self.data_dir.as_path();
+        let directory = |source| OpenError::Directory {
+            path: path.to_owned(),
+            source,
+        };
+        make_private(path).map_err(directory)?;
+        let worker = Worker::register(&path.join("workers")).map_err(directory)?;
+        let store = Store::open(&path.join(store::FILE), self.environment);
+        let store = store.map_err(|error| OpenError::Database {
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+        let turns = Turns {
+            store,
+            sandbox: self.substrate,
+            worker,
+            registry: Registry::new(self.max_turns),
+            metrics: Arc::new(Metrics::default()),
+            unattended: Notify::new(),
+        };
+        Ok(Product {
+            turns: Arc::new(turns),
+            sweep_every: self.sweep_every,
+        })
+    }
+}
+
+/// Why there is no [`Product`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data directory cannot be made or used.
+    #[error("use the data directory {}", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The database in it cannot be opened.
+    #[error("open the database in {}", .path.display())]
+    Database {
+        /// The data directory.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What users wrote is nobody else's business.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}

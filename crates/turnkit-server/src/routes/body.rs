@@ -1,0 +1,72 @@
+//! Request bodies and the parts of a path.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use http::request::Parts;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::error::ApiError;
+
+/// The longest request body, in bytes. A message reaches the substrate in a body of at most 1 MiB (PROTOCOL 3.2).
+pub(crate) const MAX_BODY: usize = 512 * 1024;
+const BODY_READ: Duration = Duration::from_secs(30);
+
+/// A JSON body of at most [`MAX_BODY`] bytes.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Json<T>, ApiError> {
+        let read = timeout(BODY_READ, read(request.into_body()));
+        let body = read.await.map_err(|_| ApiError::too_slow())??;
+        serde_json::from_slice(&body)
+            .map(Json)
+            .map_err(|error| not_as_expected(&error))
+    }
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, ApiError> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(MAX_BODY)),
+        Err(_) => Err(ApiError::invalid("the request body broke off")),
+    }
+}
+
+/// Serde's words name the member and the place; they may quote the body, so they are cut and stay out of the log.
+fn not_as_expected(error: &serde_json::Error) -> ApiError {
+    let why: String = error.to_string().chars().take(200).collect();
+    ApiError::invalid(format!("the request body is not what it should be: {why}"))
+}
+
+/// The names in a path. What cannot be decoded names nothing.
+pub(super) struct InPath<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<InPath<T>, ApiError> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(names)| InPath(names))
+            .map_err(|_| ApiError::no_route())
+    }
+}
+
+/// The query of a URL.
+pub(super) struct InQuery<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<InQuery<T>, ApiError> {
+        let query = Query::from_request_parts(parts, state).await;
+        query
+            .map(|Query(values)| InQuery(values))
+            .map_err(|rejection| ApiError::invalid(rejection.body_text()))
+    }
+}

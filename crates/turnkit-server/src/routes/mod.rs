@@ -1,0 +1,76 @@
+//! The product's routes.
+
+mod body;
+mod error;
+mod guard;
+mod listing;
+mod messages;
+mod sessions;
+mod turns;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+
+use self::error::ApiError;
+use crate::page;
+use crate::store::Store;
+use crate::turns::Turns;
+
+/// What the routes share.
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) turns: Arc<Turns>,
+}
+
+/// All routes, behind the guard.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/api/sessions", get(sessions::list).post(sessions::create))
+        .route("/api/sessions/{session}/messages", get(messages::list))
+        .route(
+            "/api/sessions/{session}/turns",
+            get(turns::open).post(turns::start),
+        )
+        .route("/api/sessions/{session}/turns/{turn}", get(turns::resume))
+        .route(
+            "/api/sessions/{session}/turns/{turn}/cancel",
+            post(turns::cancel),
+        )
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .merge(page::routes())
+        .fallback(|| async { ApiError::no_route() })
+        .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
+        .layer(middleware::from_fn(guard::guard))
+        .with_state(Arc::new(app))
+}
+
+/// `GET /health`: 200 while the server can work, 503 once its database threads are gone.
+async fn health(State(app): State<Arc<App>>) -> Response {
+    match app.store.is_alive() {
+        true => (
+            [
+                (CACHE_CONTROL, "no-store"),
+                (CONTENT_TYPE, "application/json"),
+            ],
+            r#"{"status":"ok"}"#,
+        )
+            .into_response(),
+        false => ApiError::unavailable("the database is closed").into_response(),
+    }
+}
+
+/// `GET /metrics`, in Prometheus' text format.
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let page = app.turns.metrics.render(app.turns.registry.len());
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        page,
+    )
+        .into_response()
+}

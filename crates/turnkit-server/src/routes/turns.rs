@@ -1,0 +1,276 @@
+//! `/api/sessions/{session}/turns`
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use turnkit_wire::ndjson;
+
+use super::App;
+use super::body::{self, InPath, InQuery};
+use super::error::ApiError;
+use crate::principal::Principal;
+use crate::store::{NewTurn, Turn, TurnState};
+use crate::turns::{Refused, Streaming};
+
+/// The agent that runs where the client names none (PROTOCOL 3.1).
+const DEFAULT_AGENT: &str = "default";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ask {
+    turn_id: String,
+    message: String,
+    agent: Option<String>,
+}
+
+/// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event.
+pub(super) async fn start(
+    State(app): State<Arc<App>>,
+    Extension(owner): Extension<Principal>,
+    InPath(session_id): InPath<String>,
+    body::Json(ask): body::Json<Ask>,
+) -> Result<Response, ApiError> {
+    let agent = check(&ask)?;
+    let worker = app.turns.worker.id().to_owned();
+    let Ask {
+        turn_id, message, ..
+    } = ask;
+    let new = NewTurn {
+        owner,
+        session_id,
+        turn_id,
+        agent,
+        message,
+        worker,
+    };
+    // Not part of the request: a client that leaves now leaves an accepted turn behind, and that one has to be driven.
+    let started = tokio::spawn(Arc::clone(&app.turns).start(new));
+    Ok(stream(started.await.map_err(|_| broke())??))
+}
+
+#[derive(Deserialize)]
+pub(super) struct ResumeQuery {
+    #[serde(default)]
+    after: u64,
+}
+
+/// `GET …/turns/{turnId}?after=N`: the turn's body after its first N events. Never starts anything.
+pub(super) async fn resume(
+    State(app): State<Arc<App>>,
+    Extension(owner): Extension<Principal>,
+    InPath((session, turn_id)): InPath<(String, String)>,
+    InQuery(query): InQuery<ResumeQuery>,
+) -> Result<Response, ApiError> {
+    let turn = find(&app, owner, session, turn_id).await?;
+    let resumed = tokio::spawn(Arc::clone(&app.turns).resume(turn, query.after));
+    Ok(stream(resumed.await.map_err(|_| broke())??))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cancelled {
+    turn_id: String,
+    execution_id: String,
+    state: &'static str,
+}
+
+/// `POST …/turns/{turnId}/cancel`: stops the turn. 200 with the state in which it ended, as often as one asks; 202 where the
+/// end is still to come.
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Extension(owner): Extension<Principal>,
+    InPath((session, turn_id)): InPath<(String, String)>,
+) -> Result<Response, ApiError> {
+    let turn = find(&app, owner, session, turn_id.clone()).await?;
+    let execution_id = turn.execution_id.to_string();
+    let cancelled = tokio::spawn(Arc::clone(&app.turns).cancel(turn));
+    let state = cancelled.await.map_err(|_| broke())??;
+    let status = if state == TurnState::Open {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    let state = state.as_str();
+    Ok((
+        status,
+        Json(Cancelled {
+            turn_id,
+            execution_id,
+            state,
+        }),
+    )
+        .into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    state: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    turns: Vec<Item>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    turn_id: String,
+    execution_id: String,
+    turn_index: u64,
+}
+
+/// `GET …/turns?state=open`: how a page that was reloaded finds its turn.
+pub(super) async fn open(
+    State(app): State<Arc<App>>,
+    Extension(owner): Extension<Principal>,
+    InPath(session): InPath<String>,
+    InQuery(query): InQuery<ListQuery>,
+) -> Result<Response, ApiError> {
+    if query.state.as_deref() != Some("open") {
+        return Err(ApiError::invalid(
+            "the query must be state=open: only open turns are listed, see messages for the others",
+        ));
+    }
+    let open = app
+        .store
+        .open_turn(owner, session)
+        .await?
+        .ok_or_else(ApiError::no_session)?;
+    let turns = open.into_iter().map(Item::from).collect();
+    Ok(Json(Listed { turns }).into_response())
+}
+
+impl From<Turn> for Item {
+    fn from(turn: Turn) -> Item {
+        let Turn {
+            turn_id,
+            execution_id,
+            turn_index,
+            ..
+        } = turn;
+        Item {
+            turn_id,
+            execution_id: execution_id.to_string(),
+            turn_index,
+        }
+    }
+}
+
+/// What the client asks for, checked; gives the agent's name.
+fn check(ask: &Ask) -> Result<String, ApiError> {
+    if !is_turn_id(&ask.turn_id) {
+        return Err(ApiError::invalid(
+            "turnId must be 1 to 160 of A-Z a-z 0-9 : _ -",
+        ));
+    }
+    if ask.message.trim().is_empty() {
+        return Err(ApiError::invalid("message must not be blank"));
+    }
+    let agent = ask.agent.as_deref().unwrap_or(DEFAULT_AGENT);
+    match is_agent(agent) {
+        true => Ok(agent.to_owned()),
+        false => Err(ApiError::invalid(
+            "agent must be 1 to 64 of A-Z a-z 0-9 . _ -",
+        )),
+    }
+}
+
+fn is_turn_id(text: &str) -> bool {
+    (1..=160).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte))
+}
+
+fn is_agent(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+async fn find(
+    app: &App,
+    owner: Principal,
+    session: String,
+    turn_id: String,
+) -> Result<Turn, ApiError> {
+    app.store
+        .turn(owner, session, turn_id)
+        .await?
+        .ok_or_else(ApiError::no_turn)
+}
+
+fn stream(streaming: Streaming) -> Response {
+    let mut response = Body::new(streaming.body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(ndjson::CONTENT_TYPE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    // An id is visible ASCII (PROTOCOL 1.4), so it always is a header's value.
+    if let Ok(id) = HeaderValue::from_str(streaming.execution_id.as_str()) {
+        headers.insert("x-execution-id", id);
+    }
+    response
+}
+
+/// A task of ours panicked. What it was at is in the log.
+fn broke() -> ApiError {
+    ApiError::unavailable("the request could not be carried out")
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> ApiError {
+        match refused {
+            Refused::NoSession => ApiError::no_session(),
+            Refused::Conflict => ApiError::conflict(),
+            Refused::Running { turn_id } => ApiError::running(turn_id),
+            Refused::TooMany { limit } => ApiError::too_many(limit),
+            Refused::Store(error) => ApiError::from(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(turn_id: &str, message: &str, agent: Option<&str>) -> Result<String, ApiError> {
+        check(&Ask {
+            turn_id: turn_id.into(),
+            message: message.into(),
+            agent: agent.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn a_turn_id_is_what_a_path_carries_as_it_is() {
+        for id in ["a", "A-z_0:9", &"x".repeat(160)] {
+            assert_eq!(ask(id, "hello", None).unwrap(), "default", "{id}");
+        }
+        for id in ["", "a b", "a/b", "a.b", "ä", "a\n", &"x".repeat(161)] {
+            assert!(ask(id, "hello", None).is_err(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_blank_message_starts_nothing() {
+        assert!(ask("t", " \n\u{a0}", None).is_err());
+        assert!(ask("t", " x ", None).is_ok());
+    }
+
+    #[test]
+    fn an_agent_is_a_name() {
+        assert_eq!(ask("t", "hello", Some("coder-1.5")).unwrap(), "coder-1.5");
+        for agent in ["", "a b", "a\r\nX: y", &"x".repeat(65)] {
+            assert!(ask("t", "hello", Some(agent)).is_err(), "{agent}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The whole server: product, listener and substrate.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use turnkit_sandbox::SandboxClient;
+use turnkit_substrate::agents::demo::Demo;
+use turnkit_substrate::listener::{self, ConnectionLimits};
+
+use crate::embedded::Embedded;
+use crate::environment::Environment;
+use crate::metrics::Metrics;
+use crate::product::{OpenError, Product};
+
+/// How long the product may still write down how its last turns ended, once their substrate has stopped.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// How a [`Server`] is set up.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// Where to listen: a loopback address, port 0 for a free one.
+    pub listen: SocketAddr,
+    /// Where the database is kept.
+    pub data_dir: PathBuf,
+    /// Where the agents run.
+    pub substrate: SubstrateChoice,
+    /// How often the sweep looks for turns that nobody drives.
+    pub sweep_every: Duration,
+    /// Clock, ids, and how the database is used.
+    pub environment: Environment,
+}
+
+/// Where the agents of a [`Server`] run.
+pub enum SubstrateChoice {
+    /// In this process, with this agent; its log ends with the process.
+    Embedded(Demo),
+    /// At another one.
+    At {
+        /// Its base URL.
+        url: String,
+        /// Its bearer token, if it wants one.
+        token: Option<String>,
+    },
+}
+
+/// A running server.
+pub struct Server {
+    product: Product,
+    address: SocketAddr,
+    embedded: Option<Embedded>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the database, binds the address, starts the embedded substrate where there is one, and serves.
+    ///
+    /// # Errors
+    /// [`StartError`]: what could not be had, and why.
+    pub async fn start(config: ServerConfig) -> Result<Server, StartError> {
+        let listener = bind(config.listen).await?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+        let (client, embedded) = connect(config.substrate).await?;
+        let product = Product::builder(config.data_dir, client)
+            .environment(config.environment)
+            .sweep_every(config.sweep_every)
+            .build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(serve(product.clone(), listener, stopped));
+        let sweeping = tokio::spawn(product.sweep_always());
+        Ok(Server {
+            product,
+            address,
+            embedded,
+            stop,
+            serving,
+            sweeping,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Accepts nothing new, lets running turns finish for up to `grace`, and stops.
+    ///
+    /// A turn that runs longer is cut: with an embedded substrate it fails, as its log is about to be gone, and keeps its
+    /// partial text. With another one it stays open, and the next server takes it up.
+    pub async fn stop(self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        // A listener that has gone already cannot be told, and need not be.
+        let _ = self.stop.send(());
+        self.sweeping.abort();
+        let all_done = async { tokio::join!(self.serving, self.product.drained()) };
+        if timeout_at(deadline, all_done).await.is_err() {
+            tracing::warn!(turns = self.product.running(), "turns did not end in time");
+        }
+        let Some(embedded) = self.embedded else {
+            return;
+        };
+        embedded.stop().await;
+        // What is not written by then is taken up by the next server.
+        let _ = timeout_at(Instant::now() + LAST_WRITES, self.product.drained()).await;
+    }
+
+    /// Waits until it drives no turn any more.
+    pub(crate) async fn drained(&self) {
+        self.product.drained().await;
+    }
+
+    /// What it counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.product.metrics()
+    }
+
+    /// The embedded substrate, for who wants to ask it.
+    pub(crate) fn embedded(&self) -> Option<&Embedded> {
+        self.embedded.as_ref()
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Without users' tokens, whoever reaches the server is its user.
+    #[error(
+        "listen on {address}: without users' tokens only loopback addresses are served, such as 127.0.0.1:8787"
+    )]
+    NotLoopback {
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The address cannot be had.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No random token could be made.
+    #[error("get random bytes from the operating system")]
+    Random(#[source] turnkit::BoxError),
+    /// The embedded substrate could not be set up.
+    #[error("set up the embedded substrate")]
+    Substrate(#[source] turnkit_substrate::BuildError),
+    /// The substrate's URL or token cannot be used.
+    #[error("use the substrate")]
+    Client(#[source] turnkit_sandbox::BuildError),
+    /// The data directory or the database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Without the token.
+impl fmt::Debug for SubstrateChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubstrateChoice::Embedded(agent) => f.debug_tuple("Embedded").field(agent).finish(),
+            SubstrateChoice::At { url, .. } => f
+                .debug_struct("At")
+                .field("url", url)
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    if !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback { address });
+    }
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embedded>), StartError> {
+    let (url, token, embedded) = match choice {
+        SubstrateChoice::At { url, token } => (url, token, None),
+        SubstrateChoice::Embedded(agent) => {
+            let embedded = Embedded::start(agent).await?;
+            (embedded.url(), Some(embedded.token.clone()), Some(embedded))
+        }
+    };
+    let mut client = SandboxClient::builder(url);
+    if let Some(token) = token {
+        client = client.bearer_token(token);
+    }
+    Ok((client.build().map_err(StartError::Client)?, embedded))
+}
+
+async fn serve(product: Product, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+    let stopped = async { drop(stopped.await) };
+    listener::serve(
+        listener,
+        product.router(),
+        &ConnectionLimits::default(),
+        stopped,
+    )
+    .await;
+}

@@ -1,0 +1,91 @@
+//! The tables and how they come about.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
+
+/// One step each; `PRAGMA user_version` counts the steps taken. A step that has been released never changes.
+const MIGRATIONS: &[&str] = &[r"
+    CREATE TABLE sessions (
+        id          TEXT NOT NULL PRIMARY KEY,
+        tenant_id   TEXT NOT NULL,
+        user_id     TEXT NOT NULL,
+        created_at  INTEGER NOT NULL  -- Unix milliseconds, as every time here
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sessions_of_user ON sessions (tenant_id, user_id, created_at, id);
+
+    CREATE TABLE turns (
+        session_id       TEXT NOT NULL REFERENCES sessions (id),
+        turn_index       INTEGER NOT NULL,
+        turn_id          TEXT NOT NULL,
+        execution_id     TEXT NOT NULL UNIQUE,
+        agent            TEXT NOT NULL,
+        state            TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'complete', 'stopped', 'failed')),
+        dispatched       INTEGER NOT NULL DEFAULT 0 CHECK (dispatched IN (0, 1)),
+        lease            TEXT,        -- the worker that drives the turn
+        failure_code     TEXT,
+        failure_message  TEXT,
+        created_at       INTEGER NOT NULL,
+        ended_at         INTEGER,
+        PRIMARY KEY (session_id, turn_index),
+        UNIQUE (session_id, turn_id)
+    ) STRICT;
+    CREATE UNIQUE INDEX open_turn_of_session ON turns (session_id) WHERE state = 'open';
+
+    CREATE TABLE messages (
+        execution_id  TEXT NOT NULL REFERENCES turns (execution_id),
+        role          TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+        session_id    TEXT NOT NULL,
+        turn_index    INTEGER NOT NULL,
+        text          TEXT NOT NULL,
+        status        TEXT NOT NULL CHECK (status IN ('complete', 'stopped', 'failed')),
+        created_at    INTEGER NOT NULL,
+        PRIMARY KEY (execution_id, role)
+    ) STRICT;
+    CREATE UNIQUE INDEX messages_of_session ON messages (session_id, turn_index, role);
+"];
+
+/// Brings the database to the newest schema, in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))?;
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for step in MIGRATIONS.iter().skip(found as usize) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        migrate(&mut connection).unwrap();
+        let version: u32 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, 1);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = migrate(&mut connection).unwrap_err();
+        assert!(matches!(
+            error,
+            StoreError::Newer {
+                found: 99,
+                known: 1
+            }
+        ));
+    }
+}

@@ -1,0 +1,179 @@
+//! Turns: how one is accepted, dispatched once, driven, taken up again, stopped and swept (PROTOCOL 4.2).
+//!
+//! An attempt at a turn is one of two kinds. The **driver** has the row's lease and a [`Place`] in this process: there is one,
+//! it goes on when its client leaves, and it ends the turn. **Readers** are all others: they read the same execution for a
+//! client that has come back, end with it, and never end the turn. Both may save the answer.
+
+mod cancel;
+mod execution;
+mod hooks;
+mod registry;
+mod sweep;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnIdentity};
+use turnkit_id::ExecutionId;
+use turnkit_sandbox::SandboxClient;
+
+use self::execution::{Execution, Part};
+use self::hooks::Hooks;
+pub(crate) use self::registry::{Place, Registry};
+use crate::metrics::Metrics;
+use crate::outcome;
+use crate::store::{Accepted, Claim, Claimed, NewTurn, Store, StoreError, Turn, TurnState};
+use crate::worker::Worker;
+
+/// Everything that a turn needs.
+pub(crate) struct Turns {
+    pub(crate) store: Store,
+    pub(crate) sandbox: SandboxClient,
+    pub(crate) worker: Worker,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Wakes the sweep.
+    pub(crate) unattended: Notify,
+}
+
+/// A body for a client.
+pub(crate) struct Streaming {
+    pub(crate) execution_id: ExecutionId,
+    pub(crate) body: TurnBody,
+}
+
+/// Why there is no body.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    NoSession,
+    Conflict,
+    Running { turn_id: String },
+    TooMany { limit: usize },
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Refused {
+        Refused::Store(error)
+    }
+}
+
+impl Turns {
+    /// Accepts a turn and starts it, or takes up the one that was accepted under this id, from its first event.
+    pub(crate) async fn start(self: Arc<Self>, new: NewTurn) -> Result<Streaming, Refused> {
+        if self.registry.is_full() {
+            return Err(Refused::TooMany {
+                limit: self.registry.limit(),
+            });
+        }
+        let turn = match self.store.accept_turn(new).await? {
+            Accepted::New(turn) => {
+                self.metrics.turns_accepted.one();
+                turn
+            }
+            Accepted::Known(turn) => turn,
+            Accepted::Conflict => return Err(Refused::Conflict),
+            Accepted::Running { turn_id } => return Err(Refused::Running { turn_id }),
+            Accepted::NoSession => return Err(Refused::NoSession),
+        };
+        Ok(self.take_up(turn, 0, true).await?)
+    }
+
+    /// Takes up a turn after the first `cursor` events of its body. Never starts an agent: where the turn's dispatch is
+    /// due, the sweep does it.
+    pub(crate) async fn resume(
+        self: Arc<Self>,
+        turn: Turn,
+        cursor: u64,
+    ) -> Result<Streaming, StoreError> {
+        self.take_up(turn, cursor, false).await
+    }
+
+    /// Whether somebody drives the turn: here, or in another living process.
+    fn is_driven(&self, turn: &Turn) -> bool {
+        self.registry.find(&turn.execution_id).is_some()
+            || self.is_held_elsewhere(turn.lease.as_deref())
+    }
+
+    fn is_held_elsewhere(&self, lease: Option<&str>) -> bool {
+        lease.is_some_and(|lease| lease != self.worker.id() && self.worker.is_alive(lease))
+    }
+
+    async fn take_up(
+        self: Arc<Self>,
+        turn: Turn,
+        cursor: u64,
+        may_run: bool,
+    ) -> Result<Streaming, StoreError> {
+        let execution_id = turn.execution_id.clone();
+        let body = match self.claim(&turn, may_run).await? {
+            Some((place, part)) => self.drive(turn, cursor, place, part),
+            None => self.read(turn, cursor),
+        };
+        Ok(Streaming { execution_id, body })
+    }
+
+    /// The right to drive the turn, if nobody else has it, and how to.
+    async fn claim(&self, turn: &Turn, may_run: bool) -> Result<Option<(Place, Part)>, StoreError> {
+        if turn.state != TurnState::Open || self.is_held_elsewhere(turn.lease.as_deref()) {
+            return Ok(None);
+        }
+        let Some(place) = self.registry.enter(&turn.execution_id) else {
+            return Ok(None);
+        };
+        let claim = Claim {
+            execution_id: turn.execution_id.clone(),
+            worker: self.worker.id().to_owned(),
+            seen: turn.lease.clone(),
+            may_run,
+        };
+        let part = match self.store.claim(claim).await? {
+            Claimed::Run => Part::Run,
+            Claimed::Attach => Part::Attach,
+            Claimed::Refused => {
+                drop(place);
+                self.unattended.notify_one();
+                return Ok(None);
+            }
+        };
+        Ok(Some((place, part)))
+    }
+
+    /// Drives the turn to its end, whether or not the body is read.
+    fn drive(self: Arc<Self>, turn: Turn, cursor: u64, place: Place, part: Part) -> TurnBody {
+        match part {
+            Part::Run => self.metrics.attempts_run.one(),
+            Part::Attach | Part::Read => self.metrics.attempts_attach.one(),
+        }
+        let hooks = Hooks::driver(self.store.clone(), self.worker.id().to_owned());
+        let attempt = attempt(&turn, cursor).on_client_left(ClientLeft::Continue);
+        let (body, driver) = attempt.start(Execution::new(Arc::clone(&self), turn, part), hooks);
+        place.driven_by(driver.handle());
+        tokio::spawn(async move {
+            outcome::note(&self.metrics, &driver.await);
+            drop(place);
+        });
+        body
+    }
+
+    /// Reads the turn's execution for a client, for as long as the client stays.
+    fn read(self: Arc<Self>, turn: Turn, cursor: u64) -> TurnBody {
+        self.metrics.attempts_read.one();
+        let hooks = Hooks::reader(self.store.clone());
+        let attempt = attempt(&turn, cursor).on_client_left(ClientLeft::Abandon);
+        let (body, driver) =
+            attempt.start(Execution::new(Arc::clone(&self), turn, Part::Read), hooks);
+        tokio::spawn(async move { outcome::note(&self.metrics, &driver.await) });
+        body
+    }
+}
+
+fn attempt(turn: &Turn, cursor: u64) -> ChatTurn {
+    let identity = TurnIdentity {
+        tenant_id: turn.owner.tenant_id.clone(),
+        session_id: turn.session_id.clone(),
+        user_id: turn.owner.user_id.clone(),
+        turn_index: turn.turn_index,
+    };
+    ChatTurn::new(identity, turn.execution_id.clone()).resume_after(cursor)
+}
