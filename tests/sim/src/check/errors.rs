@@ -1,0 +1,41 @@
+//! Which failures of a turn tell the truth.
+
+use std::time::Duration;
+
+use turnkit_id::ExecutionId;
+
+use super::outline::{self, Outline};
+use crate::plan::Plan;
+
+/// Why what a failed turn says of itself is not true; none where it is.
+///
+/// `at`: when it was said.
+pub(super) fn untrue(
+    plan: &Plan,
+    outline: &Outline,
+    turn: &str,
+    execution: &ExecutionId,
+    code: Option<&str>,
+    at: Duration,
+) -> Option<String> {
+    let said = |code: &str| outline.lives(execution).iter().any(|life| has_ended_with(life, code));
+    let is_true = match code {
+        // It was stopped, and somebody had asked for that; or its loss had it bound.
+        Some("cancelled") => outline.stops.get(turn).is_some_and(|stop| *stop <= at),
+        Some("execution_lost") => is_lost(outline, execution, at),
+        Some("runner_lost") => said("runner_lost"),
+        Some(code) => outline::script(plan, turn).and_then(|script| script.code()) == Some(code),
+        None => false,
+    };
+    (!is_true).then(|| format!("{turn} says {code:?} of {execution}, and nothing bears it out"))
+}
+
+fn has_ended_with(life: &outline::Execution, code: &str) -> bool {
+    life.terminal().and_then(outline::code).as_deref() == Some(code)
+}
+
+/// The substrate has forgotten it; or nobody ever asked the agent for it, and nobody will.
+fn is_lost(outline: &Outline, execution: &ExecutionId, at: Duration) -> bool {
+    let is_forgotten = outline.losses.iter().any(|lost| *lost <= at);
+    is_forgotten || !outline.asked.contains_key(execution)
+}

@@ -1,0 +1,106 @@
+use super::*;
+use crate::{
+    check::story::{bare, client, event, log, records},
+    history::ClientAct,
+};
+
+fn plan() -> Plan {
+    let mut plans = (0..).map(Plan::draw);
+    plans.find(|plan| plan.turns().any(|turn| turn.script.answer().is_some())).unwrap()
+}
+
+fn script(plan: &Plan) -> (&str, &Script) {
+    let turn = plan.turns().find(|turn| turn.script.answer().is_some()).unwrap();
+    (&turn.id, &turn.script)
+}
+
+fn executed() -> Vec<Fact> {
+    log(&["execution.started", "execution.completed"].map(bare))
+}
+
+fn row(status: &str, text: &str, code: Option<&str>) -> Kept {
+    let kept = Kept { messages: 1, status: status.to_owned(), text: text.to_owned(), ..Kept::of("e".to_owned()) };
+    Kept { code: code.map(str::to_owned), ..kept }
+}
+
+fn broken(facts: Vec<Fact>, kept: impl FnOnce(&Script) -> Kept) -> Vec<&'static str> {
+    let plan = plan();
+    let (turn, script) = script(&plan);
+    let row = Fact::Kept { turn: turn.to_owned(), answer: Some(kept(script)) };
+    let records = records(facts.into_iter().chain([row]));
+    let broken = is_whole(&plan, &records, &Outline::of(&records));
+    broken.into_iter().map(|violation| violation.promise).collect()
+}
+
+fn told(json: &str) -> Vec<Fact> {
+    let plan = plan();
+    let line = client(script(&plan).0, ClientAct::Line(event(json)));
+    executed().into_iter().chain([line]).collect()
+}
+
+fn stopped() -> Vec<Fact> {
+    let plan = plan();
+    let stop = client(script(&plan).0, ClientAct::AskedToStop);
+    executed().into_iter().chain([stop]).collect()
+}
+
+fn whole(script: &Script) -> Kept {
+    row("complete", script.answer().unwrap(), None)
+}
+
+#[test]
+fn a_completed_execution_whose_answer_is_saved_is_fine() {
+    assert!(broken(executed(), whole).is_empty());
+    assert!(broken(told(r#"{"type":"session.run.completed"}"#), whole).is_empty());
+}
+
+#[test]
+fn a_completed_that_was_told_and_is_not_saved_is_found() {
+    let facts = stopped().into_iter().chain(told(r#"{"type":"session.run.completed"}"#));
+    assert_eq!(broken(facts.collect(), |_| row("stopped", "", Some("cancelled"))), [SAVED]);
+}
+
+#[test]
+fn a_completed_execution_that_nobody_saved_is_found() {
+    assert_eq!(broken(executed(), |_| row("failed", "", Some("execution_gap"))), [ANSWERED]);
+    assert!(broken(stopped(), |_| row("stopped", "", Some("cancelled"))).is_empty());
+}
+
+#[test]
+fn another_text_than_the_answer_is_found() {
+    assert_eq!(broken(executed(), |_| row("complete", "half", None)), [WHOLE]);
+    assert_eq!(broken(stopped(), |_| row("stopped", "spliced", Some("cancelled"))), [WHOLE]);
+}
+
+#[test]
+fn an_answer_of_an_execution_that_did_not_complete_is_found() {
+    let failed = log(&["execution.started", "execution.failed"].map(bare));
+    assert_eq!(broken(failed, whole), [WHOLE]);
+}
+
+#[test]
+fn a_client_that_is_told_of_a_failure_that_was_none_is_found() {
+    let failed = r#"{"type":"session.run.failed","data":{"retryable":false}}"#;
+    assert_eq!(broken(told(failed), whole), [AGREE]);
+    let retry = r#"{"type":"session.run.failed","data":{"retryable":true}}"#;
+    assert!(broken(told(retry), whole).is_empty());
+}
+
+#[test]
+fn a_code_that_nothing_bears_out_is_found() {
+    let failed = log(&["execution.started", "execution.failed"].map(bare));
+    assert_eq!(broken(failed.clone(), |_| row("failed", "", Some("execution_gap"))), [HONEST]);
+    assert_eq!(broken(failed, |_| row("failed", "", None)), [HONEST]);
+}
+
+#[test]
+fn a_turn_without_any_answer_is_found() {
+    assert_eq!(broken(executed(), |_| Kept::of("e".to_owned())), [KEPT]);
+}
+
+#[test]
+fn who_gives_up_and_what_stays_open_are_found() {
+    let open = Fact::StillOpen { turns: vec!["e".to_owned()] };
+    assert_eq!(is_at_rest(&records([client("t", ClientAct::GaveUp), open])).len(), 2);
+    assert!(is_at_rest(&records(executed())).is_empty());
+}

@@ -1,0 +1,121 @@
+//! What several promises want to know about a history.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+use turnkit_id::ExecutionId;
+use turnkit_wire::Event;
+
+use crate::{
+    history::{ClientAct, Fact, Record},
+    plan::Plan,
+};
+
+/// One execution as its log had it, in one life of the log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Execution {
+    pub(super) events: Vec<Event>,
+}
+
+/// Each execution, and each turn's.
+#[derive(Debug, Default)]
+pub(super) struct Outline {
+    /// The lives of each execution's log, the last one last: more than one only where the log was lost.
+    pub(super) executions: BTreeMap<ExecutionId, Vec<Execution>>,
+    /// When the log was lost.
+    pub(super) losses: Vec<Duration>,
+    /// When each execution was bound first.
+    pub(super) bound: BTreeMap<ExecutionId, Duration>,
+    /// When the agent was asked for each execution, each time.
+    pub(super) asked: BTreeMap<ExecutionId, Vec<Duration>>,
+    /// When each turn was first asked to be stopped.
+    pub(super) stops: BTreeMap<String, Duration>,
+}
+
+impl Outline {
+    pub(super) fn of(records: &[Record]) -> Self {
+        let mut outline = Self::default();
+        records.iter().for_each(|record| outline.take(record));
+        outline
+    }
+
+    pub(super) fn take(&mut self, Record { at, fact }: &Record) {
+        match fact {
+            Fact::LogLost => self.losses.push(*at),
+            Fact::Bound { execution } => {
+                self.bound.entry(execution.clone()).or_insert(*at);
+                self.executions.entry(execution.clone()).or_default().push(Execution::default());
+            }
+            Fact::AgentAsked { execution } => self.asked.entry(execution.clone()).or_default().push(*at),
+            Fact::Appended { execution, event, .. } => {
+                let lives = self.executions.entry(execution.clone()).or_default();
+                lives.last_mut().into_iter().for_each(|life| life.events.push(event.clone()));
+            }
+            Fact::Client { client, act: ClientAct::AskedToStop } => {
+                self.stops.entry(client.turn.clone()).or_insert(*at);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the log was lost at or after the moment in which the execution was bound first.
+    pub(super) fn was_lost(&self, execution: &ExecutionId) -> bool {
+        let bound = self.bound.get(execution).copied().unwrap_or_default();
+        self.losses.iter().any(|at| *at >= bound)
+    }
+
+    pub(super) fn lives(&self, execution: &ExecutionId) -> &[Execution] {
+        self.executions.get(execution).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Execution {
+    /// The terminal event, once it is there.
+    pub(super) fn terminal(&self) -> Option<&Event> {
+        self.events.iter().find(|event| is_terminal(event))
+    }
+
+    pub(super) fn has_completed(&self) -> bool {
+        self.terminal().is_some_and(|event| event.kind() == "execution.completed")
+    }
+
+    /// What goes on to the client, in order.
+    pub(super) fn forwarded(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|event| !is_filtered(event) && event.kind() != "error")
+    }
+}
+
+/// Whether an event ends a log.
+pub(super) fn is_terminal(event: &Event) -> bool {
+    matches!(event.kind(), "execution.completed" | "execution.failed" | "execution.cancelled")
+}
+
+/// The list of PROTOCOL 4.1, and what the engine does not forward.
+fn is_filtered(event: &Event) -> bool {
+    let filtered = [
+        "connection.established",
+        "heartbeat",
+        "history.replay.start",
+        "history.replay.end",
+        "execution.started",
+        "execution.completed",
+        "execution.failed",
+        "execution.cancelled",
+        "done",
+    ];
+    filtered.contains(&event.kind()) || event.kind().starts_with("session.run.")
+}
+
+/// The code that an event names.
+pub(super) fn code(event: &Event) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Coded {
+        code: Option<String>,
+    }
+    event.data::<Coded>().ok()?.code
+}
+
+/// The turn's script, by the turn's id.
+pub(super) fn script<'a>(plan: &'a Plan, turn: &str) -> Option<&'a crate::script::Script> {
+    plan.turns().find(|planned| planned.id == turn).map(|planned| &planned.script)
+}

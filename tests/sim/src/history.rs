@@ -1,0 +1,338 @@
+//! What happened in a simulated world, in the order in which it happened.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use turnkit_id::ExecutionId;
+use turnkit_wire::Event;
+
+use crate::plan::Link;
+
+/// One thing that happened, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Simulated time since the start of the world.
+    pub at: Duration,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// What the simulation sees of a world: its faults, and what each party did and was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fact {
+    /// A fault struck.
+    Fault {
+        /// Its kind, for counting.
+        kind: &'static str,
+        /// Where, and how hard.
+        detail: String,
+    },
+    /// A connection was opened.
+    Connected(Link),
+    /// The substrate's node came up with an empty log: everything before it is forgotten.
+    LogLost,
+    /// The log bound an id: to a run, or, by a cancel, to none.
+    Bound {
+        /// The id.
+        execution: ExecutionId,
+    },
+    /// The agent was asked.
+    AgentAsked {
+        /// For this execution.
+        execution: ExecutionId,
+    },
+    /// An event is in the log.
+    Appended {
+        /// In this execution's log.
+        execution: ExecutionId,
+        /// Under this id.
+        id: EventId,
+        /// The event.
+        event: Event,
+    },
+    /// The adapter got a 200 for a run: from now on it may only attach.
+    Answered {
+        /// For this execution.
+        execution: ExecutionId,
+    },
+    /// A hook of the product did its work.
+    Hooked {
+        /// For this execution.
+        execution: ExecutionId,
+        /// Which one.
+        hook: Hooked,
+    },
+    /// A client did something, or was told something.
+    Client {
+        /// Which client.
+        client: ClientId,
+        /// What.
+        act: ClientAct,
+    },
+    /// The raw watcher did something, or saw something.
+    Watch {
+        /// Of this execution.
+        execution: ExecutionId,
+        /// What.
+        act: WatchAct,
+    },
+    /// What the database says about a turn, when everything has come to rest.
+    Kept {
+        /// The turn.
+        turn: String,
+        /// Its row; none where no request for it ever arrived.
+        answer: Option<Kept>,
+    },
+    /// Turns that are still open although nothing has been wrong for long.
+    StillOpen {
+        /// Their execution ids.
+        turns: Vec<String>,
+    },
+}
+
+/// `<epoch>-<seq>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    /// The runner's fencing token.
+    pub epoch: u64,
+    /// The place in the log, from 1.
+    pub seq: u64,
+}
+
+impl EventId {
+    /// Reads `<epoch>-<seq>`; none where it is anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, seq) = text.split_once('-')?;
+        Some(Self { epoch: epoch.parse().ok()?, seq: seq.parse().ok()? })
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.seq)
+    }
+}
+
+/// One client: a tab of a browser that is at one turn.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId {
+    /// The turn's id, as the client made it.
+    pub turn: String,
+    /// Which of the turn's clients.
+    pub tab: usize,
+}
+
+/// What a client does and is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAct {
+    /// It got a body that begins after this many lines of its turn.
+    Body {
+        /// The execution that the answer's header names.
+        execution: Option<ExecutionId>,
+        /// Its cursor.
+        after: u64,
+    },
+    /// It read a line.
+    Line(Event),
+    /// The body ended, in whatever way.
+    BodyOver,
+    /// It was answered with something else than a body.
+    Refused {
+        /// The status.
+        status: u16,
+        /// The error's code.
+        code: String,
+    },
+    /// It asked to stop the turn.
+    AskedToStop,
+    /// It left for good.
+    Left,
+    /// It gave up although the world has been calm for long.
+    GaveUp,
+}
+
+/// What the raw watcher does and sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchAct {
+    /// It got a stream that must go on strictly after this cursor.
+    Stream {
+        /// None: from the first event.
+        after: Option<EventId>,
+        /// When it asked.
+        asked: Duration,
+    },
+    /// It read a frame.
+    Frame {
+        /// The frame's own id.
+        id: Option<EventId>,
+        /// The event.
+        event: Event,
+    },
+    /// It was refused.
+    Refused {
+        /// With this cursor.
+        after: Option<EventId>,
+        /// When it asked.
+        asked: Duration,
+        /// The status.
+        status: u16,
+    },
+}
+
+/// A hook's call that did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooked {
+    /// `persist_assistant_message`, which saved.
+    Saved,
+    /// `persist_assistant_message`, which found it saved.
+    AlreadySaved,
+    /// `on_turn_complete`.
+    Completed,
+    /// `on_turn_failed`.
+    Failed,
+    /// `trace_flush`.
+    Flushed,
+}
+
+/// The assistant's message in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its execution.
+    pub execution: String,
+    /// How many messages of the assistant the turn has.
+    pub messages: usize,
+    /// `complete`, `stopped` or `failed`; empty without a message.
+    pub status: String,
+    /// The text.
+    pub text: String,
+    /// The code of the failure, where there is one.
+    pub code: Option<String>,
+}
+
+impl Kept {
+    /// A turn without an answer so far.
+    #[must_use]
+    pub fn of(execution: String) -> Self {
+        let (status, text) = (String::new(), String::new());
+        Self { execution, messages: 0, status, text, code: None }
+    }
+}
+
+/// A history that is being written. Clones write the same one.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl History {
+    /// Writes down `fact`, as of now.
+    pub fn add(&self, fact: Fact) {
+        self.add_at(turmoil::sim_elapsed().unwrap_or_default(), fact);
+    }
+
+    /// Writes down `fact`, as of `at` or, where the history is further, of its end.
+    pub fn add_at(&self, at: Duration, fact: Fact) {
+        let mut records = self.lock();
+        let last = records.last().map_or(Duration::ZERO, |last: &Record| last.at);
+        records.push(Record { at: at.max(last), fact });
+    }
+
+    /// Everything so far.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often each kind of fault struck.
+#[must_use]
+pub fn faults(records: &[Record]) -> BTreeMap<&'static str, u64> {
+    let mut kinds = BTreeMap::new();
+    for record in records {
+        if let Fact::Fault { kind, .. } = &record.fact {
+            *kinds.entry(*kind).or_default() += 1;
+        }
+    }
+    kinds
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>8.3} s  ", self.at.as_secs_f64())?;
+        match &self.fact {
+            Fact::Fault { kind, detail } => write!(f, "FAULT {kind}: {detail}"),
+            Fact::Connected(link) => write!(f, "connection {link}"),
+            Fact::LogLost => write!(f, "substrate: up with an empty log"),
+            Fact::Bound { execution } => write!(f, "log: {execution} bound"),
+            Fact::AgentAsked { execution } => write!(f, "agent: asked for {execution}"),
+            Fact::Appended { execution, id, event } => {
+                write!(f, "log: {execution} {id} {}", short(event))
+            }
+            Fact::Answered { execution } => write!(f, "adapter: 200 for {execution}"),
+            Fact::Hooked { execution, hook } => write!(f, "hook: {hook:?} {execution}"),
+            Fact::Client { client, act } => write!(f, "client {client}: {act}"),
+            Fact::Watch { execution, act } => write!(f, "watcher: {execution} {act}"),
+            Fact::Kept { turn, answer } => write!(f, "database: {turn} {answer:?}"),
+            Fact::StillOpen { turns } => write!(f, "database: still open {turns:?}"),
+        }
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.turn, self.tab)
+    }
+}
+
+impl fmt::Display for ClientAct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body { execution: Some(execution), after } => {
+                write!(f, "body of {execution} after {after}")
+            }
+            Self::Body { execution: None, after } => write!(f, "body of nothing after {after}"),
+            Self::Line(event) => write!(f, "line {}", short(event)),
+            Self::BodyOver => write!(f, "body over"),
+            Self::Refused { status, code } => write!(f, "refused {status} {code}"),
+            Self::AskedToStop => write!(f, "asks to stop the turn"),
+            Self::Left => write!(f, "left for good"),
+            Self::GaveUp => write!(f, "gave up"),
+        }
+    }
+}
+
+impl fmt::Display for WatchAct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream { after, .. } => write!(f, "stream after {}", shown(*after)),
+            Self::Frame { id, event } => write!(f, "frame {} {}", shown(*id), short(event)),
+            Self::Refused { after, status, .. } => write!(f, "refused {status} after {}", shown(*after)),
+        }
+    }
+}
+
+fn shown(id: Option<EventId>) -> String {
+    id.map_or_else(|| "-".to_owned(), |id| id.to_string())
+}
+
+/// The beginning of an event's JSON.
+fn short(event: &Event) -> String {
+    let text = event.as_json();
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}
+
+/// Characters of an event that a printed history shows.
+const SHOWN: usize = 160;

@@ -1,0 +1,249 @@
+//! The substrate's log as the simulation keeps it: outside of the node, so that it outlives it, slow where stores are slow,
+//! and with everything that it takes written down.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use turnkit_substrate::{
+    Clock, EventId as StoredId, ExecutionLog, Limits, MemoryLog, Scope,
+    log::{
+        AppendError, Ending, ExecutionKey, Found, LogError, LogFuture, LogWriter,
+        Opening, Page, Start, Usage,
+    },
+};
+use turnkit_wire::{Event, sse};
+
+use crate::{
+    bugs::{Bug, FaultyLog},
+    history::{EventId, Fact},
+    world::{World, unix_ms},
+};
+
+/// Where the substrate's log lives: beside its node, so that a node's death does not end it.
+#[derive(Clone)]
+pub(crate) struct Logs {
+    world: World,
+    current: Arc<Mutex<Current>>,
+}
+
+struct Current {
+    log: Outliving,
+    unnoticed: Duration,
+}
+
+impl Logs {
+    pub(crate) fn new(world: World) -> Self {
+        let log = Outliving::new(world.clone());
+        let current = Arc::new(Mutex::new(Current { log, unnoticed: Duration::ZERO }));
+        Self { world, current }
+    }
+
+    /// The log for a node that starts, and how long the runs of the node before it still count as alive.
+    pub(crate) fn open(&self) -> (Outliving, Duration) {
+        let current = lock(&self.current);
+        (current.log.clone(), current.unnoticed)
+    }
+
+    /// For how long nobody notices that a node has died.
+    pub(crate) fn set_unnoticed(&self, unnoticed: Duration) {
+        lock(&self.current).unnoticed = unnoticed;
+    }
+
+    /// Forgets everything.
+    pub(crate) fn lose(&self) {
+        self.world.add(Fact::LogLost);
+        lock(&self.current).log = Outliving::new(self.world.clone());
+    }
+}
+
+/// A log whose writers, when their node dies, leave the execution running in it until somebody takes over.
+#[derive(Clone)]
+pub(crate) struct Outliving {
+    world: World,
+    inner: Arc<dyn ExecutionLog>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What the dead left behind. Kept, because a writer that is dropped ends its log, and the dead say nothing.
+    orphans: Vec<(ExecutionKey, Box<dyn LogWriter>)>,
+    /// How many events of each execution are written down.
+    recorded: BTreeMap<ExecutionKey, u64>,
+}
+
+impl Outliving {
+    fn new(world: World) -> Self {
+        let bug = Bug::LOG.into_iter().find(|bug| world.has(*bug));
+        let inner: Arc<dyn ExecutionLog> = match bug {
+            Some(bug) => Arc::new(FaultyLog::new(bug)),
+            None => Arc::new(MemoryLog::with_clock(limits(), Arc::new(SimClock))),
+        };
+        Self { world, inner, state: Arc::default() }
+    }
+
+    /// Ends the runs whose node died, as lost.
+    pub(crate) async fn bury(&self) -> Result<(), LogError> {
+        let orphans = std::mem::take(&mut lock(&self.state).orphans);
+        for (key, writer) in orphans {
+            drop(self.inner.take_over(&key).await?);
+            drop(writer);
+            self.record(&key);
+        }
+        Ok(())
+    }
+
+    fn wrap(&self, key: &ExecutionKey, inner: Box<dyn LogWriter>) -> Box<dyn LogWriter> {
+        Box::new(Writer { log: self.clone(), key: key.clone(), inner: Some(inner) })
+    }
+
+    /// Writes down what the log has taken since it was last asked.
+    fn record(&self, key: &ExecutionKey) {
+        let found = self.inner.find(key).now_or_never();
+        let Some(Ok(Found::Retained(reader))) = found else { return };
+        let mut state = lock(&self.state);
+        let recorded = state.recorded.entry(key.clone()).or_default();
+        while let Some(Ok(Some(page))) = reader.next(*recorded).now_or_never() {
+            *recorded = page.last;
+            self.record_page(key, &page);
+        }
+    }
+
+    fn record_page(&self, key: &ExecutionKey, page: &Page) {
+        for (id, event) in frames(&page.frames) {
+            self.world.add(Fact::Appended { execution: key.id.clone(), id, event });
+        }
+    }
+}
+
+impl ExecutionLog for Outliving {
+    fn limits(&self) -> &Limits {
+        self.inner.limits()
+    }
+
+    fn start<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        opening: Opening,
+    ) -> LogFuture<'a, Result<Start, LogError>> {
+        Box::pin(async move {
+            self.world.pause().await;
+            let start = match self.inner.start(key, opening).await? {
+                Start::Started { writer, reader } => {
+                    self.world.bound(&key.id);
+                    self.record(key);
+                    Start::Started { writer: self.wrap(key, writer), reader }
+                }
+                bound => bound,
+            };
+            self.world.pause().await;
+            Ok(start)
+        })
+    }
+
+    fn find<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<Found, LogError>> {
+        Box::pin(async move {
+            self.world.pause().await;
+            self.inner.find(key).await
+        })
+    }
+
+    fn take_over<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+    ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
+        Box::pin(async move {
+            let writer = self.inner.take_over(key).await?;
+            Ok(writer.map(|writer| self.wrap(key, writer)))
+        })
+    }
+
+    fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
+        self.inner.sweep()
+    }
+
+    fn usage<'a>(&'a self, scope: Option<&'a Scope>) -> LogFuture<'a, Result<Usage, LogError>> {
+        self.inner.usage(scope)
+    }
+}
+
+struct Writer {
+    log: Outliving,
+    key: ExecutionKey,
+    inner: Option<Box<dyn LogWriter>>,
+}
+
+impl LogWriter for Writer {
+    fn epoch(&self) -> u64 {
+        self.inner.as_ref().map_or(0, |inner| inner.epoch())
+    }
+
+    fn append<'a>(
+        &'a mut self,
+        event: &'a Event,
+    ) -> LogFuture<'a, Result<StoredId, AppendError>> {
+        Box::pin(async move {
+            let inner = self.inner.as_mut().ok_or(AppendError::Fenced)?;
+            let id = inner.append(event).await?;
+            self.log.record(&self.key);
+            self.log.world.pause().await;
+            Ok(id)
+        })
+    }
+
+    fn end<'a>(
+        mut self: Box<Self>,
+        ending: Ending,
+        terminal: &'a Event,
+    ) -> LogFuture<'a, Result<StoredId, AppendError>> {
+        Box::pin(async move {
+            self.log.world.pause().await;
+            let inner = self.inner.take().ok_or(AppendError::Fenced)?;
+            let id = inner.end(ending, terminal).await?;
+            self.log.record(&self.key);
+            Ok(id)
+        })
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            lock(&self.log.state).orphans.push((self.key.clone(), inner));
+        }
+    }
+}
+
+/// The frames of a stream that have an id, with their events.
+fn frames(bytes: &[u8]) -> Vec<(EventId, Event)> {
+    let mut found = Vec::new();
+    let fed = sse::Parser::new().feed(bytes, |frame| {
+        let id = EventId::parse(frame.id());
+        found.extend(id.zip(frame.to_event().ok().flatten()));
+    });
+    // A log holds no frame over the limit of a parser; where it did, the checks miss its events.
+    drop(fed);
+    found
+}
+
+/// Silence is broken sooner than by default, so that a world needs less time.
+fn limits() -> Limits {
+    Limits { heartbeat: Duration::from_secs(2), ..Limits::default() }
+}
+
+/// Simulated time.
+pub(crate) struct SimClock;
+
+impl Clock for SimClock {
+    fn unix_ms(&self) -> u64 {
+        unix_ms()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

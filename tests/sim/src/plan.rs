@@ -1,0 +1,391 @@
+//! What a seed stands for: who talks about what, and which faults strike when.
+
+use std::{fmt, ops::Range, time::Duration};
+
+use fastrand::Rng;
+
+use crate::script::Script;
+
+/// The parties of a world, as names of hosts.
+pub mod host {
+    /// The substrate's node.
+    pub const SUBSTRATE: &str = "substrate";
+    /// The product's workers; the second one is there in some worlds.
+    pub const WORKERS: [&str; 2] = ["worker-0", "worker-1"];
+    /// All clients.
+    pub const CLIENTS: &str = "clients";
+    /// The raw client of the substrate.
+    pub const WATCHER: &str = "watcher";
+}
+
+/// Who talks to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Link {
+    /// A client to the product.
+    Product,
+    /// The product's adapter to the substrate.
+    Substrate,
+    /// The raw watcher to the substrate.
+    Watch,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Product => "client → product",
+            Self::Substrate => "product → substrate",
+            Self::Watch => "watcher → substrate",
+        })
+    }
+}
+
+/// A world, drawn from its seed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The seed that it was drawn from.
+    pub seed: u64,
+    /// How many workers the product has.
+    pub workers: usize,
+    /// The conversations, each a row of turns.
+    pub sessions: Vec<Vec<Turn>>,
+    /// Faults of hosts and of the network between them, in order of time.
+    pub faults: Vec<Scheduled>,
+    /// How many connections of a thousand meet a fault of their own.
+    pub fault_rate: u32,
+    /// The slowest message.
+    pub latency: Duration,
+    /// The longest that one access to the database or to the log takes.
+    pub pause: Duration,
+    /// From here on nothing goes wrong any more.
+    pub calm_at: Duration,
+}
+
+/// One user's message, and the clients that look at its answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// The id that the client gives it.
+    pub id: String,
+    /// What the agent will do.
+    pub script: Script,
+    /// Its clients. The first one starts it.
+    pub clients: Vec<Vec<Move>>,
+}
+
+/// Something that a client does on its own account while it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// After this many more lines it closes the connection, and comes back with its cursor.
+    Away {
+        /// Lines until then.
+        lines: u64,
+        /// How long it is away.
+        pause: Duration,
+    },
+    /// The same, but what it has drawn is lost (a reload): it comes back without a cursor.
+    Reload {
+        /// Lines until then.
+        lines: u64,
+        /// How long it is away.
+        pause: Duration,
+    },
+    /// After this many more lines it asks to stop the turn, and reads on.
+    Stop {
+        /// Lines until then.
+        lines: u64,
+    },
+    /// After this many more lines it reads nothing for a while.
+    Stall {
+        /// Lines until then.
+        lines: u64,
+        /// How long.
+        pause: Duration,
+    },
+    /// After this many more lines it leaves and never comes back.
+    Leave {
+        /// Lines until then.
+        lines: u64,
+    },
+}
+
+/// A fault that strikes at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub fault: HostFault,
+}
+
+/// A fault of a host, or of the network between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostFault {
+    /// A worker of the product is killed, and started again.
+    KillWorker {
+        /// Which one.
+        worker: usize,
+        /// How long it is down.
+        down: Duration,
+    },
+    /// The substrate's node is killed, and started again with the same log, in which its runs are taken for lost after
+    /// `unnoticed`.
+    KillNode {
+        /// How long it is down.
+        down: Duration,
+        /// How long its runs' leases outlast its restart.
+        unnoticed: Duration,
+    },
+    /// The substrate's node is killed together with its log, and started again with an empty one.
+    LoseLog {
+        /// How long it is down.
+        down: Duration,
+    },
+    /// Everything between two hosts is held back, then delivered.
+    Hold {
+        /// Between whom.
+        between: (&'static str, &'static str),
+        /// How long.
+        lasts: Duration,
+    },
+    /// Everything between two hosts is dropped without a word: connections are half-open after it.
+    Partition {
+        /// Between whom.
+        between: (&'static str, &'static str),
+        /// How long.
+        lasts: Duration,
+    },
+}
+
+/// A fault of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionFault {
+    /// Reset when this many bytes of the answer were read.
+    CutAnswer(u64),
+    /// The answer's body ends, as if it were whole, when this many bytes of the answer were read.
+    EndAnswer(u64),
+    /// Reset when this many bytes of the request were written.
+    CutRequest(u64),
+    /// When this many bytes of the answer were read, nothing more comes for a while.
+    StallAnswer(u64, Duration),
+    /// The request leaves late.
+    Late(Duration),
+    /// The request is sent a second time, after a while, over a connection of its own; its answer goes nowhere.
+    Twice(Duration),
+    /// The answer comes in pieces of at most this many bytes.
+    Pieces(usize),
+}
+
+impl ConnectionFault {
+    /// Its kind, for counting.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CutAnswer(_) => "answer cut at a byte",
+            Self::EndAnswer(_) => "answer ended early",
+            Self::CutRequest(_) => "request cut at a byte",
+            Self::StallAnswer(..) => "answer stalled",
+            Self::Late(_) => "request late",
+            Self::Twice(_) => "request sent twice",
+            Self::Pieces(_) => "answer in pieces",
+        }
+    }
+}
+
+impl HostFault {
+    /// Its kind, for counting.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::KillWorker { .. } => "product worker killed",
+            Self::KillNode { .. } => "substrate node killed",
+            Self::LoseLog { .. } => "substrate log lost",
+            Self::Hold { .. } => "messages held back",
+            Self::Partition { .. } => "messages dropped",
+        }
+    }
+}
+
+impl Plan {
+    /// Draws a world from `seed`.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let workers = 1 + usize::from(rng.u8(..4) == 0);
+        let calm_at = seconds(&mut rng, 4.0..14.0);
+        Self {
+            seed,
+            workers,
+            sessions: sessions(&mut rng),
+            faults: faults(&mut rng, workers, calm_at),
+            fault_rate: [0, 150, 400, 700][rng.usize(..4)],
+            latency: millis([60, 150, 400][rng.usize(..3)]),
+            pause: millis([0, 20, 120][rng.usize(..3)]),
+            calm_at,
+        }
+    }
+
+    /// All turns.
+    pub fn turns(&self) -> impl Iterator<Item = &Turn> {
+        self.sessions.iter().flatten()
+    }
+
+    /// Whether the substrate loses its log in this world.
+    #[must_use]
+    pub fn loses_log(&self) -> bool {
+        self.faults.iter().any(|scheduled| matches!(scheduled.fault, HostFault::LoseLog { .. }))
+    }
+
+    /// The fault of the `number`th connection of a link, if it meets one.
+    #[must_use]
+    pub fn connection(&self, link: Link, number: u64) -> Option<ConnectionFault> {
+        let place = (number << 2) | link as u64;
+        let mut rng = Rng::with_seed(self.seed ^ place.wrapping_mul(GOLDEN));
+        let fault = (rng.u32(..1000) < self.fault_rate).then(|| connection_fault(&mut rng))?;
+        // A copy of a request that outlives the log meets a substrate that knows nothing: no protocol can tell it apart.
+        let is_copy = matches!(fault, ConnectionFault::Twice(_) | ConnectionFault::Late(_));
+        (!is_copy || !self.loses_log()).then_some(fault)
+    }
+}
+
+/// 2^64 divided by the golden ratio: spreads consecutive numbers.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn sessions(rng: &mut Rng) -> Vec<Vec<Turn>> {
+    let sessions = 1 + rng.usize(..2);
+    (0..sessions).map(|session| turns(rng, session)).collect()
+}
+
+fn turns(rng: &mut Rng, session: usize) -> Vec<Turn> {
+    let turns = 1 + rng.usize(..2);
+    (0..turns)
+        .map(|turn| Turn {
+            id: format!("turn-{session}-{turn}"),
+            script: Script::draw(rng, &format!("message {session} {turn}")),
+            clients: clients(rng),
+        })
+        .collect()
+}
+
+fn clients(rng: &mut Rng) -> Vec<Vec<Move>> {
+    let tabs = 1 + usize::from(rng.u8(..4) == 0);
+    (0..tabs).map(|_| moves(rng)).collect()
+}
+
+fn moves(rng: &mut Rng) -> Vec<Move> {
+    let moves = rng.usize(..3);
+    (0..moves).map(|_| client_move(rng)).collect()
+}
+
+fn client_move(rng: &mut Rng) -> Move {
+    let (lines, pause) = (rng.u64(..8), seconds(rng, 0.0..5.0));
+    match rng.u8(..10) {
+        0..=3 => Move::Away { lines, pause },
+        4 | 5 => Move::Reload { lines, pause },
+        6 => Move::Stall { lines, pause },
+        7 | 8 => Move::Leave { lines },
+        _ => Move::Stop { lines },
+    }
+}
+
+fn faults(rng: &mut Rng, workers: usize, calm_at: Duration) -> Vec<Scheduled> {
+    let mut faults: Vec<_> = (0..rng.usize(..4))
+        .map(|_| Scheduled { at: calm_at.mul_f64(rng.f64()), fault: host_fault(rng, workers) })
+        .collect();
+    faults.sort_by_key(|scheduled| scheduled.at);
+    faults
+}
+
+fn host_fault(rng: &mut Rng, workers: usize) -> HostFault {
+    let down = seconds(rng, 0.0..4.0);
+    let lasts = seconds(rng, 0.1..4.0);
+    let worker = rng.usize(..workers);
+    let between = [
+        (host::CLIENTS, host::WORKERS[worker]),
+        (host::WORKERS[worker], host::SUBSTRATE),
+        (host::WATCHER, host::SUBSTRATE),
+    ][rng.usize(..3)];
+    match rng.u8(..10) {
+        0..=3 => HostFault::KillWorker { worker, down },
+        4 | 5 => HostFault::KillNode { down, unnoticed: seconds(rng, 0.0..3.0) },
+        6 => HostFault::LoseLog { down },
+        7 | 8 => HostFault::Hold { between, lasts },
+        _ => HostFault::Partition { between, lasts },
+    }
+}
+
+fn connection_fault(rng: &mut Rng) -> ConnectionFault {
+    // Most answers are short, and their first bytes are where most states change.
+    let longest = [40, 400, 4_000, 20_000][rng.usize(..4)];
+    let answer = rng.u64(..longest);
+    match rng.u8(..12) {
+        0..=3 => ConnectionFault::CutAnswer(answer),
+        4 | 5 => ConnectionFault::EndAnswer(answer),
+        6 | 7 => ConnectionFault::CutRequest(rng.u64(..500)),
+        8 => ConnectionFault::StallAnswer(answer, seconds(rng, 0.5..12.0)),
+        9 => ConnectionFault::Late(seconds(rng, 0.1..6.0)),
+        10 => ConnectionFault::Twice(seconds(rng, 0.0..6.0)),
+        _ => ConnectionFault::Pieces(1 + rng.usize(..40)),
+    }
+}
+
+fn seconds(rng: &mut Rng, range: Range<f64>) -> Duration {
+    let seconds = range.start + (range.end - range.start) * rng.f64();
+    Duration::from_millis((seconds * 1000.0).round() as u64)
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}", self.seed)?;
+        writeln!(
+            f,
+            "  {} worker(s), latency up to {:?}, pauses up to {:?}, {} of 1000 connections faulty, calm after {:?}",
+            self.workers, self.latency, self.pause, self.fault_rate, self.calm_at
+        )?;
+        for turn in self.turns() {
+            writeln!(f, "  {}: {}", turn.id, turn.script)?;
+            for (tab, moves) in turn.clients.iter().enumerate() {
+                writeln!(f, "    client {tab}: {moves:?}")?;
+            }
+        }
+        for Scheduled { at, fault } in &self.faults {
+            writeln!(f, "  at {at:?}: {fault:?}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_always_draws_the_same_world() {
+        for seed in 0..50 {
+            assert_eq!(Plan::draw(seed), Plan::draw(seed));
+        }
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_drawn_within_a_few_hundred_seeds() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for plan in (0..300).map(Plan::draw) {
+            kinds.extend(plan.faults.iter().map(|scheduled| scheduled.fault.kind()));
+            let connections = (0..20).filter_map(|number| plan.connection(Link::Product, number));
+            kinds.extend(connections.map(|fault| fault.kind()));
+        }
+        assert_eq!(kinds.len(), 12, "{kinds:?}");
+    }
+
+    #[test]
+    fn a_world_without_a_log_that_outlives_its_node_has_no_copies_of_requests() {
+        let lossy = (0..300).map(Plan::draw).filter(Plan::loses_log);
+        for plan in lossy {
+            let faults = (0..200).filter_map(|number| plan.connection(Link::Substrate, number));
+            let copies = faults.filter(|fault| matches!(fault, ConnectionFault::Twice(_)));
+            assert_eq!(copies.count(), 0);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The product's workers: the real routes, turns, sweep and database, over the adapter's real driver.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use turnkit::BoxError;
+use turnkit_sandbox::{SandboxClient, Transport};
+use turnkit_server::{Environment, Product};
+
+use crate::{
+    bugs,
+    net,
+    substrate::TOKEN,
+    transport::Simulated,
+    world::{World, unix_ms},
+};
+
+/// How often a worker looks for turns that nobody drives: sooner than by default, so that a world needs less time.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// When a silent stream counts as lost; the substrate says something every 2 s.
+const IDLE: Duration = Duration::from_secs(6);
+
+/// One worker, from its start to its death. All workers share the database in `data_dir`, which outlives them.
+pub(crate) async fn worker(world: World, data_dir: PathBuf, memory: bugs::Memory) -> Result<(), BoxError> {
+    let transport: Arc<dyn Transport> = Arc::new(Simulated::new(world.clone()));
+    let substrate = SandboxClient::builder("http://substrate")
+        .bearer_token(TOKEN)
+        .transport(bugs::transport(&world, transport, memory))
+        .jitter_seed(world.plan().seed)
+        .idle_timeout(IDLE)
+        .build()?;
+    let product = Product::builder(data_dir, substrate)
+        .environment(environment(&world))
+        .sweep_every(SWEEP)
+        .build()?;
+    tokio::spawn(product.sweep_always());
+    match net::serve(product.router()).await? {}
+}
+
+fn environment(world: &World) -> Environment {
+    let ids = world.clone();
+    Environment {
+        clock: Arc::new(|| SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms())),
+        ids: Arc::new(move || ids.fresh_id()),
+        threads: false,
+        ..Environment::default()
+    }
+}

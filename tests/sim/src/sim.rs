@@ -1,0 +1,169 @@
+//! One world, from its first moment to its last.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use turmoil::{Builder, Sim};
+use turnkit::BoxError;
+
+use crate::{
+    bugs::{self, Bug},
+    check::{self, Violation},
+    client,
+    history::{Fact, Record},
+    log::Logs,
+    plan::{HostFault, Plan, Scheduled, host},
+    product, substrate, watcher,
+    world::World,
+};
+
+/// How much time passes between two looks at the network. Inside a host, time is finer.
+const TICK: Duration = Duration::from_millis(40);
+
+/// No world needs longer: its clients give up before.
+const LONGEST: Duration = Duration::from_secs(1_800);
+
+/// What became of a world.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was to happen.
+    pub plan: Plan,
+    /// What happened.
+    pub records: Vec<Record>,
+    /// Which promises were broken.
+    pub violations: Vec<Violation>,
+}
+
+/// Runs the world of `seed`, with `bug` planted in it, and checks every promise.
+///
+/// # Errors
+/// A world that could not be set up, or in which a party failed that must not: neither says anything about the promises.
+pub fn simulate(seed: u64, bug: Option<Bug>) -> Result<Report, BoxError> {
+    run(Plan::draw(seed), bug)
+}
+
+/// The same for a plan that was not drawn.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn run(plan: Plan, bug: Option<Bug>) -> Result<Report, BoxError> {
+    let world = World::new(plan.clone(), bug);
+    let disk = tempfile::tempdir_in(disk())?;
+    let logs = Logs::new(world.clone());
+    let mut sim = build(&plan);
+    people(&mut sim, &world, &logs, disk.path().into());
+    let mut strokes = strokes(&plan.faults).into_iter().peekable();
+    loop {
+        while let Some((_, stroke)) = strokes.next_if(|(at, _)| *at <= sim.elapsed()) {
+            strike(&mut sim, &world, &logs, stroke);
+        }
+        if sim.step().map_err(|error| error.to_string())? {
+            break;
+        }
+    }
+    drop(sim);
+    let records = world.history().records();
+    let violations = check::all(&plan, &records);
+    Ok(Report { plan, records, violations })
+}
+
+/// Where the database is: in memory, where the system has a file system for that.
+fn disk() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if fs::metadata(&memory).is_ok_and(|data| data.is_dir()) { memory } else { std::env::temp_dir() }
+}
+
+fn build(plan: &Plan) -> Sim<'static> {
+    Builder::new()
+        .rng_seed(plan.seed)
+        .epoch(std::time::UNIX_EPOCH)
+        .tick_duration(TICK)
+        .simulation_duration(LONGEST)
+        .min_message_latency(Duration::ZERO)
+        .max_message_latency(plan.latency)
+        .enable_random_order()
+        .build()
+}
+
+/// Puts everybody into the world.
+fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, data_dir: PathBuf) {
+    let (node_world, logs) = (world.clone(), logs.clone());
+    sim.host(host::SUBSTRATE, move || ended(substrate::node(node_world.clone(), logs.clone())));
+    let memory = bugs::Memory::default();
+    for name in host::WORKERS.into_iter().take(world.plan().workers) {
+        let (world, data_dir, memory) = (world.clone(), data_dir.clone(), memory.clone());
+        sim.host(name, move || ended(product::worker(world.clone(), data_dir.clone(), memory.clone())));
+    }
+    sim.client(host::CLIENTS, ended(client::converse(world.clone())));
+    sim.client(host::WATCHER, ended(watcher::watch(world.clone())));
+}
+
+/// A party's end, as turmoil wants it.
+async fn ended(party: impl Future<Output = Result<(), BoxError>>) -> turmoil::Result {
+    party.await.map_err(|error| error as Box<dyn std::error::Error>)
+}
+
+/// What is done to a world at one moment.
+#[derive(Clone, Copy, Debug)]
+enum Stroke {
+    /// The fault strikes.
+    Begin(HostFault),
+    /// What it did is undone.
+    End(HostFault),
+}
+
+/// Everything that is done to a world, in order of time.
+fn strokes(faults: &[Scheduled]) -> Vec<(Duration, Stroke)> {
+    let both = |scheduled: &Scheduled| {
+        let (at, fault) = (scheduled.at, scheduled.fault);
+        [(at, Stroke::Begin(fault)), (at + lasts(fault), Stroke::End(fault))]
+    };
+    let mut strokes: Vec<_> = faults.iter().flat_map(both).collect();
+    strokes.sort_by_key(|(at, _)| *at);
+    strokes
+}
+
+fn lasts(fault: HostFault) -> Duration {
+    match fault {
+        HostFault::KillWorker { down, .. } | HostFault::KillNode { down, .. } | HostFault::LoseLog { down } => down,
+        HostFault::Hold { lasts, .. } | HostFault::Partition { lasts, .. } => lasts,
+    }
+}
+
+fn strike(sim: &mut Sim<'static>, world: &World, logs: &Logs, stroke: Stroke) {
+    match stroke {
+        Stroke::Begin(fault) => {
+            world.history().add_at(sim.elapsed(), fault_of(fault));
+            begin(sim, logs, fault);
+        }
+        Stroke::End(fault) => end(sim, fault),
+    }
+}
+
+fn begin(sim: &mut Sim<'static>, logs: &Logs, fault: HostFault) {
+    match fault {
+        HostFault::KillWorker { worker, .. } => sim.crash(host::WORKERS[worker]),
+        HostFault::KillNode { unnoticed, .. } => {
+            sim.crash(host::SUBSTRATE);
+            logs.set_unnoticed(unnoticed);
+        }
+        HostFault::LoseLog { .. } => {
+            sim.crash(host::SUBSTRATE);
+            logs.lose();
+        }
+        HostFault::Hold { between: (a, b), .. } => sim.hold(a, b),
+        HostFault::Partition { between: (a, b), .. } => sim.partition(a, b),
+    }
+}
+
+fn end(sim: &mut Sim<'static>, fault: HostFault) {
+    match fault {
+        HostFault::KillWorker { worker, .. } => sim.bounce(host::WORKERS[worker]),
+        HostFault::KillNode { .. } | HostFault::LoseLog { .. } => sim.bounce(host::SUBSTRATE),
+        HostFault::Hold { between: (a, b), .. } => sim.release(a, b),
+        HostFault::Partition { between: (a, b), .. } => sim.repair(a, b),
+    }
+}
+
+fn fault_of(fault: HostFault) -> Fact {
+    Fact::Fault { kind: fault.kind(), detail: format!("{fault:?}") }
+}

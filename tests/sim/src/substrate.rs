@@ -1,0 +1,32 @@
+//! The substrate's node: the real routes over the log that outlives it, with the scripted agent behind them.
+
+use std::sync::Arc;
+
+use turnkit::BoxError;
+use turnkit_substrate::Substrate;
+
+use crate::{
+    agent::Scripted,
+    log::{Logs, SimClock},
+    net,
+    world::World,
+};
+
+/// The token that everyone here bears: one scope.
+pub(crate) const TOKEN: &str = "simulated";
+
+/// The node, from its start to its death.
+pub(crate) async fn node(world: World, logs: Logs) -> Result<(), BoxError> {
+    let (log, unnoticed) = logs.open();
+    let substrate = Substrate::builder()
+        .agent("default", Scripted::new(world))
+        .log(log.clone())
+        .clock(Arc::new(SimClock))
+        .token("product", TOKEN)
+        .build()?;
+    tokio::spawn(async move {
+        tokio::time::sleep(unnoticed).await;
+        log.bury().await
+    });
+    match net::serve(substrate.router()).await? {}
+}

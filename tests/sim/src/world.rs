@@ -1,0 +1,154 @@
+//! What all parties of one simulated world share.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use turnkit_id::ExecutionId;
+
+use crate::{
+    bugs::Bug,
+    history::{Fact, History},
+    plan::{ConnectionFault, Link, Plan},
+};
+
+/// One world. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct World {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    plan: Plan,
+    bug: Option<Bug>,
+    history: History,
+    state: Mutex<State>,
+}
+
+struct State {
+    connections: BTreeMap<Link, u64>,
+    executions: Vec<ExecutionId>,
+    pauses: Rng,
+    ids: u64,
+    is_over: bool,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan, bug: Option<Bug>) -> Self {
+        let state = State {
+            connections: BTreeMap::new(),
+            executions: Vec::new(),
+            pauses: Rng::with_seed(plan.seed.rotate_left(32)),
+            ids: 0,
+            is_over: false,
+        };
+        let (history, state) = (History::default(), Mutex::new(state));
+        Self { shared: Arc::new(Shared { plan, bug, history, state }) }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.shared.history
+    }
+
+    pub(crate) fn add(&self, fact: Fact) {
+        self.shared.history.add(fact);
+    }
+
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.shared.bug == Some(bug)
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub(crate) fn is_calm(&self) -> bool {
+        now() >= self.plan().calm_at
+    }
+
+    /// Counts a connection, and says what will happen to it.
+    pub(crate) fn connection(&self, link: Link) -> Option<ConnectionFault> {
+        self.add(Fact::Connected(link));
+        let number = {
+            let mut state = self.lock();
+            let count = state.connections.entry(link).or_default();
+            *count += 1;
+            *count
+        };
+        let fault = self.plan().connection(link, number).filter(|_| !self.is_calm());
+        if let Some(fault @ (ConnectionFault::Late(_) | ConnectionFault::Pieces(_))) = fault {
+            self.struck(link, fault);
+        }
+        fault
+    }
+
+    /// Writes down that a connection's fault struck.
+    pub(crate) fn struck(&self, link: Link, fault: ConnectionFault) {
+        let detail = format!("{link}: {fault:?}");
+        self.add(Fact::Fault { kind: fault.kind(), detail });
+    }
+
+    /// Takes as long as one access to a store takes here: a moment in which its caller can be killed.
+    pub(crate) fn pause(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let longest = self.plan().pause;
+        let pause = longest.mul_f64(self.lock().pauses.f64());
+        Box::pin(async move {
+            if !longest.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        })
+    }
+
+    /// An id that no other call gave.
+    pub(crate) fn fresh_id(&self) -> String {
+        let mut state = self.lock();
+        state.ids += 1;
+        format!("00000000-0000-7000-8000-{:012}", state.ids)
+    }
+
+    /// An execution that the log bound, for the watcher.
+    pub(crate) fn bound(&self, execution: &ExecutionId) {
+        self.add(Fact::Bound { execution: execution.clone() });
+        let mut state = self.lock();
+        if !state.executions.contains(execution) {
+            state.executions.push(execution.clone());
+        }
+    }
+
+    /// All executions so far, in the order in which they were bound.
+    pub(crate) fn executions(&self) -> Vec<ExecutionId> {
+        self.lock().executions.clone()
+    }
+
+    /// Says that every client is done and the database has come to rest.
+    pub(crate) fn end(&self) {
+        self.lock().is_over = true;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().is_over
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Simulated time since the start of the world.
+pub(crate) fn now() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
+}
+
+/// The same as Unix milliseconds, counted from a fixed day.
+pub(crate) fn unix_ms() -> u64 {
+    EPOCH_MS + u64::try_from(now().as_millis()).unwrap_or(u64::MAX - EPOCH_MS)
+}
+
+/// 2026-01-01.
+const EPOCH_MS: u64 = 1_767_225_600_000;
