@@ -117,6 +117,6 @@ impl<S> fmt::Debug for Client<S> {
 fn unwrap<T, E: fmt::Display>(result: Result<T, E>) -> T {
     match result {
         Ok(value) => value,
-        Err(error) => std::panic::panic_any(error.to_string()),
+        Err(error) => panic!("{error}"),
     }
 }

@@ -131,15 +131,15 @@ fn tricky_events() -> Vec<Event> {
 /// # Panics
 /// Where the rule is broken; so do the functions below.
 pub async fn events_come_verbatim_and_in_order<F: ProducerFixture>(mut fixture: F) {
-    let events = tricky_events();
+    let sent = tricky_events();
     let upstream = Upstream {
-        events: events.clone(),
+        events: sent.clone(),
         end: UpstreamEnd::Done,
     };
     let mut producer = fixture.produce(upstream).await;
-    let (produced, end) = collect(&mut producer).await;
+    let (events, end) = collect(&mut producer).await;
     assert_eq!(
-        lines(&produced),
+        lines(&events),
         lines(&events),
         "events are forwarded byte for byte"
     );
@@ -153,22 +153,22 @@ pub async fn an_upstream_without_events_is_done<F: ProducerFixture>(mut fixture:
         end: UpstreamEnd::Done,
     };
     let mut producer = fixture.produce(upstream).await;
-    let (produced, end) = collect(&mut producer).await;
-    assert_eq!(produced, []);
+    let (events, end) = collect(&mut producer).await;
+    assert_eq!(events, []);
     assert!(end.is_ok(), "{end:?}");
 }
 
 /// See [`producer_contract!`](crate::producer_contract).
 pub async fn an_error_comes_once_after_the_events_before_it<F: ProducerFixture>(mut fixture: F) {
-    let events = tricky_events();
+    let sent = tricky_events();
     let upstream = Upstream {
-        events: events.clone(),
+        events: sent.clone(),
         end: UpstreamEnd::Failed,
     };
     let mut producer = fixture.produce(upstream).await;
-    let (produced, end) = collect(&mut producer).await;
+    let (events, end) = collect(&mut producer).await;
     assert_eq!(
-        lines(&produced),
+        lines(&events),
         lines(&events),
         "no event is lost to the error that follows"
     );
@@ -178,11 +178,11 @@ pub async fn an_error_comes_once_after_the_events_before_it<F: ProducerFixture>(
 
 /// See [`producer_contract!`](crate::producer_contract).
 pub async fn a_pending_next_wakes_its_task<F: ProducerFixture>(mut fixture: F) {
-    let events: Vec<Event> = (0..300)
+    let sent: Vec<Event> = (0..300)
         .map(|n| events::delta("p", &n.to_string()))
         .collect();
     let upstream = Upstream {
-        events: events.clone(),
+        events: sent.clone(),
         end: UpstreamEnd::Done,
     };
     let producer = fixture.produce(upstream).await;
@@ -190,8 +190,8 @@ pub async fn a_pending_next_wakes_its_task<F: ProducerFixture>(mut fixture: F) {
         let mut producer = producer;
         collect(&mut producer).await.0
     });
-    let produced = in_time(task).await.expect("the producer does not panic");
-    assert_eq!(lines(&produced), lines(&events));
+    let events = in_time(task).await.expect("the producer does not panic");
+    assert_eq!(lines(&events), lines(&sent));
 }
 
 /// See [`producer_contract!`](crate::producer_contract).
@@ -281,7 +281,7 @@ async fn poll_times<T>(future: impl Future<Output = T>, times: usize) {
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
-        .unwrap_or_else(|_| std::panic::panic_any(format!("nothing happened for {PATIENCE:?}")))
+        .unwrap_or_else(|_| panic!("nothing happened for {PATIENCE:?}"))
 }
 
 fn lines(events: &[Event]) -> Vec<impl fmt::Debug + PartialEq + use<'_>> {

@@ -46,7 +46,7 @@ pub fn result(final_text: &str) -> Event {
 pub fn event(kind: &str, data: &serde_json::Value) -> Event {
     match Event::new(kind, data) {
         Ok(event) => event,
-        Err(error) => std::panic::panic_any(error.to_string()),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -58,6 +58,6 @@ pub fn event(kind: &str, data: &serde_json::Value) -> Event {
 pub fn verbatim(json: &str) -> Event {
     match Event::from_json(json.as_bytes()) {
         Ok(event) => event,
-        Err(error) => std::panic::panic_any(error.to_string()),
+        Err(error) => panic!("{error}"),
     }
 }

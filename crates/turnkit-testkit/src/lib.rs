@@ -28,14 +28,15 @@
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
+    clippy::panic,
     reason = "a test tool fails a test by panicking"
 )]
 
 pub mod contract;
 pub mod events;
-pub mod proxy;
 #[cfg(feature = "substrate")]
 pub mod log_contract;
+pub mod proxy;
 
 mod client;
 mod recorder;

@@ -193,7 +193,7 @@ impl Recorder {
     fn misbehave(&self, hook: Hook) -> Result<(), BoxError> {
         match self.faults.get(&hook) {
             Some(Fault::Error(message)) => Err(message.clone().into()),
-            Some(Fault::Panic(text)) => std::panic::panic_any(*text),
+            Some(Fault::Panic(text)) => panic!("{text}"),
             Some(Fault::Hang) | None => Ok(()),
         }
     }

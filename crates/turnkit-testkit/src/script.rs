@@ -153,7 +153,7 @@ impl TurnProducer for Script {
                 Some(Step::Event(event)) => break Ok(Produced::Event(event)),
                 Some(Step::Wait(pause)) => pause.await,
                 Some(Step::Fail(error)) => break Err(error),
-                Some(Step::Panic(text)) => std::panic::panic_any(text),
+                Some(Step::Panic(text)) => panic!("{text}"),
                 Some(Step::Done(final_text)) => break Ok(Produced::Done { final_text }),
                 None => break Ok(Produced::Done { final_text: None }),
             }
@@ -246,10 +246,6 @@ impl Error for ScriptError {}
 pub struct Probe(Arc<Mutex<Seen>>);
 
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts, not a state"
-)]
 struct Seen {
     asked: usize,
     cancelled: usize,

@@ -1,5 +1,6 @@
 //! What a turn costs in memory (PROTOCOL 2.4), counted by an allocator of this test binary's own. It counts by thread, so
 //! everything here stays on one.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::{
     convert::Infallible,
@@ -156,7 +157,7 @@ fn run(events: usize) -> (AllocationInfo, usize) {
         };
         let (body, driver) = turn().start(producer, Saves);
         let reading = async { chunks = body.count().await };
-        let (_, outcome) = futures::executor::block_on(async { futures::join!(reading, driver) });
+        let ((), outcome) = futures::executor::block_on(async { futures::join!(reading, driver) });
         assert!(outcome.result.is_ok());
     });
     (info, chunks)

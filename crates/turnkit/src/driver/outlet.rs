@@ -146,8 +146,9 @@ impl Outlet {
     /// Sends a blank line if one is due, and says how long until the next may be.
     fn keep_alive_if_silent(&mut self) -> Duration {
         let silence = self.clock.now().saturating_sub(self.last_line);
-        if silence < self.keep_alive {
-            return self.keep_alive - silence;
+        let left = self.keep_alive.saturating_sub(silence);
+        if !left.is_zero() {
+            return left;
         }
         if self.writer.is_drained() {
             self.writer.trim();

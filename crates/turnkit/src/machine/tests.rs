@@ -15,12 +15,12 @@ use crate::{
 struct Course {
     resume_after: u64,
     client_left: ClientLeft,
-    at_lookup: Vec<Signal>,
     lookup: Lookup,
+    at_lookup: Vec<Signal>,
     inputs: Vec<Input>,
     end: End,
-    at_transform: Vec<Signal>,
     transform: bool,
+    at_transform: Vec<Signal>,
     persist: Persist,
 }
 

@@ -1,0 +1,53 @@
+//! A chat turn behind axum: `cargo run -p turnkit --features http-body --example axum`, then `curl -N 127.0.0.1:3000/turn`.
+
+use std::time::Duration;
+
+use axum::{Router, body::Body, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use futures::{Stream, StreamExt, stream};
+use serde_json::json;
+use turnkit::{
+    BoxError, ChatTurn, Event, ExecutionId, FinalText, Persisted, TurnContext, TurnHooks,
+    TurnIdentity, ndjson, producer,
+};
+
+struct Hooks;
+
+impl TurnHooks for Hooks {
+    async fn persist_assistant_message(
+        &self,
+        cx: &TurnContext,
+        text: &FinalText,
+    ) -> Result<Persisted, BoxError> {
+        eprintln!("{} is saved: {}", cx.execution_id(), text.as_str());
+        Ok(Persisted::Saved)
+    }
+}
+
+/// An agent that says a word every 300 ms.
+fn agent() -> impl Stream<Item = Result<Event, BoxError>> + Send {
+    let words = ["This answer ", "is saved, ", "also when ", "you leave."];
+    stream::iter(words).then(|word| async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let update = json!({ "part": { "id": "p", "type": "text" }, "delta": word });
+        Ok(Event::new("message.part.updated", &update)?)
+    })
+}
+
+async fn turn() -> Result<impl IntoResponse, String> {
+    let identity = TurnIdentity {
+        tenant_id: "acme".into(),
+        session_id: "thread-abc".into(),
+        user_id: "ada".into(),
+        turn_index: 0,
+    };
+    let id = ExecutionId::derive("example", "thread-abc", 0).map_err(|error| error.to_string())?;
+    let (body, driver) = ChatTurn::new(identity, id).start(producer::from_stream(agent()), Hooks);
+    tokio::spawn(driver); // outlives the client: leave with Ctrl-C and see the answer saved
+    Ok(([(CONTENT_TYPE, ndjson::CONTENT_TYPE)], Body::new(body)))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    Ok(axum::serve(listener, Router::new().route("/turn", get(turn))).await?)
+}
