@@ -120,7 +120,10 @@ impl SandboxTurn {
         let Some(stream) = &self.stream else {
             return Verdict::End;
         };
-        let id = Some(stream.decoder.last_event_id());
+        let id = stream
+            .decoder
+            .event_has_id()
+            .then(|| stream.decoder.last_event_id());
         let verdict = self.resume.frame(id, event.kind());
         if verdict == Verdict::End {
             self.stream = None;

@@ -145,20 +145,42 @@ impl Substrate {
                 Ok(Opened::Stream(answer.into_body()))
             }
             204 => Ok(Opened::NothingMore),
-            _ => refused(answer).await.map(Opened::Refused),
+            _ => self.refused(answer).await.map(Opened::Refused),
         }
     }
 
     async fn status_of(&self, request: Request<Bytes>) -> Result<ExecutionStatus, Error> {
         let answer = self.send(request).await?;
         if answer.status() != 200 {
-            return Err(refused(answer).await?.into());
+            return Err(self.refused(answer).await?.into());
         }
         check_encoding(answer.headers()).map_err(Error::Protocol)?;
         let limit = self.settings.answer_timeout;
         let body = timeout(limit, read_body(answer.into_body())).await;
         let body = body.map_err(|_| once(TransportError::Silent(limit)))??;
         serde_json::from_slice(&body).map_err(|error| Error::Protocol(ProtocolError::Json(error)))
+    }
+
+    /// What an answer that is no success says; an error where it is not even a refusal.
+    async fn refused(&self, answer: Response<ResponseBody>) -> Result<Refusal, Error> {
+        let status = answer.status();
+        if status.is_redirection() {
+            return Err(Error::Protocol(ProtocolError::Redirect(status.as_u16())));
+        }
+        if !status.is_client_error() && !status.is_server_error() {
+            return Err(Error::Protocol(ProtocolError::Status(status.as_u16())));
+        }
+        let retry_after = retry_after(answer.headers(), SystemTime::now());
+        let is_plain = check_encoding(answer.headers()).is_ok();
+        let limit = self.settings.answer_timeout.min(ERROR_BODY_TIMEOUT);
+        let body = timeout(limit, read_body(answer.into_body())).await;
+        // The status decides; a body that can not be read only says less.
+        let body = body.ok().and_then(Result::ok).filter(|_| is_plain);
+        Ok(Refusal::new(
+            status.as_u16(),
+            &body.unwrap_or_default(),
+            retry_after,
+        ))
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, Error> {
@@ -179,27 +201,6 @@ impl fmt::Debug for Substrate {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-/// What an answer that is no success says; an error where it is not even a refusal.
-async fn refused(answer: Response<ResponseBody>) -> Result<Refusal, Error> {
-    let status = answer.status();
-    if status.is_redirection() {
-        return Err(Error::Protocol(ProtocolError::Redirect(status.as_u16())));
-    }
-    if !status.is_client_error() && !status.is_server_error() {
-        return Err(Error::Protocol(ProtocolError::Status(status.as_u16())));
-    }
-    let retry_after = retry_after(answer.headers(), SystemTime::now());
-    let is_plain = check_encoding(answer.headers()).is_ok();
-    let body = timeout(ERROR_BODY_TIMEOUT, read_body(answer.into_body())).await;
-    // The status decides; a body that can not be read only says less.
-    let body = body.ok().and_then(Result::ok).filter(|_| is_plain);
-    Ok(Refusal::new(
-        status.as_u16(),
-        &body.unwrap_or_default(),
-        retry_after,
-    ))
 }
 
 /// `base`, its path extended by `segments`, each percent-encoded.

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -35,6 +35,7 @@ use tokio::{
 #[derive(Debug)]
 pub struct CuttingProxy {
     address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     accepted: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
 }
@@ -78,9 +79,16 @@ impl CuttingProxy {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
+        let server = Arc::new(Mutex::new(server));
         let accepted = Arc::new(AtomicU64::new(0));
-        let accepting = tokio::spawn(accept(listener, server, plan, Arc::clone(&accepted)));
-        Ok(Self { address, accepted, accepting })
+        let accepting = accept(listener, Arc::clone(&server), plan, Arc::clone(&accepted));
+        let accepting = tokio::spawn(accepting);
+        Ok(Self {
+            address,
+            server,
+            accepted,
+            accepting,
+        })
     }
 
     /// Where it listens.
@@ -93,6 +101,11 @@ impl CuttingProxy {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Leads later connections to another server, as after a restart.
+    pub fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
     }
 
     /// How many connections it has accepted.
@@ -110,13 +123,14 @@ impl Drop for CuttingProxy {
 
 async fn accept(
     listener: TcpListener,
-    server: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     mut plan: impl FnMut(u64) -> Fault,
     accepted: Arc<AtomicU64>,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         let fault = plan(accepted.fetch_add(1, Ordering::Relaxed));
+        let server = *server.lock().unwrap_or_else(PoisonError::into_inner);
         connections.spawn(relay(client, server, fault));
         while connections.try_join_next().is_some() {}
     }
@@ -226,11 +240,7 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), chunk: &[u8], fault: Fault) -
     to.write_all(chunk).await
 }
 
-async fn split(
-    to: &mut (impl AsyncWrite + Unpin),
-    chunk: &[u8],
-    bytes: usize,
-) -> io::Result<()> {
+async fn split(to: &mut (impl AsyncWrite + Unpin), chunk: &[u8], bytes: usize) -> io::Result<()> {
     for piece in chunk.chunks(bytes) {
         to.write_all(piece).await?;
         yield_now().await;
@@ -269,7 +279,9 @@ impl Meter {
         match &mut self.left {
             None => chunk.len(),
             Some(Point::Bytes(left)) => {
-                let passed = chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let passed = chunk
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= passed as u64;
                 passed
             }
@@ -313,7 +325,9 @@ mod tests {
     }
 
     async fn ask(answer: &'static [u8], fault: Fault) -> (Vec<u8>, io::Result<usize>) {
-        let proxy = CuttingProxy::start(server(answer).await, move |_| fault).await.unwrap();
+        let proxy = CuttingProxy::start(server(answer).await, move |_| fault)
+            .await
+            .unwrap();
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
         client.write_all(b"ask\n").await.unwrap();
         let mut answer = Vec::new();
@@ -326,7 +340,12 @@ mod tests {
     async fn without_a_fault_the_answer_passes_unchanged() {
         assert_eq!(ask(b"answer", Fault::None).await.0, b"0answer");
         assert_eq!(ask(b"answer", Fault::Split(2)).await.0, b"0answer");
-        assert_eq!(ask(b"answer", Fault::Delay(Duration::from_millis(1))).await.0, b"0answer");
+        assert_eq!(
+            ask(b"answer", Fault::Delay(Duration::from_millis(1)))
+                .await
+                .0,
+            b"0answer"
+        );
     }
 
     #[tokio::test]
@@ -342,8 +361,14 @@ mod tests {
     async fn a_cut_after_frames_ends_with_a_blank_line() {
         let answer = b"a\n\nb\n\n\nc\n\n";
         assert_eq!(ask(answer, Fault::Cut(Point::Frames(1))).await.0, b"0a\n\n");
-        assert_eq!(ask(answer, Fault::Cut(Point::Frames(2))).await.0, b"0a\n\nb\n\n");
-        assert_eq!(ask(answer, Fault::Cut(Point::Frames(9))).await.0, b"0a\n\nb\n\n\nc\n\n");
+        assert_eq!(
+            ask(answer, Fault::Cut(Point::Frames(2))).await.0,
+            b"0a\n\nb\n\n"
+        );
+        assert_eq!(
+            ask(answer, Fault::Cut(Point::Frames(9))).await.0,
+            b"0a\n\nb\n\n\nc\n\n"
+        );
     }
 
     #[tokio::test]
@@ -358,7 +383,9 @@ mod tests {
             0 => Fault::Stall(Point::Bytes(2)),
             _ => Fault::None,
         };
-        let proxy = CuttingProxy::start(server(b"answer").await, plan).await.unwrap();
+        let proxy = CuttingProxy::start(server(b"answer").await, plan)
+            .await
+            .unwrap();
         let mut stalled = TcpStream::connect(proxy.address()).await.unwrap();
         stalled.write_all(b"ask\n").await.unwrap();
         let mut start = [0; 2];
@@ -370,7 +397,10 @@ mod tests {
         let mut whole = Vec::new();
         later.read_to_end(&mut whole).await.unwrap();
         assert_eq!(whole, b"1answer");
-        assert_eq!(stalled.try_read(&mut start).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            stalled.try_read(&mut start).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
 
         drop(proxy);
         assert!(matches!(stalled.read(&mut start).await, Ok(0) | Err(_)));

@@ -1,7 +1,7 @@
 //! A server that says exactly what a test tells it to, byte by byte, over real sockets.
 
 use std::{
-    future::pending,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinHandle,
 };
 use turnkit::{Produced, TurnProducer};
@@ -56,6 +57,7 @@ impl Request {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    open: watch::Sender<u32>,
     serving: JoinHandle<()>,
 }
 
@@ -64,11 +66,18 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::default();
-        let answers: Vec<_> = answers.into_iter().collect();
-        let serving = tokio::spawn(serve(listener, answers, Arc::clone(&requests)));
+        let open = watch::Sender::new(0);
+        let answers = answers.into_iter().collect();
+        let serving = tokio::spawn(serve(
+            listener,
+            answers,
+            Arc::clone(&requests),
+            open.clone(),
+        ));
         Self {
             address,
             requests,
+            open,
             serving,
         }
     }
@@ -79,6 +88,15 @@ impl Server {
 
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// Resolves once no connection is open.
+    pub(crate) async fn released(&self) {
+        self.open
+            .subscribe()
+            .wait_for(|open| *open == 0)
+            .await
+            .unwrap();
     }
 
     /// A client that does not wait long.
@@ -168,7 +186,12 @@ pub(crate) fn completed(seq: u32) -> String {
     format!("id: 7-{seq}\nevent: execution.completed\ndata: {{}}\n\n")
 }
 
-async fn serve(listener: TcpListener, answers: Vec<Answer>, requests: Arc<Mutex<Vec<Request>>>) {
+async fn serve(
+    listener: TcpListener,
+    answers: Vec<Answer>,
+    requests: Arc<Mutex<Vec<Request>>>,
+    open: watch::Sender<u32>,
+) {
     let mut answers = answers.into_iter();
     loop {
         let (mut client, _) = listener.accept().await.unwrap();
@@ -176,22 +199,35 @@ async fn serve(listener: TcpListener, answers: Vec<Answer>, requests: Arc<Mutex<
             continue;
         };
         requests.lock().unwrap().push(request);
-        if let Some(answer) = answers.next() {
-            tokio::spawn(say(client, answer));
-        }
+        let Some(answer) = answers.next() else {
+            continue;
+        };
+        open.send_modify(|open| *open += 1);
+        let open = open.clone();
+        tokio::spawn(async move {
+            // Who is spoken to may leave at any time.
+            drop(say(client, answer).await);
+            open.send_modify(|open| *open -= 1);
+        });
     }
 }
 
-/// Who is spoken to may leave at any time.
-async fn say(mut client: TcpStream, answer: Answer) {
-    let (Answer::Bytes(first) | Answer::Silent(first) | Answer::Endless(first, _)) = &answer;
-    if client.write_all(first).await.is_err() {
-        return;
-    }
+async fn say(mut client: TcpStream, answer: Answer) -> io::Result<()> {
     match answer {
-        Answer::Bytes(_) => drop(client.shutdown().await),
-        Answer::Silent(_) => pending().await,
-        Answer::Endless(_, more) => while client.write_all(&more).await.is_ok() {},
+        Answer::Bytes(bytes) => {
+            client.write_all(&bytes).await?;
+            client.shutdown().await
+        }
+        Answer::Silent(bytes) => {
+            client.write_all(&bytes).await?;
+            client.read_to_end(&mut Vec::new()).await.map(drop)
+        }
+        Answer::Endless(first, more) => {
+            client.write_all(&first).await?;
+            loop {
+                client.write_all(&more).await?;
+            }
+        }
     }
 }
 
