@@ -13,10 +13,12 @@
 //! from the first event or strictly after the last one seen; nobody's leaving stops the agent, and no coming back starts a
 //! second one. The contract is PROTOCOL 3.
 //!
-//! **In scope:** the HTTP routes, the [`Agent`] trait and a [`demo`](agents::demo) agent, the [`ExecutionLog`] trait and its
-//! store in memory, scopes by bearer token, limits, and an accept loop that survives hostile peers ([`listener`]).
+//! # In scope
+//! The HTTP routes, the [`Agent`] trait and a [`demo`](agents::demo) agent, the [`ExecutionLog`] trait and its store in
+//! memory, scopes by bearer token, limits, and an accept loop that survives hostile peers ([`listener`]).
 //!
-//! **Out of scope:** the turn (hooks, persisting, the NDJSON body: that is `turnkit`), the client side (`turnkit-sandbox`),
+//! # Out of scope
+//! The turn (hooks, persisting, the NDJSON body: that is `turnkit`), the client side (`turnkit-sandbox`),
 //! TLS (put a proxy in front), and running anything a second time: a lost run is told, never repeated.
 
 mod clock;
