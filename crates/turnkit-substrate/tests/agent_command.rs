@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use agent_harness::{Server, data, failure, joined, result};
+use agent_harness::{Server, data, failure, impatient_log, joined, result};
 use futures_util::StreamExt as _;
 use serde_json::json;
 use turnkit_id::ExecutionId;
@@ -252,10 +252,7 @@ async fn shutting_down_leaves_no_process() {
     let script = Script::new(&format!(
         "trap '' TERM; {SAY_PID} sleep 1000 & sleep 1000 & wait"
     ));
-    let mut limits = turnkit_substrate::Limits::default();
-    limits.connection.shutdown = Duration::from_millis(50);
-    let log = turnkit_substrate::MemoryLog::new(limits);
-    let mut server = Server::with_log(script.command.clone(), log).await;
+    let mut server = Server::with_log(script.command.clone(), impatient_log()).await;
     let mut stream = server.open("exec-1", &json!({ "message": "m" })).await;
     stream.until("message.part.updated").await;
     server.stop();

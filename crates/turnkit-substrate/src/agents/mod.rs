@@ -4,9 +4,11 @@ mod cancel;
 #[cfg(all(feature = "command", unix))]
 pub mod command;
 pub mod demo;
+#[cfg(feature = "openai")]
+pub mod openai;
 mod request;
 
-use std::{borrow::Cow, pin::Pin};
+use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 use thiserror::Error;
@@ -63,6 +65,20 @@ pub trait Agent: Send + Sync + 'static {
     /// One line about it, for `GET /agents`.
     fn description(&self) -> Cow<'_, str> {
         Cow::Borrowed("")
+    }
+}
+
+impl<A: Agent> Agent for Arc<A> {
+    fn run(
+        &self,
+        request: RunRequest,
+        cancel: Cancel,
+    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        A::run(self, request, cancel)
+    }
+
+    fn description(&self) -> Cow<'_, str> {
+        A::description(self)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use turnkit_substrate::{Agent, MemoryLog, Substrate};
+use turnkit_substrate::{Agent, Limits, MemoryLog, Substrate};
 use turnkit_wire::{Event, sse};
 
 /// A substrate whose `default` agent is the one to be tried.
@@ -114,6 +114,13 @@ impl Stream {
         }
         events
     }
+}
+
+/// A log of a substrate that waits for nobody when it shuts down.
+pub(crate) fn impatient_log() -> MemoryLog {
+    let mut limits = Limits::default();
+    limits.connection.shutdown = Duration::from_millis(50);
+    MemoryLog::new(limits)
 }
 
 pub(crate) fn data(event: &Event) -> Value {

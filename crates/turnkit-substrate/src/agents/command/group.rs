@@ -4,7 +4,9 @@ use std::{io, process::ExitStatus, time::Duration};
 
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+    },
 };
 use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -63,10 +65,15 @@ impl Group {
         self.reap().await
     }
 
-    /// Kills what is left of the group, the program too, and says how that ended.
+    /// Kills what is left of the group, the program too, and says how that ended. Then nothing of it runs any more.
     pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
+        let id = self.id();
         self.kill();
-        self.leader.wait().await
+        let status = self.leader.wait().await;
+        if let Some(id) = id {
+            emptied(id).await;
+        }
+        status
     }
 
     pub(super) fn kill(&self) {
@@ -101,3 +108,20 @@ impl Drop for Group {
         self.kill();
     }
 }
+
+/// Resolves when no process is left in a group that was killed. The kernel tells nobody but a process's parent, so this
+/// asks again and again; not for ever, for there may be nobody who reaps.
+async fn emptied(group: Pid) {
+    let mut pause = Duration::from_millis(1);
+    while test_kill_process_group(group).is_ok() {
+        if pause > EMPTIED_WITHIN {
+            tracing::warn!("killed processes of a program's group are still there");
+            return;
+        }
+        time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// The longest pause between two looks, and about how long is waited in all.
+const EMPTIED_WITHIN: Duration = Duration::from_millis(256);

@@ -1,0 +1,374 @@
+//! From the chunks of an answer to its events. Pure: time is an argument.
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde_json::{Value, value::RawValue};
+use turnkit_wire::{EncodeError, Event, sse::Frame};
+
+use super::{
+    AgentError, ApiKey,
+    chunk::{Choice, Chunk, Delta, ToolCall},
+    code, failure,
+    part::{Finished, Metadata, Part, PartUpdated, Timing, TokenUsage, ToolState},
+};
+use crate::limits::millis;
+
+/// An answer, as far as it has come.
+pub(super) struct Answer {
+    session: Option<String>,
+    key: Option<ApiKey>,
+    ready: VecDeque<Event>,
+    parts: usize,
+    /// The part of text or reasoning that the next delta may belong to.
+    open: Option<Open>,
+    calls: Vec<Call>,
+    /// All text; none once it is longer than a `result` should carry.
+    text: Option<String>,
+    usage: Option<TokenUsage>,
+    finish_reason: Option<String>,
+    model: Option<String>,
+    id: Option<String>,
+    first_at: Option<Duration>,
+    is_over: bool,
+}
+
+#[derive(Clone)]
+struct Open {
+    kind: &'static str,
+    id: String,
+}
+
+#[derive(Default)]
+struct Call {
+    part: String,
+    index: u64,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Answer {
+    /// Of this session, and to requests with this key.
+    pub(super) fn new(session: Option<String>, key: Option<ApiKey>) -> Self {
+        Self {
+            session,
+            key,
+            ready: VecDeque::new(),
+            parts: 0,
+            open: None,
+            calls: Vec::new(),
+            text: Some(String::new()),
+            usage: None,
+            finish_reason: None,
+            model: None,
+            id: None,
+            first_at: None,
+            is_over: false,
+        }
+    }
+
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        self.ready.pop_front()
+    }
+
+    /// Whether the last event was made.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether nothing is missing but, perhaps, the usage.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finish_reason.is_some()
+    }
+
+    /// Takes the next frame of the stream, `at` this time after the request. What follows `[DONE]` does not matter.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, at: Duration) -> Result<(), AgentError> {
+        if self.is_over {
+            return Ok(());
+        }
+        if frame.lossy() {
+            return Err(failure::protocol("is not UTF-8"));
+        }
+        match frame.data().trim_ascii() {
+            b"[DONE]" => self.end(at),
+            data if frame.event() == "error" => Err(self.error_frame(data)),
+            data => self.chunk(parse(data)?, at),
+        }
+    }
+
+    /// Takes an answer that came in one piece.
+    pub(super) fn whole(&mut self, json: &[u8], at: Duration) -> Result<(), AgentError> {
+        self.chunk(parse(json)?, at)?;
+        self.close(at)
+    }
+
+    /// The stream has ended, well or not.
+    pub(super) fn close(&mut self, at: Duration) -> Result<(), AgentError> {
+        if self.is_over {
+            return Ok(());
+        }
+        if self.is_finished() {
+            return self.end(at);
+        }
+        let message =
+            "the upstream's answer stopped in the middle: neither a finish_reason nor [DONE] came";
+        Err(AgentError::new(code::UPSTREAM_INTERRUPTED, message))
+    }
+
+    fn error_frame(&self, data: &[u8]) -> AgentError {
+        let text = || Value::String(String::from_utf8_lossy(data).into_owned());
+        let json = serde_json::from_slice(data).unwrap_or_else(|_| text());
+        failure::of_object(json.get("error").unwrap_or(&json), self.key.as_ref())
+    }
+
+    fn chunk(&mut self, mut chunk: Chunk, at: Duration) -> Result<(), AgentError> {
+        if let Some(error) = chunk.take_error() {
+            return Err(failure::of_object(&error, self.key.as_ref()));
+        }
+        self.id = self.id.take().or(chunk.id.filter(is_short));
+        self.model = self.model.take().or(chunk.model.filter(is_short));
+        self.usage = chunk
+            .usage
+            .as_ref()
+            .and_then(TokenUsage::read)
+            .or(self.usage);
+        let choices = chunk.choices.into_iter().flatten();
+        for mut choice in choices.filter(Choice::is_first) {
+            let reason = choice.take_finish_reason().filter(is_short);
+            self.finish_reason = reason.or(self.finish_reason.take());
+            self.delta(&choice.delta.unwrap_or_default(), at)?;
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: &Delta, at: Duration) -> Result<(), AgentError> {
+        let parts_before = self.ready.len();
+        if let Some(thought) = delta.reasoning() {
+            self.say("reasoning", thought)?;
+        }
+        for text in [&delta.content, &delta.refusal].into_iter().flatten() {
+            self.say("text", text)?;
+        }
+        for piece in delta.tool_calls.iter().flatten() {
+            self.call(piece)?;
+        }
+        if self.ready.len() > parts_before {
+            self.first_at.get_or_insert(at);
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, kind: &'static str, delta: &str) -> Result<(), AgentError> {
+        if delta.is_empty() {
+            return Ok(());
+        }
+        if kind == "text" {
+            self.keep(delta);
+        }
+        let open = match self.open.take() {
+            Some(open) if open.kind == kind => open,
+            _ => Open {
+                kind,
+                id: self.new_part(),
+            },
+        };
+        let part = self.part(&open.id, kind);
+        let delta = Some(delta);
+        let event = PartUpdated { part, delta }.event();
+        self.open = Some(open);
+        self.push(event)
+    }
+
+    /// Keeps text for the `result`, as long as that stays small.
+    fn keep(&mut self, delta: &str) {
+        let text = self.text.take();
+        self.text = text
+            .filter(|text| text.len() + delta.len() <= FINAL_TEXT)
+            .map(|text| text + delta);
+    }
+
+    fn call(&mut self, piece: &ToolCall) -> Result<(), AgentError> {
+        self.open = None;
+        let at = self.find_call(piece)?;
+        let function = piece.function.as_ref();
+        let name = function.and_then(|function| function.name.as_deref());
+        let delta = function.and_then(|function| function.arguments.as_deref());
+        let held: usize = self.calls.iter().map(|call| call.arguments.len()).sum();
+        if held + delta.map_or(0, str::len) > ARGUMENTS {
+            return Err(failure::protocol(format!(
+                "has tool calls of more than {ARGUMENTS} bytes"
+            )));
+        }
+        self.calls[at].learn(piece.id.as_deref(), name, delta);
+        let call = &self.calls[at];
+        let event = self.call_event(call, delta, ToolState::pending());
+        self.push(event)
+    }
+
+    /// Which call a piece belongs to: that of its id, else the latest of its index, else the latest. A new id is a new call,
+    /// whatever index it gives: some servers give 0 to all.
+    fn find_call(&mut self, piece: &ToolCall) -> Result<usize, AgentError> {
+        let id = piece.id.as_deref().filter(|id| !id.is_empty());
+        let is_its = |call: &Call| match (id, piece.index) {
+            (Some(id), Some(index)) => call.id == id || (call.id.is_empty() && call.index == index),
+            (Some(id), None) => call.id == id,
+            (None, Some(index)) => call.index == index,
+            (None, None) => true,
+        };
+        if let Some(at) = self.calls.iter().rposition(is_its) {
+            return Ok(at);
+        }
+        if self.calls.len() == CALLS {
+            return Err(failure::protocol(format!(
+                "has more than {CALLS} tool calls"
+            )));
+        }
+        let index = piece.index.unwrap_or(self.calls.len() as u64);
+        let part = self.new_part();
+        let call = Call {
+            part,
+            index,
+            ..Call::default()
+        };
+        self.calls.push(call);
+        Ok(self.calls.len() - 1)
+    }
+
+    fn call_event(
+        &self,
+        call: &Call,
+        delta: Option<&str>,
+        state: ToolState<'_>,
+    ) -> Result<Event, EncodeError> {
+        let part = Part {
+            tool: Some(&call.name),
+            call: Some(&call.id),
+            state: Some(state),
+            ..self.part(&call.part, "tool")
+        };
+        PartUpdated { part, delta }.event()
+    }
+
+    /// A call with all of its arguments.
+    fn called(&self, call: &Call) -> Result<Event, EncodeError> {
+        let state = ToolState {
+            input: serde_json::from_str(&call.arguments).ok(),
+            raw: Some(&call.arguments),
+            ..ToolState::pending()
+        };
+        // Arguments that are nested too deep for an event can still stand in it as text.
+        let as_text = ToolState {
+            input: None,
+            ..state
+        };
+        self.call_event(call, None, state)
+            .or_else(|_| self.call_event(call, None, as_text))
+    }
+
+    /// The answer is whole: tell what is known only now.
+    fn end(&mut self, at: Duration) -> Result<(), AgentError> {
+        self.is_over = true;
+        let is_withheld = self.finish_reason.as_deref() == Some("content_filter");
+        if is_withheld && self.parts == 0 {
+            let message = "the upstream's content filter withheld the answer";
+            return Err(AgentError::new(code::CONTENT_FILTER, message));
+        }
+        for call in std::mem::take(&mut self.calls) {
+            let event = self.called(&call);
+            self.push(event)?;
+        }
+        let event = self.finished(at).event();
+        self.push(event)
+    }
+
+    fn finished(&self, at: Duration) -> Finished<'_> {
+        Finished {
+            final_text: self.text.as_deref(),
+            metadata: Metadata {
+                session_id: self.session.as_deref(),
+                trace_id: self.id.as_deref(),
+                model: self.model.as_deref(),
+                finish_reason: self.finish_reason.as_deref(),
+            },
+            token_usage: self.usage,
+            timing: Timing {
+                total_ms: millis(at),
+                first_token_ms: self.first_at.map(millis),
+            },
+        }
+    }
+
+    fn new_part(&mut self) -> String {
+        self.parts += 1;
+        format!("prt_{}", self.parts)
+    }
+
+    fn part<'a>(&'a self, id: &'a str, kind: &'static str) -> Part<'a> {
+        Part {
+            id,
+            session: self.session.as_deref(),
+            message: "msg_1",
+            kind,
+            tool: None,
+            call: None,
+            state: None,
+        }
+    }
+
+    fn push(&mut self, event: Result<Event, EncodeError>) -> Result<(), AgentError> {
+        let event =
+            event.map_err(|error| failure::protocol(format!("cannot be passed on: {error}")))?;
+        self.ready.push_back(event);
+        Ok(())
+    }
+}
+
+impl Call {
+    /// The first id and name stay: some servers repeat them with every piece.
+    fn learn(&mut self, id: Option<&str>, name: Option<&str>, arguments: Option<&str>) {
+        for (known, told) in [(&mut self.id, id), (&mut self.name, name)] {
+            if known.is_empty() {
+                known.push_str(told.unwrap_or_default());
+            }
+        }
+        self.arguments.push_str(arguments.unwrap_or_default());
+    }
+}
+
+impl ToolState<'_> {
+    /// Asked for, and run by nobody here.
+    fn pending() -> Self {
+        Self {
+            status: "pending",
+            input: None::<&RawValue>,
+            raw: None,
+        }
+    }
+}
+
+fn parse(json: &[u8]) -> Result<Chunk, AgentError> {
+    if json.first() != Some(&b'{') {
+        return Err(failure::protocol("has a chunk that is no JSON object"));
+    }
+    serde_json::from_slice(json).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        failure::protocol(format!(
+            "has a chunk that cannot be read: line {line}, column {column} of it"
+        ))
+    })
+}
+
+fn is_short(text: &String) -> bool {
+    text.len() <= 256
+}
+
+/// The longest text that a `result` repeats, in bytes: escaped it stays below an event's 1 MiB.
+const FINAL_TEXT: usize = 256 * 1024;
+
+/// The arguments of all tool calls, in bytes: twice in an event they stay below its 1 MiB.
+const ARGUMENTS: usize = 256 * 1024;
+
+const CALLS: usize = 128;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! What went wrong with an endpoint, told without its key.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{AgentError, ApiKey};
+
+/// The codes of the failures that this agent tells.
+pub mod code {
+    /// The request's `history` is not what one must be.
+    pub const INVALID_HISTORY: &str = "invalid_history";
+    /// The request's `backend.model` is not offered.
+    pub const MODEL_NOT_OFFERED: &str = "model_not_offered";
+    /// No connection could be made, or it closed before an answer.
+    pub const UPSTREAM_UNREACHABLE: &str = "upstream_unreachable";
+    /// The server answered 401 or 403: the key is wrong, or may not do this.
+    pub const UPSTREAM_UNAUTHORIZED: &str = "upstream_unauthorized";
+    /// The server answered 429, and its wait was longer than allowed or did not help.
+    pub const RATE_LIMITED: &str = "rate_limited";
+    /// The server answered another 4xx, or a redirect.
+    pub const UPSTREAM_REJECTED: &str = "upstream_rejected";
+    /// The server answered 5xx, or sent an error in the middle of its answer.
+    pub const UPSTREAM_ERROR: &str = "upstream_error";
+    /// The server sent nothing for too long.
+    pub const UPSTREAM_TIMEOUT: &str = "upstream_timeout";
+    /// The answer stopped before its end.
+    pub const UPSTREAM_INTERRUPTED: &str = "upstream_interrupted";
+    /// The answer is not what the API says.
+    pub const UPSTREAM_PROTOCOL: &str = "upstream_protocol";
+    /// The server's filter withheld all of the answer.
+    pub const CONTENT_FILTER: &str = "content_filter";
+}
+
+/// Another status than 200.
+pub(super) fn of_status(status: StatusCode, body: &[u8], key: Option<&ApiKey>) -> AgentError {
+    let code = match status.as_u16() {
+        401 | 403 => code::UPSTREAM_UNAUTHORIZED,
+        429 => code::RATE_LIMITED,
+        500.. => code::UPSTREAM_ERROR,
+        _ => code::UPSTREAM_REJECTED,
+    };
+    let told = told(body).map(|told| printable(told, key));
+    let told = told.filter(|told| !told.is_empty());
+    let told = told.map_or_else(String::new, |told| format!(": {told}"));
+    AgentError::new(code, format!("the upstream answered {status}{told}"))
+}
+
+/// An error object in the middle of an answer, or instead of one.
+pub(super) fn of_object(error: &Value, key: Option<&ApiKey>) -> AgentError {
+    let told = message(error).unwrap_or_else(|| error.to_string());
+    let told = printable(told, key);
+    AgentError::new(
+        code::UPSTREAM_ERROR,
+        format!("the upstream sent an error: {told}"),
+    )
+}
+
+pub(super) fn protocol(what: impl std::fmt::Display) -> AgentError {
+    AgentError::new(
+        code::UPSTREAM_PROTOCOL,
+        format!("the upstream's answer {what}"),
+    )
+}
+
+/// The message of an error body: JSON in one of the shapes that servers use, or plain text.
+fn told(body: &[u8]) -> Option<String> {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(json) => message(json.get("error").unwrap_or(&json)),
+        Err(_) if body.trim_ascii_start().starts_with(b"<") => None,
+        Err(_) => Some(String::from_utf8_lossy(body).into_owned()),
+    }
+}
+
+/// The text of an error object: itself, or its `message` or `detail`.
+fn message(error: &Value) -> Option<String> {
+    let texts = [Some(error), error.get("message"), error.get("detail")];
+    let text = texts.into_iter().flatten().find_map(Value::as_str);
+    text.map(str::to_owned)
+}
+
+/// One line without control characters and without the key.
+fn printable(text: String, key: Option<&ApiKey>) -> String {
+    let text = match key {
+        Some(key) => key.cut_from(text),
+        None => text,
+    };
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, body: &str) -> String {
+        let key = ApiKey::from("sk-s3cret");
+        let status = StatusCode::from_u16(status).unwrap();
+        of_status(status, body.as_bytes(), Some(&key)).to_string()
+    }
+
+    #[test]
+    fn every_shape_of_an_error_body_gives_its_message() {
+        let expected = "upstream_rejected: the upstream answered 404 Not Found: no such model";
+        let shapes = [
+            r#"{"error":{"message":"no such model","type":"x","code":null}}"#,
+            r#"{"error":"no such model"}"#,
+            r#"{"object":"error","message":"no such model","code":404}"#,
+            r#"{"detail":"no such model"}"#,
+            "no such\r\n\u{1b} model\n",
+        ];
+        for shape in shapes {
+            assert_eq!(of(404, shape), expected, "{shape}");
+        }
+        for shape in ["", "<html>no such model</html>", "{}", "[1]"] {
+            let bare = "upstream_rejected: the upstream answered 404 Not Found";
+            assert_eq!(of(404, shape), bare, "{shape}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_cut_out_and_the_message_bounded() {
+        let told = of(401, r#"{"error":{"message":"wrong key: sk-s3cret."}}"#);
+        assert!(told.ends_with("wrong key: [key]."), "{told}");
+        let long = "x".repeat(10_000);
+        assert!(of(500, &long).len() < 600);
+        // A key at the cut must not be left in halves.
+        let at_the_cut = format!("{}sk-s3cret", "x ".repeat(225));
+        assert!(!of(500, &at_the_cut).contains("sk-"));
+    }
+}
