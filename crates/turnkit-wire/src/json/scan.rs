@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use super::{string, swar};
+use super::{stops::Stops, string};
 use crate::error::{DecodeError, DecodeErrorKind, Expected};
 
 /// Containers inside each other, the event's own object included (PROTOCOL 1.1).
@@ -26,28 +26,29 @@ pub(crate) struct Layout {
 /// Verifies one event: an object with its `type`, and nothing but white space around it.
 pub(crate) fn event(bytes: &[u8]) -> Result<Layout, DecodeError> {
     let mut scanner = Scanner::new(bytes);
-    scanner
-        .event()
-        .map_err(|kind| DecodeError::new(scanner.at as u64, kind))
+    scanner.event().map_err(|Fault| scanner.error())
 }
 
 /// Verifies one value that will stand inside an event; says whether CR or LF stand between its tokens.
 pub(crate) fn value(bytes: &[u8]) -> Result<bool, DecodeError> {
     let mut scanner = Scanner::new(bytes);
-    let verified = scanner.value().and_then(|()| scanner.end());
-    verified
-        .map_err(|kind| DecodeError::new(scanner.at as u64, kind))
-        .map(|()| scanner.breaks)
+    match scanner.value().and_then(|()| scanner.end()) {
+        Ok(()) => Ok(scanner.breaks),
+        Err(Fault) => Err(scanner.error()),
+    }
 }
 
-type Scan<T = ()> = Result<T, DecodeErrorKind>;
+/// Why a scan stopped stands in the scanner: so small a result stays in registers.
+struct Fault;
+
+type Scan<T = ()> = Result<T, Fault>;
 
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    stops: Stops,
     breaks: bool,
-    /// What in a string has to be looked at because it is not ASCII: nothing any more, once UTF-8 was checked.
-    high: u64,
+    fault: DecodeErrorKind,
 }
 
 impl<'a> Scanner<'a> {
@@ -55,14 +56,20 @@ impl<'a> Scanner<'a> {
         Scanner {
             bytes,
             at: 0,
+            stops: Stops::new(),
             breaks: false,
-            high: swar::HIGH,
+            fault: DecodeErrorKind::Truncated,
         }
+    }
+
+    #[cold]
+    fn error(self) -> DecodeError {
+        DecodeError::new(self.at as u64, self.fault)
     }
 
     fn event(&mut self) -> Scan<Layout> {
         if self.token()? != b'{' {
-            return Err(DecodeErrorKind::NotAnObject);
+            return self.fail(DecodeErrorKind::NotAnObject);
         }
         self.at += 1;
         let mut members = Members::default();
@@ -72,7 +79,9 @@ impl<'a> Scanner<'a> {
             self.members(&mut members)?;
         }
         self.end()?;
-        let (kind, kind_escaped) = members.kind.ok_or(DecodeErrorKind::MissingType)?;
+        let Some((kind, kind_escaped)) = members.kind else {
+            return self.fail(DecodeErrorKind::MissingType);
+        };
         Ok(Layout {
             kind,
             kind_escaped,
@@ -81,20 +90,23 @@ impl<'a> Scanner<'a> {
         })
     }
 
+    #[inline]
     fn members(&mut self, members: &mut Members) -> Scan {
         loop {
             self.member(members)?;
             match self.token()? {
                 b',' => self.at += 1,
                 b'}' => break,
-                found => return Err(unexpected(found, Expected::CommaOrBrace)),
+                found => return self.unexpected(found, Expected::CommaOrBrace),
             }
         }
         self.at += 1;
         Ok(())
     }
 
+    #[inline]
     fn member(&mut self, members: &mut Members) -> Scan {
+        self.token()?;
         let start = self.at;
         let (key, escaped) = self.key()?;
         match self.name_of(key, escaped) {
@@ -119,12 +131,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn name_of(&self, key: Range<usize>, escaped: bool) -> Name {
-        let raw = &self.bytes[key];
-        match raw {
+        match &self.bytes[key] {
             b"type" => Name::Type,
             b"data" => Name::Data,
-            _ if escaped => match string::decode(raw).as_str() {
+            raw if escaped => match string::decode(raw).as_str() {
                 "type" => Name::Type,
                 "data" => Name::Data,
                 _ => Name::Other,
@@ -133,32 +145,36 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn kind(&mut self) -> Scan<(Range<usize>, bool)> {
         if self.token()? != b'"' {
-            return Err(DecodeErrorKind::TypeNotAString);
+            return self.fail(DecodeErrorKind::TypeNotAString);
         }
         let start = self.at;
-        let (kind, escaped) = self.string()?;
+        let escaped = self.string()?;
+        let kind = start + 1..self.at - 1;
         if kind.is_empty() {
             return self.fail_at(start, DecodeErrorKind::EmptyType);
         }
         Ok((kind, escaped))
     }
 
-    /// A member's key and its colon.
+    /// A member's key and its colon: where the key's inside stands, and whether it holds escapes.
     #[inline]
     fn key(&mut self) -> Scan<(Range<usize>, bool)> {
         let found = self.token()?;
         if found != b'"' {
-            return Err(unexpected(found, Expected::Key));
+            return self.unexpected(found, Expected::Key);
         }
-        let key = self.string()?;
+        let start = self.at + 1;
+        let escaped = self.string()?;
+        let key = start..self.at - 1;
         let found = self.token()?;
         if found != b':' {
-            return Err(unexpected(found, Expected::Colon));
+            return self.unexpected(found, Expected::Colon);
         }
         self.at += 1;
-        Ok(key)
+        Ok((key, escaped))
     }
 
     /// One value of any kind inside the event's object.
@@ -192,7 +208,9 @@ impl<'a> Scanner<'a> {
 
     #[inline]
     fn open(&mut self, open: &mut Nesting, container: Container) -> Scan {
-        open.push(container)?;
+        if !open.push(container) {
+            return self.fail(DecodeErrorKind::TooDeep { limit: MAX_DEPTH });
+        }
         self.at += 1;
         Ok(())
     }
@@ -201,26 +219,23 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn close(&mut self, open: &mut Nesting) -> Scan<bool> {
         while let Some(container) = open.innermost() {
-            match (self.token()?, container) {
-                (b',', Container::Object) => {
+            let found = self.token()?;
+            match (container, found) {
+                (Container::Object, b',') => {
                     self.at += 1;
                     self.key()?;
                     return Ok(false);
                 }
-                (b',', Container::Array) => {
+                (Container::Array, b',') => {
                     self.at += 1;
                     return Ok(false);
                 }
-                (b'}', Container::Object) | (b']', Container::Array) => {
+                (Container::Object, b'}') | (Container::Array, b']') => {
                     self.at += 1;
                     open.pop();
                 }
-                (found, Container::Object) => {
-                    return Err(unexpected(found, Expected::CommaOrBrace));
-                }
-                (found, Container::Array) => {
-                    return Err(unexpected(found, Expected::CommaOrBracket));
-                }
+                (Container::Object, _) => return self.unexpected(found, Expected::CommaOrBrace),
+                (Container::Array, _) => return self.unexpected(found, Expected::CommaOrBracket),
             }
         }
         Ok(true)
@@ -232,47 +247,48 @@ impl<'a> Scanner<'a> {
             b't' => self.literal(b"true"),
             b'f' => self.literal(b"false"),
             b'n' => self.literal(b"null"),
-            _ => Err(unexpected(found, Expected::Value)),
+            _ => self.unexpected(found, Expected::Value),
         }
     }
 
     fn literal(&mut self, word: &[u8]) -> Scan {
         for &expected in word {
-            match self.peek()? {
-                found if found == expected => self.at += 1,
-                _ => return Err(DecodeErrorKind::InvalidLiteral),
+            if self.peek()? != expected {
+                return self.fail(DecodeErrorKind::InvalidLiteral);
             }
+            self.at += 1;
         }
         Ok(())
     }
 
     fn number(&mut self) -> Scan {
-        if self.bytes.get(self.at) == Some(&b'-') {
-            self.at += 1;
-        }
-        if self.peek()? == b'0' {
-            self.at += 1;
-        } else {
+        self.skip_one_of(b"-");
+        if !self.skip_one_of(b"0") {
             self.digits()?;
         }
-        if self.bytes.get(self.at) == Some(&b'.') {
-            self.at += 1;
+        if self.skip_one_of(b".") {
             self.digits()?;
         }
-        if let Some(b'e' | b'E') = self.bytes.get(self.at) {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.bytes.get(self.at) {
-                self.at += 1;
-            }
+        if self.skip_one_of(b"eE") {
+            self.skip_one_of(b"+-");
             self.digits()?;
         }
         Ok(())
     }
 
+    fn skip_one_of(&mut self, bytes: &[u8]) -> bool {
+        let found = self
+            .bytes
+            .get(self.at)
+            .is_some_and(|byte| bytes.contains(byte));
+        self.at += usize::from(found);
+        found
+    }
+
     /// At least one digit.
     fn digits(&mut self) -> Scan {
         if !self.peek()?.is_ascii_digit() {
-            return Err(DecodeErrorKind::InvalidNumber);
+            return self.fail(DecodeErrorKind::InvalidNumber);
         }
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
@@ -280,26 +296,25 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// A string, from its opening quote: where its inside stands, and whether it holds escapes.
+    /// A string, from its opening quote on. Whether it holds escapes.
     #[inline]
-    fn string(&mut self) -> Scan<(Range<usize>, bool)> {
-        let start = self.at + 1;
-        self.at = start;
+    fn string(&mut self) -> Scan<bool> {
+        self.at += 1;
         let mut escaped = false;
         loop {
-            self.at = swar::string_stop(self.bytes, self.at, self.high);
+            self.at = self.stops.next(self.bytes, self.at);
             match self.peek()? {
                 b'"' => break,
                 b'\\' => {
                     escaped = true;
                     self.escape()?;
                 }
-                control @ 0..b' ' => return Err(DecodeErrorKind::ControlCharacter(control)),
+                control @ 0..b' ' => return self.fail(DecodeErrorKind::ControlCharacter(control)),
                 _ => self.check_utf8()?,
             }
         }
         self.at += 1;
-        Ok((start..self.at - 1, escaped))
+        Ok(escaped)
     }
 
     fn escape(&mut self) -> Scan {
@@ -325,7 +340,7 @@ impl<'a> Scanner<'a> {
     fn check_utf8(&mut self) -> Scan {
         match core::str::from_utf8(&self.bytes[self.at..]) {
             Ok(_) => {
-                self.high = 0;
+                self.stops = Stops::of_utf8();
                 Ok(())
             }
             Err(error) => self.fail_at(self.at + error.valid_up_to(), DecodeErrorKind::NotUtf8),
@@ -333,11 +348,11 @@ impl<'a> Scanner<'a> {
     }
 
     /// Nothing but white space until the end.
+    #[inline]
     fn end(&mut self) -> Scan {
         match self.token() {
-            Err(DecodeErrorKind::Truncated) => Ok(()),
-            Ok(_) => Err(DecodeErrorKind::TrailingBytes),
-            Err(other) => Err(other),
+            Ok(_) => self.fail(DecodeErrorKind::TrailingBytes),
+            Err(Fault) => Ok(()),
         }
     }
 
@@ -362,24 +377,28 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The next byte; at the end the event is truncated.
     #[inline]
     fn peek(&self) -> Scan<u8> {
-        self.bytes
-            .get(self.at)
-            .copied()
-            .ok_or(DecodeErrorKind::Truncated)
+        self.bytes.get(self.at).copied().ok_or(Fault)
+    }
+
+    #[cold]
+    fn unexpected<T>(&mut self, found: u8, expected: Expected) -> Scan<T> {
+        self.fail(DecodeErrorKind::Unexpected { found, expected })
     }
 
     #[cold]
     fn fail_at<T>(&mut self, at: usize, kind: DecodeErrorKind) -> Scan<T> {
         self.at = at;
-        Err(kind)
+        self.fail(kind)
     }
-}
 
-#[cold]
-fn unexpected(found: u8, expected: Expected) -> DecodeErrorKind {
-    DecodeErrorKind::Unexpected { found, expected }
+    #[cold]
+    fn fail<T>(&mut self, kind: DecodeErrorKind) -> Scan<T> {
+        self.fault = kind;
+        Err(Fault)
+    }
 }
 
 #[derive(Default)]
@@ -417,17 +436,18 @@ impl Nesting {
         }
     }
 
+    /// Whether there was room.
     #[inline]
-    fn push(&mut self, container: Container) -> Scan {
+    fn push(&mut self, container: Container) -> bool {
         if self.depth == MAX_DEPTH {
-            return Err(DecodeErrorKind::TooDeep { limit: MAX_DEPTH });
+            return false;
         }
         if self.depth.is_multiple_of(64) {
             self.outer[self.depth / 64] = self.inner;
         }
         self.inner = self.inner << 1 | u64::from(container == Container::Object);
         self.depth += 1;
-        Ok(())
+        true
     }
 
     #[inline]

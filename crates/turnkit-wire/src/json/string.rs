@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::swar;
+use super::stops::first_to_escape;
 
 /// Decodes the inside of a verified JSON string. A lone surrogate escape becomes U+FFFD.
 pub(crate) fn decode(raw: &[u8]) -> String {
@@ -23,7 +23,7 @@ pub(crate) fn escape_into(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let mut done = 0;
     loop {
-        let stop = swar::string_stop(bytes, done, 0);
+        let stop = first_to_escape(bytes, done);
         out.extend_from_slice(&bytes[done..stop]);
         let Some(&byte) = bytes.get(stop) else { return };
         escape_byte(byte, out);
@@ -33,7 +33,7 @@ pub(crate) fn escape_into(text: &str, out: &mut Vec<u8>) {
 
 /// Whether `text` is spelt in JSON exactly as it stands.
 pub(crate) fn is_plain(text: &[u8]) -> bool {
-    swar::string_stop(text, 0, 0) == text.len()
+    first_to_escape(text, 0) == text.len()
 }
 
 /// Text whose UTF-8 was verified before. `unsafe` is forbidden, so it is checked once more; the default is never taken.

@@ -6,7 +6,7 @@ use core::fmt;
 
 use alloc::borrow::Cow;
 
-use super::{string, swar};
+use super::{stops::Stops, string};
 
 /// Text as it is spelt in a JSON string (without the quotes), or the spelling of a number where text was looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,11 +117,16 @@ impl<'a> Value<'a> {
 pub(crate) struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
+    stops: Stops,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let mut walk = Walk { bytes, at: 0 };
+        let mut walk = Walk {
+            bytes,
+            at: 0,
+            stops: Stops::of_utf8(),
+        };
         walk.token();
         walk
     }
@@ -177,7 +182,7 @@ impl<'a> Walk<'a> {
         let mut end = start;
         let mut escaped = false;
         loop {
-            end = swar::string_stop(self.bytes, end, 0);
+            end = self.stops.next(self.bytes, end);
             match self.bytes.get(end)? {
                 b'"' => break,
                 b'\\' => {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Event,
-    json::{string, swar},
+    json::{stops, string},
 };
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -361,7 +361,7 @@ impl Default for Parser {
 fn line_end(chunk: &[u8], start: usize) -> (usize, bool) {
     let mut at = start;
     loop {
-        at = swar::line_stop(chunk, at);
+        at = stops::line_stop(chunk, at);
         match chunk.get(at) {
             None | Some(b'\n' | b'\r') => return (at, true),
             Some(0x80..) => break,

@@ -64,7 +64,13 @@ impl Input {
 
     /// The stream in chunks, each in an allocation of its own, as they come from a socket.
     pub(crate) fn chunks(stream: &Bytes, size: usize) -> Vec<Bytes> {
-        stream.chunks(size).map(Bytes::copy_from_slice).collect()
+        let promoted = |chunk| {
+            let chunk = Bytes::copy_from_slice(chunk);
+            // The first clone of a `Bytes` allocates its counter: the socket's, not the contender's.
+            drop(chunk.clone());
+            chunk
+        };
+        stream.chunks(size).map(promoted).collect()
     }
 }
 
