@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of substrates: any HTTP/1.1 service in front of untrusted peers can be served by it.
 
-use std::{convert::Infallible, error::Error, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
 
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
@@ -245,8 +245,8 @@ impl Connection {
             return;
         }
         let service = TowerToHyperService::new(service);
-        let connection = self.http().serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
+        // Boxed, so that a silent connection's task is small as well.
+        let mut connection = Box::pin(self.http().serve_connection(TokioIo::new(stream), service));
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
@@ -263,8 +263,9 @@ impl Connection {
 
     /// A silent connection costs no buffers: HTTP begins with its first byte.
     async fn has_something_to_say(&mut self, stream: &TcpStream) -> bool {
+        let mut first = [0];
         tokio::select! {
-            readable = stream.readable() => readable.is_ok(),
+            peeked = stream.peek(&mut first) => peeked.is_ok_and(|bytes| bytes > 0),
             () = time::sleep(self.limits.header_read) => false,
             _ = next_phase(&mut self.phase) => false,
         }
@@ -287,5 +288,22 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
     match phase.changed().await {
         Ok(()) => *phase.borrow_and_update(),
         Err(_) => Phase::Closed,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_accepted_socket_notices_a_peer_that_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), accept(&listener));
+        let acceptor = Acceptor::new(&ConnectionLimits::default());
+        acceptor.set_options(&accepted);
+        let timeout = SockRef::from(&accepted).tcp_user_timeout().unwrap();
+        assert_eq!(timeout, Some(Duration::from_secs(60)));
+        assert!(accepted.nodelay().unwrap());
     }
 }
