@@ -1,4 +1,10 @@
 //! The agent that runs a program, over real processes.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 #![cfg(unix)]
 
 mod agent_harness;
@@ -22,6 +28,7 @@ use turnkit_substrate::{
     Agent as _, Cancel, RunRequest,
     agents::command::{Command, code},
 };
+use turnkit_wire::Event;
 
 /// A shell script as an agent, and a mark by which each of its processes is found.
 struct Script {
@@ -81,6 +88,11 @@ impl Script {
 const SAY_PID: &str = r#"printf '{"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"%s"}}\n' $$;"#;
 const SAY_RESULT: &str = r#"echo '{"type":"result","data":{"finalText":"done"}}';"#;
 
+fn kill_9(id: &str) {
+    let kill = std::process::Command::new("kill").args(["-9", id]).status();
+    assert!(kill.unwrap().success());
+}
+
 fn request(message: &str) -> RunRequest {
     RunRequest::new(ExecutionId::parse("exec-1").unwrap(), message)
 }
@@ -125,7 +137,7 @@ async fn the_python_example_works_it_out_and_knows_the_history() {
     assert!(joined(&events, "text").contains("division by zero"));
 }
 
-fn tool_states(events: &[turnkit_wire::Event]) -> Vec<String> {
+fn tool_states(events: &[Event]) -> Vec<String> {
     let states = events
         .iter()
         .map(data)
@@ -149,7 +161,7 @@ async fn its_events_go_on_byte_for_byte() {
 async fn text_without_a_result_is_a_good_answer() {
     let script = Script::new(SAY_PID);
     let events = script.server().await.ask("m").await;
-    let kinds: Vec<_> = events.iter().map(|event| event.kind()).collect();
+    let kinds: Vec<_> = events.iter().map(Event::kind).collect();
     assert_eq!(
         kinds,
         [
@@ -205,10 +217,7 @@ async fn a_program_that_is_killed_fails_the_run() {
     let server = script.server().await;
     let mut stream = server.open("exec-1", &json!({ "message": "m" })).await;
     let pid = data(&stream.until("message.part.updated").await)["delta"].clone();
-    let killed = std::process::Command::new("kill")
-        .args(["-9", pid.as_str().unwrap()])
-        .status();
-    assert!(killed.unwrap().success());
+    kill_9(pid.as_str().unwrap());
     let expected = (
         code::FAILED.to_owned(),
         "the program was ended by signal 9".to_owned(),
@@ -364,6 +373,17 @@ async fn children_that_outlive_the_program_are_killed() {
     ));
     let events = script.server().await.ask("m").await;
     assert_eq!(result(&events)["finalText"], "done");
+    script.gone().await;
+}
+
+#[tokio::test]
+async fn a_child_with_a_session_of_its_own_may_outlive_the_run_and_does_not_hold_it_up() {
+    let script = Script::new(&format!("setsid sleep 1000 & {SAY_RESULT}"));
+    let events = script.server().await.ask("m").await;
+    assert_eq!(result(&events)["finalText"], "done");
+    for id in script.processes() {
+        kill_9(&id.to_string());
+    }
     script.gone().await;
 }
 

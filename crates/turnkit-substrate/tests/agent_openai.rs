@@ -1,4 +1,10 @@
 //! The agent that asks an OpenAI-compatible endpoint, over real sockets and against what real servers send.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod agent_harness;
 mod agent_upstream;

@@ -91,7 +91,7 @@ impl Group {
         match kill_process_group(id, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => {
-                tracing::error!(%error, ?signal, "a process group could not be signalled")
+                tracing::error!(%error, ?signal, "a process group could not be signalled");
             }
         }
     }

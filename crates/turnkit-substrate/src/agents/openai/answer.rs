@@ -125,8 +125,8 @@ impl Answer {
         if let Some(error) = chunk.take_error() {
             return Err(failure::of_object(&error, self.key.as_ref()));
         }
-        self.id = self.id.take().or(chunk.id.filter(is_short));
-        self.model = self.model.take().or(chunk.model.filter(is_short));
+        self.id = self.id.take().or(short(chunk.id));
+        self.model = self.model.take().or(short(chunk.model));
         self.usage = chunk
             .usage
             .as_ref()
@@ -134,7 +134,7 @@ impl Answer {
             .or(self.usage);
         let choices = chunk.choices.into_iter().flatten();
         for mut choice in choices.filter(Choice::is_first) {
-            let reason = choice.take_finish_reason().filter(is_short);
+            let reason = short(choice.take_finish_reason());
             self.finish_reason = reason.or(self.finish_reason.take());
             self.delta(&choice.delta.unwrap_or_default(), at)?;
         }
@@ -358,8 +358,9 @@ fn parse(json: &[u8]) -> Result<Chunk, AgentError> {
     })
 }
 
-fn is_short(text: &String) -> bool {
-    text.len() <= 256
+/// What is passed on as it was told: nothing long.
+fn short(text: Option<String>) -> Option<String> {
+    text.filter(|text| text.len() <= 256)
 }
 
 /// The longest text that a `result` repeats, in bytes: escaped it stays below an event's 1 MiB.

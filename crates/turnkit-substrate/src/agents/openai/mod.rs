@@ -62,7 +62,6 @@ pub struct OpenAi {
 impl OpenAi {
     /// Begins an agent of the server whose API is at `base_url`, such as `https://api.openai.com/v1`: `http` or `https`,
     /// without user information, query and fragment. `/chat/completions` is appended to its path.
-    #[must_use]
     pub fn builder(base_url: impl Into<String>, model: impl Into<String>) -> OpenAiBuilder {
         OpenAiBuilder::new(base_url.into(), model.into())
     }

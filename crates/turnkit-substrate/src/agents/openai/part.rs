@@ -65,14 +65,15 @@ pub(super) struct Metadata<'a> {
 }
 
 #[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct TokenUsage {
-    input_tokens: u64,
-    output_tokens: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_tokens: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cached_input_tokens: Option<u64>,
+    #[serde(rename = "inputTokens")]
+    input: u64,
+    #[serde(rename = "outputTokens")]
+    output: u64,
+    #[serde(rename = "reasoningTokens", skip_serializing_if = "Option::is_none")]
+    reasoning: Option<u64>,
+    #[serde(rename = "cachedInputTokens", skip_serializing_if = "Option::is_none")]
+    cached_input: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -100,10 +101,10 @@ impl TokenUsage {
     pub(super) fn read(usage: &Value) -> Option<Self> {
         let count = |path: &str| usage.pointer(path).and_then(Value::as_u64);
         Some(Self {
-            input_tokens: count("/prompt_tokens")?,
-            output_tokens: count("/completion_tokens")?,
-            reasoning_tokens: count("/completion_tokens_details/reasoning_tokens"),
-            cached_input_tokens: count("/prompt_tokens_details/cached_tokens"),
+            input: count("/prompt_tokens")?,
+            output: count("/completion_tokens")?,
+            reasoning: count("/completion_tokens_details/reasoning_tokens"),
+            cached_input: count("/prompt_tokens_details/cached_tokens"),
         })
     }
 }

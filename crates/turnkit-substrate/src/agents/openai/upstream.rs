@@ -8,7 +8,7 @@ use reqwest::Response;
 use tokio::time::{self, Instant};
 use turnkit_wire::{Event, sse};
 
-use super::{AgentError, builder::Settings, code, failure, retry};
+use super::{AgentError, ApiKey, builder::Settings, code, failure, retry};
 
 /// A good answer.
 pub(super) enum Reply {
@@ -56,7 +56,7 @@ async fn send(settings: &Settings, body: Bytes) -> Result<Reply, Refusal> {
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, sse::CONTENT_TYPE)
         .body(body);
-    if let Some(key) = settings.key.as_ref().and_then(|key| key.header()) {
+    if let Some(key) = settings.key.as_ref().and_then(ApiKey::header) {
         request = request.header(header::AUTHORIZATION, key);
     }
     match time::timeout(settings.answer_timeout, request.send()).await {
