@@ -330,7 +330,11 @@ mod tests {
             assert_eq!(remembered.advance(&id(n)), Next);
         }
         assert!(remembered.bytes <= MAX_REMEMBERED);
-        assert_eq!(remembered.ids.len(), remembered.oldest_first.len());
+        let held: usize = remembered.oldest_first.iter().map(|id| id.len()).sum();
+        assert_eq!(
+            (remembered.bytes, remembered.ids.len()),
+            (held, remembered.oldest_first.len())
+        );
         assert_eq!(remembered.advance(&id(4999)), Consumed);
         assert_eq!(remembered.advance(&id(0)), Next);
     }

@@ -18,11 +18,8 @@ use crate::{
     transport::ResponseBody,
 };
 
-/// How often [`SandboxTurn::cancel`](TurnProducer::cancel) tries.
+/// How often [`SandboxTurn::cancel`](TurnProducer::cancel) tries, with the waits of the policy before an answer.
 const CANCEL_ATTEMPTS: u32 = 5;
-
-/// How long [`SandboxTurn::cancel`](TurnProducer::cancel) waits before its second try.
-const CANCEL_RETRY: Duration = Duration::from_millis(250);
 
 /// One execution, read as a turn's producer (PROTOCOL 4.1).
 ///
@@ -51,20 +48,6 @@ struct Stream {
 }
 
 impl SandboxTurn {
-    pub(crate) fn run(substrate: Arc<Substrate>, request: RunRequest) -> Self {
-        let run_body = request.run_body();
-        let turn = Self::new(substrate, &request, Intent::Run);
-        Self { run_body, ..turn }.answering(request.into_message())
-    }
-
-    pub(crate) fn attach(substrate: Arc<Substrate>, execution_id: ExecutionId) -> Self {
-        Self::new(
-            substrate,
-            &RunRequest::new(execution_id, ""),
-            Intent::Attach,
-        )
-    }
-
     /// The user's message that this execution answers, for an attach: a run knows its own. Where the agent echoes it, the
     /// engine leaves it out of the answer's text (PROTOCOL 4.1).
     #[must_use]
@@ -77,6 +60,82 @@ impl SandboxTurn {
     #[must_use]
     pub fn execution_id(&self) -> &ExecutionId {
         &self.execution_id
+    }
+}
+
+impl TurnProducer for SandboxTurn {
+    type Error = Error;
+
+    async fn next(&mut self) -> Result<Produced, Error> {
+        loop {
+            match self.resume.step() {
+                Step::Read => {
+                    if let Some(event) = self.read().await {
+                        return Ok(Produced::Event(event));
+                    }
+                }
+                Step::Connect(_) => self.connect().await,
+                Step::WaitUntil(until) => {
+                    sleep_until(self.origin + until).await;
+                    self.resume.tick(self.origin.elapsed());
+                }
+                Step::End(_) => return self.end(),
+            }
+        }
+    }
+
+    async fn cancel(&mut self) {
+        self.stream = None;
+        for attempt in 0..CANCEL_ATTEMPTS {
+            let Err(error) = self.substrate.cancel(&self.execution_id).await else {
+                return;
+            };
+            warn!(execution_id = %self.execution_id, code = error.code(), "could not cancel");
+            if !error.is_retryable() {
+                return;
+            }
+            let policy = &self.substrate.settings.before_answer;
+            sleep(policy.wait(attempt, self.jitter.f64())).await;
+        }
+    }
+
+    fn prompt(&self) -> Option<&str> {
+        self.prompt.as_deref()
+    }
+
+    fn error_code(error: &Error) -> Option<&str> {
+        Some(error.code())
+    }
+
+    fn is_retryable(error: &Error) -> bool {
+        error.is_retryable()
+    }
+}
+
+/// Without the user's words.
+impl fmt::Debug for SandboxTurn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxTurn")
+            .field("execution_id", &self.execution_id)
+            .field("resume", &self.resume)
+            .field("problem", &self.problem)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SandboxTurn {
+    pub(crate) fn run(substrate: Arc<Substrate>, request: RunRequest) -> Self {
+        let run_body = request.run_body();
+        let turn = Self::new(substrate, &request, Intent::Run);
+        Self { run_body, ..turn }.answering(request.into_message())
+    }
+
+    pub(crate) fn attach(substrate: Arc<Substrate>, execution_id: ExecutionId) -> Self {
+        Self::new(
+            substrate,
+            &RunRequest::new(execution_id, ""),
+            Intent::Attach,
+        )
     }
 
     fn new(substrate: Arc<Substrate>, request: &RunRequest, intent: Intent) -> Self {
@@ -180,6 +239,9 @@ impl SandboxTurn {
     }
 
     fn failed(&mut self, cause: TransportError) {
+        if self.resume.step() == Step::End(&End::Completed) {
+            return;
+        }
         let failures = self.resume.failures();
         self.problem = Some(Error::Transport { cause, failures });
         self.report();
@@ -251,65 +313,6 @@ impl SandboxTurn {
             End::Failed | End::Cancelled | End::GivenUp(_) => self.problem.take(),
         };
         problem.map_or(done, Err)
-    }
-}
-
-impl TurnProducer for SandboxTurn {
-    type Error = Error;
-
-    async fn next(&mut self) -> Result<Produced, Error> {
-        loop {
-            match self.resume.step() {
-                Step::Read => {
-                    if let Some(event) = self.read().await {
-                        return Ok(Produced::Event(event));
-                    }
-                }
-                Step::Connect(_) => self.connect().await,
-                Step::WaitUntil(until) => {
-                    sleep_until(self.origin + until).await;
-                    self.resume.tick(self.origin.elapsed());
-                }
-                Step::End(_) => return self.end(),
-            }
-        }
-    }
-
-    async fn cancel(&mut self) {
-        self.stream = None;
-        for attempt in 0..CANCEL_ATTEMPTS {
-            let Err(error) = self.substrate.cancel(&self.execution_id).await else {
-                return;
-            };
-            warn!(execution_id = %self.execution_id, code = error.code(), "could not cancel");
-            if !error.is_retryable() {
-                return;
-            }
-            sleep(CANCEL_RETRY * 2_u32.pow(attempt)).await;
-        }
-    }
-
-    fn prompt(&self) -> Option<&str> {
-        self.prompt.as_deref()
-    }
-
-    fn error_code(error: &Error) -> Option<&str> {
-        Some(error.code())
-    }
-
-    fn is_retryable(error: &Error) -> bool {
-        error.is_retryable()
-    }
-}
-
-/// Without the user's words.
-impl fmt::Debug for SandboxTurn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SandboxTurn")
-            .field("execution_id", &self.execution_id)
-            .field("resume", &self.resume)
-            .field("problem", &self.problem)
-            .finish_non_exhaustive()
     }
 }
 

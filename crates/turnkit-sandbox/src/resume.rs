@@ -335,7 +335,7 @@ impl Resume {
     }
 
     fn hand_on(&mut self, kind: &str, numbered: bool) -> Verdict {
-        self.unnumbered |= !numbered;
+        self.unnumbered = !numbered;
         self.result = match (kind, self.result) {
             (kind::RESULT, _) => Seen::Last,
             (_, Seen::No) => Seen::No,

@@ -74,6 +74,11 @@ impl Scenario {
         self
     }
 
+    fn later(mut self, secs: u64) -> Self {
+        self.now += Duration::from_secs(secs);
+        self
+    }
+
     fn retry_field(mut self, millis: u64) -> Self {
         self.resume.server_wait(Duration::from_millis(millis));
         self
@@ -273,11 +278,41 @@ fn a_run_that_is_never_answered_is_given_up_within_fifteen_minutes() {
             assert_eq!(tries, 22);
             break;
         };
-        assert!(until - began <= Duration::from_secs(900));
+        assert!(until <= began + Duration::from_secs(900));
         scenario.now = until;
         scenario.resume.tick(until);
     }
     scenario.gives_up(GiveUp::Exhausted);
+}
+
+#[test]
+fn the_fifteen_minutes_count_from_the_start_and_after_an_answer_from_the_first_failure() {
+    Scenario::run()
+        .later(899)
+        .failed()
+        .waits(0.25)
+        .later(1)
+        .failed()
+        .gives_up(GiveUp::Exhausted);
+    let lost = Scenario::open().later(3600).closed().waits(1.0);
+    lost.later(800)
+        .failed()
+        .waits(1.5)
+        .later(100)
+        .failed()
+        .gives_up(GiveUp::Exhausted);
+}
+
+#[test]
+fn an_answer_ends_the_row_of_failures_before_it() {
+    Scenario::run()
+        .failed()
+        .waits(0.25)
+        .failed()
+        .waits(0.5)
+        .stream()
+        .closed()
+        .waits(1.0);
 }
 
 #[test]
@@ -526,7 +561,7 @@ impl Reader {
     /// The place in `log` that the request asks for, once it is sent.
     fn asks(&mut self, log: &[String]) -> Option<usize> {
         if let Step::WaitUntil(until) = self.resume.step() {
-            assert!(until >= self.now && until - self.now <= Duration::from_secs(72));
+            assert!((self.now..=self.now + Duration::from_secs(72)).contains(&until));
             self.now = until;
             self.resume.tick(until);
         }
@@ -619,7 +654,10 @@ proptest! {
                 4 => resume.failed(now, spread),
                 5 => resume.server_wait(Duration::from_millis(number.into())),
                 6 => now += Duration::from_millis(number.into()),
-                _ => drop(resume.frame(Some(&id), "x")),
+                _ => {
+                    let verdict = resume.frame(Some(&id), "x");
+                    prop_assert!(!ended || verdict == Verdict::End);
+                }
             }
             answered |= input == 0;
             resume.tick(now);

@@ -1,6 +1,7 @@
 //! A server that says exactly what a test tells it to, byte by byte, over real sockets.
 
 use std::{
+    borrow::BorrowMut,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -135,10 +136,12 @@ pub(crate) fn id() -> ExecutionId {
 }
 
 /// The lines of a turn, and how it ended.
-pub(crate) async fn read(mut turn: SandboxTurn) -> (Vec<String>, Result<(), Error>) {
+pub(crate) async fn read(
+    mut turn: impl BorrowMut<SandboxTurn>,
+) -> (Vec<String>, Result<(), Error>) {
     let mut lines = Vec::new();
     loop {
-        match turn.next().await {
+        match turn.borrow_mut().next().await {
             Ok(Produced::Event(event)) => lines.push(event.as_json().to_owned()),
             Ok(Produced::Done { .. }) => return (lines, Ok(())),
             Err(error) => return (lines, Err(error)),

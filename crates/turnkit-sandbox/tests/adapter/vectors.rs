@@ -65,7 +65,7 @@ fn cases() -> Option<Vec<Value>> {
             "no outside cases at {}",
             file.display()
         );
-        println!(
+        eprintln!(
             "no outside cases at {}: set TURNKIT_VECTORS",
             file.display()
         );
