@@ -67,6 +67,11 @@ impl Answer {
         }
     }
 
+    /// Which model is asked. What a server calls it may be a path on its disk.
+    pub(super) fn set_model(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
+    }
+
     pub(super) fn next_event(&mut self) -> Option<Event> {
         self.ready.pop_front()
     }
@@ -126,7 +131,6 @@ impl Answer {
             return Err(failure::of_object(&error, self.key.as_ref()));
         }
         self.id = self.id.take().or(short(chunk.id));
-        self.model = self.model.take().or(short(chunk.model));
         self.usage = chunk
             .usage
             .as_ref()

@@ -8,7 +8,6 @@ use serde_json::Value;
 #[serde(default)]
 pub(super) struct Chunk {
     pub(super) id: Option<String>,
-    pub(super) model: Option<String>,
     pub(super) choices: Option<Vec<Choice>>,
     pub(super) usage: Option<Value>,
     pub(super) error: Option<Value>,

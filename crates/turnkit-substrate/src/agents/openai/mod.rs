@@ -40,7 +40,7 @@ use super::{Agent, AgentError, Cancel, RunRequest};
 /// `message.part.updated` with a `delta`, one part for each stretch of one kind. A tool call's last event has its arguments
 /// in `state`, `raw` and, where they are JSON, as `input`; its status stays `pending`, for nobody runs it here. Then one
 /// `result`: `finalText` (left out over 256 KiB, for the parts say it as well), `tokenUsage` where the server tells it,
-/// `timing`, and in `metadata` what the server called itself, its answer and the reason of its end.
+/// `timing`, and in `metadata` the model, the server's name for its answer (`traceId`) and the reason of its end.
 ///
 /// **History.** A member `history` of the request, `[{"role","content"}]`, oldest first and without the message itself, is
 /// sent in front of the message. Roles are `user`, `assistant` and `system`. The newest messages within

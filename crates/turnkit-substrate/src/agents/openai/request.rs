@@ -11,8 +11,12 @@ use super::{
     history::{self, Message},
 };
 
-/// The body of the request that a run makes.
-pub(super) fn body(settings: &Settings, request: &RunRequest) -> Result<Bytes, AgentError> {
+/// The body of the request that a run makes of this model.
+pub(super) fn body(
+    settings: &Settings,
+    model: &str,
+    request: &RunRequest,
+) -> Result<Bytes, AgentError> {
     let history = request.member("history").map_err(|error| encode(&error))?;
     let history = settings.history.apply(history::read(history)?);
     let system = settings
@@ -21,7 +25,7 @@ pub(super) fn body(settings: &Settings, request: &RunRequest) -> Result<Bytes, A
         .map(|text| Message::new("system", text));
     let message = Message::new("user", request.message());
     let completion = Completion {
-        model: model(settings, request)?,
+        model,
         messages: system.chain(history).chain([message]).collect(),
         stream: true,
         parameters: parameters(settings),
@@ -61,7 +65,11 @@ fn parameters(settings: &Settings) -> Map<String, Value> {
     parameters
 }
 
-fn model<'a>(settings: &'a Settings, request: &RunRequest) -> Result<&'a str, AgentError> {
+/// The model that a request chooses, or the first one.
+pub(super) fn model<'a>(
+    settings: &'a Settings,
+    request: &RunRequest,
+) -> Result<&'a str, AgentError> {
     let wanted = request
         .backend()
         .and_then(|backend| backend.model.as_deref());

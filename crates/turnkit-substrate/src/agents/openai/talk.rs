@@ -63,7 +63,9 @@ impl Talk {
     }
 
     async fn ask(&mut self) -> Result<(), AgentError> {
-        let body = request::body(&self.settings, &self.request)?;
+        let model = request::model(&self.settings, &self.request)?;
+        let body = request::body(&self.settings, model, &self.request)?;
+        self.answer.set_model(model);
         match upstream::ask(&self.settings, body).await? {
             Reply::Stream(reply) => self.reply = Some(reply),
             Reply::Whole(json) => self.answer.whole(&json, self.started.elapsed())?,

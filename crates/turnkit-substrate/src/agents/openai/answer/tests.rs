@@ -336,7 +336,6 @@ fn an_answer_in_one_piece_is_an_answer() {
     let events: Vec<_> = std::iter::from_fn(|| answer.next_event()).collect();
     let result: Value = events[1].data().unwrap();
     assert_eq!(result["finalText"], "hello");
-    let expected =
-        json!({ "sessionId": "s", "traceId": "chatcmpl-1", "model": "m", "finishReason": "stop" });
+    let expected = json!({ "sessionId": "s", "traceId": "chatcmpl-1", "finishReason": "stop" });
     assert_eq!(result["metadata"], expected);
 }

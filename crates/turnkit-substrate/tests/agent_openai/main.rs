@@ -6,15 +6,17 @@
     reason = "a test that cannot go on has failed"
 )]
 
-mod agent_harness;
-mod agent_upstream;
+#[path = "../agent_harness/mod.rs"]
+mod harness;
+mod model;
+mod upstream;
 
 use std::time::Duration;
 
-use agent_harness::{Server, data, failure, impatient_log, joined, result};
-use agent_upstream::{Step, Upstream, answer, chunk, chunk_with, head, stream};
+use harness::{Server, data, failure, impatient_log, joined, result};
 use serde_json::json;
 use turnkit_substrate::agents::openai::{OpenAi, OpenAiBuilder, code};
+use upstream::{Step, Upstream, answer, chunk, chunk_with, head, stream};
 
 const KEY: &str = "sk-s3cret-of-the-operator";
 
@@ -65,7 +67,7 @@ async fn an_answer_streams_with_reasoning_text_and_usage() {
             json!({ "inputTokens": 12, "outputTokens": 3 })
         );
         let metadata =
-            json!({ "traceId": "chatcmpl-1", "model": "small-model-0711", "finishReason": "stop" });
+            json!({ "traceId": "chatcmpl-1", "model": "small-model", "finishReason": "stop" });
         assert_eq!(result["metadata"], metadata);
         assert!(result["timing"]["totalMs"].is_u64());
 

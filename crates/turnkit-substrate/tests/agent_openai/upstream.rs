@@ -70,7 +70,7 @@ pub(crate) fn chunk(delta: &Value) -> String {
 /// A chunk with these members, as a frame.
 pub(crate) fn chunk_with(members: &Value) -> String {
     let mut chunk = json!({
-        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "small-model-0711",
+        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "/srv/models/small-model.gguf",
     });
     let members = members.as_object().unwrap().clone();
     chunk.as_object_mut().unwrap().extend(members);
