@@ -88,6 +88,10 @@ pub enum Fact {
         /// Its row; none where no request for it ever arrived.
         answer: Option<Kept>,
     },
+    /// Somebody panicked.
+    Panicked,
+    /// The world was cut off: its clients never came to an end.
+    Endless,
     /// Turns that are still open although nothing has been wrong for long.
     StillOpen {
         /// Their execution ids.
@@ -109,7 +113,10 @@ impl EventId {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, seq) = text.split_once('-')?;
-        Some(Self { epoch: epoch.parse().ok()?, seq: seq.parse().ok()? })
+        Some(Self {
+            epoch: epoch.parse().ok()?,
+            seq: seq.parse().ok()?,
+        })
     }
 }
 
@@ -220,7 +227,13 @@ impl Kept {
     #[must_use]
     pub fn of(execution: String) -> Self {
         let (status, text) = (String::new(), String::new());
-        Self { execution, messages: 0, status, text, code: None }
+        Self {
+            execution,
+            messages: 0,
+            status,
+            text,
+            code: None,
+        }
     }
 }
 
@@ -239,8 +252,13 @@ impl History {
     /// Writes down `fact`, as of `at` or, where the history is further, of its end.
     pub fn add_at(&self, at: Duration, fact: Fact) {
         let mut records = self.lock();
-        let last = records.last().map_or(Duration::ZERO, |last: &Record| last.at);
-        records.push(Record { at: at.max(last), fact });
+        let last = records
+            .last()
+            .map_or(Duration::ZERO, |last: &Record| last.at);
+        records.push(Record {
+            at: at.max(last),
+            fact,
+        });
     }
 
     /// Everything so far.
@@ -275,7 +293,11 @@ impl fmt::Display for Record {
             Fact::LogLost => write!(f, "substrate: up with an empty log"),
             Fact::Bound { execution } => write!(f, "log: {execution} bound"),
             Fact::AgentAsked { execution } => write!(f, "agent: asked for {execution}"),
-            Fact::Appended { execution, id, event } => {
+            Fact::Appended {
+                execution,
+                id,
+                event,
+            } => {
                 write!(f, "log: {execution} {id} {}", short(event))
             }
             Fact::Answered { execution } => write!(f, "adapter: 200 for {execution}"),
@@ -283,6 +305,8 @@ impl fmt::Display for Record {
             Fact::Client { client, act } => write!(f, "client {client}: {act}"),
             Fact::Watch { execution, act } => write!(f, "watcher: {execution} {act}"),
             Fact::Kept { turn, answer } => write!(f, "database: {turn} {answer:?}"),
+            Fact::Panicked => write!(f, "somebody panicked"),
+            Fact::Endless => write!(f, "the world was cut off"),
             Fact::StillOpen { turns } => write!(f, "database: still open {turns:?}"),
         }
     }
@@ -297,10 +321,16 @@ impl fmt::Display for ClientId {
 impl fmt::Display for ClientAct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Body { execution: Some(execution), after } => {
+            Self::Body {
+                execution: Some(execution),
+                after,
+            } => {
                 write!(f, "body of {execution} after {after}")
             }
-            Self::Body { execution: None, after } => write!(f, "body of nothing after {after}"),
+            Self::Body {
+                execution: None,
+                after,
+            } => write!(f, "body of nothing after {after}"),
             Self::Line(event) => write!(f, "line {}", short(event)),
             Self::BodyOver => write!(f, "body over"),
             Self::Refused { status, code } => write!(f, "refused {status} {code}"),
@@ -316,7 +346,9 @@ impl fmt::Display for WatchAct {
         match self {
             Self::Stream { after, .. } => write!(f, "stream after {}", shown(*after)),
             Self::Frame { id, event } => write!(f, "frame {} {}", shown(*id), short(event)),
-            Self::Refused { after, status, .. } => write!(f, "refused {status} after {}", shown(*after)),
+            Self::Refused { after, status, .. } => {
+                write!(f, "refused {status} after {}", shown(*after))
+            }
         }
     }
 }

@@ -37,9 +37,9 @@ mod world;
 pub use self::{
     bugs::Bug,
     history::{
-        ClientAct, ClientId, EventId, Fact, Hooked, Kept, Record, WatchAct, faults,
+        ClientAct, ClientId, EventId, Fact, History, Hooked, Kept, Record, WatchAct, faults,
     },
     plan::{ConnectionFault, HostFault, Link, Move, Plan, Scheduled, Turn},
     script::{Outcome, Script, Step},
-    sim::{Report, run, simulate},
+    sim::{Report, Story, run, simulate},
 };

@@ -11,8 +11,8 @@ use futures_util::FutureExt as _;
 use turnkit_substrate::{
     Clock, EventId as StoredId, ExecutionLog, Limits, MemoryLog, Scope,
     log::{
-        AppendError, Ending, ExecutionKey, Found, LogError, LogFuture, LogWriter,
-        Opening, Page, Start, Usage,
+        AppendError, Ending, ExecutionKey, Found, LogError, LogFuture, LogWriter, Opening, Page,
+        Start, Usage,
     },
 };
 use turnkit_wire::{Event, sse};
@@ -38,7 +38,10 @@ struct Current {
 impl Logs {
     pub(crate) fn new(world: World) -> Self {
         let log = Outliving::new(world.clone());
-        let current = Arc::new(Mutex::new(Current { log, unnoticed: Duration::ZERO }));
+        let current = Arc::new(Mutex::new(Current {
+            log,
+            unnoticed: Duration::ZERO,
+        }));
         Self { world, current }
     }
 
@@ -83,28 +86,38 @@ impl Outliving {
             Some(bug) => Arc::new(FaultyLog::new(bug)),
             None => Arc::new(MemoryLog::with_clock(limits(), Arc::new(SimClock))),
         };
-        Self { world, inner, state: Arc::default() }
+        Self {
+            world,
+            inner,
+            state: Arc::default(),
+        }
     }
 
-    /// Ends the runs whose node died, as lost.
-    pub(crate) async fn bury(&self) -> Result<(), LogError> {
+    /// Ends the runs that have nobody to run them any more, as lost.
+    pub(crate) async fn bury(&self) {
         let orphans = std::mem::take(&mut lock(&self.state).orphans);
         for (key, writer) in orphans {
-            drop(self.inner.take_over(&key).await?);
+            // The new writer says so where it is dropped; the old one is fenced off by it.
+            drop(self.inner.take_over(&key).await);
             drop(writer);
             self.record(&key);
         }
-        Ok(())
     }
 
     fn wrap(&self, key: &ExecutionKey, inner: Box<dyn LogWriter>) -> Box<dyn LogWriter> {
-        Box::new(Writer { log: self.clone(), key: key.clone(), inner: Some(inner) })
+        Box::new(Writer {
+            log: self.clone(),
+            key: key.clone(),
+            inner: Some(inner),
+        })
     }
 
     /// Writes down what the log has taken since it was last asked.
     fn record(&self, key: &ExecutionKey) {
         let found = self.inner.find(key).now_or_never();
-        let Some(Ok(Found::Retained(reader))) = found else { return };
+        let Some(Ok(Found::Retained(reader))) = found else {
+            return;
+        };
         let mut state = lock(&self.state);
         let recorded = state.recorded.entry(key.clone()).or_default();
         while let Some(Ok(Some(page))) = reader.next(*recorded).now_or_never() {
@@ -115,7 +128,11 @@ impl Outliving {
 
     fn record_page(&self, key: &ExecutionKey, page: &Page) {
         for (id, event) in frames(&page.frames) {
-            self.world.add(Fact::Appended { execution: key.id.clone(), id, event });
+            self.world.add(Fact::Appended {
+                execution: key.id.clone(),
+                id,
+                event,
+            });
         }
     }
 }
@@ -136,7 +153,10 @@ impl ExecutionLog for Outliving {
                 Start::Started { writer, reader } => {
                     self.world.bound(&key.id);
                     self.record(key);
-                    Start::Started { writer: self.wrap(key, writer), reader }
+                    Start::Started {
+                        writer: self.wrap(key, writer),
+                        reader,
+                    }
                 }
                 bound => bound,
             };
@@ -182,10 +202,7 @@ impl LogWriter for Writer {
         self.inner.as_ref().map_or(0, |inner| inner.epoch())
     }
 
-    fn append<'a>(
-        &'a mut self,
-        event: &'a Event,
-    ) -> LogFuture<'a, Result<StoredId, AppendError>> {
+    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<StoredId, AppendError>> {
         Box::pin(async move {
             let inner = self.inner.as_mut().ok_or(AppendError::Fenced)?;
             let id = inner.append(event).await?;
@@ -195,11 +212,11 @@ impl LogWriter for Writer {
         })
     }
 
-    fn end<'a>(
+    fn end(
         mut self: Box<Self>,
         ending: Ending,
-        terminal: &'a Event,
-    ) -> LogFuture<'a, Result<StoredId, AppendError>> {
+        terminal: &Event,
+    ) -> LogFuture<'_, Result<StoredId, AppendError>> {
         Box::pin(async move {
             self.log.world.pause().await;
             let inner = self.inner.take().ok_or(AppendError::Fenced)?;
@@ -213,7 +230,9 @@ impl LogWriter for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
-            lock(&self.log.state).orphans.push((self.key.clone(), inner));
+            lock(&self.log.state)
+                .orphans
+                .push((self.key.clone(), inner));
         }
     }
 }
@@ -221,18 +240,20 @@ impl Drop for Writer {
 /// The frames of a stream that have an id, with their events.
 fn frames(bytes: &[u8]) -> Vec<(EventId, Event)> {
     let mut found = Vec::new();
-    let fed = sse::Parser::new().feed(bytes, |frame| {
+    // A log holds no frame over the limit of a parser; where it did, the checks would miss its events.
+    let _ = sse::Parser::new().feed(bytes, |frame| {
         let id = EventId::parse(frame.id());
         found.extend(id.zip(frame.to_event().ok().flatten()));
     });
-    // A log holds no frame over the limit of a parser; where it did, the checks miss its events.
-    drop(fed);
     found
 }
 
 /// Silence is broken sooner than by default, so that a world needs less time.
 fn limits() -> Limits {
-    Limits { heartbeat: Duration::from_secs(2), ..Limits::default() }
+    Limits {
+        heartbeat: Duration::from_secs(2),
+        ..Limits::default()
+    }
 }
 
 /// Simulated time.

@@ -7,15 +7,15 @@ use fastrand::Rng;
 use crate::script::Script;
 
 /// The parties of a world, as names of hosts.
-pub mod host {
+pub(crate) mod host {
     /// The substrate's node.
-    pub const SUBSTRATE: &str = "substrate";
+    pub(crate) const SUBSTRATE: &str = "substrate";
     /// The product's workers; the second one is there in some worlds.
-    pub const WORKERS: [&str; 2] = ["worker-0", "worker-1"];
+    pub(crate) const WORKERS: [&str; 2] = ["worker-0", "worker-1"];
     /// All clients.
-    pub const CLIENTS: &str = "clients";
+    pub(crate) const CLIENTS: &str = "clients";
     /// The raw client of the substrate.
-    pub const WATCHER: &str = "watcher";
+    pub(crate) const WATCHER: &str = "watcher";
 }
 
 /// Who talks to whom.
@@ -210,7 +210,7 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let workers = 1 + usize::from(rng.u8(..4) == 0);
-        let calm_at = seconds(&mut rng, 4.0..14.0);
+        let calm_at = within(&mut rng, 4_000..14_000);
         Self {
             seed,
             workers,
@@ -231,7 +231,17 @@ impl Plan {
     /// Whether the substrate loses its log in this world.
     #[must_use]
     pub fn loses_log(&self) -> bool {
-        self.faults.iter().any(|scheduled| matches!(scheduled.fault, HostFault::LoseLog { .. }))
+        self.faults
+            .iter()
+            .any(|scheduled| matches!(scheduled.fault, HostFault::LoseLog { .. }))
+    }
+
+    /// Whether a worker of the product is killed in this world.
+    #[must_use]
+    pub fn kills_a_worker(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|scheduled| matches!(scheduled.fault, HostFault::KillWorker { .. }))
     }
 
     /// The fault of the `number`th connection of a link, if it meets one.
@@ -276,7 +286,7 @@ fn moves(rng: &mut Rng) -> Vec<Move> {
 }
 
 fn client_move(rng: &mut Rng) -> Move {
-    let (lines, pause) = (rng.u64(..8), seconds(rng, 0.0..5.0));
+    let (lines, pause) = (rng.u64(..8), within(rng, 0..5_000));
     match rng.u8(..10) {
         0..=3 => Move::Away { lines, pause },
         4 | 5 => Move::Reload { lines, pause },
@@ -288,15 +298,18 @@ fn client_move(rng: &mut Rng) -> Move {
 
 fn faults(rng: &mut Rng, workers: usize, calm_at: Duration) -> Vec<Scheduled> {
     let mut faults: Vec<_> = (0..rng.usize(..4))
-        .map(|_| Scheduled { at: calm_at.mul_f64(rng.f64()), fault: host_fault(rng, workers) })
+        .map(|_| Scheduled {
+            at: calm_at.mul_f64(rng.f64()),
+            fault: host_fault(rng, workers),
+        })
         .collect();
     faults.sort_by_key(|scheduled| scheduled.at);
     faults
 }
 
 fn host_fault(rng: &mut Rng, workers: usize) -> HostFault {
-    let down = seconds(rng, 0.0..4.0);
-    let lasts = seconds(rng, 0.1..4.0);
+    let down = within(rng, 0..4_000);
+    let lasts = within(rng, 100..4_000);
     let worker = rng.usize(..workers);
     let between = [
         (host::CLIENTS, host::WORKERS[worker]),
@@ -305,7 +318,10 @@ fn host_fault(rng: &mut Rng, workers: usize) -> HostFault {
     ][rng.usize(..3)];
     match rng.u8(..10) {
         0..=3 => HostFault::KillWorker { worker, down },
-        4 | 5 => HostFault::KillNode { down, unnoticed: seconds(rng, 0.0..3.0) },
+        4 | 5 => HostFault::KillNode {
+            down,
+            unnoticed: within(rng, 0..3_000),
+        },
         6 => HostFault::LoseLog { down },
         7 | 8 => HostFault::Hold { between, lasts },
         _ => HostFault::Partition { between, lasts },
@@ -320,16 +336,15 @@ fn connection_fault(rng: &mut Rng) -> ConnectionFault {
         0..=3 => ConnectionFault::CutAnswer(answer),
         4 | 5 => ConnectionFault::EndAnswer(answer),
         6 | 7 => ConnectionFault::CutRequest(rng.u64(..500)),
-        8 => ConnectionFault::StallAnswer(answer, seconds(rng, 0.5..12.0)),
-        9 => ConnectionFault::Late(seconds(rng, 0.1..6.0)),
-        10 => ConnectionFault::Twice(seconds(rng, 0.0..6.0)),
+        8 => ConnectionFault::StallAnswer(answer, within(rng, 500..12_000)),
+        9 => ConnectionFault::Late(within(rng, 100..6_000)),
+        10 => ConnectionFault::Twice(within(rng, 0..6_000)),
         _ => ConnectionFault::Pieces(1 + rng.usize(..40)),
     }
 }
 
-fn seconds(rng: &mut Rng, range: Range<f64>) -> Duration {
-    let seconds = range.start + (range.end - range.start) * rng.f64();
-    Duration::from_millis((seconds * 1000.0).round() as u64)
+fn within(rng: &mut Rng, range: Range<u64>) -> Duration {
+    millis(rng.u64(range))
 }
 
 fn millis(millis: u64) -> Duration {

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use turnkit::BoxError;
+use turnkit::{BoxError, Persisted, TurnContext};
 use turnkit_sandbox::{SandboxClient, Transport};
 use turnkit_server::{Environment, Product};
 
 use crate::{
     bugs,
+    history::{Fact, Hooked},
     net,
     substrate::TOKEN,
     transport::Simulated,
@@ -25,7 +26,11 @@ const SWEEP: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(6);
 
 /// One worker, from its start to its death. All workers share the database in `data_dir`, which outlives them.
-pub(crate) async fn worker(world: World, data_dir: PathBuf, memory: bugs::Memory) -> Result<(), BoxError> {
+pub(crate) async fn worker(
+    world: World,
+    data_dir: PathBuf,
+    memory: bugs::Memory,
+) -> Result<(), BoxError> {
     let transport: Arc<dyn Transport> = Arc::new(Simulated::new(world.clone()));
     let substrate = SandboxClient::builder("http://substrate")
         .bearer_token(TOKEN)
@@ -41,12 +46,28 @@ pub(crate) async fn worker(world: World, data_dir: PathBuf, memory: bugs::Memory
     match net::serve(product.router()).await? {}
 }
 
+fn hooked(world: &World, turn: &TurnContext, hook: turnkit_server::Hooked) {
+    let hook = match hook {
+        turnkit_server::Hooked::Persisted(Persisted::Saved) => Hooked::Saved,
+        turnkit_server::Hooked::Persisted(Persisted::AlreadySaved) => Hooked::AlreadySaved,
+        turnkit_server::Hooked::Completed => Hooked::Completed,
+        turnkit_server::Hooked::Failed => Hooked::Failed,
+        turnkit_server::Hooked::Flushed => Hooked::Flushed,
+    };
+    world.add(Fact::Hooked {
+        execution: turn.execution_id().clone(),
+        hook,
+    });
+}
+
 fn environment(world: &World) -> Environment {
-    let ids = world.clone();
+    let (ids, pauses, hooks) = (world.clone(), world.clone(), world.clone());
     Environment {
         clock: Arc::new(|| SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms())),
         ids: Arc::new(move || ids.fresh_id()),
         threads: false,
+        pause: Some(Arc::new(move || pauses.pause())),
+        on_hook: Some(Arc::new(move |turn, hook| hooked(&hooks, turn, hook))),
         ..Environment::default()
     }
 }

@@ -1,6 +1,12 @@
 //! One world, from its first moment to its last.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    fmt, fs, panic,
+    path::{Path, PathBuf},
+    sync::Once,
+    time::Duration,
+};
 
 use turmoil::{Builder, Sim};
 use turnkit::BoxError;
@@ -20,7 +26,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(40);
 
 /// No world needs longer: its clients give up before.
-const LONGEST: Duration = Duration::from_secs(1_800);
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// What became of a world.
 #[derive(Clone, Debug)]
@@ -31,6 +37,27 @@ pub struct Report {
     pub records: Vec<Record>,
     /// Which promises were broken.
     pub violations: Vec<Violation>,
+}
+
+/// A report with everything: the schedule, what happened, and what was broken.
+#[derive(Debug)]
+pub struct Story<'a>(pub &'a Report);
+
+impl fmt::Display for Story<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(report) = self;
+        writeln!(f, "{}", report.plan)?;
+        report
+            .records
+            .iter()
+            .try_for_each(|record| writeln!(f, "{record}"))?;
+        writeln!(f)?;
+        report
+            .violations
+            .iter()
+            .try_for_each(|broken| writeln!(f, "BROKEN {broken}"))?;
+        write!(f, "{} violations", report.violations.len())
+    }
 }
 
 /// Runs the world of `seed`, with `bug` planted in it, and checks every promise.
@@ -46,13 +73,14 @@ pub fn simulate(seed: u64, bug: Option<Bug>) -> Result<Report, BoxError> {
 /// # Errors
 /// As [`simulate`].
 pub fn run(plan: Plan, bug: Option<Bug>) -> Result<Report, BoxError> {
+    watch_for_panics();
     let world = World::new(plan.clone(), bug);
     let disk = tempfile::tempdir_in(disk())?;
     let logs = Logs::new(world.clone());
     let mut sim = build(&plan);
-    people(&mut sim, &world, &logs, disk.path().into());
+    people(&mut sim, &world, &logs, disk.path());
     let mut strokes = strokes(&plan.faults).into_iter().peekable();
-    loop {
+    while sim.elapsed() < LONGEST {
         while let Some((_, stroke)) = strokes.next_if(|(at, _)| *at <= sim.elapsed()) {
             strike(&mut sim, &world, &logs, stroke);
         }
@@ -60,16 +88,47 @@ pub fn run(plan: Plan, bug: Option<Bug>) -> Result<Report, BoxError> {
             break;
         }
     }
+    if !world.is_over() {
+        world.history().add_at(sim.elapsed(), Fact::Endless);
+    }
     drop(sim);
+    if PANICKED.take() {
+        world.history().add(Fact::Panicked);
+    }
     let records = world.history().records();
     let violations = check::all(&plan, &records);
-    Ok(Report { plan, records, violations })
+    Ok(Report {
+        plan,
+        records,
+        violations,
+    })
+}
+
+thread_local! {
+    /// Whether something has panicked in this thread. A runtime catches it, so that nobody else would notice.
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn watch_for_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICKED.set(true);
+            before(info);
+        }));
+    });
+    PANICKED.set(false);
 }
 
 /// Where the database is: in memory, where the system has a file system for that.
 fn disk() -> PathBuf {
     let memory = PathBuf::from("/dev/shm");
-    if fs::metadata(&memory).is_ok_and(|data| data.is_dir()) { memory } else { std::env::temp_dir() }
+    if fs::metadata(&memory).is_ok_and(|data| data.is_dir()) {
+        memory
+    } else {
+        std::env::temp_dir()
+    }
 }
 
 fn build(plan: &Plan) -> Sim<'static> {
@@ -77,7 +136,7 @@ fn build(plan: &Plan) -> Sim<'static> {
         .rng_seed(plan.seed)
         .epoch(std::time::UNIX_EPOCH)
         .tick_duration(TICK)
-        .simulation_duration(LONGEST)
+        .simulation_duration(LONGEST * 2)
         .min_message_latency(Duration::ZERO)
         .max_message_latency(plan.latency)
         .enable_random_order()
@@ -85,13 +144,21 @@ fn build(plan: &Plan) -> Sim<'static> {
 }
 
 /// Puts everybody into the world.
-fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, data_dir: PathBuf) {
+fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, data_dir: &Path) {
     let (node_world, logs) = (world.clone(), logs.clone());
-    sim.host(host::SUBSTRATE, move || ended(substrate::node(node_world.clone(), logs.clone())));
+    sim.host(host::SUBSTRATE, move || {
+        ended(substrate::node(node_world.clone(), logs.clone()))
+    });
     let memory = bugs::Memory::default();
     for name in host::WORKERS.into_iter().take(world.plan().workers) {
-        let (world, data_dir, memory) = (world.clone(), data_dir.clone(), memory.clone());
-        sim.host(name, move || ended(product::worker(world.clone(), data_dir.clone(), memory.clone())));
+        let (world, data_dir, memory) = (world.clone(), data_dir.to_owned(), memory.clone());
+        sim.host(name, move || {
+            ended(product::worker(
+                world.clone(),
+                data_dir.clone(),
+                memory.clone(),
+            ))
+        });
     }
     sim.client(host::CLIENTS, ended(client::converse(world.clone())));
     sim.client(host::WATCHER, ended(watcher::watch(world.clone())));
@@ -99,7 +166,9 @@ fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, data_dir: PathBuf)
 
 /// A party's end, as turmoil wants it.
 async fn ended(party: impl Future<Output = Result<(), BoxError>>) -> turmoil::Result {
-    party.await.map_err(|error| error as Box<dyn std::error::Error>)
+    party
+        .await
+        .map_err(|error| error as Box<dyn std::error::Error>)
 }
 
 /// What is done to a world at one moment.
@@ -115,7 +184,10 @@ enum Stroke {
 fn strokes(faults: &[Scheduled]) -> Vec<(Duration, Stroke)> {
     let both = |scheduled: &Scheduled| {
         let (at, fault) = (scheduled.at, scheduled.fault);
-        [(at, Stroke::Begin(fault)), (at + lasts(fault), Stroke::End(fault))]
+        [
+            (at, Stroke::Begin(fault)),
+            (at + lasts(fault), Stroke::End(fault)),
+        ]
     };
     let mut strokes: Vec<_> = faults.iter().flat_map(both).collect();
     strokes.sort_by_key(|(at, _)| *at);
@@ -124,7 +196,9 @@ fn strokes(faults: &[Scheduled]) -> Vec<(Duration, Stroke)> {
 
 fn lasts(fault: HostFault) -> Duration {
     match fault {
-        HostFault::KillWorker { down, .. } | HostFault::KillNode { down, .. } | HostFault::LoseLog { down } => down,
+        HostFault::KillWorker { down, .. }
+        | HostFault::KillNode { down, .. }
+        | HostFault::LoseLog { down } => down,
         HostFault::Hold { lasts, .. } | HostFault::Partition { lasts, .. } => lasts,
     }
 }
@@ -150,8 +224,12 @@ fn begin(sim: &mut Sim<'static>, logs: &Logs, fault: HostFault) {
             sim.crash(host::SUBSTRATE);
             logs.lose();
         }
-        HostFault::Hold { between: (a, b), .. } => sim.hold(a, b),
-        HostFault::Partition { between: (a, b), .. } => sim.partition(a, b),
+        HostFault::Hold {
+            between: (a, b), ..
+        } => sim.hold(a, b),
+        HostFault::Partition {
+            between: (a, b), ..
+        } => sim.partition(a, b),
     }
 }
 
@@ -159,11 +237,18 @@ fn end(sim: &mut Sim<'static>, fault: HostFault) {
     match fault {
         HostFault::KillWorker { worker, .. } => sim.bounce(host::WORKERS[worker]),
         HostFault::KillNode { .. } | HostFault::LoseLog { .. } => sim.bounce(host::SUBSTRATE),
-        HostFault::Hold { between: (a, b), .. } => sim.release(a, b),
-        HostFault::Partition { between: (a, b), .. } => sim.repair(a, b),
+        HostFault::Hold {
+            between: (a, b), ..
+        } => sim.release(a, b),
+        HostFault::Partition {
+            between: (a, b), ..
+        } => sim.repair(a, b),
     }
 }
 
 fn fault_of(fault: HostFault) -> Fact {
-    Fact::Fault { kind: fault.kind(), detail: format!("{fault:?}") }
+    Fact::Fault {
+        kind: fault.kind(),
+        detail: format!("{fault:?}"),
+    }
 }

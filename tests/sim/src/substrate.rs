@@ -1,6 +1,6 @@
 //! The substrate's node: the real routes over the log that outlives it, with the scripted agent behind them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use turnkit::BoxError;
 use turnkit_substrate::Substrate;
@@ -15,6 +15,9 @@ use crate::{
 /// The token that everyone here bears: one scope.
 pub(crate) const TOKEN: &str = "simulated";
 
+/// How long a run counts as alive that has nobody to run it.
+const LEASE: Duration = Duration::from_secs(2);
+
 /// The node, from its start to its death.
 pub(crate) async fn node(world: World, logs: Logs) -> Result<(), BoxError> {
     let (log, unnoticed) = logs.open();
@@ -26,7 +29,10 @@ pub(crate) async fn node(world: World, logs: Logs) -> Result<(), BoxError> {
         .build()?;
     tokio::spawn(async move {
         tokio::time::sleep(unnoticed).await;
-        log.bury().await
+        loop {
+            log.bury().await;
+            tokio::time::sleep(LEASE).await;
+        }
     });
     match net::serve(substrate.router()).await? {}
 }

@@ -45,7 +45,9 @@ async fn send(
         NoAnswer::Connect(error) => TransportError::Connect(error),
         NoAnswer::Broken(error) => TransportError::Answer(error),
     })?;
-    if let Some(execution) = execution(answer.headers()).filter(|_| is_run && answer.status() == 200) {
+    if let Some(execution) =
+        execution(answer.headers()).filter(|_| is_run && answer.status() == 200)
+    {
         world.add(Fact::Answered { execution });
     }
     Ok(answer.map(|chunks| chunks.map_err(TransportError::Broken).boxed()))

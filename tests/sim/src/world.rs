@@ -48,7 +48,14 @@ impl World {
             is_over: false,
         };
         let (history, state) = (History::default(), Mutex::new(state));
-        Self { shared: Arc::new(Shared { plan, bug, history, state }) }
+        Self {
+            shared: Arc::new(Shared {
+                plan,
+                bug,
+                history,
+                state,
+            }),
+        }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -81,7 +88,10 @@ impl World {
             *count += 1;
             *count
         };
-        let fault = self.plan().connection(link, number).filter(|_| !self.is_calm());
+        let fault = self
+            .plan()
+            .connection(link, number)
+            .filter(|_| !self.is_calm());
         if let Some(fault @ (ConnectionFault::Late(_) | ConnectionFault::Pieces(_))) = fault {
             self.struck(link, fault);
         }
@@ -91,7 +101,10 @@ impl World {
     /// Writes down that a connection's fault struck.
     pub(crate) fn struck(&self, link: Link, fault: ConnectionFault) {
         let detail = format!("{link}: {fault:?}");
-        self.add(Fact::Fault { kind: fault.kind(), detail });
+        self.add(Fact::Fault {
+            kind: fault.kind(),
+            detail,
+        });
     }
 
     /// Takes as long as one access to a store takes here: a moment in which its caller can be killed.
@@ -114,7 +127,9 @@ impl World {
 
     /// An execution that the log bound, for the watcher.
     pub(crate) fn bound(&self, execution: &ExecutionId) {
-        self.add(Fact::Bound { execution: execution.clone() });
+        self.add(Fact::Bound {
+            execution: execution.clone(),
+        });
         let mut state = self.lock();
         if !state.executions.contains(execution) {
             state.executions.push(execution.clone());
@@ -136,7 +151,10 @@ impl World {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -33,8 +34,15 @@ pub(crate) struct FaultyLog {
 
 impl FaultyLog {
     pub(crate) fn new(bug: impl Into<Option<Bug>>) -> Self {
-        let limits = Limits { heartbeat: std::time::Duration::from_secs(2), ..Limits::default() };
-        Self { bug: bug.into(), limits, bound: Mutex::default() }
+        let limits = Limits {
+            heartbeat: std::time::Duration::from_secs(2),
+            ..Limits::default()
+        };
+        Self {
+            bug: bug.into(),
+            limits,
+            bound: Mutex::default(),
+        }
     }
 
     fn found(&self, key: &ExecutionKey) -> Option<Arc<Execution>> {
@@ -47,9 +55,15 @@ impl FaultyLog {
         }
         let execution = Arc::new(Execution::new(self.bug, opening.fingerprint));
         lock(&self.bound).insert(key.clone(), Arc::clone(&execution));
-        let mut writer = Writer { execution: Arc::clone(&execution), epoch: unix_ms() };
+        let mut writer = Writer {
+            execution: Arc::clone(&execution),
+            epoch: unix_ms(),
+        };
         match writer.push(&opening.first, None) {
-            Ok(_) => Ok(Start::Started { writer: Box::new(writer), reader: execution }),
+            Ok(_) => Ok(Start::Started {
+                writer: Box::new(writer),
+                reader: execution,
+            }),
             Err(error) => Err(LogError::Store(error.into())),
         }
     }
@@ -60,12 +74,18 @@ impl ExecutionLog for FaultyLog {
         &self.limits
     }
 
-    fn start<'a>(&'a self, key: &'a ExecutionKey, opening: Opening) -> LogFuture<'a, Result<Start, LogError>> {
+    fn start<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        opening: Opening,
+    ) -> LogFuture<'a, Result<Start, LogError>> {
         Box::pin(ready(self.begin(key, &opening)))
     }
 
     fn find<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<Found, LogError>> {
-        let found = self.found(key).map_or(Found::Unknown, |execution| Found::Retained(execution));
+        let found = self
+            .found(key)
+            .map_or(Found::Unknown, |execution| Found::Retained(execution));
         Box::pin(ready(Ok(found)))
     }
 
@@ -74,8 +94,10 @@ impl ExecutionLog for FaultyLog {
         &'a self,
         key: &'a ExecutionKey,
     ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
-        let writer = self.found(key).and_then(|execution| execution.taken_over());
-        Box::pin(ready(Ok(writer.map(|writer| Box::new(writer) as Box<dyn LogWriter>))))
+        let writer = self.found(key).and_then(Execution::taken_over);
+        Box::pin(ready(Ok(
+            writer.map(|writer| Box::new(writer) as Box<dyn LogWriter>)
+        )))
     }
 
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
@@ -105,7 +127,13 @@ struct Journal {
 impl Execution {
     fn new(bug: Option<Bug>, fingerprint: Option<Fingerprint>) -> Self {
         let (started_at, journal) = (unix_ms(), Mutex::default());
-        Self { bug, fingerprint, started_at, journal, changed: Notify::new() }
+        Self {
+            bug,
+            fingerprint,
+            started_at,
+            journal,
+            changed: Notify::new(),
+        }
     }
 
     /// The writer of the node that takes over. What its predecessor had not stored yet is gone.
@@ -124,20 +152,37 @@ impl Execution {
             }
             journal.epoch
         };
-        Some(Writer { execution: self, epoch })
+        Some(Writer {
+            execution: self,
+            epoch,
+        })
     }
 
-    fn read(&self, after: u64) -> Option<Option<Page>> {
+    /// What a reader at `after` can have now; nothing at all where it has to wait.
+    fn read(&self, after: u64) -> Poll<Option<Page>> {
         let journal = lock(&self.journal);
-        let rest = journal.frames.get(usize::try_from(after).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let Some((last, _)) = rest.last() else { return journal.ended.map(|_| None) };
-        let frames = rest.iter().flat_map(|(_, frame)| frame.iter().copied()).collect();
-        Some(Some(Page { frames, last: last.seq }))
+        let rest = journal
+            .frames
+            .get(usize::try_from(after).unwrap_or(usize::MAX)..)
+            .unwrap_or_default();
+        let Some((last, _)) = rest.last() else {
+            return journal.ended.map_or(Poll::Pending, |_| Poll::Ready(None));
+        };
+        let frames = rest
+            .iter()
+            .flat_map(|(_, frame)| frame.iter().copied())
+            .collect();
+        Poll::Ready(Some(Page {
+            frames,
+            last: last.seq,
+        }))
     }
 
     fn position(&self, cursor: Cursor) -> Position {
         let journal = lock(&self.journal);
-        let Cursor::After(id) = cursor else { return Position::After(0) };
+        let Cursor::After(id) = cursor else {
+            return Position::After(0);
+        };
         let at = journal.frames.iter().position(|(held, _)| *held == id);
         let is_last = at.is_some_and(|at| at + 1 == journal.frames.len());
         match at {
@@ -150,9 +195,19 @@ impl Execution {
 
     fn standing(&self) -> Status {
         let journal = lock(&self.journal);
-        let last = journal.frames.last().map_or(EventId { epoch: 0, seq: 0 }, |(id, _)| *id);
-        let state = journal.ended.map_or(State::Running, |(ending, _)| State::Ended(ending));
-        Status { state, last, started_at: self.started_at, ended_at: journal.ended.map(|(_, at)| at) }
+        let last = journal
+            .frames
+            .last()
+            .map_or(EventId { epoch: 0, seq: 0 }, |(id, _)| *id);
+        let state = journal
+            .ended
+            .map_or(State::Running, |(ending, _)| State::Ended(ending));
+        Status {
+            state,
+            last,
+            started_at: self.started_at,
+            ended_at: journal.ended.map(|(_, at)| at),
+        }
     }
 }
 
@@ -174,7 +229,7 @@ impl LogReader for Execution {
             loop {
                 let mut changed = std::pin::pin!(self.changed.notified());
                 changed.as_mut().enable();
-                if let Some(page) = self.read(after) {
+                if let Poll::Ready(page) = self.read(after) {
                     return Ok(page);
                 }
                 changed.await;
@@ -195,7 +250,10 @@ impl Writer {
             return Err(AppendError::Fenced);
         }
         journal.epoch = self.epoch;
-        let id = EventId { epoch: self.epoch, seq: journal.frames.len() as u64 + 1 };
+        let id = EventId {
+            epoch: self.epoch,
+            seq: journal.frames.len() as u64 + 1,
+        };
         let (mut frame, mut text) = (BytesMut::new(), String::new());
         // Writing to a `String` cannot fail.
         let _ = write!(text, "{id}");
@@ -217,11 +275,11 @@ impl LogWriter for Writer {
         Box::pin(ready(self.push(event, None)))
     }
 
-    fn end<'a>(
+    fn end(
         mut self: Box<Self>,
         ending: Ending,
-        terminal: &'a Event,
-    ) -> LogFuture<'a, Result<EventId, AppendError>> {
+        terminal: &Event,
+    ) -> LogFuture<'_, Result<EventId, AppendError>> {
         Box::pin(ready(self.push(terminal, Some(ending))))
     }
 }

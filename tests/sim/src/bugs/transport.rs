@@ -26,15 +26,33 @@ use crate::{
 pub(crate) type Memory = Arc<Mutex<BTreeMap<ExecutionId, Bytes>>>;
 
 /// `inner`, with the mistake of this world, if that is one of the adapter's.
-pub(crate) fn transport(world: &World, inner: Arc<dyn Transport>, memory: Memory) -> Arc<dyn Transport> {
+pub(crate) fn transport(
+    world: &World,
+    inner: Arc<dyn Transport>,
+    memory: Memory,
+) -> Arc<dyn Transport> {
     if world.has(Bug::ResumeStarts) {
-        Arc::new(Restarting { inner, memory, restarts: |cursor| cursor != "0" })
+        Arc::new(Restarting {
+            inner,
+            memory,
+            restarts: |cursor| cursor != "0",
+        })
     } else if world.has(Bug::DispatchOnRetry) {
-        Arc::new(Restarting { inner, memory, restarts: |cursor| cursor == "0" })
+        Arc::new(Restarting {
+            inner,
+            memory,
+            restarts: |cursor| cursor == "0",
+        })
     } else if world.has(Bug::CursorSkipsFiltered) {
-        Arc::new(Rewriting { inner, rewrite: without_filtered })
+        Arc::new(Rewriting {
+            inner,
+            rewrite: without_filtered,
+        })
     } else if world.has(Bug::EndWithoutTerminal) {
-        Arc::new(Rewriting { inner, rewrite: with_an_end })
+        Arc::new(Rewriting {
+            inner,
+            rewrite: with_an_end,
+        })
     } else {
         inner
     }
@@ -99,14 +117,14 @@ fn without_filtered(body: ResponseBody) -> ResponseBody {
     let mut parser = sse::Parser::new();
     Box::pin(body.map_ok(move |chunk| {
         let mut kept = BytesMut::new();
-        let fed = parser.feed(&chunk, |frame| {
+        // A frame over the limit would be over the adapter's, too.
+        let _ = parser.feed(&chunk, |frame| {
             if frame.event() != "heartbeat" {
                 let name = frame.has_event().then(|| frame.event());
                 // It was a frame before, so it can be one again.
-                drop(sse::write_frame(&mut kept, name, Some(frame.id()), frame.data()));
+                let _ = sse::write_frame(&mut kept, name, Some(frame.id()), frame.data());
             }
         });
-        drop(fed);
         kept.freeze()
     }))
 }

@@ -31,13 +31,26 @@ pub fn is_the_execution(plan: &Plan, records: &[Record]) -> Vec<Violation> {
     let mut broken = Vec::new();
     for record in records {
         outline.take(record);
-        let Fact::Client { client, act } = &record.fact else { continue };
-        if let ClientAct::Body { execution: Some(execution), .. } = act
+        let Fact::Client { client, act } = &record.fact else {
+            continue;
+        };
+        if let ClientAct::Body {
+            execution: Some(execution),
+            ..
+        } = act
             && *executions.entry(&client.turn).or_insert(execution) != execution
         {
-            broken.push(Violation::new(ONE_EXECUTION, format!("{client} is told {execution}")));
+            broken.push(Violation::new(
+                ONE_EXECUTION,
+                format!("{client} is told {execution}"),
+            ));
         }
-        let view = View { plan, outline: &outline, client, at: record.at };
+        let view = View {
+            plan,
+            outline: &outline,
+            client,
+            at: record.at,
+        };
         let drawing = clients.entry(client).or_default();
         broken.extend(drawing.take(act, &view).map(|(promise, why)| {
             Violation::new(promise, format!("{client} at {:?}: {why}", record.at))
@@ -100,7 +113,8 @@ impl Drawing {
     fn begin(&mut self, execution: Option<ExecutionId>, after: u64) -> Broken {
         self.execution = execution;
         self.body = Body::Events;
-        self.lines.truncate(usize::try_from(after).unwrap_or(usize::MAX));
+        self.lines
+            .truncate(usize::try_from(after).unwrap_or(usize::MAX));
         let is_whole = self.lines.len() as u64 == after;
         (!is_whole).then(|| (DRAWN, format!("the client itself lost count: {after}")))
     }
@@ -108,7 +122,10 @@ impl Drawing {
     fn refused(&self, code: &str) -> Broken {
         let is_lost = self.execution.is_some() && code.ends_with("_not_found");
         // An error whose body was cut says nothing.
-        let may_be = matches!(code, "turn_running" | "unavailable" | "too_many_turns" | "turn_not_found" | "(none)");
+        let may_be = matches!(
+            code,
+            "turn_running" | "unavailable" | "too_many_turns" | "turn_not_found" | "(none)"
+        );
         (is_lost || !may_be).then(|| (FOUND, format!("refused with {code}")))
     }
 
@@ -141,26 +158,25 @@ impl Drawing {
         if self.is_next(view, place) {
             return None;
         }
-        if self.is_saved_answer(event, view) {
+        if is_saved_answer(event, view) {
             return self.end(Body::Replayed);
         }
-        Some((DRAWN, format!("line {place} is not the next event: {}", event.as_json())))
+        Some((
+            DRAWN,
+            format!("line {place} is not the next event: {}", event.as_json()),
+        ))
     }
 
     /// Whether all lines so far are the first ones of one life of the execution's log.
     fn is_next(&self, view: &View<'_>, place: usize) -> bool {
-        let lives = self.execution.as_ref().map(|execution| view.outline.lives(execution));
-        lives.unwrap_or_default().iter().any(|life| life.forwarded().take(place).eq(&self.lines[1..]))
-    }
-
-    fn is_saved_answer(&self, event: &Event, view: &View<'_>) -> bool {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Result {
-            final_text: String,
-        }
-        let text = event.data::<Result>().ok().map(|result| result.final_text);
-        event.kind() == "result" && text.is_some() && text.as_deref() == view.answer()
+        let lives = self
+            .execution
+            .as_ref()
+            .map(|execution| view.outline.lives(execution));
+        lives
+            .unwrap_or_default()
+            .iter()
+            .any(|life| life.forwarded().take(place).eq(&self.lines[1..]))
     }
 
     fn completed(&mut self, event: &Event, view: &View<'_>) -> Broken {
@@ -169,9 +185,11 @@ impl Drawing {
             #[serde(default)]
             replayed: bool,
         }
-        let is_replayed = event.data::<Completed>().is_ok_and(|completed| completed.replayed);
+        let is_replayed = event
+            .data::<Completed>()
+            .is_ok_and(|completed| completed.replayed);
         let is_whole = match self.lines.last() {
-            Some(last) if is_replayed => self.is_saved_answer(last, view),
+            Some(last) if is_replayed => is_saved_answer(last, view),
             _ => self.is_all(view),
         };
         self.body = Body::Ended;
@@ -180,9 +198,15 @@ impl Drawing {
 
     /// Whether nothing of the execution is missing.
     fn is_all(&self, view: &View<'_>) -> bool {
-        let lives = self.execution.as_ref().map(|execution| view.outline.lives(execution));
+        let lives = self
+            .execution
+            .as_ref()
+            .map(|execution| view.outline.lives(execution));
         let drawn = self.lines.get(1..).unwrap_or_default();
-        lives.unwrap_or_default().iter().any(|life| life.has_completed() && life.forwarded().eq(drawn))
+        lives
+            .unwrap_or_default()
+            .iter()
+            .any(|life| life.has_completed() && life.forwarded().eq(drawn))
     }
 
     fn failed(&mut self, event: &Event, view: &View<'_>) -> Broken {
@@ -204,6 +228,17 @@ impl Drawing {
         let untrue = errors::untrue(view.plan, view.outline, turn, execution, code, view.at);
         untrue.map(|why| (HONEST, why))
     }
+}
+
+/// Whether the event is the one that brings the answer from the database.
+fn is_saved_answer(event: &Event, view: &View<'_>) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Result {
+        final_text: String,
+    }
+    let text = event.data::<Result>().ok().map(|result| result.final_text);
+    event.kind() == "result" && text.is_some() && text.as_deref() == view.answer()
 }
 
 #[cfg(test)]

@@ -18,12 +18,17 @@ pub(super) fn untrue(
     code: Option<&str>,
     at: Duration,
 ) -> Option<String> {
-    let said = |code: &str| outline.lives(execution).iter().any(|life| has_ended_with(life, code));
+    let said = |code: &str| {
+        outline
+            .lives(execution)
+            .iter()
+            .any(|life| has_ended_with(life, code))
+    };
     let is_true = match code {
         // It was stopped, and somebody had asked for that; or its loss had it bound.
         Some("cancelled") => outline.stops.get(turn).is_some_and(|stop| *stop <= at),
         Some("execution_lost") => is_lost(outline, execution, at),
-        Some("runner_lost") => said("runner_lost"),
+        Some("runner_lost") => said("runner_lost") && outline.kills.iter().any(|kill| *kill <= at),
         Some(code) => outline::script(plan, turn).and_then(|script| script.code()) == Some(code),
         None => false,
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use turnkit_id::ExecutionId;
+use turnkit_wire::Event;
 
 use super::{
     Violation, errors,
@@ -25,14 +26,18 @@ const AT_REST: &str = "everything comes to rest";
 
 /// What clients were told, what the executions came to, and what the database holds agree.
 #[must_use]
-pub fn is_whole(plan: &Plan, records: &[Record], outline: &Outline) -> Vec<Violation> {
+pub fn is_whole(plan: &Plan, records: &[Record]) -> Vec<Violation> {
+    let outline = &Outline::of(records);
     let kept = kept(records);
     let mut broken = Vec::new();
     for (turn, told) in told(records) {
         match kept.get(turn) {
             Some(kept) => broken.extend(disagreement(turn, &told, kept, outline)),
             None if kept.is_empty() => {}
-            None => broken.push(Violation::new(KEPT, format!("{turn} is not in the database"))),
+            None => broken.push(Violation::new(
+                KEPT,
+                format!("{turn} is not in the database"),
+            )),
         }
     }
     for (turn, kept) in kept {
@@ -43,11 +48,16 @@ pub fn is_whole(plan: &Plan, records: &[Record], outline: &Outline) -> Vec<Viola
     broken
 }
 
-/// No client had to give up, and no turn stays open.
+/// No client had to give up or waits for ever, and no turn stays open.
 #[must_use]
 pub fn is_at_rest(records: &[Record]) -> Vec<Violation> {
     let restless = records.iter().filter_map(|record| match &record.fact {
-        Fact::Client { client, act: ClientAct::GaveUp } => Some(format!("{client} gave up")),
+        Fact::Client {
+            client,
+            act: ClientAct::GaveUp,
+        } => Some(format!("{client} gave up")),
+        Fact::Panicked => Some("somebody panicked".to_owned()),
+        Fact::Endless => Some("the clients never ended".to_owned()),
         Fact::StillOpen { turns } => Some(format!("{turns:?} are still open")),
         _ => None,
     });
@@ -62,21 +72,22 @@ struct Told {
 }
 
 fn told(records: &[Record]) -> BTreeMap<&str, Told> {
-    #[derive(Deserialize)]
-    struct Failed {
-        retryable: bool,
-    }
     let mut told: BTreeMap<&str, Told> = BTreeMap::new();
     for record in records {
         match &record.fact {
-            Fact::Client { client, act: ClientAct::Body { .. } } => {
+            Fact::Client {
+                client,
+                act: ClientAct::Body { .. },
+            } => {
                 told.entry(&client.turn).or_default();
             }
-            Fact::Client { client, act: ClientAct::Line(event) } => {
+            Fact::Client {
+                client,
+                act: ClientAct::Line(event),
+            } => {
                 let told = told.entry(&client.turn).or_default();
                 told.completed |= event.kind() == "session.run.completed";
-                told.failed |= event.kind() == "session.run.failed"
-                    && event.data::<Failed>().is_ok_and(|failed| !failed.retryable);
+                told.failed |= event.kind() == "session.run.failed" && is_final(event);
             }
             _ => {}
         }
@@ -84,9 +95,24 @@ fn told(records: &[Record]) -> BTreeMap<&str, Told> {
     told
 }
 
+/// Whether a failure is none that another attempt mends, nor the stop that somebody asked for: a stop may come in the very
+/// moment in which another attempt saves the answer.
+fn is_final(event: &Event) -> bool {
+    #[derive(Deserialize)]
+    struct Failed {
+        retryable: bool,
+        code: Option<String>,
+    }
+    let failed = event.data::<Failed>();
+    failed.is_ok_and(|failed| !failed.retryable && failed.code.as_deref() != Some("cancelled"))
+}
+
 fn kept(records: &[Record]) -> BTreeMap<&str, &Kept> {
     let kept = records.iter().filter_map(|record| match &record.fact {
-        Fact::Kept { turn, answer: Some(kept) } => Some((turn.as_str(), kept)),
+        Fact::Kept {
+            turn,
+            answer: Some(kept),
+        } => Some((turn.as_str(), kept)),
         _ => None,
     });
     kept.collect()
@@ -95,20 +121,37 @@ fn kept(records: &[Record]) -> BTreeMap<&str, &Kept> {
 fn disagreement(turn: &str, told: &Told, kept: &Kept, outline: &Outline) -> Option<Violation> {
     let is_complete = kept.status == "complete";
     if told.completed && !is_complete {
-        return Some(Violation::new(SAVED, format!("{turn} is {:?}", kept.status)));
+        return Some(Violation::new(
+            SAVED,
+            format!("{turn} is {:?}", kept.status),
+        ));
     }
     // Where the log was lost, one attempt may have read the end before, and another come too late for it.
     let was_lost = ExecutionId::parse(&kept.execution).is_ok_and(|id| outline.was_lost(&id));
     let is_denied = told.failed && is_complete && !was_lost;
-    is_denied.then(|| Violation::new(AGREE, format!("{turn} is complete, and a client was told it failed")))
+    is_denied.then(|| {
+        Violation::new(
+            AGREE,
+            format!("{turn} is complete, and a client was told it failed"),
+        )
+    })
 }
 
-fn untrue(plan: &Plan, outline: &Outline, turn: &str, script: &Script, kept: &Kept) -> Option<Violation> {
+fn untrue(
+    plan: &Plan,
+    outline: &Outline,
+    turn: &str,
+    script: &Script,
+    kept: &Kept,
+) -> Option<Violation> {
     let Ok(execution) = ExecutionId::parse(&kept.execution) else {
         return Some(Violation::new(KEPT, format!("{turn} has no execution id")));
     };
     if kept.messages > 1 {
-        return Some(Violation::new(WHOLE, format!("{turn} has {} answers", kept.messages)));
+        return Some(Violation::new(
+            WHOLE,
+            format!("{turn} has {} answers", kept.messages),
+        ));
     }
     match kept.status.as_str() {
         "complete" => incomplete(outline, turn, &execution, script, kept),
@@ -119,7 +162,10 @@ fn untrue(plan: &Plan, outline: &Outline, turn: &str, script: &Script, kept: &Ke
                 let untrue = errors::untrue(plan, outline, turn, &execution, code, NEVER_ENDS);
                 untrue.map(|why| Violation::new(HONEST, why))
             }),
-        status => Some(Violation::new(KEPT, format!("{turn} has no answer: {status:?}"))),
+        status => Some(Violation::new(
+            KEPT,
+            format!("{turn} has no answer: {status:?}"),
+        )),
     }
 }
 
@@ -133,25 +179,42 @@ fn incomplete(
     script: &Script,
     kept: &Kept,
 ) -> Option<Violation> {
-    let has_completed = outline.lives(execution).iter().any(outline::Execution::has_completed);
+    let has_completed = outline
+        .lives(execution)
+        .iter()
+        .any(outline::Execution::has_completed);
     let is_answer = script.answer() == Some(kept.text.as_str());
     (!has_completed || !is_answer)
         .then(|| Violation::new(WHOLE, format!("{turn} is saved as {:?}", kept.text)))
 }
 
 /// An answer that the agent finished is saved, unless the user stopped the turn or the log is gone.
-fn unsaved(outline: &Outline, turn: &str, execution: &ExecutionId, script: &Script) -> Option<Violation> {
-    let has_completed = outline.lives(execution).last().is_some_and(outline::Execution::has_completed);
+fn unsaved(
+    outline: &Outline,
+    turn: &str,
+    execution: &ExecutionId,
+    script: &Script,
+) -> Option<Violation> {
+    let has_completed = outline
+        .lives(execution)
+        .last()
+        .is_some_and(outline::Execution::has_completed);
     let is_due = has_completed
         && script.answer().is_some()
         && !outline.stops.contains_key(turn)
         && !outline.was_lost(execution);
-    is_due.then(|| Violation::new(ANSWERED, format!("{turn} is not saved, and {execution} has completed")))
+    is_due.then(|| {
+        Violation::new(
+            ANSWERED,
+            format!("{turn} is not saved, and {execution} has completed"),
+        )
+    })
 }
 
 /// A partial text is the beginning of the answer.
 fn spliced(turn: &str, script: &Script, kept: &Kept) -> Option<Violation> {
-    let is_part = script.text.starts_with(&kept.text) || script.answer() == Some(kept.text.as_str());
+    let is_part =
+        script.text.starts_with(&kept.text) || script.answer() == Some(kept.text.as_str());
     (!is_part).then(|| Violation::new(WHOLE, format!("{turn} keeps {:?}", kept.text)))
 }
 

@@ -22,16 +22,26 @@ pub fn is_one_log(records: &[Record]) -> Vec<Violation> {
     for record in records {
         match &record.fact {
             Fact::LogLost => logs.clear(),
-            Fact::Appended { execution, id, event } => {
+            Fact::Appended {
+                execution,
+                id,
+                event,
+            } => {
                 let log = logs.entry(execution).or_default();
-                broken.extend(misplaced(log, *id, event).map(|why| violation(ONE_LOG, execution, *id, why)));
+                broken.extend(
+                    misplaced(log, *id, event).map(|why| violation(ONE_LOG, execution, *id, why)),
+                );
                 log.push((*id, event));
             }
             _ => {}
         }
     }
-    let unended = logs.iter().filter(|(_, log)| !log.last().is_some_and(|(_, event)| is_terminal(event)));
-    broken.extend(unended.map(|(execution, _)| Violation::new(ONE_LOG, format!("{execution} never ended"))));
+    let unended = logs
+        .iter()
+        .filter(|(_, log)| !log.last().is_some_and(|(_, event)| is_terminal(event)));
+    broken.extend(
+        unended.map(|(execution, _)| Violation::new(ONE_LOG, format!("{execution} never ended"))),
+    );
     broken
 }
 
@@ -54,7 +64,9 @@ fn misplaced(log: &[(EventId, &Event)], id: EventId, event: &Event) -> Option<&'
 #[must_use]
 pub fn is_replayed_strictly(records: &[Record]) -> Vec<Violation> {
     let mut view = View::default();
-    records.iter().for_each(|record| view.take(record));
+    for record in records {
+        view.take(record);
+    }
     view.broken
 }
 
@@ -77,14 +89,24 @@ impl View {
         match fact {
             Fact::LogLost => {
                 let broken = std::mem::take(&mut self.broken);
-                *self = Self { broken, lost: *at, ..Self::default() };
+                *self = Self {
+                    broken,
+                    lost: *at,
+                    ..Self::default()
+                };
             }
             Fact::Bound { execution } => {
                 self.bound.insert(execution.clone(), *at);
             }
-            Fact::Appended { execution, id, event } => {
+            Fact::Appended {
+                execution,
+                id,
+                event,
+            } => {
                 self.name(execution, *id, event);
-                self.log.entry((execution.clone(), id.seq)).or_insert((*id, event.clone()));
+                self.log
+                    .entry((execution.clone(), id.seq))
+                    .or_insert((*id, event.clone()));
             }
             Fact::Watch { execution, act } => self.watch(execution, act),
             _ => {}
@@ -98,31 +120,44 @@ impl View {
                 self.expected.remove(execution);
             }
             WatchAct::Stream { after, .. } => {
-                self.expected.insert(execution.clone(), after.map_or(1, |id| id.seq + 1));
+                self.expected
+                    .insert(execution.clone(), after.map_or(1, |id| id.seq + 1));
                 self.ended.insert(execution.clone(), false);
             }
-            WatchAct::Frame { id: Some(id), event } => self.frame(execution, *id, event),
+            WatchAct::Frame {
+                id: Some(id),
+                event,
+            } => self.frame(execution, *id, event),
             WatchAct::Frame { id: None, .. } => {
                 let detail = format!("{execution} sent a frame without an id");
                 self.broken.push(Violation::new(STRICT, detail));
             }
-            WatchAct::Refused { after, asked, status } => {
+            WatchAct::Refused {
+                after,
+                asked,
+                status,
+            } => {
                 self.refused(execution, *after, *asked, *status);
             }
         }
     }
 
     fn frame(&mut self, execution: &ExecutionId, id: EventId, event: &Event) {
-        let Some(expected) = self.expected.get_mut(execution) else { return };
+        let Some(expected) = self.expected.get_mut(execution) else {
+            return;
+        };
         let is_next = std::mem::replace(expected, id.seq + 1) == id.seq;
         if !is_next {
-            self.broken.push(violation(STRICT, execution, id, "is not the next event"));
+            self.broken
+                .push(violation(STRICT, execution, id, "is not the next event"));
         }
         if !self.is_stored(execution, id, event) {
-            self.broken.push(violation(APPENDED, execution, id, "is not in the log"));
+            self.broken
+                .push(violation(APPENDED, execution, id, "is not in the log"));
         }
         if self.ended.insert(execution.clone(), is_terminal(event)) == Some(true) {
-            self.broken.push(violation(STRICT, execution, id, "came after the end"));
+            self.broken
+                .push(violation(STRICT, execution, id, "came after the end"));
         }
         self.name(execution, id, event);
     }
@@ -133,17 +168,34 @@ impl View {
     }
 
     fn name(&mut self, execution: &ExecutionId, id: EventId, event: &Event) {
-        let before = self.ids.entry((execution.clone(), id)).or_insert_with(|| event.clone());
+        let before = self
+            .ids
+            .entry((execution.clone(), id))
+            .or_insert_with(|| event.clone());
         if before != event {
-            self.broken.push(violation(NO_REUSE, execution, id, "stood for another event before"));
+            self.broken.push(violation(
+                NO_REUSE,
+                execution,
+                id,
+                "stood for another event before",
+            ));
         }
     }
 
     /// A log that is there refuses nobody who comes with what it gave out.
-    fn refused(&mut self, execution: &ExecutionId, after: Option<EventId>, asked: Duration, status: u16) {
+    fn refused(
+        &mut self,
+        execution: &ExecutionId,
+        after: Option<EventId>,
+        asked: Duration,
+        status: u16,
+    ) {
         let is_held = match after {
             Some(id) => self.ids.contains_key(&(execution.clone(), id)),
-            None => self.bound.get(execution).is_some_and(|bound| *bound <= asked),
+            None => self
+                .bound
+                .get(execution)
+                .is_some_and(|bound| *bound <= asked),
         };
         if is_held {
             let detail = format!("{execution} refused {after:?} with {status}");
@@ -162,22 +214,37 @@ mod tests {
     use crate::check::story::{at, bare, event, id, log, records};
 
     fn events() -> Vec<Event> {
-        vec![bare("execution.started"), bare("a"), bare("execution.completed")]
+        vec![
+            bare("execution.started"),
+            bare("a"),
+            bare("execution.completed"),
+        ]
     }
 
     /// After everything that these histories hold.
     const LATER: Duration = Duration::from_secs(100);
 
     fn stream(after: Option<EventId>) -> WatchAct {
-        WatchAct::Stream { after, asked: LATER }
+        WatchAct::Stream {
+            after,
+            asked: LATER,
+        }
     }
 
     fn watched(acts: impl IntoIterator<Item = WatchAct>) -> Vec<Fact> {
-        acts.into_iter().map(|act| Fact::Watch { execution: id("e"), act }).collect()
+        acts.into_iter()
+            .map(|act| Fact::Watch {
+                execution: id("e"),
+                act,
+            })
+            .collect()
     }
 
     fn frame(seq: u64, kind: &str) -> WatchAct {
-        WatchAct::Frame { id: Some(at(seq)), event: bare(kind) }
+        WatchAct::Frame {
+            id: Some(at(seq)),
+            event: bare(kind),
+        }
     }
 
     fn promises(broken: &[Violation]) -> Vec<&'static str> {
@@ -199,13 +266,21 @@ mod tests {
         let broken = |events: &[Event]| is_one_log(&records(log(events))).len();
         assert_eq!(broken(&[bare("a"), bare("execution.completed")]), 1);
         assert_eq!(broken(&[bare("execution.started"), bare("a")]), 1);
-        let twice = [bare("execution.started"), bare("execution.failed"), bare("execution.failed")];
+        let twice = [
+            bare("execution.started"),
+            bare("execution.failed"),
+            bare("execution.failed"),
+        ];
         assert_eq!(broken(&twice), 1);
     }
 
     #[test]
     fn a_gap_and_an_earlier_epoch_are_found() {
-        let appended = |id| Fact::Appended { execution: self::id("e"), id, event: bare("execution.completed") };
+        let appended = |id| Fact::Appended {
+            execution: self::id("e"),
+            id,
+            event: bare("execution.completed"),
+        };
         for id in [at(3), EventId { epoch: 0, seq: 2 }] {
             let facts = log(&events()[..1]).into_iter().chain([appended(id)]);
             assert_eq!(is_one_log(&records(facts)).len(), 1, "{id}");
@@ -225,7 +300,11 @@ mod tests {
         assert_eq!(seen([after(2), frame(2, "a")]), [STRICT]);
         assert_eq!(seen([stream(None), frame(2, "a")]), [STRICT]);
         assert_eq!(seen([after(1), frame(2, "a"), frame(2, "a")]), [STRICT]);
-        let twice = [after(2), frame(3, "execution.completed"), frame(3, "execution.completed")];
+        let twice = [
+            after(2),
+            frame(3, "execution.completed"),
+            frame(3, "execution.completed"),
+        ];
         assert_eq!(seen(twice), [STRICT, STRICT]);
     }
 
@@ -237,16 +316,26 @@ mod tests {
 
     #[test]
     fn an_id_that_stands_for_two_events_is_found() {
-        let other = WatchAct::Frame { id: Some(at(2)), event: event(r#"{"type":"b"}"#) };
+        let other = WatchAct::Frame {
+            id: Some(at(2)),
+            event: event(r#"{"type":"b"}"#),
+        };
         let broken = seen([stream(Some(at(1))), other]);
         assert_eq!(broken, [APPENDED, NO_REUSE]);
     }
 
     #[test]
     fn a_cursor_that_is_refused_is_found_unless_the_log_was_lost() {
-        let refused = || WatchAct::Refused { after: Some(at(2)), asked: LATER, status: 409 };
+        let refused = || WatchAct::Refused {
+            after: Some(at(2)),
+            asked: LATER,
+            status: 409,
+        };
         assert_eq!(seen([refused()]), [NOT_LOST]);
-        let lost = log(&events()).into_iter().chain([Fact::LogLost]).chain(watched([refused()]));
+        let lost = log(&events())
+            .into_iter()
+            .chain([Fact::LogLost])
+            .chain(watched([refused()]));
         assert!(is_replayed_strictly(&records(lost)).is_empty());
     }
 }

@@ -5,7 +5,7 @@
 //! | the agent ran at most once | [`agent`] |
 //! | one log per execution, replayed strictly after a cursor, no id for two events, nothing delivered that is not in it | [`log`] |
 //! | what a client has drawn is the events of the one execution, or the saved answer, or ends in one honest error | [`drawn`] |
-//! | told `completed` implies saved; a completed execution ends up saved; nothing spliced; every turn ends | [`kept`] |
+//! | told `completed` implies saved; a completed execution ends up saved; nothing spliced; every turn ends; nobody panics | [`kept`] |
 //! | the hooks of a saved turn run once, and only then | [`hooks`] |
 
 pub mod agent;
@@ -20,7 +20,6 @@ mod story;
 
 use std::fmt;
 
-use self::outline::Outline;
 use crate::{history::Record, plan::Plan};
 
 /// A promise that was broken.
@@ -34,7 +33,10 @@ pub struct Violation {
 
 impl Violation {
     fn new(promise: &'static str, detail: impl Into<String>) -> Self {
-        Self { promise, detail: detail.into() }
+        Self {
+            promise,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -47,13 +49,12 @@ impl fmt::Display for Violation {
 /// Every promise that was broken.
 #[must_use]
 pub fn all(plan: &Plan, records: &[Record]) -> Vec<Violation> {
-    let outline = Outline::of(records);
     let mut broken = agent::ran_at_most_once(records);
     broken.extend(log::is_one_log(records));
     broken.extend(log::is_replayed_strictly(records));
     broken.extend(drawn::is_the_execution(plan, records));
-    broken.extend(kept::is_whole(plan, records, &outline));
+    broken.extend(kept::is_whole(plan, records));
     broken.extend(kept::is_at_rest(records));
-    broken.extend(hooks::run_once(records));
+    broken.extend(hooks::run_once(plan, records));
     broken
 }

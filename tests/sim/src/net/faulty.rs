@@ -29,7 +29,15 @@ pub(super) struct Faulty<S> {
 
 impl<S> Faulty<S> {
     pub(super) fn new(inner: S, world: World, link: Link, fault: Option<ConnectionFault>) -> Self {
-        Self { inner: Some(inner), world, link, fault, read: 0, written: 0, stall: None }
+        Self {
+            inner: Some(inner),
+            world,
+            link,
+            fault,
+            read: 0,
+            written: 0,
+            stall: None,
+        }
     }
 
     /// How many bytes may be read at once; none where the connection ends here.
@@ -109,11 +117,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().map_or(Poll::Ready(Ok(())), |inner| Pin::new(inner).poll_flush(cx))
+        self.inner
+            .as_mut()
+            .map_or(Poll::Ready(Ok(())), |inner| Pin::new(inner).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().map_or(Poll::Ready(Ok(())), |inner| Pin::new(inner).poll_shutdown(cx))
+        self.inner.as_mut().map_or(Poll::Ready(Ok(())), |inner| {
+            Pin::new(inner).poll_shutdown(cx)
+        })
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) use self::serve::serve;
 /// The port of every server.
 pub(crate) const PORT: u16 = 80;
 
+/// How long the next piece of a short body may take.
+const CHUNK: Duration = Duration::from_secs(5);
+
 /// How long a connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -98,10 +101,18 @@ async fn exchange(
 /// In origin form, with the name of its host.
 fn on_the_wire(request: Request<Bytes>) -> Request<Full<Bytes>> {
     let (mut parts, body) = request.into_parts();
-    let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+    let authority = parts
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().to_owned());
     let host = authority.and_then(|host| HeaderValue::from_str(&host).ok());
-    parts.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static(LOOPBACK)));
-    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    parts.headers.insert(
+        header::HOST,
+        host.unwrap_or(HeaderValue::from_static(LOOPBACK)),
+    );
+    parts
+        .headers
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(Uri::default, Uri::from);
     Request::from_parts(parts, Full::new(body))
@@ -137,10 +148,10 @@ impl Drop for Connection {
     }
 }
 
-/// Reads a body to its end, at most 1 MiB of it.
+/// Reads a short body to its end.
 pub(crate) async fn read(mut chunks: Chunks) -> Result<Vec<u8>, BoxError> {
     let mut body = Vec::new();
-    while let Some(chunk) = chunks.next().await {
+    while let Some(chunk) = timeout(CHUNK, chunks.next()).await? {
         body.extend_from_slice(&chunk?);
         if body.len() > 1 << 20 {
             return Err(io::Error::other("a body over 1 MiB").into());

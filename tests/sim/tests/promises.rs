@@ -1,0 +1,79 @@
+//! A thousand worlds keep every promise; each planted bug is found within a thousand.
+
+use turnkit_sim::{Bug, runner, simulate};
+
+/// As many as each commit can afford; long runs go by `cargo xtask sim`.
+const SEEDS: u64 = 1_000;
+
+#[test]
+fn a_thousand_worlds_keep_every_promise() {
+    let mut broken = Vec::new();
+    runner::all(0..SEEDS, 2, None, |seed, outcome| {
+        match outcome {
+            Ok(report) => broken.extend(
+                report
+                    .violations
+                    .iter()
+                    .map(|broken| format!("seed {seed}: {broken}")),
+            ),
+            Err(error) => broken.push(format!("seed {seed}: {error}")),
+        }
+        true
+    });
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn a_replay_that_includes_its_cursor_is_found() {
+    assert_found(Bug::InclusiveReplay, "replayed strictly after the cursor");
+}
+
+#[test]
+fn a_delivery_before_the_append_is_found() {
+    assert_found(Bug::DeliverBeforeAppend, "append, then deliver");
+}
+
+#[test]
+fn a_cursor_that_skips_filtered_frames_is_found() {
+    assert_found(
+        Bug::CursorSkipsFiltered,
+        "a completed execution ends up saved",
+    );
+}
+
+#[test]
+fn an_end_without_a_terminal_that_counts_as_the_end_is_found() {
+    assert_found(
+        Bug::EndWithoutTerminal,
+        "what is saved is the answer of one execution",
+    );
+}
+
+#[test]
+fn a_resume_that_starts_is_found() {
+    assert_found(Bug::ResumeStarts, "the agent ran at most once");
+}
+
+#[test]
+fn an_id_that_is_used_again_after_a_restart_is_found() {
+    assert_found(Bug::IdReused, "no id for two events");
+}
+
+#[test]
+fn a_dispatch_on_retry_is_found() {
+    assert_found(Bug::DispatchOnRetry, "the agent ran at most once");
+}
+
+/// By the promise that it breaks, not by any.
+fn assert_found(bug: Bug, promise: &str) {
+    let found = runner::find(bug, promise, 0..SEEDS);
+    assert!(found.is_some(), "{bug} was not found in {SEEDS} worlds");
+}
+
+#[test]
+fn a_seed_is_the_same_world_each_time() {
+    for seed in 0..10 {
+        let world = || simulate(seed, None).unwrap().records;
+        assert_eq!(world(), world(), "seed {seed}");
+    }
+}
