@@ -32,111 +32,116 @@ pub(crate) fn event(bytes: &[u8]) -> Result<Layout, DecodeError> {
 /// Verifies one value that will stand inside an event; says whether CR or LF stand between its tokens.
 pub(crate) fn value(bytes: &[u8]) -> Result<bool, DecodeError> {
     let mut scanner = Scanner::new(bytes);
-    match scanner.value().and_then(|()| scanner.end()) {
+    let mut at = 0;
+    match scanner.value(&mut at).and_then(|()| scanner.end(at)) {
         Ok(()) => Ok(scanner.breaks),
         Err(Fault) => Err(scanner.error()),
     }
 }
 
-/// Why a scan stopped stands in the scanner: so small a result stays in registers.
+/// What is wrong stands in the scanner: so small a result stays in a register.
 struct Fault;
 
 type Scan<T = ()> = Result<T, Fault>;
 
+/// The position is handed from step to step, by reference where a step is inlined, so that it stays in a register too.
 struct Scanner<'a> {
     bytes: &'a [u8],
-    at: usize,
     stops: Stops,
+    /// A string with escapes was met since this was last cleared.
+    escaped: bool,
     breaks: bool,
-    fault: DecodeErrorKind,
+    fault: (usize, DecodeErrorKind),
 }
 
 impl<'a> Scanner<'a> {
     fn new(bytes: &'a [u8]) -> Self {
+        let fault = (bytes.len(), DecodeErrorKind::Truncated);
         Scanner {
             bytes,
-            at: 0,
             stops: Stops::new(),
+            escaped: false,
             breaks: false,
-            fault: DecodeErrorKind::Truncated,
+            fault,
         }
     }
 
     #[cold]
     fn error(self) -> DecodeError {
-        DecodeError::new(self.at as u64, self.fault)
+        let (at, kind) = self.fault;
+        DecodeError::new(at as u64, kind)
     }
 
     fn event(&mut self) -> Scan<Layout> {
-        if self.token()? != b'{' {
-            return self.fail(DecodeErrorKind::NotAnObject);
+        let mut at = 0;
+        if self.token(&mut at)? != b'{' {
+            return self.fail(at, DecodeErrorKind::NotAnObject);
         }
-        self.at += 1;
+        at += 1;
         let mut members = Members::default();
-        if self.token()? == b'}' {
-            self.at += 1;
-        } else {
-            self.members(&mut members)?;
+        if self.token(&mut at)? != b'}' {
+            self.members(&mut at, &mut members)?;
         }
-        self.end()?;
-        let Some((kind, kind_escaped)) = members.kind else {
-            return self.fail(DecodeErrorKind::MissingType);
-        };
-        Ok(Layout {
-            kind,
-            kind_escaped,
-            data: members.data,
-            breaks: self.breaks,
-        })
+        at += 1;
+        self.end(at)?;
+        match members.kind {
+            Some((kind, kind_escaped)) => Ok(Layout {
+                kind,
+                kind_escaped,
+                data: members.data,
+                breaks: self.breaks,
+            }),
+            None => self.fail(at, DecodeErrorKind::MissingType),
+        }
     }
 
-    #[inline]
-    fn members(&mut self, members: &mut Members) -> Scan {
+    /// The members of the event's object, up to its closing brace.
+    #[inline(always)]
+    fn members(&mut self, at: &mut usize, members: &mut Members) -> Scan {
         loop {
-            self.member(members)?;
-            match self.token()? {
-                b',' => self.at += 1,
-                b'}' => break,
-                found => return self.unexpected(found, Expected::CommaOrBrace),
+            self.member(at, members)?;
+            match self.token(at)? {
+                b',' => *at += 1,
+                b'}' => return Ok(()),
+                found => return self.unexpected(*at, found, Expected::CommaOrBrace),
             }
+            self.token(at)?;
         }
-        self.at += 1;
-        Ok(())
     }
 
-    #[inline]
-    fn member(&mut self, members: &mut Members) -> Scan {
-        self.token()?;
-        let start = self.at;
-        let (key, escaped) = self.key()?;
-        match self.name_of(key, escaped) {
+    #[inline(always)]
+    fn member(&mut self, at: &mut usize, members: &mut Members) -> Scan {
+        let start = *at;
+        self.escaped = false;
+        let key = self.key(at)?;
+        match self.name_of(key) {
             Name::Type if members.kind.is_some() => {
-                self.fail_at(start, DecodeErrorKind::DuplicateMember("type"))
+                self.fail(start, DecodeErrorKind::DuplicateMember("type"))
             }
             Name::Data if members.data.is_some() => {
-                self.fail_at(start, DecodeErrorKind::DuplicateMember("data"))
+                self.fail(start, DecodeErrorKind::DuplicateMember("data"))
             }
             Name::Type => {
-                members.kind = Some(self.kind()?);
+                members.kind = Some(self.kind(at)?);
                 Ok(())
             }
             Name::Data => {
-                self.token()?;
-                let start = self.at;
-                self.value()?;
-                members.data = Some(start..self.at);
+                self.token(at)?;
+                let start = *at;
+                self.value(at)?;
+                members.data = Some(start..*at);
                 Ok(())
             }
-            Name::Other => self.value(),
+            Name::Other => self.value(at),
         }
     }
 
-    #[inline]
-    fn name_of(&self, key: Range<usize>, escaped: bool) -> Name {
+    #[inline(always)]
+    fn name_of(&self, key: Range<usize>) -> Name {
         match &self.bytes[key] {
             b"type" => Name::Type,
             b"data" => Name::Data,
-            raw if escaped => match string::decode(raw).as_str() {
+            raw if self.escaped => match string::decode(raw).as_str() {
                 "type" => Name::Type,
                 "data" => Name::Data,
                 _ => Name::Other,
@@ -145,258 +150,262 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    #[inline]
-    fn kind(&mut self) -> Scan<(Range<usize>, bool)> {
-        if self.token()? != b'"' {
-            return self.fail(DecodeErrorKind::TypeNotAString);
+    #[inline(always)]
+    fn kind(&mut self, at: &mut usize) -> Scan<(Range<usize>, bool)> {
+        if self.token(at)? != b'"' {
+            return self.fail(*at, DecodeErrorKind::TypeNotAString);
         }
-        let start = self.at;
-        let escaped = self.string()?;
-        let kind = start + 1..self.at - 1;
+        let start = *at;
+        self.escaped = false;
+        self.string(at)?;
+        let kind = start + 1..*at - 1;
         if kind.is_empty() {
-            return self.fail_at(start, DecodeErrorKind::EmptyType);
+            return self.fail(start, DecodeErrorKind::EmptyType);
         }
-        Ok((kind, escaped))
+        Ok((kind, self.escaped))
     }
 
-    /// A member's key and its colon: where the key's inside stands, and whether it holds escapes.
-    #[inline]
-    fn key(&mut self) -> Scan<(Range<usize>, bool)> {
-        let found = self.token()?;
+    /// A member's key and its colon. Where the key's inside stands.
+    #[inline(always)]
+    fn key(&mut self, at: &mut usize) -> Scan<Range<usize>> {
+        let found = self.token(at)?;
         if found != b'"' {
-            return self.unexpected(found, Expected::Key);
+            return self.unexpected(*at, found, Expected::Key);
         }
-        let start = self.at + 1;
-        let escaped = self.string()?;
-        let key = start..self.at - 1;
-        let found = self.token()?;
+        let start = *at + 1;
+        self.string(at)?;
+        let key = start..*at - 1;
+        let found = self.token(at)?;
         if found != b':' {
-            return self.unexpected(found, Expected::Colon);
+            return self.unexpected(*at, found, Expected::Colon);
         }
-        self.at += 1;
-        Ok((key, escaped))
+        *at += 1;
+        Ok(key)
     }
 
     /// One value of any kind inside the event's object.
-    fn value(&mut self) -> Scan {
+    fn value(&mut self, position: &mut usize) -> Scan {
+        let mut at = *position;
         let mut open = Nesting::new();
         loop {
-            match self.token()? {
-                b'"' => {
-                    self.string()?;
-                }
+            match self.token(&mut at)? {
+                b'"' => self.string(&mut at)?,
                 b'{' => {
-                    self.open(&mut open, Container::Object)?;
-                    if self.token()? != b'}' {
-                        self.key()?;
+                    self.open(&mut at, &mut open, Container::Object)?;
+                    if self.token(&mut at)? != b'}' {
+                        self.key(&mut at)?;
                         continue;
                     }
                 }
                 b'[' => {
-                    self.open(&mut open, Container::Array)?;
-                    if self.token()? != b']' {
+                    self.open(&mut at, &mut open, Container::Array)?;
+                    if self.token(&mut at)? != b']' {
                         continue;
                     }
                 }
-                found => self.scalar(found)?,
+                found => at = self.scalar(at, found)?,
             }
-            if self.close(&mut open)? {
+            if self.close(&mut at, &mut open)? {
+                *position = at;
                 return Ok(());
             }
         }
     }
 
-    #[inline]
-    fn open(&mut self, open: &mut Nesting, container: Container) -> Scan {
+    #[inline(always)]
+    fn open(&mut self, at: &mut usize, open: &mut Nesting, container: Container) -> Scan {
         if !open.push(container) {
-            return self.fail(DecodeErrorKind::TooDeep { limit: MAX_DEPTH });
+            return self.fail(*at, DecodeErrorKind::TooDeep { limit: MAX_DEPTH });
         }
-        self.at += 1;
+        *at += 1;
         Ok(())
     }
 
     /// After a value: closes what ends here. Whether nothing is open any more; otherwise the next value stands ahead.
-    #[inline]
-    fn close(&mut self, open: &mut Nesting) -> Scan<bool> {
+    #[inline(always)]
+    fn close(&mut self, at: &mut usize, open: &mut Nesting) -> Scan<bool> {
         while let Some(container) = open.innermost() {
-            let found = self.token()?;
+            let found = self.token(at)?;
             match (container, found) {
                 (Container::Object, b',') => {
-                    self.at += 1;
-                    self.key()?;
+                    *at += 1;
+                    self.key(at)?;
                     return Ok(false);
                 }
                 (Container::Array, b',') => {
-                    self.at += 1;
+                    *at += 1;
                     return Ok(false);
                 }
                 (Container::Object, b'}') | (Container::Array, b']') => {
-                    self.at += 1;
+                    *at += 1;
                     open.pop();
                 }
-                (Container::Object, _) => return self.unexpected(found, Expected::CommaOrBrace),
-                (Container::Array, _) => return self.unexpected(found, Expected::CommaOrBracket),
+                (Container::Object, _) => {
+                    return self.unexpected(*at, found, Expected::CommaOrBrace);
+                }
+                (Container::Array, _) => {
+                    return self.unexpected(*at, found, Expected::CommaOrBracket);
+                }
             }
         }
         Ok(true)
     }
 
-    fn scalar(&mut self, found: u8) -> Scan {
-        match found {
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.literal(b"true"),
-            b'f' => self.literal(b"false"),
-            b'n' => self.literal(b"null"),
-            _ => self.unexpected(found, Expected::Value),
-        }
-    }
-
-    fn literal(&mut self, word: &[u8]) -> Scan {
-        for &expected in word {
-            if self.peek()? != expected {
-                return self.fail(DecodeErrorKind::InvalidLiteral);
-            }
-            self.at += 1;
-        }
+    /// A string, from its opening quote on.
+    #[inline(always)]
+    fn string(&mut self, at: &mut usize) -> Scan {
+        let stop = self.stops.next(self.bytes, *at + 1);
+        let end = if self.bytes.get(stop) == Some(&b'"') {
+            stop
+        } else {
+            self.string_over_stops(stop)?
+        };
+        *at = end + 1;
         Ok(())
     }
 
-    fn number(&mut self) -> Scan {
-        self.skip_one_of(b"-");
-        if !self.skip_one_of(b"0") {
-            self.digits()?;
-        }
-        if self.skip_one_of(b".") {
-            self.digits()?;
-        }
-        if self.skip_one_of(b"eE") {
-            self.skip_one_of(b"+-");
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn skip_one_of(&mut self, bytes: &[u8]) -> bool {
-        let found = self
-            .bytes
-            .get(self.at)
-            .is_some_and(|byte| bytes.contains(byte));
-        self.at += usize::from(found);
-        found
-    }
-
-    /// At least one digit.
-    fn digits(&mut self) -> Scan {
-        if !self.peek()?.is_ascii_digit() {
-            return self.fail(DecodeErrorKind::InvalidNumber);
-        }
-        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        Ok(())
-    }
-
-    /// A string, from its opening quote on. Whether it holds escapes.
-    #[inline]
-    fn string(&mut self) -> Scan<bool> {
-        self.at += 1;
-        let mut escaped = false;
+    /// The rest of a string with more in it than plain ASCII. Where it ends.
+    fn string_over_stops(&mut self, mut at: usize) -> Scan<usize> {
         loop {
-            self.at = self.stops.next(self.bytes, self.at);
-            match self.peek()? {
-                b'"' => break,
+            match self.peek(at)? {
+                b'"' => return Ok(at),
                 b'\\' => {
-                    escaped = true;
-                    self.escape()?;
+                    self.escaped = true;
+                    at = self.escape(at)?;
                 }
-                control @ 0..b' ' => return self.fail(DecodeErrorKind::ControlCharacter(control)),
-                _ => self.check_utf8()?,
+                control @ 0..b' ' => {
+                    return self.fail(at, DecodeErrorKind::ControlCharacter(control));
+                }
+                _ => self.check_utf8(at)?,
             }
+            at = self.stops.next(self.bytes, at);
         }
-        self.at += 1;
-        Ok(escaped)
     }
 
-    fn escape(&mut self) -> Scan {
-        let start = self.at;
-        self.at += 1;
-        match self.peek()? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 1,
+    fn escape(&mut self, at: usize) -> Scan<usize> {
+        match self.peek(at + 1)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 2),
             b'u' => {
-                self.at += 1;
-                for _ in 0..4 {
-                    if !self.peek()?.is_ascii_hexdigit() {
-                        return self.fail_at(start, DecodeErrorKind::InvalidEscape);
+                for digit in at + 2..at + 6 {
+                    if !self.peek(digit)?.is_ascii_hexdigit() {
+                        return self.fail(at, DecodeErrorKind::InvalidEscape);
                     }
-                    self.at += 1;
                 }
+                Ok(at + 6)
             }
-            _ => return self.fail_at(start, DecodeErrorKind::InvalidEscape),
+            _ => self.fail(at, DecodeErrorKind::InvalidEscape),
         }
-        Ok(())
     }
 
     #[cold]
-    fn check_utf8(&mut self) -> Scan {
-        match core::str::from_utf8(&self.bytes[self.at..]) {
+    fn check_utf8(&mut self, at: usize) -> Scan {
+        match core::str::from_utf8(&self.bytes[at..]) {
             Ok(_) => {
                 self.stops = Stops::of_utf8();
                 Ok(())
             }
-            Err(error) => self.fail_at(self.at + error.valid_up_to(), DecodeErrorKind::NotUtf8),
+            Err(error) => self.fail(at + error.valid_up_to(), DecodeErrorKind::NotUtf8),
         }
     }
 
+    fn scalar(&mut self, at: usize, found: u8) -> Scan<usize> {
+        match found {
+            b'-' | b'0'..=b'9' => self.number(at),
+            b't' => self.literal(at, b"true"),
+            b'f' => self.literal(at, b"false"),
+            b'n' => self.literal(at, b"null"),
+            _ => self.unexpected(at, found, Expected::Value),
+        }
+    }
+
+    fn literal(&mut self, mut at: usize, word: &[u8]) -> Scan<usize> {
+        for &expected in word {
+            if self.peek(at)? != expected {
+                return self.fail(at, DecodeErrorKind::InvalidLiteral);
+            }
+            at += 1;
+        }
+        Ok(at)
+    }
+
+    fn number(&mut self, mut at: usize) -> Scan<usize> {
+        at += self.one_of(at, b"-");
+        at = match self.one_of(at, b"0") {
+            0 => self.digits(at)?,
+            zero => at + zero,
+        };
+        if self.one_of(at, b".") == 1 {
+            at = self.digits(at + 1)?;
+        }
+        if self.one_of(at, b"eE") == 1 {
+            at += 1;
+            at += self.one_of(at, b"+-");
+            at = self.digits(at)?;
+        }
+        Ok(at)
+    }
+
+    /// How many bytes of one that may stand here.
+    fn one_of(&self, at: usize, bytes: &[u8]) -> usize {
+        usize::from(self.bytes.get(at).is_some_and(|byte| bytes.contains(byte)))
+    }
+
+    /// At least one digit.
+    fn digits(&mut self, at: usize) -> Scan<usize> {
+        if !self.peek(at)?.is_ascii_digit() {
+            return self.fail(at, DecodeErrorKind::InvalidNumber);
+        }
+        Ok(at
+            + self.bytes[at..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_digit())
+                .count())
+    }
+
     /// Nothing but white space until the end.
-    #[inline]
-    fn end(&mut self) -> Scan {
-        match self.token() {
-            Ok(_) => self.fail(DecodeErrorKind::TrailingBytes),
+    #[inline(always)]
+    fn end(&mut self, mut at: usize) -> Scan {
+        match self.token(&mut at) {
+            Ok(_) => self.fail(at, DecodeErrorKind::TrailingBytes),
             Err(Fault) => Ok(()),
         }
     }
 
-    /// The next byte that is not white space; it is not consumed.
-    #[inline]
-    fn token(&mut self) -> Scan<u8> {
-        match self.peek()? {
+    /// The next byte that is not white space; it is not taken.
+    #[inline(always)]
+    fn token(&mut self, at: &mut usize) -> Scan<u8> {
+        match self.peek(*at)? {
             found if found > b' ' => Ok(found),
-            _ => self.token_after_space(),
-        }
-    }
-
-    #[cold]
-    fn token_after_space(&mut self) -> Scan<u8> {
-        loop {
-            match self.peek()? {
-                b' ' | b'\t' => {}
-                b'\r' | b'\n' => self.breaks = true,
-                found => return Ok(found),
+            _ => {
+                *at = self.skip_space(*at);
+                self.peek(*at)
             }
-            self.at += 1;
         }
     }
 
-    /// The next byte; at the end the event is truncated.
-    #[inline]
-    fn peek(&self) -> Scan<u8> {
-        self.bytes.get(self.at).copied().ok_or(Fault)
+    #[cold]
+    fn skip_space(&mut self, mut at: usize) -> usize {
+        while let Some(byte @ (b' ' | b'\t' | b'\r' | b'\n')) = self.bytes.get(at) {
+            self.breaks |= matches!(byte, b'\r' | b'\n');
+            at += 1;
+        }
+        at
+    }
+
+    /// The byte at `at`; behind the end the event is truncated.
+    #[inline(always)]
+    fn peek(&self, at: usize) -> Scan<u8> {
+        self.bytes.get(at).copied().ok_or(Fault)
     }
 
     #[cold]
-    fn unexpected<T>(&mut self, found: u8, expected: Expected) -> Scan<T> {
-        self.fail(DecodeErrorKind::Unexpected { found, expected })
+    fn unexpected<T>(&mut self, at: usize, found: u8, expected: Expected) -> Scan<T> {
+        self.fail(at, DecodeErrorKind::Unexpected { found, expected })
     }
 
     #[cold]
-    fn fail_at<T>(&mut self, at: usize, kind: DecodeErrorKind) -> Scan<T> {
-        self.at = at;
-        self.fail(kind)
-    }
-
-    #[cold]
-    fn fail<T>(&mut self, kind: DecodeErrorKind) -> Scan<T> {
-        self.fault = kind;
+    fn fail<T>(&mut self, at: usize, kind: DecodeErrorKind) -> Scan<T> {
+        self.fault = (at, kind);
         Err(Fault)
     }
 }

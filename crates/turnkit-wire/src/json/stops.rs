@@ -38,21 +38,32 @@ impl Stops {
 
     /// The first stop at or after `at`, or the length of `bytes`, which must be the same in every call.
     #[inline]
-    pub(crate) fn next(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        loop {
-            let offset = at.wrapping_sub(self.base);
-            if offset < BLOCK {
-                let ahead = self.mask >> offset;
-                if ahead != 0 {
-                    return at + ahead.trailing_zeros() as usize;
-                }
-                at = self.base + BLOCK;
+    pub(crate) fn next(&mut self, bytes: &[u8], at: usize) -> usize {
+        let offset = at.wrapping_sub(self.base);
+        if offset < BLOCK {
+            let ahead = self.mask >> offset;
+            if ahead != 0 {
+                return at + ahead.trailing_zeros() as usize;
             }
-            if at >= bytes.len() {
-                return bytes.len();
-            }
-            self.load(bytes, at);
         }
+        self.search(bytes, at)
+    }
+
+    /// Goes on where the block at hand has no more stops.
+    #[inline(never)]
+    fn search(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        if at.wrapping_sub(self.base) < BLOCK {
+            at = self.base + BLOCK;
+        }
+        while at < bytes.len() {
+            self.load(bytes, at);
+            let ahead = self.mask >> (at - self.base);
+            if ahead != 0 {
+                return at + ahead.trailing_zeros() as usize;
+            }
+            at = self.base + BLOCK;
+        }
+        bytes.len()
     }
 
     /// Looks at the block that holds `at`: the one that begins there, or the last one.

@@ -223,51 +223,77 @@ impl Block {
     }
 
     /// The next piece of the value that was begun.
-    pub(crate) fn extend(&mut self, field: Field, value: &[u8]) -> Result<(), OverLimit> {
-        let (slot, limit) = match field {
-            Field::Data => (&mut self.data, self.max_data),
-            Field::Event => (&mut self.name, self.max_id),
-            Field::Id => (&mut self.new_id, self.value_start + self.max_id),
-            Field::Retry => {
-                self.digits.extend(value);
-                return Ok(());
-            }
-        };
-        for piece in value.chunks(PIECE) {
-            let room = if piece.is_ascii() {
-                piece.len()
-            } else {
-                3 * piece.len()
-            };
-            let buffer = slot.append(&[], room + 3);
-            self.utf8.push(piece, buffer);
-            if buffer.len() > limit {
-                return Err(OverLimit);
-            }
+    #[inline]
+    pub(crate) fn extend(
+        &mut self,
+        field: Field,
+        value: &[u8],
+        ascii: bool,
+    ) -> Result<(), OverLimit> {
+        if !ascii || !self.utf8.is_clean() {
+            return self.extend_mixed(field, value);
+        }
+        match self.slot(field) {
+            Some((slot, _)) => slot.append(&[], value.len()).extend_from_slice(value),
+            None => self.digits.extend(value),
         }
         Ok(())
     }
 
     /// The end of the value that was begun.
     pub(crate) fn finish(&mut self, field: Field) -> Result<(), OverLimit> {
-        let (slot, limit) = match field {
-            Field::Data => (&mut self.data, self.max_data),
-            Field::Event => (&mut self.name, self.max_id),
-            Field::Id => (&mut self.new_id, self.value_start + self.max_id),
-            Field::Retry => {
-                self.finish_retry();
-                return Ok(());
-            }
-        };
-        let buffer = slot.append(&[], 3);
-        self.lossy |= self.utf8.finish(buffer);
-        if buffer.len() > limit {
-            return Err(OverLimit);
+        if !self.utf8.is_clean() {
+            self.finish_mixed(field)?;
         }
-        if field == Field::Id {
-            self.finish_id();
+        match field {
+            Field::Id => self.finish_id(),
+            Field::Retry => self.finish_retry(),
+            Field::Data | Field::Event => {}
         }
         Ok(())
+    }
+
+    #[cold]
+    fn extend_mixed(&mut self, field: Field, value: &[u8]) -> Result<(), OverLimit> {
+        for piece in value.chunks(PIECE) {
+            let mut utf8 = self.utf8;
+            let Some((slot, limit)) = self.slot(field) else {
+                self.digits.extend(piece);
+                continue;
+            };
+            let buffer = slot.append(&[], 3 * (piece.len() + 1));
+            utf8.push(piece, buffer);
+            let fits = buffer.len() <= limit;
+            self.utf8 = utf8;
+            if !fits {
+                return Err(OverLimit);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn finish_mixed(&mut self, field: Field) -> Result<(), OverLimit> {
+        let mut utf8 = core::mem::take(&mut self.utf8);
+        let Some((slot, limit)) = self.slot(field) else {
+            return Ok(());
+        };
+        let buffer = slot.append(&[], 3);
+        let lossy = utf8.finish(buffer);
+        let fits = buffer.len() <= limit;
+        self.lossy |= lossy;
+        if fits { Ok(()) } else { Err(OverLimit) }
+    }
+
+    /// Where the value of a field is put together, and how much may stand there; nowhere for `retry`.
+    #[inline]
+    fn slot(&mut self, field: Field) -> Option<(&mut Slot, usize)> {
+        match field {
+            Field::Data => Some((&mut self.data, self.max_data)),
+            Field::Event => Some((&mut self.name, self.max_id)),
+            Field::Id => Some((&mut self.new_id, self.value_start + self.max_id)),
+            Field::Retry => None,
+        }
     }
 
     /// Keeps the new id, or the one before it where the new one holds NUL.

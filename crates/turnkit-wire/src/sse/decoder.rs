@@ -28,6 +28,7 @@ pub struct Decoder {
     at: usize,
     waiting: VecDeque<Bytes>,
     arena: Arena,
+    head: Head,
     max_event: usize,
     last_event_id: Vec<u8>,
     event_has_id: bool,
@@ -51,6 +52,7 @@ impl Decoder {
             at: 0,
             waiting: VecDeque::new(),
             arena: Arena::new(bytes.saturating_add(2 * Parser::MAX_ID)),
+            head: Head::default(),
             max_event: bytes,
             last_event_id: Vec::new(),
             event_has_id: false,
@@ -162,16 +164,14 @@ impl Decoder {
     fn named_event(&mut self) -> Result<Event, DecodeError> {
         let Frame { name, data, .. } = self.parser.frame(&self.chunk);
         let breaks = scan::value(data)?;
-        if breaks || !string::is_plain(name) {
+        if self.head.name() != name && !self.head.set(name) || breaks {
             return Ok(Event::compose(string::verified(name), data, breaks));
         }
-        let name_length = name.len();
-        self.arena
-            .reserve(TYPE_KEY.len() + name.len() + DATA_KEY.len() + data.len() + 2);
-        for part in [TYPE_KEY, name, DATA_KEY, data, b"}\n"] {
-            self.arena.put(part);
-        }
-        Ok(Event::from_canonical_line(self.arena.take(), name_length))
+        self.arena.reserve(self.head.line.len() + data.len() + 2);
+        self.arena.put(&self.head.line);
+        self.arena.put(data);
+        self.arena.put(b"}\n");
+        Ok(Event::from_canonical_line(self.arena.take(), name.len()))
     }
 
     /// An unnamed frame: its data is the event.
@@ -198,6 +198,34 @@ impl Decoder {
         }
         self.arena.put(b"\n");
         Ok(Event::from_layout(self.arena.take(), &layout))
+    }
+}
+
+/// What the line of a named event begins with. Names mostly repeat, so that of the event before is kept.
+#[derive(Debug, Default)]
+struct Head {
+    line: Vec<u8>,
+}
+
+impl Head {
+    #[inline]
+    fn name(&self) -> &[u8] {
+        let line = &self.line[..];
+        line.get(TYPE_KEY.len()..line.len().saturating_sub(DATA_KEY.len()))
+            .unwrap_or_default()
+    }
+
+    /// Takes a name. Whether it is spelt as it stands; otherwise nothing is taken.
+    #[cold]
+    fn set(&mut self, name: &[u8]) -> bool {
+        let plain = string::is_plain(name);
+        if plain {
+            self.line.clear();
+            for part in [TYPE_KEY, name, DATA_KEY] {
+                self.line.extend_from_slice(part);
+            }
+        }
+        plain
     }
 }
 

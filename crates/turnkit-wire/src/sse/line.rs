@@ -1,5 +1,8 @@
 //! One line: its field, and the state of a line that is cut by the end of a chunk.
 
+/// The length of `event` and `retry`.
+const LONGEST_NAME: usize = 5;
+
 /// The fields that WHATWG HTML 9.2.6 gives a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -15,27 +18,21 @@ pub(crate) enum Line {
     /// Nothing of it was seen yet.
     Start,
     /// A beginning that may still become a field's name.
-    Name { bytes: [u8; 5], length: u8 },
-    /// Inside the value of a field; `length` bytes of the line were seen, and a space at the beginning may be stripped.
+    Name {
+        bytes: [u8; LONGEST_NAME],
+        length: u8,
+    },
+    /// Behind the colon of a field; `length` bytes of the line were seen, of the value something only when it has begun.
     Value {
         field: Field,
         length: usize,
-        may_strip: bool,
+        begun: bool,
     },
     /// A comment or an unknown field: dropped as it comes.
     Ignored,
 }
 
 impl Field {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Field::Data => "data",
-            Field::Event => "event",
-            Field::Id => "id",
-            Field::Retry => "retry",
-        }
-    }
-
     fn of(name: &[u8]) -> Option<Field> {
         match name {
             b"data" => Some(Field::Data),
@@ -68,9 +65,12 @@ pub(crate) fn split(line: &[u8]) -> Option<(Field, usize)> {
 impl Line {
     /// Reads the name at the beginning of `piece`. The bytes that it took.
     pub(crate) fn read_name(&mut self, piece: &[u8]) -> usize {
+        if matches!(self, Line::Start) && piece.len() > LONGEST_NAME + 1 {
+            return self.read_whole_name(piece);
+        }
         let (mut bytes, mut length) = match *self {
             Line::Name { bytes, length } => (bytes, usize::from(length)),
-            Line::Start | Line::Value { .. } | Line::Ignored => ([0; 5], 0),
+            Line::Start | Line::Value { .. } | Line::Ignored => ([0; LONGEST_NAME], 0),
         };
         for (taken, &byte) in piece.iter().enumerate() {
             if byte == b':' {
@@ -91,13 +91,28 @@ impl Line {
         piece.len()
     }
 
+    /// Reads a name that is known to end within `piece`, if it is one.
+    fn read_whole_name(&mut self, piece: &[u8]) -> usize {
+        let Some((field, value)) = split(piece) else {
+            *self = Line::Ignored;
+            return piece.len();
+        };
+        let length = value - usize::from(piece[value - 1] == b' ');
+        *self = Line::Value {
+            field,
+            length,
+            begun: false,
+        };
+        length
+    }
+
     /// The state after a name and its colon.
     fn after_name(name: &[u8]) -> Line {
         match Field::of(name) {
             Some(field) => Line::Value {
                 field,
                 length: name.len() + 1,
-                may_strip: true,
+                begun: false,
             },
             None => Line::Ignored,
         }

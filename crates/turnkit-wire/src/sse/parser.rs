@@ -200,14 +200,14 @@ impl Parser {
         let (end, ascii) = line_end(chunk, start);
         *at = end;
         let Some(&terminator) = chunk.get(end) else {
-            return self.line_goes_on(chunk, start).map(|()| false);
+            return self.line_goes_on(chunk, start, ascii).map(|()| false);
         };
         *at += 1;
         if terminator == b'\r' {
             self.skip_lf(chunk, at);
         }
         if !matches!(self.line, Line::Start) {
-            return self.line_ends(chunk, start..end).map(|()| false);
+            return self.line_ends(chunk, start..end, ascii).map(|()| false);
         }
         if start == end {
             return Ok(self.block.dispatch(chunk));
@@ -260,35 +260,43 @@ impl Parser {
             .begin(chunk, field, self.chunk_start + value.start as u64);
         let taken = self
             .block
-            .extend(field, &chunk[value])
+            .extend(field, &chunk[value], false)
             .and_then(|()| self.block.finish(field));
         taken.map_err(|_| self.fail(self.line_start))
     }
 
     /// The chunk ends before the line does.
-    #[cold]
-    fn line_goes_on(&mut self, chunk: &[u8], start: usize) -> Result<(), TooLarge> {
+    fn line_goes_on(&mut self, chunk: &[u8], start: usize, ascii: bool) -> Result<(), TooLarge> {
         if matches!(self.line, Line::Start) {
             self.line_start = self.chunk_start + start as u64;
         }
-        self.take_piece(chunk, start..chunk.len())
+        self.take_piece(chunk, start..chunk.len(), ascii)
     }
 
     /// The end of a line that an earlier chunk began.
-    #[cold]
-    fn line_ends(&mut self, chunk: &[u8], piece: Range<usize>) -> Result<(), TooLarge> {
-        let at = self.chunk_start + piece.end as u64;
-        self.take_piece(chunk, piece)?;
+    fn line_ends(
+        &mut self,
+        chunk: &[u8],
+        piece: Range<usize>,
+        ascii: bool,
+    ) -> Result<(), TooLarge> {
+        let end = piece.end;
+        self.take_piece(chunk, piece, ascii)?;
         let line = core::mem::replace(&mut self.line, Line::Start);
         let field = match line {
-            Line::Value { field, .. } => field,
-            Line::Name { .. } | Line::Start | Line::Ignored => {
-                let Some(field) = line.bare_field() else {
-                    return Ok(());
-                };
-                self.begin(chunk, field, field.name().len(), at)?;
-                field
-            }
+            Line::Value {
+                field, begun: true, ..
+            } => field,
+            Line::Value {
+                field,
+                length,
+                begun: false,
+            } => self.begin(chunk, field, length, end)?,
+            Line::Name { length, .. } => match line.bare_field() {
+                Some(field) => self.begin(chunk, field, usize::from(length), end)?,
+                None => return Ok(()),
+            },
+            Line::Start | Line::Ignored => return Ok(()),
         };
         self.block
             .finish(field)
@@ -296,47 +304,54 @@ impl Parser {
     }
 
     /// A piece of a line that stands in more than one chunk.
-    fn take_piece(&mut self, chunk: &[u8], mut piece: Range<usize>) -> Result<(), TooLarge> {
+    fn take_piece(
+        &mut self,
+        chunk: &[u8],
+        mut piece: Range<usize>,
+        ascii: bool,
+    ) -> Result<(), TooLarge> {
         if matches!(self.line, Line::Start | Line::Name { .. }) {
             piece.start += self.line.read_name(&chunk[piece.clone()]);
-            if let Line::Value { field, length, .. } = self.line {
-                self.begin(chunk, field, length, self.chunk_start + piece.start as u64)?;
-            }
         }
         let Line::Value {
             field,
             length,
-            may_strip,
-        } = &mut self.line
+            begun,
+        } = self.line
         else {
             return Ok(());
         };
-        let field = *field;
-        *length += piece.len();
-        let length = *length;
-        if *may_strip && !piece.is_empty() {
-            *may_strip = false;
-            piece.start += usize::from(chunk[piece.start] == b' ');
+        if piece.is_empty() {
+            return Ok(());
         }
-        let taken = self
-            .block
-            .admit_longer(field, length)
-            .and_then(|()| self.block.extend(field, &chunk[piece]));
+        let length = length + piece.len();
+        if !begun {
+            piece.start += usize::from(chunk[piece.start] == b' ');
+            self.begin(chunk, field, length, piece.start)?;
+        }
+        self.line = Line::Value {
+            field,
+            length,
+            begun: true,
+        };
+        let admitted = self.block.admit_longer(field, length);
+        let taken = admitted.and_then(|()| self.block.extend(field, &chunk[piece], ascii));
         taken.map_err(|_| self.fail(self.line_start))
     }
 
+    /// The value of a line, of which `length` bytes were seen, begins at `at` in the chunk.
     fn begin(
         &mut self,
         chunk: &[u8],
         field: Field,
         length: usize,
-        at: u64,
-    ) -> Result<(), TooLarge> {
+        at: usize,
+    ) -> Result<Field, TooLarge> {
         if self.block.admit(field, length).is_err() {
             return Err(self.fail(self.line_start));
         }
-        self.block.begin(chunk, field, at);
-        Ok(())
+        self.block.begin(chunk, field, self.chunk_start + at as u64);
+        Ok(field)
     }
 
     #[cold]

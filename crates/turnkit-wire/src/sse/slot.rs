@@ -72,6 +72,7 @@ impl Slot {
     }
 
     /// The value in the buffer, with room for `additional` more bytes.
+    #[inline]
     pub(crate) fn append(&mut self, chunk: &[u8], additional: usize) -> &mut Vec<u8> {
         self.spill(chunk);
         if !self.is_set() {
@@ -83,22 +84,32 @@ impl Slot {
     }
 
     /// Takes a value that stands in `chunk`, which is about to go, into the buffer.
+    #[inline]
     pub(crate) fn spill(&mut self, chunk: &[u8]) {
         if let Some(range) = self.in_chunk() {
-            self.buffer.clear();
-            self.reserve(range.len());
-            self.buffer.extend_from_slice(&chunk[range]);
-            self.place = Place::Buffer;
+            self.copy(&chunk[range]);
+        }
+    }
+
+    fn copy(&mut self, value: &[u8]) {
+        self.buffer.clear();
+        self.reserve(value.len());
+        self.buffer.extend_from_slice(value);
+        self.place = Place::Buffer;
+    }
+
+    #[inline]
+    fn reserve(&mut self, additional: usize) {
+        if self.buffer.capacity() - self.buffer.len() < additional {
+            self.grow(additional);
         }
     }
 
     /// One block first and then at once the limit: doubling would hold more than the limit while it copies.
-    fn reserve(&mut self, additional: usize) {
+    #[cold]
+    fn grow(&mut self, additional: usize) {
         const EAGER_LIMIT: usize = 32 << 20;
         let needed = self.buffer.len() + additional;
-        if needed <= self.buffer.capacity() {
-            return;
-        }
         let capacity = match self.limit {
             _ if needed <= BLOCK => BLOCK.min(self.limit),
             limit if limit <= EAGER_LIMIT => limit,

@@ -174,3 +174,22 @@ fn data_with_line_breaks_is_split() {
         "id: 1\nevent: t\ndata: a\ndata: b\ndata: \ndata: c\ndata: \n\n"
     );
 }
+
+#[test]
+fn offsets_do_not_depend_on_how_the_stream_is_cut() {
+    let stream =
+        b"event: a\ndata\n\ndata:\ndata: x\n\nid: 1\r\ndata: \"\xff\"\r\n\r\nevent: b\ndata: 1\n\n";
+    let whole = decode(stream);
+    assert_eq!(whole.len(), 4);
+    for step in 1..stream.len() {
+        let mut decoder = Decoder::new();
+        let chunks = stream.chunks(step).map(Bytes::copy_from_slice);
+        let cut: Vec<_> = chunks
+            .flat_map(|chunk| {
+                decoder.push(chunk);
+                core::iter::from_fn(|| decoder.next_event()).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(cut, whole, "in steps of {step}");
+    }
+}

@@ -14,6 +14,12 @@ pub(crate) struct Utf8 {
 }
 
 impl Utf8 {
+    /// Whether nothing is pending and nothing was replaced: ASCII can then be taken as it is.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.length == 0 && !self.lossy
+    }
+
     /// Appends what `piece` decodes to.
     pub(crate) fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
         while self.length > 0 {
