@@ -404,6 +404,26 @@ async fn a_program_that_closes_its_output_and_stays_is_stopped() {
 }
 
 #[tokio::test]
+async fn a_reader_that_is_slow_loses_nothing_of_a_program_that_has_ended() {
+    let lines = "i=0; while [ $i -lt 700 ]; do echo '{\"type\":\"n\",\"data\":\"0123456789012345678901234567890123456789\"}'; i=$((i+1)); done";
+    let script = Script::new(lines);
+    let mut events = Box::pin(script.command.run(request("m"), Cancel::never()));
+    let mut count = 0;
+    while let Some(event) = events.next().await {
+        event.unwrap();
+        count += 1;
+        if count == 1 {
+            script.gone().await;
+        }
+        if count == 400 {
+            // Longer than the agent waits for more.
+            tokio::time::sleep(Duration::from_millis(1_200)).await;
+        }
+    }
+    assert_eq!(count, 700);
+}
+
+#[tokio::test]
 async fn the_environment_is_an_allow_list() {
     let print = "names=$(env | sed -n 's/=.*//p' | sort | tr '\\n' ' '); printf '{\"type\":\"names\",\"data\":\"%s\"}' \"$names\"";
     let script = Script::new(print);

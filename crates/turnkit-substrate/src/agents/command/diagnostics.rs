@@ -1,15 +1,17 @@
 //! A program's standard error, on its way to the server's log.
 
-use std::fmt::Write as _;
+use std::{convert::Infallible, fmt::Write as _};
 
 use bytes::BytesMut;
 use tokio::{io::AsyncReadExt as _, process::ChildStderr, time::Instant};
 
-use super::throttle::Throttle;
+use super::{output::PIPE, throttle::Throttle};
 
 /// Lines from a pipe to `tracing`: bounded, thinned where they flood, and without control characters.
 pub(super) struct Diagnostics {
     pipe: Option<ChildStderr>,
+    /// How much is still read.
+    left: usize,
     buffer: BytesMut,
     line: Vec<u8>,
     last: String,
@@ -21,6 +23,7 @@ impl Diagnostics {
     pub(super) fn new(pipe: Option<ChildStderr>) -> Self {
         Self {
             pipe,
+            left: usize::MAX,
             buffer: BytesMut::with_capacity(CHUNK),
             line: Vec::new(),
             last: String::new(),
@@ -31,6 +34,11 @@ impl Diagnostics {
 
     pub(super) fn is_open(&self) -> bool {
         self.pipe.is_some()
+    }
+
+    /// Nobody but a stranger writes any more: takes what a pipe may hold.
+    pub(super) fn expect_rest(&mut self) {
+        self.left = PIPE;
     }
 
     /// Logs what is still held, and takes no more.
@@ -51,16 +59,28 @@ impl Diagnostics {
         self.buffer.clear();
         match pipe.read_buf(&mut self.buffer).await {
             Ok(0) => self.close(),
-            Ok(_) => {
+            Ok(length) => {
                 let chunk = std::mem::take(&mut self.buffer);
                 self.take(&chunk);
                 self.buffer = chunk;
+                self.left = self.left.saturating_sub(length);
             }
             Err(error) => {
                 tracing::warn!(%error, "a program's standard error broke");
                 self.close();
             }
         }
+        if self.left == 0 {
+            self.close();
+        }
+    }
+
+    /// Reads and logs until it is dropped.
+    pub(super) async fn pump_for_ever(&mut self) -> Infallible {
+        while self.is_open() {
+            self.pump().await;
+        }
+        std::future::pending().await
     }
 
     fn take(&mut self, chunk: &[u8]) {

@@ -34,6 +34,11 @@ impl Environment {
         });
         passed.chain(self.set.0.iter().cloned())
     }
+
+    fn path(&self) -> OsString {
+        let paths = self.variables().filter(|(name, _)| name == "PATH");
+        paths.last().unwrap_or_default().1
+    }
 }
 
 impl Default for Environment {
@@ -56,14 +61,19 @@ impl std::fmt::Debug for Values {
     }
 }
 
-/// The file that `program` names: a path where it has a slash, and otherwise the first executable of this name in `PATH`.
-pub(super) fn locate(program: &OsStr, directory: Option<&Path>) -> io::Result<PathBuf> {
+/// The file that `program` names: a path where it has a slash, and otherwise the first executable of this name in the
+/// program's `PATH`.
+pub(super) fn locate(
+    program: &OsStr,
+    directory: Option<&Path>,
+    environment: &Environment,
+) -> io::Result<PathBuf> {
     let path = Path::new(program);
-    if path.components().count() != 1 || program.as_encoded_bytes().contains(&b'/') {
+    if program.as_encoded_bytes().contains(&b'/') {
         return executable(directory.unwrap_or(Path::new("")).join(path));
     }
     let mut first_error = None;
-    for directory in env::split_paths(&env::var_os("PATH").unwrap_or_default()) {
+    for directory in env::split_paths(&environment.path()) {
         match executable(directory.join(path)) {
             Ok(found) => return Ok(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

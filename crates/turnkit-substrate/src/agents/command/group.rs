@@ -52,7 +52,9 @@ impl Group {
     /// Resolves when the program itself has ended; what it started may live on. May be dropped and asked again.
     pub(super) async fn ended(&mut self) {
         while !self.has_ended() {
-            self.child_ended.recv().await;
+            if self.child_ended.recv().await.is_none() {
+                std::future::pending().await
+            }
         }
     }
 

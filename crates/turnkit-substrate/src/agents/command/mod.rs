@@ -162,7 +162,7 @@ impl Command {
     /// [`io::ErrorKind::NotFound`] where there is no such file, [`io::ErrorKind::PermissionDenied`] where it cannot be
     /// executed. The program may still be gone, or refuse, when it is run.
     pub fn locate(&self) -> io::Result<PathBuf> {
-        environment::locate(&self.program, self.directory.as_deref())
+        environment::locate(&self.program, self.directory.as_deref(), &self.environment)
     }
 
     /// The process of one run, not started yet.

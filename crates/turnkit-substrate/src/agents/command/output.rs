@@ -9,6 +9,8 @@ use super::{AgentError, code};
 /// Events from a pipe.
 pub(super) struct Output {
     pipe: Option<ChildStdout>,
+    /// How much is still read.
+    left: usize,
     decoder: Decoder,
     buffer: BytesMut,
     place: Place,
@@ -18,6 +20,7 @@ impl Output {
     pub(super) fn new(pipe: Option<ChildStdout>, max_event: usize) -> Self {
         Self {
             pipe,
+            left: usize::MAX,
             decoder: Decoder::with_max_line(max_event),
             buffer: BytesMut::new(),
             place: Place::default(),
@@ -26,6 +29,11 @@ impl Output {
 
     pub(super) fn is_open(&self) -> bool {
         self.pipe.is_some()
+    }
+
+    /// Nobody but a stranger writes any more: takes what a pipe may hold.
+    pub(super) fn expect_rest(&mut self) {
+        self.left = PIPE;
     }
 
     /// Takes no more than what was read.
@@ -39,15 +47,19 @@ impl Output {
         self.buffer.reserve(CHUNK);
         match pipe.read_buf(&mut self.buffer).await {
             Ok(0) => self.close(),
-            Ok(_) => {
+            Ok(length) => {
                 let chunk = self.buffer.split().freeze();
                 self.place.go_on(&chunk);
                 self.decoder.push(chunk);
+                self.left = self.left.saturating_sub(length);
             }
             Err(error) => {
                 tracing::warn!(%error, "a program's output broke");
                 self.close();
             }
+        }
+        if self.left == 0 {
+            self.close();
         }
     }
 
@@ -70,6 +82,9 @@ impl Output {
         AgentError::new(code::INVALID_OUTPUT, message)
     }
 }
+
+/// The most that a program without privileges can make a pipe hold, in bytes.
+pub(super) const PIPE: usize = 1 << 20;
 
 /// How much is read at once: small enough that events may share the memory.
 const CHUNK: usize = 16 * 1024;

@@ -111,11 +111,12 @@ impl Run {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Some(End::Stopped),
-            () = at(self.deadline) => return self.late(),
             () = self.group.ended(), if !self.has_ended => self.program_ended(),
             () = self.output.pump(), if self.output.is_open() => self.output_pumped(),
             () = self.diagnostics.pump(), if self.diagnostics.is_open() => {}
             () = self.input.pump(), if self.input.is_open() => {}
+            // Last: whoever takes events slowly loses nothing that is there already.
+            () = at(self.deadline) => return self.late(),
         }
         None
     }
@@ -129,11 +130,15 @@ impl Run {
     fn program_ended(&mut self) {
         self.has_ended = true;
         self.group.kill();
+        self.output.expect_rest();
+        self.diagnostics.expect_rest();
         self.deadline = Some(Instant::now() + DRAIN);
     }
 
     fn output_pumped(&mut self) {
-        if !self.output.is_open() && !self.has_ended {
+        if self.has_ended {
+            self.deadline = Some(Instant::now() + DRAIN);
+        } else if !self.output.is_open() {
             self.deadline = Some(Instant::now() + self.grace);
         }
     }
@@ -174,7 +179,12 @@ impl Run {
 
     async fn stop(&mut self) {
         self.is_over = true;
-        if let Err(error) = self.group.terminate(self.grace).await {
+        let diagnostics = &mut self.diagnostics;
+        let stopped = tokio::select! {
+            stopped = self.group.terminate(self.grace) => stopped,
+            never = diagnostics.pump_for_ever() => match never {},
+        };
+        if let Err(error) = stopped {
             tracing::error!(%error, "a program could not be waited for");
         }
         self.diagnostics.close();
@@ -208,7 +218,7 @@ impl Run {
     }
 }
 
-/// How long the pipes of a program that has ended may take to run empty.
+/// How long to wait for more from the pipes of a program that has ended.
 const DRAIN: Duration = Duration::from_secs(1);
 
 async fn at(deadline: Option<Instant>) {

@@ -24,6 +24,8 @@ pub(super) struct Answer {
     calls: Vec<Call>,
     /// All text; none once it is longer than a `result` should carry.
     text: Option<String>,
+    /// What that text takes in JSON, at most.
+    text_size: usize,
     usage: Option<TokenUsage>,
     finish_reason: Option<String>,
     model: Option<String>,
@@ -58,6 +60,7 @@ impl Answer {
             open: None,
             calls: Vec::new(),
             text: Some(String::new()),
+            text_size: 0,
             usage: None,
             finish_reason: None,
             model: None,
@@ -185,9 +188,10 @@ impl Answer {
 
     /// Keeps text for the `result`, as long as that stays small.
     fn keep(&mut self, delta: &str) {
+        self.text_size += delta.bytes().map(escaped).sum::<usize>();
         let text = self.text.take();
         self.text = text
-            .filter(|text| text.len() + delta.len() <= FINAL_TEXT)
+            .filter(|_| self.text_size <= FINAL_TEXT)
             .map(|text| text + delta);
     }
 
@@ -367,8 +371,17 @@ fn short(text: Option<String>) -> Option<String> {
     text.filter(|text| text.len() <= 256)
 }
 
-/// The longest text that a `result` repeats, in bytes: escaped it stays below an event's 1 MiB.
-const FINAL_TEXT: usize = 256 * 1024;
+/// How long a byte may become in a JSON string (RFC 8259, section 7).
+fn escaped(byte: u8) -> usize {
+    match byte {
+        ..0x20 => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    }
+}
+
+/// The longest text that a `result` repeats, in bytes of JSON: below an event's 1 MiB, with room for the rest.
+const FINAL_TEXT: usize = 512 * 1024;
 
 /// The arguments of all tool calls, in bytes: twice in an event they stay below its 1 MiB.
 const ARGUMENTS: usize = 256 * 1024;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, redirect, retry as http_retry};
 use serde_json::{Map, Value};
 use thiserror::Error;
-use url::Url;
+use url::{Host, Url};
 
 use super::{ApiKey, OpenAi, history, retry::Retry};
 
@@ -159,6 +159,9 @@ impl OpenAiBuilder {
     pub fn build(self) -> Result<OpenAi, BuildError> {
         let url = endpoint(&self.base_url)?;
         let draft = self.settings.check()?;
+        if draft.key.is_some() && is_in_the_clear(&url) {
+            tracing::warn!(host = url.host_str(), "the key is sent without encryption");
+        }
         let settings = draft.with(url, client(self.connect_timeout)?);
         Ok(OpenAi {
             settings: settings.into(),
@@ -240,6 +243,17 @@ fn endpoint(base_url: &str) -> Result<Url, BuildError> {
     Ok(url)
 }
 
+/// Whether others can read what is sent there.
+fn is_in_the_clear(url: &Url) -> bool {
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && !is_loopback
+}
+
 fn client(connect_timeout: Duration) -> Result<Client, BuildError> {
     let client = Client::builder()
         .user_agent(concat!("turnkit-substrate/", env!("CARGO_PKG_VERSION")))
@@ -285,6 +299,21 @@ mod tests {
         }
         let bare = endpoint("https://api.example").unwrap();
         assert_eq!(bare.as_str(), "https://api.example/chat/completions");
+    }
+
+    #[test]
+    fn only_plain_http_to_others_is_in_the_clear() {
+        let is_in_the_clear = |base| is_in_the_clear(&endpoint(base).unwrap());
+        assert!(is_in_the_clear("http://192.168.0.2:8000/v1"));
+        assert!(is_in_the_clear("http://api.example/v1"));
+        for base in [
+            "http://localhost:1",
+            "http://127.0.0.9",
+            "http://[::1]:1",
+            "https://api.example",
+        ] {
+            assert!(!is_in_the_clear(base), "{base}");
+        }
     }
 
     #[test]

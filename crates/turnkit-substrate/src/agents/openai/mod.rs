@@ -39,7 +39,7 @@ use super::{Agent, AgentError, Cancel, RunRequest};
 /// **Events.** Text, reasoning (`reasoning_content` or `reasoning`) and the arguments of tool calls go on as
 /// `message.part.updated` with a `delta`, one part for each stretch of one kind. A tool call's last event has its arguments
 /// in `state`, `raw` and, where they are JSON, as `input`; its status stays `pending`, for nobody runs it here. Then one
-/// `result`: `finalText` (left out over 256 KiB, for the parts say it as well), `tokenUsage` where the server tells it,
+/// `result`: `finalText` (left out over 512 KiB, for the parts say it as well), `tokenUsage` where the server tells it,
 /// `timing`, and in `metadata` the model, the server's name for its answer (`traceId`) and the reason of its end.
 ///
 /// **History.** A member `history` of the request, `[{"role","content"}]`, oldest first and without the message itself, is

@@ -313,6 +313,9 @@ fn a_long_text_is_not_repeated_in_the_result() {
         done(),
     ]);
     assert_eq!((events.len(), &cut["finalText"]), (2, &Value::Null));
+    let control = "\u{1}".repeat(FINAL_TEXT / 6 + 1);
+    let (_, cut) = good(&[delta(&json!({ "content": control })), done()]);
+    assert_eq!(cut["finalText"], Value::Null, "it counts as it is written");
 }
 
 #[test]
