@@ -90,7 +90,12 @@ async fn serve(substrate: Substrate, listener: TcpListener, stopped: oneshot::Re
 
 /// 256 bits from the operating system, in hexadecimal digits.
 fn random_token() -> Result<String, StartError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| StartError::Random(Box::new(error)))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut bytes = [[0; 16]; 2];
+    getrandom::fill(bytes.as_flattened_mut())
+        .map_err(|error| StartError::Random(Box::new(error)))?;
+    Ok(format!(
+        "{:032x}{:032x}",
+        u128::from_be_bytes(bytes[0]),
+        u128::from_be_bytes(bytes[1])
+    ))
 }

@@ -53,7 +53,6 @@ impl Product {
     }
 
     /// The routes. Whoever reaches them acts as the one local user, so they answer requests that name a loopback host only.
-    #[must_use]
     pub fn router(&self) -> Router {
         routes::router(App {
             store: self.turns.store.clone(),

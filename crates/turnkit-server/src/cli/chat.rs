@@ -149,10 +149,10 @@ impl View {
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        match self.is_json {
-            true => Screen::stdout().line(event.as_json()),
-            false => self.drawing.event(event),
+        if self.is_json {
+            return Screen::stdout().line(event.as_json());
         }
+        self.drawing.event(event)
     }
 
     fn note(&mut self, text: impl std::fmt::Display) -> io::Result<()> {

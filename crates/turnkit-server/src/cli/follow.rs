@@ -25,7 +25,7 @@ pub(super) enum Step {
 pub(super) struct Turn {
     client: ProductClient,
     session: String,
-    turn_id: String,
+    id: String,
     message: String,
     /// The events taken so far (PROTOCOL 1.2).
     cursor: u64,
@@ -45,7 +45,7 @@ impl Turn {
         Turn {
             client,
             session,
-            turn_id,
+            id: turn_id,
             message,
             cursor,
             is_accepted,
@@ -73,7 +73,7 @@ impl Turn {
 
     /// Asks the server to stop the turn.
     pub(super) async fn cancel(&self) -> Result<(), ClientError> {
-        self.client.cancel(&self.session, &self.turn_id).await
+        self.client.cancel(&self.session, &self.id).await
     }
 
     async fn read(&mut self) -> Result<Event, ClientError> {
@@ -86,7 +86,7 @@ impl Turn {
                 let opened = open(
                     &self.client,
                     &self.session,
-                    &self.turn_id,
+                    &self.id,
                     &self.message,
                     self.is_accepted,
                     self.cursor,
@@ -138,10 +138,10 @@ async fn open(
     is_accepted: bool,
     cursor: u64,
 ) -> Result<Lines, ClientError> {
-    match is_accepted {
-        true => client.resume(session, turn_id, cursor).await,
-        false => client.start(session, turn_id, message).await,
+    if is_accepted {
+        return client.resume(session, turn_id, cursor).await;
     }
+    client.start(session, turn_id, message).await
 }
 
 fn pause(failures: u32) -> Duration {

@@ -10,7 +10,7 @@ use super::terminal::wants_color;
 #[derive(Args)]
 pub(super) struct Options {
     /// What to log to standard error: error, warn, info, debug or trace, or a filter like `turnkit=debug,hyper=info`.
-    /// Without it RUST_LOG counts, then info for servers and warn for others.
+    /// Without it `RUST_LOG` counts, then info for servers and warn for others.
     #[arg(long, value_name = "LEVEL", env = "TURNKIT_LOG_LEVEL", global = true)]
     log_level: Option<String>,
 }

@@ -102,10 +102,10 @@ pub(super) fn wants_color(is_terminal: bool) -> bool {
 /// Text from elsewhere without control characters, which could move the cursor, recolour or rename the terminal.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    match text.contains(is_harmful) {
-        true => text.replace(is_harmful, "\u{FFFD}").into(),
-        false => text.into(),
+    if text.contains(is_harmful) {
+        return text.replace(is_harmful, "\u{FFFD}").into();
     }
+    text.into()
 }
 
 /// At most `width` characters of a line, with an ellipsis for what is left out.

@@ -40,12 +40,12 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, ApiError> {
         .map_err(|_| ApiError::invalid("the header Host is no host"))?;
     // A request in absolute form names the host a second time (RFC 9112 3.2.2).
     let is_ours = uri.authority().is_none_or(is_loopback) && is_loopback(&host);
-    match is_ours {
-        true => Ok(host),
-        false => Err(ApiError::forbidden(
+    if !is_ours {
+        return Err(ApiError::forbidden(
             "this server answers to localhost and loopback addresses only",
-        )),
+        ));
     }
+    Ok(host)
 }
 
 fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
@@ -55,12 +55,12 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
     let own = origin
         .strip_prefix("http://")
         .or_else(|| origin.strip_prefix("https://"));
-    match own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_str())) {
-        true => Ok(()),
-        false => Err(ApiError::forbidden(
+    if !own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_str())) {
+        return Err(ApiError::forbidden(
             "this server does not answer pages of another origin",
-        )),
+        ));
     }
+    Ok(())
 }
 
 fn check_content_type(

@@ -52,17 +52,14 @@ pub(crate) fn router(app: App) -> Router {
 
 /// `GET /health`: 200 while the server can work, 503 once its database threads are gone.
 async fn health(State(app): State<Arc<App>>) -> Response {
-    match app.store.is_alive() {
-        true => (
-            [
-                (CACHE_CONTROL, "no-store"),
-                (CONTENT_TYPE, "application/json"),
-            ],
-            r#"{"status":"ok"}"#,
-        )
-            .into_response(),
-        false => ApiError::unavailable("the database is closed").into_response(),
+    if !app.store.is_alive() {
+        return ApiError::unavailable("the database is closed").into_response();
     }
+    let headers = [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_TYPE, "application/json"),
+    ];
+    (headers, r#"{"status":"ok"}"#).into_response()
 }
 
 /// `GET /metrics`, in Prometheus' text format.

@@ -67,12 +67,12 @@ pub(super) async fn list(
 impl From<Session> for Item {
     fn from(session: Session) -> Item {
         let Session {
-            session_id,
+            id,
             title,
             created_at,
         } = session;
         Item {
-            session_id,
+            session_id: id,
             title,
             created_at: rfc3339(created_at),
         }

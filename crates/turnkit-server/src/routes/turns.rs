@@ -149,16 +149,10 @@ pub(super) async fn open(
 
 impl From<Turn> for Item {
     fn from(turn: Turn) -> Item {
-        let Turn {
-            turn_id,
-            execution_id,
-            turn_index,
-            ..
-        } = turn;
         Item {
-            turn_id,
-            execution_id: execution_id.to_string(),
-            turn_index,
+            turn_id: turn.id,
+            execution_id: turn.execution_id.to_string(),
+            turn_index: turn.index,
         }
     }
 }
@@ -174,12 +168,12 @@ fn check(ask: &Ask) -> Result<String, ApiError> {
         return Err(ApiError::invalid("message must not be blank"));
     }
     let agent = ask.agent.as_deref().unwrap_or(DEFAULT_AGENT);
-    match is_agent(agent) {
-        true => Ok(agent.to_owned()),
-        false => Err(ApiError::invalid(
+    if !is_agent(agent) {
+        return Err(ApiError::invalid(
             "agent must be 1 to 64 of A-Z a-z 0-9 . _ -",
-        )),
+        ));
     }
+    Ok(agent.to_owned())
 }
 
 fn is_turn_id(text: &str) -> bool {

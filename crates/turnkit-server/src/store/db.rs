@@ -53,7 +53,7 @@ impl Db {
     {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Work {
-            work: Some(work),
+            task: Some(work),
             result: None,
             reply,
         });
@@ -132,7 +132,7 @@ pub(super) trait Job: Send {
 }
 
 struct Work<T, F> {
-    work: Option<F>,
+    task: Option<F>,
     result: Option<rusqlite::Result<T>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -143,7 +143,7 @@ where
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
-        self.result = self.work.take().map(|work| work(connection));
+        self.result = self.task.take().map(|task| task(connection));
         matches!(self.result, Some(Ok(_)))
     }
 

@@ -77,9 +77,9 @@ impl Store {
         page: MessagePage,
     ) -> Result<Option<Vec<Message>>, StoreError> {
         self.reader
-            .run(move |db| match is_owner(db, &owner, &session)? {
-                true => list(db, &session, page).map(Some),
-                false => Ok(None),
+            .run(move |db| {
+                let is_owner = is_owner(db, &owner, &session)?;
+                is_owner.then(|| list(db, &session, page)).transpose()
             })
             .await
     }

@@ -11,7 +11,7 @@ const TITLE: u32 = 80;
 /// A conversation as its owner's list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
-    pub(crate) session_id: String,
+    pub(crate) id: String,
     /// The beginning of the first message, once there is one.
     pub(crate) title: Option<String>,
     /// Unix milliseconds.
@@ -99,7 +99,7 @@ fn upper_bound(
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
     Ok(Session {
-        session_id: row.get(0)?,
+        id: row.get(0)?,
         created_at: row.get(1)?,
         title: row.get(2)?,
     })

@@ -123,7 +123,7 @@ async fn turns_are_counted_from_zero_and_named_after_their_place() {
     let session = fixture.session().await;
     for index in 0..3 {
         let turn = fixture.open_turn(&session, &format!("t{index}")).await;
-        assert_eq!(turn.turn_index, index);
+        assert_eq!(turn.index, index);
         assert_eq!(
             turn.execution_id,
             ExecutionId::derive("local", &session, index).unwrap()
@@ -423,10 +423,10 @@ async fn sessions_are_listed_newest_first_in_pages_with_their_titles() {
             .sessions(Principal::local(), SessionPage { before, limit: 1 })
     };
     let first = page(None).await.unwrap();
-    assert_eq!((&first[0].session_id, &first[0].title), (&new, &None));
+    assert_eq!((&first[0].id, &first[0].title), (&new, &None));
     let second = page(Some(new)).await.unwrap();
     assert_eq!(
-        (&second[0].session_id, second[0].title.as_deref()),
+        (&second[0].id, second[0].title.as_deref()),
         (&old, Some("hello"))
     );
     assert_eq!(page(Some(old)).await.unwrap(), []);

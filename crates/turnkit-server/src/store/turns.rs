@@ -13,8 +13,10 @@ use crate::principal::Principal;
 pub(crate) struct Turn {
     pub(crate) owner: Principal,
     pub(crate) session_id: String,
-    pub(crate) turn_id: String,
-    pub(crate) turn_index: u64,
+    /// The client's own name for it: `turnId`.
+    pub(crate) id: String,
+    /// Its place in the session, counted from 0.
+    pub(crate) index: u64,
     pub(crate) execution_id: ExecutionId,
     pub(crate) agent: String,
     pub(crate) message: String,
@@ -152,9 +154,9 @@ impl Store {
         session: String,
     ) -> Result<Option<Option<Turn>>, StoreError> {
         self.reader
-            .run(move |db| match is_owner(db, &owner, &session)? {
-                true => open_turn(db, &session).map(Some),
-                false => Ok(None),
+            .run(move |db| {
+                let is_owner = is_owner(db, &owner, &session)?;
+                is_owner.then(|| open_turn(db, &session)).transpose()
             })
             .await
     }
@@ -214,23 +216,21 @@ fn accept(db: &Connection, new: NewTurn, now: i64) -> rusqlite::Result<Accepted>
         });
     }
     if let Some(open) = open_turn(db, &new.session_id)? {
-        return Ok(Accepted::Running {
-            turn_id: open.turn_id,
-        });
+        return Ok(Accepted::Running { turn_id: open.id });
     }
     insert(db, new, now).map(Accepted::New)
 }
 
 fn insert(db: &Connection, new: NewTurn, now: i64) -> rusqlite::Result<Turn> {
     let turn = first_row(db, new)?;
-    let index = turn.turn_index.cast_signed();
+    let index = turn.index.cast_signed();
     let sql = "INSERT INTO turns (session_id, turn_index, turn_id, execution_id, agent, lease, created_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let id = turn.execution_id.as_str();
     db.prepare_cached(sql)?.execute(params![
         turn.session_id,
         index,
-        turn.turn_id,
+        turn.id,
         id,
         turn.agent,
         turn.lease,
@@ -252,14 +252,14 @@ fn insert(db: &Connection, new: NewTurn, now: i64) -> rusqlite::Result<Turn> {
 }
 
 fn first_row(db: &Connection, new: NewTurn) -> rusqlite::Result<Turn> {
-    let turn_index = next_index(db, &new.session_id)?;
-    let execution_id = ExecutionId::derive(new.owner.project(), &new.session_id, turn_index)
+    let index = next_index(db, &new.session_id)?;
+    let execution_id = ExecutionId::derive(new.owner.project(), &new.session_id, index)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     Ok(Turn {
         owner: new.owner,
         session_id: new.session_id,
-        turn_id: new.turn_id,
-        turn_index,
+        id: new.turn_id,
+        index,
         execution_id,
         agent: new.agent,
         message: new.message,
@@ -385,8 +385,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Turn> {
             user_id: row.get(1)?,
         },
         session_id: row.get(2)?,
-        turn_id: row.get(3)?,
-        turn_index: unsigned(row, 4)?,
+        id: row.get(3)?,
+        index: unsigned(row, 4)?,
         execution_id: execution_id(row, 5)?,
         agent: row.get(6)?,
         message: row.get(7)?,

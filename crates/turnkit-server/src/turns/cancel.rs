@@ -36,13 +36,15 @@ impl Turns {
     async fn stop(self: Arc<Self>, turn: &Turn, deadline: Instant) -> Result<(), StoreError> {
         if let Some(driven) = self.registry.find(&turn.execution_id) {
             driven.cancel();
-            return Ok(end_of(&driven, deadline).await);
+            end_of(&driven, deadline).await;
+            return Ok(());
         }
         match self.claim(turn, true).await? {
-            Some((place, Part::Run)) => self.end_undispatched(turn, place).await,
-            Some((place, _)) => Ok(self.stop_unattended(turn, place, deadline).await),
-            None => Ok(self.stop_elsewhere(turn).await),
+            Some((place, Part::Run)) => self.end_undispatched(turn, place).await?,
+            Some((place, _)) => self.stop_unattended(turn, place, deadline).await,
+            None => self.stop_elsewhere(turn).await,
         }
+        Ok(())
     }
 
     /// Nobody has asked the substrate to run this turn, and now nobody will.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use turnkit::{Produced, TurnProducer};
-use turnkit_sandbox::{Error, Refusal, RunRequest, SandboxClient, SandboxTurn};
+use turnkit_sandbox::{Error, RunRequest, SandboxClient, SandboxTurn};
 
 use super::Turns;
-use crate::store::{Failure, Turn, TurnState};
+use crate::store::{Failure, StoreError, Turn, TurnState};
 
 /// The first wait of a reader that came before the substrate had accepted the run, and the longest one.
 const EARLY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
@@ -50,14 +50,14 @@ impl Execution {
         }
     }
 
-    /// The substrate does not have the execution, or not what follows the cursor. Says why, or waits to ask again.
-    async fn lost(&mut self, refusal: Refusal) -> Result<(), ExecutionError> {
-        match self.part {
-            Part::Run => {}
-            Part::Attach => self.bind().await,
-            Part::Read => return self.read_lost(refusal).await,
+    /// The adapter has given up. Says what the turn's failure is, or waits to ask again.
+    async fn failed(&mut self, error: Error) -> Result<(), ExecutionError> {
+        match (self.part, &error) {
+            (Part::Read, _) if !error.is_retryable() => return self.read_failed(error).await,
+            (Part::Attach, Error::Lost(_)) => self.bind().await,
+            _ => {}
         }
-        Err(Error::Lost(refusal).into())
+        Err(error.into())
     }
 
     /// The turn is about to end as lost. Its run may still be under way to the substrate, sent by a process that died:
@@ -68,24 +68,23 @@ impl Execution {
         }
     }
 
-    async fn read_lost(&mut self, refusal: Refusal) -> Result<(), ExecutionError> {
+    /// The row knows best how the turn has ended, where it has; and a turn that is driven may not have been accepted by the
+    /// substrate yet.
+    async fn read_failed(&mut self, error: Error) -> Result<(), ExecutionError> {
         let id = self.turn.execution_id.clone();
-        let row = self
-            .turns
-            .store
-            .turn_of_execution(id)
-            .await
-            .map_err(|_| ExecutionError::Unknown)?;
-        let Some(row) = row else {
-            return Err(Error::Lost(refusal).into());
-        };
-        match (row.state, row.failure.clone()) {
-            (TurnState::Complete, _) => Err(ExecutionError::Saved),
-            (TurnState::Stopped | TurnState::Failed, Some(failure)) => {
-                Err(ExecutionError::Ended(failure))
+        let row = self.turns.store.turn_of_execution(id).await;
+        let row = row.map_err(ExecutionError::Unknown)?;
+        let is_lost = matches!(error, Error::Lost(_));
+        match row {
+            Some(Turn {
+                failure: Some(failure),
+                ..
+            }) => Err(ExecutionError::Ended(failure)),
+            Some(row) if is_lost && row.state == TurnState::Complete => Err(ExecutionError::Saved),
+            Some(row) if is_lost && !self.has_begun && self.turns.is_driven(&row) => {
+                self.come_again().await
             }
-            _ if self.turns.is_driven(&row) && !self.has_begun => self.come_again().await,
-            _ => Err(Error::Lost(refusal).into()),
+            _ => Err(error.into()),
         }
     }
 
@@ -104,10 +103,10 @@ impl TurnProducer for Execution {
     async fn next(&mut self) -> Result<Produced, ExecutionError> {
         loop {
             match self.inner.next().await {
-                Err(Error::Lost(refusal)) => self.lost(refusal).await?,
-                produced => {
+                Err(error) => self.failed(error).await?,
+                Ok(produced) => {
                     self.has_begun = true;
-                    return Ok(produced?);
+                    return Ok(produced);
                 }
             }
         }
@@ -125,7 +124,7 @@ impl TurnProducer for Execution {
         match error {
             ExecutionError::Sandbox(error) => Some(error.code()),
             ExecutionError::Ended(failure) => failure.code.as_deref(),
-            ExecutionError::Saved | ExecutionError::Unknown => Some("execution_lost"),
+            ExecutionError::Saved | ExecutionError::Unknown(_) => Some("execution_lost"),
         }
     }
 
@@ -133,7 +132,7 @@ impl TurnProducer for Execution {
         match error {
             ExecutionError::Sandbox(error) => error.is_retryable(),
             ExecutionError::Ended(_) => false,
-            ExecutionError::Saved | ExecutionError::Unknown => true,
+            ExecutionError::Saved | ExecutionError::Unknown(_) => true,
         }
     }
 }
@@ -144,15 +143,15 @@ pub(super) enum ExecutionError {
     /// The adapter says so.
     #[error(transparent)]
     Sandbox(#[from] Error),
-    /// The events are gone; so the turn ends as it did when they were there.
+    /// The turn has ended without an answer before, and ends in the same way for everyone.
     #[error("{}", .0.message)]
     Ended(Failure),
     /// The events are gone, and the answer was saved after this attempt had looked: the next attempt gets it.
     #[error("the events of this turn are gone, but its answer is saved: ask again")]
     Saved,
-    /// The events are gone, and the row that would say more could not be read.
-    #[error("the events of this turn are gone, and the database could not be asked: ask again")]
-    Unknown,
+    /// The attempt has failed, and the row that would say more could not be read.
+    #[error("the database could not be asked how this turn has ended: ask again")]
+    Unknown(#[source] StoreError),
 }
 
 fn request(turn: &Turn) -> RunRequest {

@@ -56,9 +56,11 @@ impl TurnHooks for Hooks {
         let saved = self
             .store
             .save_answer(cx.execution_id().clone(), text.as_str().to_owned());
-        let persisted = match saved.await.map_err(HookError::Save)? {
-            true => Persisted::Saved,
-            false => Persisted::AlreadySaved,
+        let is_first = saved.await.map_err(HookError::Save)?;
+        let persisted = if is_first {
+            Persisted::Saved
+        } else {
+            Persisted::AlreadySaved
         };
         self.did(cx, Hooked::Persisted(persisted));
         Ok(persisted)

@@ -173,7 +173,7 @@ fn attempt(turn: &Turn, cursor: u64) -> ChatTurn {
         tenant_id: turn.owner.tenant_id.clone(),
         session_id: turn.session_id.clone(),
         user_id: turn.owner.user_id.clone(),
-        turn_index: turn.turn_index,
+        turn_index: turn.index,
     };
     ChatTurn::new(identity, turn.execution_id.clone()).resume_after(cursor)
 }

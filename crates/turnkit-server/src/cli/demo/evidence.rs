@@ -355,7 +355,7 @@ mod tests {
     fn a_second_run_is_seen() {
         assert_eq!(broken(|evidence| evidence.runs_started = 2), ["ran_once"]);
         let again = |evidence: &mut Evidence| {
-            evidence.log[1].event = Event::bare("execution.started").unwrap()
+            evidence.log[1].event = Event::bare("execution.started").unwrap();
         };
         assert_eq!(broken(again), ["ran_once"]);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::time::sleep;
+use tokio::sync::watch;
 use turnkit_substrate::agents::demo::Demo;
 use turnkit_wire::{Event, sse};
 use uuid::Uuid;
@@ -20,8 +20,8 @@ use crate::metrics::Metrics;
 use crate::{Environment, Server, ServerConfig, SubstrateChoice, store};
 
 const TURN: &str = "demo-turn";
-/// How long nobody listens.
-const AWAY: Duration = Duration::from_millis(400);
+/// How many lines the other client gets while the first one is gone.
+const AWAY: usize = 6;
 const NO_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,8 @@ enum DemoError {
         "cut the connection in the middle: the turn has ended after {0} lines; try a smaller --cut-after"
     )]
     TooShort(usize),
+    #[error("take the turn up in the middle: it had ended by then; try a longer --pace")]
+    TooFast,
     #[error("find the embedded substrate")]
     NoSubstrate,
     #[error("read the substrate's log: status {0}")]
@@ -54,8 +56,8 @@ pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidenc
     evidence.log = read_log(substrate, &evidence.execution_id).await?;
     evidence.attempts = attempts(server.metrics());
     evidence.saved = read_database(&directory.path.join(store::FILE), &session)?;
-    let served = client.messages(&session).await?;
-    evidence.served = served
+    let messages = client.messages(&session).await?;
+    evidence.served = messages
         .into_iter()
         .map(|message| Saved {
             role: message.role,
@@ -89,16 +91,23 @@ async fn clients(
     story.begins(session, TURN, &execution_id)?;
     let mut cursor = 0;
     let first = take(&mut lines, 1, story, &mut cursor).await?;
-    let undisturbed = tokio::spawn(read_all(client.resume(session, TURN, 0).await?));
+    let count = watch::Sender::new(0);
+    let mut counted = count.subscribe();
+    let undisturbed = tokio::spawn(read_all(client.resume(session, TURN, 0).await?, count));
     let rest = take(&mut lines, options.cut_after - 1, story, &mut cursor).await?;
     drop(lines);
     story.cut(cursor)?;
-    sleep(AWAY).await;
+    let seen = first.len() + rest.len();
+    // Where the turn ends before, there is no more to wait for.
+    let _ = counted.wait_for(|count| *count >= seen + AWAY).await;
     let mut lines = client.resume(session, TURN, cursor).await?;
     story.comes_back(session, TURN, cursor)?;
     let after = take(&mut lines, u64::MAX, story, &mut cursor).await?;
     let before = [first, rest].concat();
     let undisturbed = undisturbed.await??;
+    if after.iter().chain(&undisturbed).any(is_replayed) {
+        return Err(DemoError::TooFast.into());
+    }
     Ok(Evidence {
         execution_id,
         cut_after: options.cut_after,
@@ -133,10 +142,27 @@ async fn take(
     Ok(taken)
 }
 
-async fn read_all(mut lines: Lines) -> Result<Vec<Event>, anyhow::Error> {
+/// Whether the answer came from the database, as it does once a turn has ended.
+fn is_replayed(event: &Event) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Completed {
+        #[serde(default)]
+        replayed: bool,
+    }
+    event.kind() == "session.run.completed"
+        && event
+            .data::<Completed>()
+            .is_ok_and(|completed| completed.replayed)
+}
+
+async fn read_all(
+    mut lines: Lines,
+    count: watch::Sender<usize>,
+) -> Result<Vec<Event>, anyhow::Error> {
     let mut all = Vec::new();
     while let Some(event) = lines.next().await? {
         all.push(event);
+        count.send_replace(all.len());
     }
     Ok(all)
 }

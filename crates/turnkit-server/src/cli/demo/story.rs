@@ -244,10 +244,10 @@ impl Story {
     }
 
     fn raw(&mut self, text: impl Display) -> io::Result<()> {
-        match self.is_json {
-            true => Ok(()),
-            false => self.screen.line(text),
+        if self.is_json {
+            return Ok(());
         }
+        self.screen.line(text)
     }
 }
 

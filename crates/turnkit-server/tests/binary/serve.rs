@@ -1,0 +1,134 @@
+//! `turnkit serve` and `turnkit substrate`
+
+use serde_json::Value;
+
+use crate::support::{Process, run, text, turnkit};
+
+#[test]
+fn it_ends_well_when_it_is_told_to() {
+    let data_dir = tempfile::tempdir().unwrap();
+    assert_eq!(Process::serve(&data_dir, &[]).terminate(), Some(0));
+    assert_eq!(Process::substrate("1ms").terminate(), Some(0));
+}
+
+#[test]
+fn a_running_turn_may_finish_before_it_ends() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let server = Process::serve(&data_dir, &["--demo-pace", "20ms"]);
+    let mut command = turnkit();
+    command.args(["chat", "--json", "--server", &server.url, "hello"]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::support::lines(&mut child, 2);
+    assert_eq!(server.terminate(), Some(0));
+    let output = child.wait_with_output().unwrap();
+    let last: Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!(last["type"], "session.run.completed");
+}
+
+#[test]
+fn others_than_loopback_are_refused() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let output = run(&[
+        "serve",
+        "--listen",
+        "0.0.0.0:0",
+        "--data-dir",
+        data_dir.path().to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("only loopback addresses"),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = run(&["substrate", "--listen", "0.0.0.0:0"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let holder = std::net::TcpListener::bind(&taken).unwrap();
+    let output = run(&[
+        "serve",
+        "--listen",
+        &taken,
+        "--data-dir",
+        data_dir.path().to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).starts_with(&format!("turnkit: failed to listen on {taken}: ")),
+        "{}",
+        text(&output.stderr)
+    );
+    drop(holder);
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failure() {
+    assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
+    assert_eq!(
+        run(&[
+            "serve",
+            "--substrate",
+            "http://127.0.0.1:1",
+            "--agent",
+            "demo"
+        ])
+        .status
+        .code(),
+        Some(2)
+    );
+    assert_eq!(run(&["demo", "--cut-after", "0"]).status.code(), Some(2));
+    assert_eq!(run(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn every_command_explains_itself_with_examples() {
+    for command in ["serve", "substrate", "chat", "demo"] {
+        let output = run(&[command, "--help"]);
+        let help = text(&output.stdout);
+        assert!(
+            help.contains("Examples:\n  turnkit ") && help.contains("[env: TURNKIT_"),
+            "{help}"
+        );
+    }
+}
+
+#[test]
+fn no_token_is_shown() {
+    let output = turnkit()
+        .args(["serve", "--help"])
+        .env("TURNKIT_SUBSTRATE_TOKEN", "very-secret")
+        .output()
+        .unwrap();
+    assert!(!text(&output.stdout).contains("very-secret"));
+    let data_dir = tempfile::tempdir().unwrap();
+    let mut command = turnkit();
+    command.args([
+        "serve",
+        "--listen",
+        "0.0.0.0:0",
+        "--substrate",
+        "http://127.0.0.1:1",
+        "--log-level",
+        "trace",
+        "--data-dir",
+    ]);
+    let output = command
+        .arg(data_dir.path())
+        .env("TURNKIT_SUBSTRATE_TOKEN", "very-secret")
+        .output()
+        .unwrap();
+    assert!(!text(&output.stderr).contains("very-secret"));
+}

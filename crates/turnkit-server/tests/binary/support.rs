@@ -1,0 +1,119 @@
+//! Processes that are gone when the test is.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The program, without what the environment may say about it.
+pub(crate) fn turnkit() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_turnkit"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TURNKIT_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("RUST_LOG")
+        .env_remove("COLUMNS")
+        .stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    turnkit().args(arguments).output().unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// A server of ours as a process; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Process {
+    pub(crate) fn start(arguments: &[&str]) -> Process {
+        let mut child = turnkit()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line
+            .strip_prefix("turnkit listening on ")
+            .expect("the ready line")
+            .trim_end()
+            .to_owned();
+        Process { child, url }
+    }
+
+    pub(crate) fn serve(data_dir: &TempDir, more: &[&str]) -> Process {
+        let data_dir = data_dir.path().to_str().unwrap();
+        Process::start(
+            &[
+                &["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir],
+                more,
+            ]
+            .concat(),
+        )
+    }
+
+    pub(crate) fn substrate(pace: &str) -> Process {
+        Process::start(&["substrate", "--listen", "127.0.0.1:0", "--demo-pace", pace])
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: no handler of the process runs.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        signal(self.pid(), "TERM");
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// Reads `count` lines of a child's output.
+pub(crate) fn lines(child: &mut Child, count: usize) -> Vec<String> {
+    let mut out = child.stdout.take().unwrap();
+    let (mut lines, mut line) = (Vec::new(), Vec::new());
+    let mut byte = [0];
+    while lines.len() < count {
+        out.read_exact(&mut byte).unwrap();
+        match byte[0] {
+            b'\n' => lines.push(String::from_utf8(std::mem::take(&mut line)).unwrap()),
+            other => line.push(other),
+        }
+    }
+    child.stdout = Some(out);
+    lines
+}

@@ -1,0 +1,278 @@
+//! What is left of a turn when a server dies, a database is locked, or a substrate forgets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::Semaphore;
+use turnkit_server::Environment;
+
+use crate::support::{Rig, TEXT, TestServer, TestSubstrate, failure, is_complete, message, parse};
+
+const SOON: Duration = Duration::from_millis(50);
+const LATER: Duration = Duration::from_secs(3_600);
+
+fn impatient() -> Environment {
+    Environment {
+        busy_timeout: Duration::from_millis(20),
+        ..Environment::default()
+    }
+}
+
+fn database(data_dir: &Path) -> Connection {
+    Connection::open(data_dir.join("turnkit.db")).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_goes_on_with_its_cursor_at_the_next_server() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    let mut lines = rig.client().turn(&session, "t", "hello").await;
+    rig.substrate.allow(2);
+    let before = lines.take(3).await;
+    rig.server.kill().await;
+    let next = TestServer::start(rig.data_dir.path(), &rig.substrate).await;
+    let resumed = next.client.resume(&session, "t", 3).await;
+    rig.substrate.allow(3);
+    let whole = [before, resumed.all().await].concat();
+    assert!(is_complete(&whole));
+    let drawn: String = whole
+        .iter()
+        .filter_map(|line| parse(line)["data"]["delta"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(drawn, TEXT);
+    assert_eq!(next.client.messages(&session).await.len(), 2);
+    assert_eq!(rig.substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_turn_whose_server_died_is_finished_although_no_client_comes_back() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    let mut lines = rig.client().turn(&session, "t", "hello").await;
+    rig.substrate.allow(2);
+    lines.take(3).await;
+    rig.server.kill().await;
+    rig.substrate.allow(3);
+    let next = TestServer::with(
+        rig.data_dir.path(),
+        &rig.substrate.url,
+        Environment::default(),
+        LATER,
+    )
+    .await;
+    assert_eq!(
+        next.client.answer(&session).await,
+        (TEXT.to_owned(), "complete".to_owned())
+    );
+    assert_eq!(rig.substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn another_living_worker_leaves_the_turn_alone_and_takes_it_up_when_its_driver_dies() {
+    let rig = Rig::start().await;
+    let other = TestServer::with(
+        rig.data_dir.path(),
+        &rig.substrate.url,
+        Environment::default(),
+        SOON,
+    )
+    .await;
+    let session = rig.client().session().await;
+    let mut lines = rig.client().turn(&session, "t", "hello").await;
+    rig.substrate.allow(1);
+    lines.take(2).await;
+    let mut reader = other.client.resume(&session, "t", 0).await;
+    reader.take(2).await;
+    assert!(attaches(&other).await.contains("{kind=\"attach\"} 0"));
+    drop(reader);
+    rig.server.kill().await;
+    rig.substrate.allow(4);
+    assert_eq!(
+        other.client.answer(&session).await,
+        (TEXT.to_owned(), "complete".to_owned())
+    );
+    assert!(attaches(&other).await.contains("{kind=\"attach\"} 1"));
+    assert_eq!(rig.substrate.runs(), 1);
+}
+
+async fn attaches(server: &TestServer) -> String {
+    let metrics = server
+        .client
+        .http
+        .get(format!("{}/metrics", server.client.url));
+    metrics.send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_could_not_be_saved_is_saved_by_the_sweep() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let substrate = TestSubstrate::start().await;
+    let server = TestServer::with(data_dir.path(), &substrate.url, impatient(), SOON).await;
+    let session = server.client.session().await;
+    let mut lines = server.client.turn(&session, "t", "hello").await;
+    substrate.allow(1);
+    lines.take(2).await;
+    let mut database = database(data_dir.path());
+    let lock = database
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .unwrap();
+    substrate.allow(4);
+    assert_eq!(
+        failure(&lines.all().await),
+        ("hook_failed".to_owned(), true)
+    );
+    assert_eq!(
+        server.client.open_turns(&session).await.len(),
+        1,
+        "the turn stays open"
+    );
+    drop(lock);
+    assert_eq!(
+        server.client.answer(&session).await,
+        (TEXT.to_owned(), "complete".to_owned())
+    );
+    assert_eq!(substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    rig.server.kill().await;
+    let rows = format!(
+        "INSERT INTO turns (session_id, turn_index, turn_id, execution_id, agent, lease, created_at)
+            VALUES ('{session}', 0, 't', 'local:{session}:0', 'default', 'dead', 0);
+        INSERT INTO messages (execution_id, role, session_id, turn_index, text, status, created_at)
+            VALUES ('local:{session}:0', 'user', '{session}', 0, 'hello', 'complete', 0);"
+    );
+    database(rig.data_dir.path()).execute_batch(&rows).unwrap();
+    rig.substrate.allow(5);
+    let next = TestServer::with(
+        rig.data_dir.path(),
+        &rig.substrate.url,
+        Environment::default(),
+        LATER,
+    )
+    .await;
+    assert_eq!(
+        next.client.answer(&session).await,
+        (TEXT.to_owned(), "complete".to_owned())
+    );
+    assert_eq!(rig.substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_substrate_that_forgot_ends_the_turn_as_lost_and_never_runs_it_again() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    let mut lines = rig.client().turn(&session, "t", "hello").await;
+    rig.substrate.allow(2);
+    lines.take(3).await;
+    rig.server.kill().await;
+    let forgetful = TestSubstrate::start().await;
+    forgetful.allow(5);
+    let next = TestServer::start(rig.data_dir.path(), &forgetful).await;
+    assert_eq!(
+        next.client.answer(&session).await,
+        (String::new(), "failed".to_owned())
+    );
+    for lines in [
+        next.client.resume(&session, "t", 1).await,
+        next.client.turn(&session, "t", "hello").await,
+    ] {
+        let (code, retryable) = failure(&lines.all().await);
+        assert!(!retryable);
+        assert_eq!(code, "execution_lost");
+    }
+    assert_eq!(forgetful.runs(), 0);
+}
+
+/// Holds back each request that could start a run, until it is let through.
+fn hold_runs(gate: Arc<Semaphore>) -> impl FnOnce(axum::Router) -> axum::Router {
+    move |router| {
+        router.layer(middleware::from_fn(move |request: Request, next: Next| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = to_bytes(body, 1 << 20).await.unwrap();
+                let is_run =
+                    !body.is_empty() && parse(std::str::from_utf8(&body).unwrap())["message"] != "";
+                if is_run && parts.uri.path().ends_with("/run/stream") {
+                    gate.acquire().await.unwrap().forget();
+                }
+                next.run(Request::from_parts(parts, Body::from(body))).await
+            }
+        }))
+    }
+}
+
+#[tokio::test]
+async fn who_comes_before_the_substrate_has_accepted_the_run_waits_for_it() {
+    let gate = Arc::new(Semaphore::new(0));
+    let data_dir = tempfile::tempdir().unwrap();
+    let substrate = TestSubstrate::behind(hold_runs(Arc::clone(&gate))).await;
+    let server = TestServer::start(data_dir.path(), &substrate).await;
+    let other = TestServer::start(data_dir.path(), &substrate).await;
+    let session = server.client.session().await;
+    let first = server.client.turn(&session, "t", "hello").await;
+    let mut early = server.client.resume(&session, "t", 0).await;
+    let mut elsewhere = other.client.turn(&session, "t", "hello").await;
+    let begun = [early.take(1).await, elsewhere.take(1).await];
+    gate.add_permits(1);
+    substrate.allow(5);
+    let first = first.all().await;
+    assert!(is_complete(&first));
+    assert_eq!([begun[0].clone(), early.all().await].concat(), first);
+    assert_eq!([begun[1].clone(), elsewhere.all().await].concat(), first);
+    assert_eq!(substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_turn_that_nobody_drives_can_be_stopped_and_keeps_what_its_log_holds() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let substrate = TestSubstrate::start().await;
+    let server = TestServer::with(data_dir.path(), &substrate.url, impatient(), LATER).await;
+    let session = server.client.session().await;
+    let mut lines = server.client.turn(&session, "t", "hello").await;
+    substrate.allow(2);
+    lines.take(3).await;
+    server.kill().await;
+    // Its own sweep would take the turn up; here the request to stop comes first, or meets it.
+    let next = TestServer::with(
+        data_dir.path(),
+        &substrate.url,
+        Environment::default(),
+        LATER,
+    )
+    .await;
+    let stopped = next.client.cancel(&session, "t").await;
+    assert_eq!(crate::support::json_of(stopped).await["state"], "stopped");
+    let (_, text, status) = next.client.messages(&session).await.pop().unwrap();
+    assert_eq!(status, "stopped");
+    assert!("w0 w1 ".starts_with(&text), "{text}");
+    assert_eq!(substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn messages_of_a_failed_turn_stay_readable_at_the_next_server() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    rig.substrate.allow(5);
+    rig.client()
+        .turn(&session, "t", "please fail")
+        .await
+        .all()
+        .await;
+    rig.server.kill().await;
+    let next = TestServer::start(rig.data_dir.path(), &rig.substrate).await;
+    let kept = [
+        message("user", "please fail", "complete"),
+        message("assistant", TEXT, "failed"),
+    ];
+    assert_eq!(next.client.messages(&session).await, kept);
+}

@@ -1,0 +1,14 @@
+//! The server over real HTTP: its routes, its turns, and what is left of them when things break.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod cancelling;
+mod faults;
+mod refusals;
+mod support;
+mod turns;

@@ -1,0 +1,374 @@
+//! A substrate whose agent speaks when the test says so, servers in front of it that can be killed, and a plain client.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::stream;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
+use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest, Substrate};
+use turnkit_wire::Event;
+
+/// Only a test that hangs waits so long.
+const HANG: Duration = Duration::from_secs(60);
+
+pub(crate) const TEXT: &str = "w0 w1 w2 w3 ";
+
+/// Says four words, each when it is let to, and then ends; or fails after them, where the message asks for it.
+#[derive(Clone)]
+struct Words {
+    gate: Arc<Semaphore>,
+}
+
+impl Agent for Words {
+    fn run(
+        &self,
+        request: RunRequest,
+        _: Cancel,
+    ) -> impl futures_util::Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let (gate, fails) = (Arc::clone(&self.gate), request.message().contains("fail"));
+        stream::unfold(0, move |at| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                match at {
+                    0..4 => Some((Ok(word(at)), at + 1)),
+                    4 if fails => Some((
+                        Err(AgentError::new("out_of_words", "there are no more words")),
+                        5,
+                    )),
+                    _ => None,
+                }
+            }
+        })
+    }
+}
+
+fn word(at: usize) -> Event {
+    let data = json!({ "part": { "id": "p", "type": "text" }, "delta": format!("w{at} ") });
+    Event::new("message.part.updated", &data).unwrap()
+}
+
+/// A substrate on a port of its own.
+pub(crate) struct TestSubstrate {
+    pub(crate) url: String,
+    substrate: Substrate,
+    gate: Arc<Semaphore>,
+}
+
+impl TestSubstrate {
+    pub(crate) async fn start() -> TestSubstrate {
+        TestSubstrate::behind(|router| router).await
+    }
+
+    /// With something before its routes.
+    pub(crate) async fn behind(wrap: impl FnOnce(Router) -> Router) -> TestSubstrate {
+        let gate = Arc::new(Semaphore::new(0));
+        let substrate = Substrate::builder()
+            .agent(
+                "default",
+                Words {
+                    gate: Arc::clone(&gate),
+                },
+            )
+            .build()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = wrap(substrate.router());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        TestSubstrate {
+            url,
+            substrate,
+            gate,
+        }
+    }
+
+    /// Lets the agents take so many steps more; a whole answer has five.
+    pub(crate) fn allow(&self, steps: usize) {
+        self.gate.add_permits(steps);
+    }
+
+    pub(crate) fn runs(&self) -> u64 {
+        self.substrate.stats().runs_started
+    }
+}
+
+/// A server in a runtime of its own, so that it can be killed: nothing of it runs on, and nothing of it cleans up.
+pub(crate) struct TestServer {
+    runtime: Option<Runtime>,
+    pub(crate) client: Client,
+}
+
+impl TestServer {
+    pub(crate) async fn start(data_dir: &Path, substrate: &TestSubstrate) -> TestServer {
+        TestServer::with(
+            data_dir,
+            &substrate.url,
+            Environment::default(),
+            Duration::from_secs(30),
+        )
+        .await
+    }
+
+    pub(crate) async fn with(
+        data_dir: &Path,
+        url: &str,
+        environment: Environment,
+        sweep_every: Duration,
+    ) -> TestServer {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let config = ServerConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            data_dir: data_dir.to_owned(),
+            substrate: SubstrateChoice::At {
+                url: url.to_owned(),
+                token: None,
+            },
+            sweep_every,
+            environment,
+        };
+        let server = runtime.spawn(Server::start(config)).await.unwrap().unwrap();
+        let client = Client {
+            http: reqwest::Client::new(),
+            url: server.url(),
+        };
+        // Kept by the runtime, which is what dies.
+        runtime.spawn(async move {
+            let _server = server;
+            std::future::pending::<()>().await;
+        });
+        TestServer {
+            runtime: Some(runtime),
+            client,
+        }
+    }
+
+    /// Returns when nothing of it runs any more.
+    pub(crate) async fn kill(mut self) {
+        let runtime = self.runtime.take().unwrap();
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(HANG))
+            .await
+            .unwrap();
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Everything that most tests need.
+pub(crate) struct Rig {
+    pub(crate) substrate: TestSubstrate,
+    pub(crate) server: TestServer,
+    pub(crate) data_dir: TempDir,
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Rig {
+        let data_dir = tempfile::tempdir().unwrap();
+        let substrate = TestSubstrate::start().await;
+        let server = TestServer::start(data_dir.path(), &substrate).await;
+        Rig {
+            substrate,
+            server,
+            data_dir,
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.server.client
+    }
+}
+
+/// A client without any cleverness.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) http: reqwest::Client,
+    pub(crate) url: String,
+}
+
+impl Client {
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}/api/sessions{path}", self.url)
+    }
+
+    pub(crate) async fn session(&self) -> String {
+        let response = self.http.post(self.at("")).send().await.unwrap();
+        assert_eq!(response.status(), 201);
+        json_of(response).await["sessionId"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
+        let request = self
+            .http
+            .post(self.at(path))
+            .header("content-type", "application/json");
+        request.body(body.to_string()).send().await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
+        self.http.get(self.at(path)).send().await.unwrap()
+    }
+
+    pub(crate) async fn turn(&self, session: &str, turn: &str, message: &str) -> Lines {
+        let body = json!({ "turnId": turn, "message": message });
+        Lines::of(self.post(&format!("/{session}/turns"), &body).await)
+    }
+
+    pub(crate) async fn resume(&self, session: &str, turn: &str, after: u64) -> Lines {
+        Lines::of(
+            self.get(&format!("/{session}/turns/{turn}?after={after}"))
+                .await,
+        )
+    }
+
+    pub(crate) async fn cancel(&self, session: &str, turn: &str) -> reqwest::Response {
+        self.http
+            .post(self.at(&format!("/{session}/turns/{turn}/cancel")))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// `(role, text, status)` of each message.
+    pub(crate) async fn messages(&self, session: &str) -> Vec<(String, String, String)> {
+        let messages = json_of(self.get(&format!("/{session}/messages")).await).await;
+        let text = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
+        let tuple = |message| {
+            (
+                text(message, "role"),
+                text(message, "text"),
+                text(message, "status"),
+            )
+        };
+        messages["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(tuple)
+            .collect()
+    }
+
+    pub(crate) async fn open_turns(&self, session: &str) -> Vec<Value> {
+        let turns = json_of(self.get(&format!("/{session}/turns?state=open")).await).await;
+        turns["turns"].as_array().unwrap().clone()
+    }
+
+    /// Waits until the session has no open turn, and gives its answer.
+    pub(crate) async fn answer(&self, session: &str) -> (String, String) {
+        while !self.open_turns(session).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (_, text, status) = self.messages(session).await.pop().unwrap();
+        (text, status)
+    }
+}
+
+pub(crate) async fn json_of(response: reqwest::Response) -> Value {
+    serde_json::from_str(&response.text().await.unwrap()).unwrap()
+}
+
+/// The lines of a body, as they come.
+pub(crate) struct Lines {
+    pub(crate) response: reqwest::Response,
+    buffer: String,
+}
+
+impl Lines {
+    fn of(response: reqwest::Response) -> Lines {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+        Lines {
+            response,
+            buffer: String::new(),
+        }
+    }
+
+    /// The next line, without keep-alives; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some((line, rest)) = self.buffer.split_once('\n') {
+                let line = line.to_owned();
+                self.buffer = rest.into();
+                if !line.is_empty() {
+                    return Some(line);
+                }
+                continue;
+            }
+            let chunk = timeout(HANG, self.response.chunk())
+                .await
+                .expect("the body hangs")
+                .unwrap()?;
+            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        for _ in 0..count {
+            lines.push(self.next().await.expect("the body has ended"));
+        }
+        lines
+    }
+
+    pub(crate) async fn all(mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.next().await {
+            lines.push(line);
+        }
+        lines
+    }
+}
+
+/// The last line of a body that failed, as `(code, retryable)`.
+pub(crate) fn failure(lines: &[String]) -> (String, bool) {
+    let [.., error, failed] = lines else {
+        panic!("no failure: {lines:?}")
+    };
+    let (error, failed) = (parse(error), parse(failed));
+    assert_eq!(
+        (&error["type"], &failed["type"]),
+        (&json!("error"), &json!("session.run.failed"))
+    );
+    (
+        failed["data"]["code"].as_str().unwrap().to_owned(),
+        failed["data"]["retryable"].as_bool().unwrap(),
+    )
+}
+
+pub(crate) fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap()
+}
+
+pub(crate) fn kind(line: &str) -> String {
+    parse(line)["type"].as_str().unwrap().to_owned()
+}
+
+pub(crate) fn is_complete(lines: &[String]) -> bool {
+    lines
+        .last()
+        .is_some_and(|line| kind(line) == "session.run.completed")
+}
+
+pub(crate) fn message(role: &str, text: &str, status: &str) -> (String, String, String) {
+    (role.to_owned(), text.to_owned(), status.to_owned())
+}
