@@ -11,7 +11,7 @@ use turnkit_id::ExecutionId;
 use turnkit_wire::{DecodeError, Event, sse};
 
 use crate::{
-    Error, ProtocolError, RunRequest, TransportError,
+    Error, ProtocolError, Refusal, RunRequest, TransportError,
     error::Ending,
     resume::{Answer, Connect, End, GiveUp, Intent, Resume, Step, Verdict},
     substrate::{Opened, Substrate},
@@ -266,23 +266,29 @@ impl SandboxTurn {
             Connect::Run => (self.run_body.clone(), None),
             Connect::Attach { cursor } => (self.attach_body.clone(), Some(cursor)),
         };
+        let is_attach = cursor.is_some();
         let cursor = cursor.and_then(|cursor| HeaderValue::from_bytes(cursor.as_bytes()).ok());
         match self.substrate.open(&self.execution_id, body, cursor).await {
             Ok(Opened::Stream(body)) => self.opened(body),
             Ok(Opened::NothingMore) => self.answered(Answer::NothingMore, None),
-            Ok(Opened::Refused(refusal)) => {
-                let (status, retry_after) = (refusal.status(), refusal.retry_after());
-                self.answered(
-                    Answer::Refused {
-                        status,
-                        retry_after,
-                    },
-                    Some(refusal.into()),
-                );
-            }
+            Ok(Opened::Refused(refusal)) => self.refused(refusal, is_attach),
             Err(Error::Transport { cause, .. }) => self.lost(cause),
             Err(error) => self.answered(Answer::Unusable, Some(error)),
         }
+    }
+
+    fn refused(&mut self, refusal: Refusal, is_attach: bool) {
+        let (status, retry_after) = (refusal.status(), refusal.retry_after());
+        let answer = Answer::Refused {
+            status,
+            retry_after,
+        };
+        let problem = if is_attach {
+            refusal.into_error_of_attach()
+        } else {
+            refusal.into_error()
+        };
+        self.answered(answer, Some(problem));
     }
 
     fn opened(&mut self, body: ResponseBody) {

@@ -22,6 +22,26 @@ impl Refusal {
         }
     }
 
+    /// The error that it is, by its code.
+    pub(crate) fn into_error(self) -> Error {
+        match self.code() {
+            Some("execution_not_found" | "execution_expired" | "invalid_replay_cursor") => {
+                Error::Lost(self)
+            }
+            Some("execution_conflict") => Error::Conflict(self),
+            _ => Error::Refused(self),
+        }
+    }
+
+    /// The error that it is in answer to an attach, where "not found" and "gone" can mean nothing but the execution, also
+    /// without a code that is known.
+    pub(crate) fn into_error_of_attach(self) -> Error {
+        match (self.status, self.into_error()) {
+            (404 | 410, Error::Refused(refusal)) => Error::Lost(refusal),
+            (_, error) => error,
+        }
+    }
+
     /// The HTTP status.
     #[must_use]
     pub fn status(&self) -> u16 {
@@ -50,18 +70,6 @@ impl Refusal {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         is_transient(self.status)
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal.code() {
-            Some("execution_not_found" | "execution_expired" | "invalid_replay_cursor") => {
-                Self::Lost(refusal)
-            }
-            Some("execution_conflict") => Self::Conflict(refusal),
-            _ => Self::Refused(refusal),
-        }
     }
 }
 

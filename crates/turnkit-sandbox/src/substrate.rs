@@ -25,7 +25,7 @@ use crate::{
 /// The longest body that is not a stream, in bytes: an error or a status.
 const MAX_BODY: usize = 64 << 10;
 
-/// How long the body of an error may take: its status alone is worth reporting.
+/// How long the body of an error may take.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const EXECUTION_ID: HeaderName = HeaderName::from_static("x-execution-id");
@@ -152,12 +152,10 @@ impl Substrate {
     async fn status_of(&self, request: Request<Bytes>) -> Result<ExecutionStatus, Error> {
         let answer = self.send(request).await?;
         if answer.status() != 200 {
-            return Err(self.refused(answer).await?.into());
+            return Err(self.refused(answer).await?.into_error());
         }
         check_encoding(answer.headers()).map_err(Error::Protocol)?;
-        let limit = self.settings.answer_timeout;
-        let body = timeout(limit, read_body(answer.into_body())).await;
-        let body = body.map_err(|_| once(TransportError::Silent(limit)))??;
+        let body = read_body(answer.into_body(), self.settings.answer_timeout).await?;
         serde_json::from_slice(&body).map_err(|error| Error::Protocol(ProtocolError::Json(error)))
     }
 
@@ -171,16 +169,20 @@ impl Substrate {
             return Err(Error::Protocol(ProtocolError::Status(status.as_u16())));
         }
         let retry_after = retry_after(answer.headers(), SystemTime::now());
-        let is_plain = check_encoding(answer.headers()).is_ok();
+        let body = self.error_body(answer).await?;
+        Ok(Refusal::new(status.as_u16(), &body, retry_after))
+    }
+
+    /// Nothing of a body that is compressed or has no end: then the status alone speaks. One that breaks off may have held
+    /// the reason, so the answer counts as lost.
+    async fn error_body(&self, answer: Response<ResponseBody>) -> Result<Vec<u8>, Error> {
         let limit = self.settings.answer_timeout.min(ERROR_BODY_TIMEOUT);
-        let body = timeout(limit, read_body(answer.into_body())).await;
-        // The status decides; a body that can not be read only says less.
-        let body = body.ok().and_then(Result::ok).filter(|_| is_plain);
-        Ok(Refusal::new(
-            status.as_u16(),
-            &body.unwrap_or_default(),
-            retry_after,
-        ))
+        let is_plain = check_encoding(answer.headers()).is_ok();
+        match read_body(answer.into_body(), limit).await {
+            Ok(body) if is_plain => Ok(body),
+            Ok(_) | Err(Error::Protocol(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, Error> {
@@ -274,7 +276,12 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-async fn read_body(mut stream: ResponseBody) -> Result<Vec<u8>, Error> {
+async fn read_body(stream: ResponseBody, limit: Duration) -> Result<Vec<u8>, Error> {
+    let body = timeout(limit, read_to_end(stream)).await;
+    body.map_err(|_| once(TransportError::Silent(limit)))?
+}
+
+async fn read_to_end(mut stream: ResponseBody) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(once)?;

@@ -66,6 +66,35 @@ async fn the_same_refusals_mean_the_same_after_an_answer() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_breaks_off_is_asked_for_again() {
+    let whole = said("execution_not_found");
+    let headers = format!("content-length: {}\r\n", whole.len());
+    let broken = refusal("404 Not Found", &headers, &whole[..whole.len() / 2]);
+    let server = Server::start([
+        broken.clone(),
+        broken,
+        refusal("404 Not Found", &headers, &whole),
+    ])
+    .await;
+    let error = error_of(server.client().attach(id())).await;
+    assert!(matches!(error, Error::Lost(_)), "{error:?}");
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn not_found_and_gone_mean_the_execution_to_an_attach_and_anything_to_a_run() {
+    for status in ["404 Not Found", "410 Gone"] {
+        let answer = || refusal(status, "", "<html>");
+        let server = Server::start([answer(), answer()]).await;
+        assert_eq!(error_of(server.run()).await.code(), "substrate_refused");
+        assert_eq!(
+            error_of(server.client().attach(id())).await.code(),
+            "execution_lost"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_that_does_not_pass_in_time_is_reported_and_retryable() {
     let busy = || refusal("429 Too Many Requests", "", &said("too_many_executions"));
     let server = Server::start([busy(), busy(), busy(), busy()]).await;

@@ -57,12 +57,13 @@ async fn an_endless_error_body_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn an_error_body_that_never_comes_is_not_waited_for_for_ever() {
-    let head = response("400 Bad Request", "content-length: 10\r\n", "");
-    let server = Server::start([Answer::Silent(head)]).await;
+async fn an_error_body_that_never_comes_is_an_answer_that_was_lost() {
+    let head = response("404 Not Found", "content-length: 10\r\n", "");
+    let server = Server::start(vec![Answer::Silent(head); 4]).await;
     let quick = server.builder().answer_timeout(Duration::from_millis(50));
     let error = error_of(quick.build().unwrap().attach(id())).await;
-    assert_eq!(error.code(), "substrate_refused");
+    assert_eq!(error.code(), "substrate_unreachable");
+    assert_eq!(server.requests().len(), 4);
     server.released().await;
 }
 
