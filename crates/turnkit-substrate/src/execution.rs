@@ -3,7 +3,7 @@
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::time;
+use tokio::{task::coop, time};
 use turnkit_wire::{EncodeError, Event};
 
 use crate::{
@@ -30,6 +30,8 @@ impl Run {
     /// Runs the agent in a task of its own, which no reader holds.
     pub(crate) fn spawn(self, request: RunRequest, mut permit: Permit) {
         let (handle, cancel) = permit.enlist(&self.key);
+        let agent = request.identifier();
+        tracing::info!(execution_id = %self.key.id, scope = %self.key.scope, agent, "run started");
         tokio::spawn(async move {
             self.drive(request, &handle, cancel).await;
             drop(permit);
@@ -45,8 +47,9 @@ impl Run {
         let outcome = tokio::select! {
             biased;
             stop = cancel.stopped() => Outcome::Stopped(stop),
-            outcome = AssertUnwindSafe(pump).catch_unwind() => outcome.unwrap_or_else(panicked),
+            // Before the agent: one that is always ready uses up what tokio lets a task do at a time.
             () = time::sleep(self.timeout) => Outcome::Stopped(Stop::TimedOut),
+            outcome = AssertUnwindSafe(pump).catch_unwind() => outcome.unwrap_or_else(panicked),
         };
         let is_at_work = matches!(outcome, Outcome::Stopped(_) | Outcome::Fenced);
         self.end(outcome).await;
@@ -63,10 +66,15 @@ impl Run {
             Ok(None) => return,
             Err(error) => return self.report(&error),
         };
-        let (key, (ending, event)) = (self.key, terminal);
-        if let Err(error) = self.writer.end(ending, &event).await {
-            let (id, scope) = (&key.id, &key.scope);
-            tracing::error!(execution_id = %id, %scope, %error, "a run could not be ended");
+        let (ending, event) = terminal;
+        let (id, scope) = (&self.key.id, &self.key.scope);
+        match self.writer.end(ending, &event).await {
+            Ok(last) => {
+                tracing::info!(execution_id = %id, %scope, %last, end = event.kind(), "run ended");
+            }
+            Err(error) => {
+                tracing::error!(execution_id = %id, %scope, %error, "a run could not be ended");
+            }
         }
     }
 
@@ -154,7 +162,7 @@ fn start(
     std::panic::catch_unwind(run).map_err(panicked)
 }
 
-/// Stores the agent's events until there are no more.
+/// Stores the agent's events until there are no more. An agent that is always ready leaves its thread to others now and then.
 async fn pump(events: &mut EventStream, writer: &mut dyn LogWriter, max_event: usize) -> Outcome {
     while let Some(event) = events.next().await {
         let stored = match event {
@@ -164,8 +172,7 @@ async fn pump(events: &mut EventStream, writer: &mut dyn LogWriter, max_event: u
         if let Err(outcome) = stored {
             return outcome;
         }
-        // An agent that is always ready must leave its thread to others now and then.
-        tokio::task::coop::consume_budget().await;
+        coop::consume_budget().await;
     }
     Outcome::Completed
 }
@@ -194,7 +201,11 @@ async fn append(
 
 /// Lets a stopped agent come to its own end; nothing that it still says is stored.
 async fn wind_down(mut events: EventStream) {
-    let rest = async { while events.next().await.is_some() {} };
+    let rest = async {
+        while events.next().await.is_some() {
+            coop::consume_budget().await;
+        }
+    };
     // Whether it ended, panicked or took too long: it is dropped now.
     let _ = time::timeout(CANCEL_GRACE, AssertUnwindSafe(rest).catch_unwind()).await;
 }

@@ -91,8 +91,11 @@ pub async fn serve<S, B>(
 {
     let phase = watch::Sender::new(Phase::Open);
     let acceptor = Acceptor::new(limits);
+    let spawn = |connection: Connection, stream| {
+        tokio::spawn(connection.serve(stream, service.clone()));
+    };
     tokio::select! {
-        never = acceptor.accept_all(&listener, &service, &phase) => match never {},
+        never = acceptor.accept_all(&listener, &phase, spawn) => match never {},
         () = shutdown => {}
     }
     drop(listener);
@@ -132,21 +135,12 @@ impl Acceptor {
         }
     }
 
-    async fn accept_all<S, B>(
+    async fn accept_all(
         &self,
         listener: &TcpListener,
-        service: &S,
         phase: &watch::Sender<Phase>,
-    ) -> Infallible
-    where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
+        spawn: impl Fn(Connection, TcpStream),
+    ) -> Infallible {
         loop {
             let stream = accept(listener).await;
             self.set_options(&stream);
@@ -159,7 +153,7 @@ impl Acceptor {
                 phase: phase.subscribe(),
                 _place: place,
             };
-            tokio::spawn(connection.serve(stream, service.clone()));
+            spawn(connection, stream);
         }
     }
 

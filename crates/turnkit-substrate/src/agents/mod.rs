@@ -68,17 +68,17 @@ pub trait Agent: Send + Sync + 'static {
     }
 }
 
-impl<A: Agent> Agent for Arc<A> {
+impl<T: Agent> Agent for Arc<T> {
     fn run(
         &self,
         request: RunRequest,
         cancel: Cancel,
     ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        A::run(self, request, cancel)
+        T::run(self, request, cancel)
     }
 
     fn description(&self) -> Cow<'_, str> {
-        A::description(self)
+        T::description(self)
     }
 }
 
