@@ -44,6 +44,7 @@ export const sessionOf = (tab) => new URL(tab.url()).hash.slice(1);
 
 /** What the server has of the chat that the tab shows. */
 export async function saved(tab, base = tab.url()) {
+  if (!sessionOf(tab)) return [];
   const { messages } = await (await fetch(new URL(`/api/sessions/${sessionOf(tab)}/messages`, base))).json();
   return messages;
 }

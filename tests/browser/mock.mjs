@@ -140,6 +140,7 @@ export class Mock {
     const isReplay = this.replays && turn.state === "complete";
     const events = isReplay ? [turn.events[0], line("result", { finalText: turn.text })].slice(Math.min(after, 1)) : null;
     const ending = isReplay ? [line("session.run.completed", { sessionId: turn.session, replayed: true })] : turn.ending;
+    const closed = new Promise((resolve) => response.once("close", resolve));
     for (let at = after, written = 0; !response.destroyed; ) {
       const lines = events ? [...events, ...ending] : [...turn.events.slice(at), ...(turn.state === "open" ? [] : turn.ending)];
       at = turn.events.length;
@@ -147,16 +148,14 @@ export class Mock {
         if (response.destroyed) return;
         if (this.mustCut((written += bytes.length))) {
           this.cuts += 1;
-          const cut = Math.floor(Math.random() * bytes.length);
-          return response.write(bytes.subarray(0, cut), () => response.destroy());
+          const cut = 1 + Math.floor(Math.random() * (bytes.length - 1));
+          // A browser drops what it has not read yet when a connection breaks: without a pause nothing would ever arrive.
+          return response.write(bytes.subarray(0, cut), () => setTimeout(() => response.destroy(), 30));
         }
         response.write(bytes);
       }
       if (turn.state !== "open") return response.end();
-      await new Promise((resolve) => {
-        turn.waiting.add(resolve);
-        response.once("close", resolve);
-      });
+      await Promise.race([closed, new Promise((resolve) => turn.waiting.add(resolve))]);
     }
   }
 }

@@ -256,6 +256,11 @@ async function poll() {
 /** @param {string} id @param {string} type @param {(event: any) => void} handle */
 const on = (id, type, handle) => $(id).addEventListener(type, handle);
 
+on("skip", "click", (event) => {
+  // The fragment of the address names the chat.
+  event.preventDefault();
+  $("message").focus();
+});
 on("composer", "submit", (event) => {
   event.preventDefault();
   send($("message").value);

@@ -1,0 +1,182 @@
+/** The page before the real server: a product process and a substrate process, killed and started again. */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { begun, ended, openBrowser, openTab, saved, send, sessionOf, shownAndSaved } from "./browser.mjs";
+
+const LONG = "a long answer, please";
+
+/** A process of the binary under test. It keeps its port when it is started again. */
+class Process {
+  #listen = "127.0.0.1:0";
+
+  constructor(command, args) {
+    this.command = command;
+    this.args = args;
+  }
+
+  async start() {
+    const args = [this.command, "--listen", this.#listen, ...this.args];
+    this.child = spawn(process.env.TURNKIT, args, { stdio: ["ignore", "pipe", "inherit"] });
+    const lines = createInterface(this.child.stdout);
+    const ready = once(lines, "line").then(([line]) => /^turnkit listening on (http:\/\/(\S+))$/.exec(line));
+    const [, url, listen] = (await Promise.race([ready, once(this.child, "exit")])) ?? [];
+    assert.ok(url, `${this.command} did not start`);
+    [this.url, this.#listen] = [`${url}/`, listen];
+    return this;
+  }
+
+  async end(signal = "SIGKILL") {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const gone = once(this.child, "exit");
+    this.child.kill(signal);
+    await gone;
+  }
+}
+
+/** What lies between the browser and the server: a browser that is made "offline" keeps the connections that it has. */
+class Network {
+  #sockets = new Set();
+  #server = createServer((near) => {
+    const far = connect(this.port, "127.0.0.1");
+    for (const [from, to] of [[near, far], [far, near]]) {
+      this.#sockets.add(from);
+      from.pipe(to);
+      from.on("error", () => to.destroy());
+      from.on("close", () => (to.destroy(), this.#sockets.delete(from)));
+    }
+  });
+
+  async open(url) {
+    this.port = new URL(url).port;
+    await once(this.#server.listen(0, "127.0.0.1"), "listening");
+    this.url = `http://127.0.0.1:${this.#server.address().port}/`;
+    return this;
+  }
+
+  cut() {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  close() {
+    this.#server.close();
+    this.cut();
+  }
+}
+
+describe("the page and the real server", { timeout: 600_000 }, () => {
+  let browser;
+  let context;
+  let directory;
+  let errors;
+  let processes;
+
+  before(async () => (browser = await openBrowser()));
+  after(() => browser?.close());
+  beforeEach(async () => {
+    [errors, processes] = [[], []];
+    context = await browser.newContext();
+    directory = await mkdtemp(join(tmpdir(), "turnkit-browser-"));
+  });
+  afterEach(async () => {
+    await context.close();
+    for (const process of processes) await process.end();
+    await rm(directory, { recursive: true });
+  });
+
+  async function start(command, ...args) {
+    const process = await new Process(command, args).start();
+    processes.push(process);
+    return process;
+  }
+
+  const serve = (...args) => start("serve", "--data-dir", directory, "--log-level", "error", ...args);
+  const tabAt = (server, path = "") => openTab(context, server.url + path, errors);
+
+  async function holds(...tabs) {
+    for (const tab of tabs) {
+      const { shown, saved } = await shownAndSaved(tab);
+      assert.deepEqual(shown, saved);
+    }
+    assert.deepEqual(errors, []);
+  }
+
+  test("send, stream, stop", async () => {
+    const tab = await tabAt(await serve());
+    await send(tab, "hello there");
+    await begun(tab, 3);
+    assert.equal((await saved(tab)).length, 1, "it is shown before it is saved");
+    await ended(tab, "complete");
+    assert.equal(await tab.locator(".reasoning").count(), 1);
+    assert.match(await tab.locator(".tool summary").textContent(), /bash/);
+    await send(tab, LONG);
+    await begun(tab, 8);
+    await tab.keyboard.press("Escape");
+    await ended(tab, "stopped");
+    assert.equal((await saved(tab)).at(-1).status, "stopped");
+    await holds(tab);
+  });
+
+  test("reload in the middle, and a second tab", async () => {
+    const server = await serve("--demo-pace", "20ms");
+    const first = await tabAt(server);
+    await send(first, LONG);
+    await begun(first, 10);
+    await first.reload();
+    await begun(first, 10);
+    const second = await tabAt(server, `#${sessionOf(first)}`);
+    await Promise.all([ended(first, "complete"), ended(second, "complete")]);
+    assert.equal((await saved(first)).length, 2);
+    await holds(first, second);
+  });
+
+  test("offline and online again", async (each) => {
+    const server = await serve("--demo-pace", "20ms");
+    const network = await new Network().open(server.url);
+    each.after(() => network.close());
+    const tab = await tabAt(network);
+    await send(tab, LONG);
+    await begun(tab, 10);
+    await context.setOffline(true);
+    network.cut();
+    await tab.locator("#network").waitFor();
+    await context.setOffline(false);
+    await ended(tab, "complete");
+    await holds(tab);
+  });
+
+  test("the server is killed in the middle, and the agent's log is elsewhere: the answer goes on", async () => {
+    const substrate = await start("substrate", "--log-level", "error", "--demo-pace", "20ms");
+    const server = await serve("--substrate", substrate.url);
+    const tab = await tabAt(server);
+    await send(tab, LONG);
+    await begun(tab, 10);
+    await server.end();
+    await tab.locator("#network", { hasText: "Connection lost" }).waitFor();
+    await server.start();
+    await ended(tab, "complete");
+    assert.equal((await saved(tab)).length, 2);
+    await holds(tab);
+  });
+
+  test("the server is killed with the log in its memory: the failure is shown, and not covered up", async () => {
+    const server = await serve();
+    const tab = await tabAt(server);
+    await send(tab, LONG);
+    await begun(tab, 10);
+    await server.end();
+    await server.start();
+    await ended(tab, "failed");
+    await tab.locator(".failure code", { hasText: "execution_lost" }).waitFor();
+    assert.equal((await saved(tab)).at(-1).error.code, "execution_lost");
+    await tab.reload();
+    await tab.locator(".failure code", { hasText: "execution_lost" }).waitFor();
+    assert.deepEqual(errors, []);
+  });
+});
