@@ -7,7 +7,7 @@ use turnkit_wire::{EncodeError, Event, sse::Frame};
 
 use super::{
     AgentError, ApiKey,
-    chunk::{Choice, Chunk, Delta, ToolCall},
+    chunk::{Choice, Chunk, Delta, TEXT, ToolCall},
     code, failure,
     part::{Finished, Metadata, Part, PartUpdated, Timing, TokenUsage, ToolState},
 };
@@ -150,11 +150,10 @@ impl Answer {
 
     fn delta(&mut self, delta: &Delta, at: Duration) -> Result<(), AgentError> {
         let parts_before = self.ready.len();
-        if let Some(thought) = delta.reasoning() {
-            self.say("reasoning", thought)?;
-        }
-        for text in [&delta.content, &delta.refusal].into_iter().flatten() {
-            self.say("text", text)?;
+        let said = delta.said();
+        let said = said.ok_or_else(|| failure::protocol("has a content that is not text"))?;
+        for (kind, text) in said {
+            self.say(kind, text)?;
         }
         for piece in delta.tool_calls.iter().flatten() {
             self.call(piece)?;
@@ -169,7 +168,7 @@ impl Answer {
         if delta.is_empty() {
             return Ok(());
         }
-        if kind == "text" {
+        if kind == TEXT {
             self.keep(delta);
         }
         let open = match self.open.take() {

@@ -29,8 +29,8 @@ pub(super) struct Choice {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Delta {
-    pub(super) content: Option<String>,
-    pub(super) refusal: Option<String>,
+    content: Option<Value>,
+    refusal: Option<String>,
     reasoning_content: Option<String>,
     reasoning: Option<String>,
     pub(super) tool_calls: Option<Vec<ToolCall>>,
@@ -75,10 +75,53 @@ impl Choice {
 }
 
 impl Delta {
+    /// What it says, by type of part and in order. None where that is neither text nor pieces of it.
+    pub(super) fn said(&self) -> Option<Vec<Said<'_>>> {
+        let thought = self.reasoning().map(|text| (REASONING, text));
+        let content = self.content.as_ref().map(content_said);
+        let content = content.unwrap_or(Some(Vec::new()))?;
+        let refusal = self.refusal.as_deref().map(|text| (TEXT, text));
+        Some(thought.into_iter().chain(content).chain(refusal).collect())
+    }
+
     /// Some servers send both members, with the same text.
-    pub(super) fn reasoning(&self) -> Option<&str> {
+    fn reasoning(&self) -> Option<&str> {
         let texts = [&self.reasoning_content, &self.reasoning];
         let mut texts = texts.into_iter().flatten().map(String::as_str);
         texts.find(|text| !text.is_empty())
+    }
+}
+
+/// The type of a part of the answer itself.
+pub(super) const TEXT: &str = "text";
+
+/// The type of a part of the thoughts before it.
+pub(super) const REASONING: &str = "reasoning";
+
+/// The type of a part, and text of it.
+pub(super) type Said<'a> = (&'static str, &'a str);
+
+fn content_said(content: &Value) -> Option<Vec<Said<'_>>> {
+    match content {
+        Value::String(text) => Some(vec![(TEXT, text)]),
+        Value::Array(pieces) => {
+            let said: Option<Vec<_>> = pieces.iter().map(piece_said).collect();
+            Some(said?.concat())
+        }
+        _ => None,
+    }
+}
+
+/// One piece of a content in pieces: text, or thoughts that are pieces again.
+fn piece_said(piece: &Value) -> Option<Vec<Said<'_>>> {
+    match piece.get("type")?.as_str()? {
+        "text" => Some(vec![(TEXT, piece.get("text")?.as_str()?)]),
+        "thinking" => {
+            let thoughts = piece.get("thinking")?.as_array()?.iter();
+            thoughts
+                .map(|thought| Some((REASONING, thought.get("text")?.as_str()?)))
+                .collect()
+        }
+        _ => None,
     }
 }

@@ -108,6 +108,15 @@ fn each_stretch_of_one_kind_is_a_part() {
     assert_eq!(result["finalText"], "xde");
 }
 
+#[test]
+fn a_content_in_pieces_is_text_and_reasoning() {
+    let thought = json!({ "type": "thinking", "thinking": [{ "type": "text", "text": "hm" }] });
+    let text = json!({ "type": "text", "text": "so" });
+    let (events, result) = good(&[delta(&json!({ "content": [thought, text] })), done()]);
+    assert!(events[0].contains(r#""type":"reasoning"},"delta":"hm"}"#));
+    assert_eq!((events.len(), &result["finalText"]), (2, &json!("so")));
+}
+
 fn tool_piece(piece: &Value) -> String {
     delta(&json!({ "tool_calls": [piece] }))
 }
@@ -286,7 +295,20 @@ fn what_is_no_chunk_is_told_by_its_place_alone() {
     let told = |data: &str| failed(&[frame(data)]);
     assert!(told("hunter2").contains("no JSON object"));
     assert!(told("[1]").contains("no JSON object"));
-    let wrong = told(r#"{"choices":[{"delta":{"content":["hunter2"]}}]}"#);
+    for content in [
+        r#"["hunter2"]"#,
+        r#"[{"type":"image","url":"hunter2"}]"#,
+        "7",
+    ] {
+        let told = told(&format!(
+            r#"{{"choices":[{{"delta":{{"content":{content}}}}}]}}"#
+        ));
+        assert_eq!(
+            told,
+            "upstream_protocol: the upstream's answer has a content that is not text"
+        );
+    }
+    let wrong = told(r#"{"choices":[{"delta":{"refusal":["hunter2"]}}]}"#);
     assert!(
         wrong.contains("line 1, column 32") && !wrong.contains("hunter2"),
         "{wrong}"
