@@ -52,7 +52,7 @@ pub trait Agent: Send + Sync + 'static {
     /// substrate's own: a run that sends one fails with `reserved_event`.
     ///
     /// **Cancelled or timed out**: the execution ends at once, and no later event is stored. The stream is polled on for up
-    /// to [`CANCEL_GRACE`](crate::agents::CANCEL_GRACE), so that an agent that listens to `cancel` can stop its work; then
+    /// to [`CANCEL_GRACE`], so that an agent that listens to `cancel` can stop its work; then
     /// it is dropped, which must stop whatever is left.
     ///
     /// **Panics** here or in the stream end the execution with `execution.failed`, code `panic`.

@@ -9,7 +9,6 @@ mod tests;
 use std::{fmt::Write as _, future::ready, sync::Arc};
 
 use bytes::BytesMut;
-use tokio::sync::Notify;
 use turnkit_wire::{
     Event,
     sse::{self, InvalidFrame},
@@ -26,7 +25,7 @@ use super::{
 };
 use crate::{
     Clock, Cursor, EventId, Limits, Scope, SystemClock, events,
-    sync::{Mutex, lock},
+    sync::{Mutex, Notify, lock},
 };
 
 /// An [`ExecutionLog`] in memory.
