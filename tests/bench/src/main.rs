@@ -2,6 +2,8 @@
 //!
 //! Nothing timed decides a test: a bench prints a table, and people read it.
 
+mod substrate;
+mod engine;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -15,12 +17,18 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Layer {
+    /// The engine: producer to body bytes, and what a turn holds
+    Engine(engine::Args),
     /// The codec: SSE parsing, SSE to NDJSON, NDJSON decoding
     Wire(wire::Args),
+    /// The substrate over loopback HTTP: latency of live readers, speed of replays, memory of retained events
+    Substrate,
 }
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().layer {
+        Layer::Engine(args) => engine::run(&args),
         Layer::Wire(args) => wire::run(&args),
+        Layer::Substrate => substrate::run(),
     }
 }

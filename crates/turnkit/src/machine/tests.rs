@@ -6,8 +6,8 @@ use turnkit_wire::Event;
 
 use super::{Machine, Step, Verdict};
 use crate::{
-    ClientLeft, Persisted, Phase, TurnContext, TurnError, TurnIdentity, error::HookFault,
-    turn::Settings,
+    ClientLeft, FinalText, Persisted, Phase, TurnContext, TurnError, TurnIdentity,
+    error::HookFault, turn::Settings,
 };
 
 /// One course of an attempt: everything that the machine may be told.
@@ -118,6 +118,9 @@ impl Input {
     }
 }
 
+/// Phase, code, and whether to retry.
+type Failure = (Phase, Option<String>, bool);
+
 /// What the machine asked for, in order.
 #[derive(Debug, Default)]
 struct Trace {
@@ -126,7 +129,7 @@ struct Trace {
     lines: Vec<Event>,
     /// Those that the client got.
     sent: Vec<Event>,
-    result: Option<Result<String, (Phase, Option<String>, bool)>>,
+    result: Option<Result<String, Failure>>,
     partial: Option<String>,
     replayed: bool,
     events: u64,
@@ -167,63 +170,57 @@ fn play(course: &Course) -> Trace {
     let mut trace = Trace::default();
     loop {
         let step = machine.next();
-        if !matches!(step, Step::Emit(_)) {
-            trace.steps.push(format!("{step:?}"));
-        }
+        trace.note(&step);
         match step {
-            Step::Emit(line) => {
-                trace.steps.push(format!("Emit {}", line.event.kind()));
-                trace.emit(line.event, line.sent);
-            }
-            Step::Lookup => {
-                course
-                    .at_lookup
-                    .iter()
-                    .for_each(|&s| signal(&mut machine, s));
-                machine.looked_up(match course.lookup {
-                    Lookup::Nothing => Ok(None),
-                    Lookup::Saved => Ok(Some("saved".into())),
-                    Lookup::Fails => Err(fault()),
-                });
-            }
-            Step::Produce => produce(course, &mut machine, &mut trace),
-            Step::Transform => {
-                course
-                    .at_transform
-                    .iter()
-                    .for_each(|&s| signal(&mut machine, s));
-                let text = machine.raw_text().as_str().to_uppercase();
-                machine.transformed(if course.transform {
-                    Ok(text)
-                } else {
-                    Err(fault())
-                });
-            }
-            Step::Persist => {
-                assert!(machine.final_text().is_some());
-                machine.persisted(match course.persist {
-                    Persist::Saved => Ok(Persisted::Saved),
-                    Persist::AlreadySaved => Ok(Persisted::AlreadySaved),
-                    Persist::Fails => Err(fault()),
-                });
-            }
-            Step::Complete => assert!(machine.final_text().is_some()),
-            Step::Fail => {
-                assert!(machine.failure().is_some());
-                trace.partial = Some(machine.raw_text().as_str().to_owned());
-            }
-            Step::Cancel | Step::Close | Step::Flush => {}
+            Step::Emit(line) => trace.emit(line.event, line.sent),
             Step::End => break,
+            step => answer(&step, course, &mut machine, &mut trace),
         }
     }
     trace.replayed = machine.is_replayed();
     trace.events = machine.lines();
     trace.overrun = machine.overrun();
-    trace.result = Some(match machine.into_result() {
-        Ok(text) => Ok(text.into_string()),
-        Err(error) => Err((error.phase, error.code, error.retryable)),
-    });
+    let result = machine.into_result().map(FinalText::into_string);
+    trace.result = Some(result.map_err(|error| (error.phase, error.code, error.retryable)));
     trace
+}
+
+/// Does `step` and tells the machine what came of it.
+fn answer(step: &Step, course: &Course, machine: &mut Machine, trace: &mut Trace) {
+    match step {
+        Step::Lookup => {
+            course.at_lookup.iter().for_each(|&s| signal(machine, s));
+            machine.looked_up(match course.lookup {
+                Lookup::Nothing => Ok(None),
+                Lookup::Saved => Ok(Some("saved".into())),
+                Lookup::Fails => Err(fault()),
+            });
+        }
+        Step::Produce => produce(course, machine, trace),
+        Step::Transform => {
+            course.at_transform.iter().for_each(|&s| signal(machine, s));
+            let text = machine.raw_text().as_str().to_uppercase();
+            machine.transformed(if course.transform {
+                Ok(text)
+            } else {
+                Err(fault())
+            });
+        }
+        Step::Persist => {
+            assert!(machine.final_text().is_some());
+            machine.persisted(match course.persist {
+                Persist::Saved => Ok(Persisted::Saved),
+                Persist::AlreadySaved => Ok(Persisted::AlreadySaved),
+                Persist::Fails => Err(fault()),
+            });
+        }
+        Step::Complete => assert!(machine.final_text().is_some()),
+        Step::Fail => {
+            assert!(machine.failure().is_some());
+            trace.partial = Some(machine.raw_text().as_str().to_owned());
+        }
+        Step::Emit(_) | Step::Cancel | Step::Close | Step::Flush | Step::End => {}
+    }
 }
 
 /// Gives the machine all inputs, then the end, as long as it wants any.
@@ -254,6 +251,13 @@ fn produce(course: &Course, machine: &mut Machine, trace: &mut Trace) {
 }
 
 impl Trace {
+    fn note(&mut self, step: &Step) {
+        self.steps.push(match step {
+            Step::Emit(line) => format!("Emit {}", line.event.kind()),
+            step => format!("{step:?}"),
+        });
+    }
+
     fn emit(&mut self, event: Event, sent: bool) {
         if sent {
             self.sent.push(event.clone());
@@ -313,7 +317,8 @@ impl Course {
             .iter()
             .enumerate()
             .filter(|(_, input)| **input == Input::Text);
-        parts.map(|(n, _)| format!("{n}.")).collect()
+        let texts: Vec<String> = parts.map(|(n, _)| format!("{n}.")).collect();
+        texts.concat()
     }
 
     /// The whole or partial text.
@@ -540,9 +545,8 @@ fn check_hooks(course: &Course, trace: &Trace, ending: &Ending) {
         }
         Ending::Failed { phase, .. } => {
             let before: &[&str] = match phase {
-                Phase::Lookup => &[],
                 Phase::Produce if course.is_cancelled() => &["Cancel"],
-                Phase::Produce => &[],
+                Phase::Lookup | Phase::Produce => &[],
                 Phase::Transform => &["Transform"],
                 Phase::Persist => &["Transform", "Persist"],
             };
@@ -649,10 +653,10 @@ fn every_answer_of_every_hook_under_every_cursor_keeps_the_invariants() {
                 for end in ENDS {
                     let course = quiet(inputs.clone(), end);
                     check(&Course {
-                        lookup,
-                        persist,
-                        transform,
                         resume_after,
+                        lookup,
+                        transform,
+                        persist,
                         ..course
                     });
                 }
