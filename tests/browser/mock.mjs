@@ -94,7 +94,7 @@ export class Mock {
   /** A turn of another client. */
   begin(session, turnId, message) {
     const turns = this.sessions.get(session);
-    const turn = { session, turnId, message, turnIndex: turns.length, executionId: `mock:${session}:${turns.length}`, events: [], ending: [], state: "open", text: "", waiting: new Set() };
+    const turn = { session, turnId, message, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, events: [], ending: [], state: "open", text: "", waiting: new Set() };
     turns.push(turn);
     turn.driven = this.#drive(turn);
     return turn;

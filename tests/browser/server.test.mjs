@@ -174,6 +174,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await server.start();
     await ended(tab, "failed");
     await tab.locator(".failure code", { hasText: "execution_lost" }).waitFor();
+    assert.ok((await tab.locator(".markdown").textContent()).split(" ").length >= 10, "what had arrived is still there");
     assert.equal((await saved(tab)).at(-1).error.code, "execution_lost");
     await tab.reload();
     await tab.locator(".failure code", { hasText: "execution_lost" }).waitFor();

@@ -19,8 +19,8 @@ import { newTurnId } from "./turnkit.js";
 
 /** What the page says of a failure, by its code (PROTOCOL 2.4, 4.1). The rest shows the server's words. */
 const FAILURES = {
-  execution_lost: "The service that ran this answer no longer has it. What had arrived is kept, and the agent was not run a second time.",
-  runner_lost: "The machine that ran this answer is gone. What had arrived is kept, and the agent was not run a second time.",
+  execution_lost: "The service that ran this answer no longer has it, and the agent was not run a second time.",
+  runner_lost: "The machine that ran this answer is gone, and the agent was not run a second time.",
   execution_conflict: "This turn belongs to another request.",
   empty_answer: "The agent ended without an answer.",
   timeout: "The agent took too long and was stopped.",
@@ -156,7 +156,7 @@ export class Conversation {
   /** Shows what is saved, takes up what runs, and sends what a reload kept from being sent. */
   async open() {
     await this.sync();
-    if (!this.isOpen) return;
+    if (!this.isOpen || this.#closed.signal.aborted) return;
     const unsent = this.#outbox.get();
     if (unsent && !this.#turns.has(unsent.turnId)) this.#start(unsent);
     else if (unsent) this.#outbox.remove(unsent.turnId);
@@ -223,6 +223,7 @@ export class Conversation {
 
   /** @param {Message[]} messages */
   #show(messages) {
+    if (this.#closed.signal.aborted) return;
     for (const message of messages) {
       const turn = this.#turns.get(message.turnId) ?? this.#add(message.turnId, message.text);
       if (turn.index !== message.turnIndex) this.#place(turn, message.turnIndex);
@@ -233,9 +234,10 @@ export class Conversation {
 
   /** @param {TurnView} turn @param {Message} message */
   #saved(turn, { text, status, error }) {
-    turn.answer.replaceText(text);
+    // Of a failed answer the page may have more than was saved: that stays until the page goes.
+    if (status === "complete" || !turn.answer.text().startsWith(text)) turn.answer.replaceText(text);
     const again = () => this.send(turn.prompt);
-    if (turn.state !== status || status === "failed") turn.end(status, error, again);
+    if (turn.state !== status) turn.end(status, error, again);
     turn.answer.draw();
   }
 

@@ -75,9 +75,11 @@ export class Developer {
 
   /** @param {TurnLog | null} record */
   show(record) {
-    this.#record = record;
-    this.#drawn = 0;
-    this.lines.replaceChildren();
+    if (record !== this.#record) {
+      this.#record = record;
+      this.#drawn = 0;
+      this.lines.replaceChildren();
+    }
     this.draw();
   }
 

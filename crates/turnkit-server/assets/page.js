@@ -32,7 +32,8 @@ const page = {
   announce: (text) => ($("announcer").textContent = text),
   refused: showError,
   returned(message, error) {
-    setDraft(message);
+    // What was written meanwhile stays, below.
+    setDraft([message, $("message").value].filter(Boolean).join("\n"));
     showError(error);
   },
 };
@@ -242,7 +243,9 @@ function showDeveloper(isOpen) {
 /** Other tabs and devices write in this chat, too. */
 async function catchUp() {
   if (document.hidden || !conversation || conversation.running) return;
+  const isFirst = !conversation.isOpen;
   await conversation.open().catch(() => {});
+  if (isFirst && conversation.isOpen) notice("");
 }
 
 async function poll() {
