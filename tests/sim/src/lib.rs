@@ -21,6 +21,7 @@ mod agent;
 mod bugs;
 pub mod check;
 mod client;
+mod fate;
 mod history;
 mod log;
 mod net;

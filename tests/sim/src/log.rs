@@ -95,7 +95,9 @@ impl Outliving {
 
     /// Ends the runs that have nobody to run them any more, as lost.
     pub(crate) async fn bury(&self) {
-        let orphans = std::mem::take(&mut lock(&self.state).orphans);
+        let mut orphans = std::mem::take(&mut lock(&self.state).orphans);
+        // They came in whatever order their tasks were dropped.
+        orphans.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (key, writer) in orphans {
             // The new writer says so where it is dropped; the old one is fenced off by it.
             drop(self.inner.take_over(&key).await);

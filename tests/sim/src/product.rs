@@ -43,7 +43,7 @@ pub(crate) async fn worker(
         .sweep_every(SWEEP)
         .build()?;
     tokio::spawn(product.sweep_always());
-    match net::serve(product.router()).await? {}
+    match net::serve(&world, product.router()).await? {}
 }
 
 fn hooked(world: &World, turn: &TurnContext, hook: turnkit_server::Hooked) {

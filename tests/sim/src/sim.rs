@@ -15,9 +15,10 @@ use crate::{
     bugs::{self, Bug},
     check::{self, Violation},
     client,
+    fate::Fate,
     history::{Fact, Record},
     log::Logs,
-    plan::{HostFault, Plan, Scheduled, host},
+    plan::{Plan, host},
     product, substrate, watcher,
     world::World,
 };
@@ -79,11 +80,9 @@ pub fn run(plan: Plan, bug: Option<Bug>) -> Result<Report, BoxError> {
     let logs = Logs::new(world.clone());
     let mut sim = build(&plan);
     people(&mut sim, &world, &logs, disk.path());
-    let mut strokes = strokes(&plan.faults).into_iter().peekable();
+    let mut fate = Fate::new(world.clone(), logs);
     while sim.elapsed() < LONGEST {
-        while let Some((_, stroke)) = strokes.next_if(|(at, _)| *at <= sim.elapsed()) {
-            strike(&mut sim, &world, &logs, stroke);
-        }
+        fate.strike(&mut sim);
         if sim.step().map_err(|error| error.to_string())? {
             break;
         }
@@ -169,86 +168,4 @@ async fn ended(party: impl Future<Output = Result<(), BoxError>>) -> turmoil::Re
     party
         .await
         .map_err(|error| error as Box<dyn std::error::Error>)
-}
-
-/// What is done to a world at one moment.
-#[derive(Clone, Copy, Debug)]
-enum Stroke {
-    /// The fault strikes.
-    Begin(HostFault),
-    /// What it did is undone.
-    End(HostFault),
-}
-
-/// Everything that is done to a world, in order of time.
-fn strokes(faults: &[Scheduled]) -> Vec<(Duration, Stroke)> {
-    let both = |scheduled: &Scheduled| {
-        let (at, fault) = (scheduled.at, scheduled.fault);
-        [
-            (at, Stroke::Begin(fault)),
-            (at + lasts(fault), Stroke::End(fault)),
-        ]
-    };
-    let mut strokes: Vec<_> = faults.iter().flat_map(both).collect();
-    strokes.sort_by_key(|(at, _)| *at);
-    strokes
-}
-
-fn lasts(fault: HostFault) -> Duration {
-    match fault {
-        HostFault::KillWorker { down, .. }
-        | HostFault::KillNode { down, .. }
-        | HostFault::LoseLog { down } => down,
-        HostFault::Hold { lasts, .. } | HostFault::Partition { lasts, .. } => lasts,
-    }
-}
-
-fn strike(sim: &mut Sim<'static>, world: &World, logs: &Logs, stroke: Stroke) {
-    match stroke {
-        Stroke::Begin(fault) => {
-            world.history().add_at(sim.elapsed(), fault_of(fault));
-            begin(sim, logs, fault);
-        }
-        Stroke::End(fault) => end(sim, fault),
-    }
-}
-
-fn begin(sim: &mut Sim<'static>, logs: &Logs, fault: HostFault) {
-    match fault {
-        HostFault::KillWorker { worker, .. } => sim.crash(host::WORKERS[worker]),
-        HostFault::KillNode { unnoticed, .. } => {
-            sim.crash(host::SUBSTRATE);
-            logs.set_unnoticed(unnoticed);
-        }
-        HostFault::LoseLog { .. } => {
-            sim.crash(host::SUBSTRATE);
-            logs.lose();
-        }
-        HostFault::Hold {
-            between: (a, b), ..
-        } => sim.hold(a, b),
-        HostFault::Partition {
-            between: (a, b), ..
-        } => sim.partition(a, b),
-    }
-}
-
-fn end(sim: &mut Sim<'static>, fault: HostFault) {
-    match fault {
-        HostFault::KillWorker { worker, .. } => sim.bounce(host::WORKERS[worker]),
-        HostFault::KillNode { .. } | HostFault::LoseLog { .. } => sim.bounce(host::SUBSTRATE),
-        HostFault::Hold {
-            between: (a, b), ..
-        } => sim.release(a, b),
-        HostFault::Partition {
-            between: (a, b), ..
-        } => sim.repair(a, b),
-    }
-}
-
-fn fault_of(fault: HostFault) -> Fact {
-    Fact::Fault {
-        kind: fault.kind(),
-        detail: format!("{fault:?}"),
-    }
 }

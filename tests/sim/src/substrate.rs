@@ -22,7 +22,7 @@ const LEASE: Duration = Duration::from_secs(2);
 pub(crate) async fn node(world: World, logs: Logs) -> Result<(), BoxError> {
     let (log, unnoticed) = logs.open();
     let substrate = Substrate::builder()
-        .agent("default", Scripted::new(world))
+        .agent("default", Scripted::new(world.clone()))
         .log(log.clone())
         .clock(Arc::new(SimClock))
         .token("product", TOKEN)
@@ -34,5 +34,5 @@ pub(crate) async fn node(world: World, logs: Logs) -> Result<(), BoxError> {
             tokio::time::sleep(LEASE).await;
         }
     });
-    match net::serve(substrate.router()).await? {}
+    match net::serve(&world, substrate.router()).await? {}
 }

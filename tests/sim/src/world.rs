@@ -4,17 +4,22 @@ use std::{
     collections::BTreeMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Context,
     time::Duration,
 };
 
 use fastrand::Rng;
+use futures_util::task::AtomicWaker;
 use turnkit_id::ExecutionId;
 
 use crate::{
     bugs::Bug,
     history::{Fact, History},
-    plan::{ConnectionFault, Link, Plan},
+    plan::{ConnectionFault, Link, Plan, host},
 };
 
 /// One world. Clones are the same one.
@@ -33,9 +38,32 @@ struct Shared {
 struct State {
     connections: BTreeMap<Link, u64>,
     executions: Vec<ExecutionId>,
+    /// All connections that were opened, both ends of each.
+    ends: Vec<End>,
     pauses: Rng,
     ids: u64,
     is_over: bool,
+}
+
+/// One end of a connection, for the day on which its other end is killed.
+struct End {
+    hosts: [String; 2],
+    reset: Weak<Reset>,
+}
+
+/// Whether a connection was reset because its other end was killed.
+#[derive(Default)]
+pub(crate) struct Reset {
+    has_come: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl Reset {
+    /// Whether it has come; where not, `cx` is woken when it does.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> bool {
+        self.waiting.register(cx.waker());
+        self.has_come.load(Ordering::Relaxed)
+    }
 }
 
 impl World {
@@ -43,6 +71,7 @@ impl World {
         let state = State {
             connections: BTreeMap::new(),
             executions: Vec::new(),
+            ends: Vec::new(),
             pauses: Rng::with_seed(plan.seed.rotate_left(32)),
             ids: 0,
             is_over: false,
@@ -96,6 +125,34 @@ impl World {
             self.struck(link, fault);
         }
         fault
+    }
+
+    /// Notes an end of a connection between these two hosts.
+    pub(crate) fn opened(&self, hosts: [String; 2]) -> Arc<Reset> {
+        let reset = Arc::default();
+        self.lock().ends.push(End {
+            hosts,
+            reset: Arc::downgrade(&reset),
+        });
+        reset
+    }
+
+    /// Resets every connection of a host that was killed.
+    pub(crate) fn reset(&self, host: &str) {
+        let is_its = |end: &mut End| end.hosts.iter().any(|name| name == host);
+        let ends: Vec<End> = self.lock().ends.extract_if(.., is_its).collect();
+        for reset in ends.into_iter().filter_map(|end| end.reset.upgrade()) {
+            reset.has_come.store(true, Ordering::Relaxed);
+            reset.waiting.wake();
+        }
+    }
+
+    /// All hosts of this world.
+    pub(crate) fn hosts(&self) -> Vec<&'static str> {
+        let workers = host::WORKERS.into_iter().take(self.plan().workers);
+        workers
+            .chain([host::SUBSTRATE, host::CLIENTS, host::WATCHER])
+            .collect()
     }
 
     /// Writes down that a connection's fault struck.

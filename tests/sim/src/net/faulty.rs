@@ -1,7 +1,9 @@
 use std::{
     future::Future as _,
     io,
+    net::IpAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -9,40 +11,49 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
+use turmoil::net::TcpStream;
 
 use crate::{
     plan::{ConnectionFault, Link},
-    world::World,
+    world::{Reset, World},
 };
 
-/// The asking end of a connection, cut, held back or chopped at the byte that its fault names.
-pub(super) struct Faulty<S> {
+/// One end of a connection, cut, held back or chopped at the byte that its fault names, and reset when the host at its other
+/// end is killed.
+pub(super) struct Faulty {
     /// None once it was cut: the other end sees it closed.
-    inner: Option<S>,
+    inner: Option<TcpStream>,
     world: World,
-    link: Link,
-    fault: Option<ConnectionFault>,
+    reset: Arc<Reset>,
+    fault: Option<(Link, ConnectionFault)>,
     read: u64,
     written: u64,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Faulty<S> {
-    pub(super) fn new(inner: S, world: World, link: Link, fault: Option<ConnectionFault>) -> Self {
-        Self {
-            inner: Some(inner),
+impl Faulty {
+    pub(super) fn new(
+        inner: TcpStream,
+        world: World,
+        fault: Option<(Link, ConnectionFault)>,
+    ) -> io::Result<Self> {
+        let hosts = [inner.local_addr()?, inner.peer_addr()?];
+        let reset = world.opened(hosts.map(|address| name(address.ip())));
+        let (inner, stall) = (Some(inner), None);
+        Ok(Self {
+            inner,
             world,
-            link,
+            reset,
             fault,
             read: 0,
             written: 0,
-            stall: None,
-        }
+            stall,
+        })
     }
 
     /// How many bytes may be read at once; none where the connection ends here.
     fn readable(&mut self) -> Option<usize> {
-        match self.fault {
+        match self.fault.map(|(_, fault)| fault) {
             Some(ConnectionFault::CutAnswer(at) | ConnectionFault::EndAnswer(at)) => {
                 left(at, self.read)
             }
@@ -54,12 +65,12 @@ impl<S> Faulty<S> {
 
     /// Ready once a stall is over, or where there is none.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(fault @ ConnectionFault::StallAnswer(at, lasts)) = self.fault
+        if let Some((link, fault @ ConnectionFault::StallAnswer(at, lasts))) = self.fault
             && self.read >= at
         {
             self.fault = None;
             self.stall = Some(Box::pin(sleep(lasts)));
-            self.world.struck(self.link, fault);
+            self.world.struck(link, fault);
         }
         if let Some(stall) = &mut self.stall {
             ready!(stall.as_mut().poll(cx));
@@ -68,21 +79,31 @@ impl<S> Faulty<S> {
         Poll::Ready(())
     }
 
+    /// Whether the host at the other end was killed.
+    fn poll_reset(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        if self.inner.is_some() && self.reset.poll(cx) {
+            self.inner = None;
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+
     fn cut(&mut self) -> io::Error {
         self.inner = None;
-        if let Some(fault) = self.fault.take() {
-            self.world.struck(self.link, fault);
+        if let Some((link, fault)) = self.fault.take() {
+            self.world.struck(link, fault);
         }
         io::ErrorKind::ConnectionReset.into()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Faulty<S> {
+impl AsyncRead for Faulty {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.poll_reset(cx)?;
         ready!(self.poll_stall(cx));
         let Some(most) = self.readable().filter(|_| self.inner.is_some()) else {
             return Poll::Ready(Err(self.cut()));
@@ -98,13 +119,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Faulty<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
+impl AsyncWrite for Faulty {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let most = match self.fault {
+        self.poll_reset(cx)?;
+        let most = match self.fault.map(|(_, fault)| fault) {
             Some(ConnectionFault::CutRequest(at)) => left(at, self.written),
             _ => Some(bytes.len()),
         };
@@ -127,6 +149,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Faulty<S> {
             Pin::new(inner).poll_shutdown(cx)
         })
     }
+}
+
+/// The host at an address.
+fn name(address: IpAddr) -> String {
+    turmoil::reverse_lookup(address).unwrap_or_default()
 }
 
 /// What is left until `at`; none where it is reached.

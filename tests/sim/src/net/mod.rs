@@ -88,7 +88,8 @@ async fn exchange(
     let connecting = timeout(CONNECT, TcpStream::connect((to, PORT))).await;
     let stream = connecting.map_err(|late| NoAnswer::Connect(late.into()))?;
     let stream = stream.map_err(|error| NoAnswer::Connect(error.into()))?;
-    let stream = Faulty::new(stream, world.clone(), link, fault);
+    let stream = Faulty::new(stream, world.clone(), fault.map(|fault| (link, fault)));
+    let stream = stream.map_err(|error| NoAnswer::Connect(error.into()))?;
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| NoAnswer::Connect(error.into()))?;
     let connection = Connection(tokio::spawn(connection));
