@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::time;
 use turnkit_wire::EncodeError;
 
-use super::{body, headers, status};
+use super::{body, headers, status, to_the_end};
 use crate::{
     Scope,
     error::ApiError,
@@ -39,6 +39,10 @@ pub(super) async fn cancel(
     })?;
     let id = headers::parse_id(&asked.execution_id, "executionId")?;
     let key = ExecutionKey { scope, id };
+    to_the_end(cancel_execution(shared, key)).await
+}
+
+async fn cancel_execution(shared: Arc<Shared>, key: ExecutionKey) -> Result<Response, ApiError> {
     let reader = match shared.log.find(&key).await? {
         Found::Retained(reader) => reader,
         Found::Spent => return Err(ApiError::execution_expired()),

@@ -45,3 +45,14 @@ async fn into_scope(
     request.extensions_mut().insert(scope);
     Ok(next.run(request).await)
 }
+
+/// Does `work` to its end, whatever becomes of the request: a client that disconnects drops the future that answers it, and an
+/// id that was bound without a run, or a run without an end, would be left behind.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request was not answered");
+        Err(ApiError::internal())
+    })
+}

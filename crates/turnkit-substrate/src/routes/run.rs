@@ -10,7 +10,7 @@ use axum::{
 use turnkit_id::ExecutionId;
 use uuid::Uuid;
 
-use super::{body, headers, stream};
+use super::{body, headers, stream, to_the_end};
 use crate::{
     Cursor, Scope,
     agents::{ErasedAgent, InvalidBody, RunRequest},
@@ -57,32 +57,34 @@ async fn start_or_attach(
     let reader = match shared.log.find(&key).await? {
         Found::Retained(reader) => same(reader, fingerprint)?,
         Found::Spent => return Err(ApiError::execution_expired()),
-        Found::Unknown => start(shared, &key, request, fingerprint).await?,
+        Found::Unknown => {
+            to_the_end(start(Arc::clone(shared), key.clone(), request, fingerprint)).await?
+        }
     };
     stream::respond(shared, &key.id, reader, Cursor::Start).await
 }
 
 /// Binds the id and asks the agent, unless someone else just did.
 async fn start(
-    shared: &Arc<Shared>,
-    key: &ExecutionKey,
+    shared: Arc<Shared>,
+    key: ExecutionKey,
     request: RunRequest,
     fingerprint: Fingerprint,
 ) -> Result<Arc<dyn LogReader>, ApiError> {
-    let agent = agent(shared, &request)?;
-    let timeout = timeout(shared, &request)?;
-    let first = first(shared, &request)?;
+    let agent = agent(&shared, &request)?;
+    let timeout = timeout(&shared, &request)?;
+    let first = first(&shared, &request)?;
     let permit = shared.runs.admit(&key.scope, &shared.limits)?;
     let opening = Opening {
         fingerprint: Some(fingerprint),
         first,
     };
-    match shared.log.start(key, opening).await? {
+    match shared.log.start(&key, opening).await? {
         Start::Exists(reader) => same(reader, fingerprint),
         Start::Spent => Err(ApiError::execution_expired()),
         Start::Started { writer, reader } => {
             let run = Run {
-                key: key.clone(),
+                key,
                 agent,
                 writer,
                 clock: Arc::clone(&shared.clock),

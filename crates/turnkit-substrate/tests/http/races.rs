@@ -3,11 +3,19 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::{Semaphore, mpsc},
+};
+use turnkit_substrate::{
+    ExecutionLog, Limits, MemoryLog, Scope, Substrate,
+    log::{ExecutionKey, Found, LogError, LogFuture, LogWriter, Opening, Start, Usage},
+};
 
 use crate::{
     agents::{Driven, Fixed, text},
-    client::{Server, Stream, stream},
+    client::{Answer, Server, Stream, stream},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,6 +52,82 @@ async fn starts_and_cancels_of_one_id_end_in_one_log() {
         );
         assert!(server.substrate.stats().runs_started <= 1);
     }
+}
+
+/// A memory log whose starts are answered late.
+struct Late {
+    log: MemoryLog,
+    bound: mpsc::UnboundedSender<()>,
+    answer: Arc<Semaphore>,
+}
+
+impl ExecutionLog for Late {
+    fn limits(&self) -> &Limits {
+        self.log.limits()
+    }
+
+    fn start<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        opening: Opening,
+    ) -> LogFuture<'a, Result<Start, LogError>> {
+        Box::pin(async move {
+            let start = self.log.start(key, opening).await;
+            self.bound.send(()).unwrap();
+            self.answer.acquire().await.unwrap().forget();
+            start
+        })
+    }
+
+    fn find<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<Found, LogError>> {
+        self.log.find(key)
+    }
+
+    fn take_over<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+    ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
+        self.log.take_over(key)
+    }
+
+    fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
+        self.log.sweep()
+    }
+
+    fn usage<'a>(&'a self, scope: Option<&'a Scope>) -> LogFuture<'a, Result<Usage, LogError>> {
+        self.log.usage(scope)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_id_is_bound_leaves_a_run_or_a_cancel_behind() {
+    let (bound, mut binds) = mpsc::unbounded_channel();
+    let answer = Arc::new(Semaphore::new(0));
+    let log = Late {
+        log: MemoryLog::default(),
+        bound,
+        answer: Arc::clone(&answer),
+    };
+    let builder = Substrate::builder()
+        .agent("default", Fixed::texts(3))
+        .log(log);
+    let server = Server::serve(builder).await;
+    let cancel = server.post("/agents/run/cancel", &json!({ "executionId": "cancelled" }));
+    for request in [server.run("run", "hello"), cancel] {
+        let leaving = tokio::spawn(request.send());
+        binds.recv().await.unwrap();
+        leaving.abort();
+        assert!(leaving.await.unwrap_err().is_cancelled());
+    }
+    // The server has seen both connections end before it sees these.
+    for _ in 0..20 {
+        assert_eq!(Answer::of(server.get("/health")).await.status, 200);
+    }
+    answer.add_permits(2);
+    let frames = stream(server.attach("run", "0")).await;
+    assert_eq!(frames.last().unwrap().kind, "execution.completed");
+    let frames = stream(server.attach("cancelled", "0")).await;
+    assert_eq!(frames.last().unwrap().kind, "execution.cancelled");
 }
 
 #[tokio::test(flavor = "multi_thread")]
