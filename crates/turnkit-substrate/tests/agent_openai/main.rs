@@ -362,21 +362,20 @@ async fn nobody_there_fails_the_run() {
 }
 
 #[tokio::test]
-async fn silence_fails_the_run() {
-    let silent = |builder: OpenAiBuilder| {
-        builder
-            .answer_timeout(Duration::from_millis(100))
-            .idle_timeout(Duration::from_millis(100))
-    };
-    let head_only = vec![
+async fn silence_before_and_in_the_middle_of_an_answer_fails_the_run() {
+    let patience = Duration::from_secs(1);
+    let half = [
         head(200, "text/event-stream"),
         Step::send(&chunk(&json!({ "content": "half" }))),
         Step::Wait,
     ];
-    for (answer, text) in [(vec![Step::Wait], ""), (head_only, "half")] {
-        let upstream = Upstream::new(vec![answer]).await;
-        let server = Server::with(silent(agent(&upstream)).build().unwrap()).await;
-        let events = server.ask("m").await;
+    let upstream = Upstream::new(vec![vec![Step::Wait], half.to_vec()]).await;
+    let silent = [
+        (agent(&upstream).answer_timeout(patience), ""),
+        (agent(&upstream).idle_timeout(patience), "half"),
+    ];
+    for (agent, text) in silent {
+        let events = Server::with(agent.build().unwrap()).await.ask("m").await;
         assert_eq!(failure(&events).0, code::UPSTREAM_TIMEOUT);
         assert_eq!(joined(&events, "text"), text);
     }
