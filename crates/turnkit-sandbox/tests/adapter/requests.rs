@@ -3,6 +3,7 @@
 use super::support::{Answer, Server, completed, frames, id, lines, read, refusal, stream};
 use serde_json::json;
 use turnkit::TurnProducer;
+use turnkit_id::ExecutionId;
 use turnkit_sandbox::{ExecutionState, RunRequest};
 
 #[tokio::test]
@@ -166,4 +167,15 @@ async fn status_and_cancel_are_plain_calls() {
     );
     assert_eq!(status.header("content-length"), None);
     assert_eq!(cancel.json()["executionId"], "project:session:0");
+}
+
+#[tokio::test]
+async fn the_status_of_an_id_that_no_url_can_name_is_not_asked_for() {
+    let server = Server::start([]).await;
+    for dots in [".", ".."] {
+        let id = ExecutionId::parse(dots).unwrap();
+        let error = server.client().status(&id).await.unwrap_err();
+        assert_eq!(error.code(), "substrate_protocol");
+    }
+    assert!(server.requests().is_empty());
 }
