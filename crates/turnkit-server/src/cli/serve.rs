@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use humantime::parse_duration;
 use turnkit_substrate::agents::demo::Demo;
 
 use super::End;
@@ -76,7 +77,7 @@ pub(super) struct AgentOptions {
     )]
     agent: AgentKind,
     /// Pause of the demo agent before each event, such as 50ms.
-    #[arg(long, value_name = "DURATION", env = "TURNKIT_DEMO_PACE", default_value = "50ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", env = "TURNKIT_DEMO_PACE", default_value = "50ms", value_parser = parse_duration)]
     demo_pace: Duration,
 }
 

@@ -81,11 +81,14 @@ impl Execution {
                 ..
             }) => Err(ExecutionError::Ended(failure)),
             Some(row) if is_lost && row.state == TurnState::Complete => Err(ExecutionError::Saved),
-            Some(row) if is_lost && !self.has_begun && self.turns.is_driven(&row) => {
-                self.come_again().await
-            }
+            Some(row) if is_lost && !self.has_begun && self.is_due(&row) => self.come_again().await,
             _ => Err(error.into()),
         }
+    }
+
+    /// Whether the substrate may still be asked to run it, or is being asked.
+    fn is_due(&self, row: &Turn) -> bool {
+        !row.dispatched || self.turns.is_driven(row)
     }
 
     /// The turn's driver has dispatched the run, and the substrate has not accepted it yet (PROTOCOL 4.2).

@@ -61,7 +61,7 @@ impl From<StoreError> for Refused {
 impl Turns {
     /// Accepts a turn and starts it, or takes up the one that was accepted under this id, from its first event.
     pub(crate) async fn start(self: Arc<Self>, new: NewTurn) -> Result<Streaming, Refused> {
-        if self.registry.is_full() {
+        if self.registry.is_full() && !self.is_known(&new).await? {
             return Err(Refused::TooMany {
                 limit: self.registry.limit(),
             });
@@ -87,6 +87,15 @@ impl Turns {
         cursor: u64,
     ) -> Result<Streaming, StoreError> {
         self.take_up(turn, cursor, false).await
+    }
+
+    async fn is_known(&self, new: &NewTurn) -> Result<bool, StoreError> {
+        let (owner, session, id) = (
+            new.owner.clone(),
+            new.session_id.clone(),
+            new.turn_id.clone(),
+        );
+        Ok(self.store.turn(owner, session, id).await?.is_some())
     }
 
     /// Whether somebody drives the turn: here, or in another living process.

@@ -139,18 +139,23 @@ async fn an_answer_that_could_not_be_saved_is_saved_by_the_sweep() {
     assert_eq!(substrate.runs(), 1);
 }
 
+/// What a server leaves behind that dies between accepting a turn and dispatching it.
+fn insert_undispatched(data_dir: &Path, session: &str, worker: &str) {
+    let rows = format!(
+        "INSERT INTO turns (session_id, turn_index, turn_id, execution_id, agent, lease, created_at)
+            VALUES ('{session}', 0, 't', 'local:{session}:0', 'default', '{worker}', 0);
+        INSERT INTO messages (execution_id, role, session_id, turn_index, text, status, created_at)
+            VALUES ('local:{session}:0', 'user', '{session}', 0, 'hello', 'complete', 0);"
+    );
+    database(data_dir).execute_batch(&rows).unwrap();
+}
+
 #[tokio::test]
 async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     rig.server.kill().await;
-    let rows = format!(
-        "INSERT INTO turns (session_id, turn_index, turn_id, execution_id, agent, lease, created_at)
-            VALUES ('{session}', 0, 't', 'local:{session}:0', 'default', 'dead', 0);
-        INSERT INTO messages (execution_id, role, session_id, turn_index, text, status, created_at)
-            VALUES ('local:{session}:0', 'user', '{session}', 0, 'hello', 'complete', 0);"
-    );
-    database(rig.data_dir.path()).execute_batch(&rows).unwrap();
+    insert_undispatched(rig.data_dir.path(), &session, "dead");
     rig.substrate.allow(5);
     let next = TestServer::with(
         rig.data_dir.path(),
@@ -164,6 +169,33 @@ async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
         (TEXT.to_owned(), "complete".to_owned())
     );
     assert_eq!(rig.substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_resume_of_a_turn_that_was_never_dispatched_waits_until_the_sweep_has_run_it() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    insert_undispatched(rig.data_dir.path(), &session, "dead");
+    rig.substrate.allow(5);
+    let lines = rig.client().resume(&session, "t", 0).await.all().await;
+    assert!(is_complete(&lines), "{lines:?}");
+    assert_eq!(
+        rig.client().messages(&session).await[1],
+        message("assistant", TEXT, "complete")
+    );
+    assert_eq!(rig.substrate.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_turn_that_was_never_dispatched_is_stopped_without_running() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    insert_undispatched(rig.data_dir.path(), &session, "dead");
+    let stopped = rig.client().cancel(&session, "t").await;
+    assert_eq!(crate::support::json_of(stopped).await["state"], "stopped");
+    let (code, _) = failure(&rig.client().turn(&session, "t", "hello").await.all().await);
+    assert_eq!(code, "cancelled");
+    assert_eq!(rig.substrate.runs(), 0);
 }
 
 #[tokio::test]

@@ -224,6 +224,54 @@ impl Evidence {
         }
     }
 
+    /// What each layer did, counted.
+    pub(super) fn deeds(&self) -> [(&'static str, String); 5] {
+        let (logged, attempts) = (self.log.len(), self.attempts);
+        let own = self
+            .log
+            .iter()
+            .filter(|logged| logged.event.kind().starts_with("execution."))
+            .count();
+        let (runs, readers) = (times(self.runs_started), attempts.all());
+        let (drives, attaches) = (
+            attempts.run + attempts.attach,
+            attempts.attach + attempts.read,
+        );
+        [
+            (
+                "agent",
+                format!("ran {runs} and made {} events", logged - own),
+            ),
+            (
+                "substrate",
+                format!(
+                    "logged {logged} events, {own} of them its own, and served them to {readers} readers"
+                ),
+            ),
+            (
+                "adapter",
+                format!(
+                    "{} run, {attaches} attaches; kept the substrate's own events to itself",
+                    attempts.run
+                ),
+            ),
+            (
+                "engine",
+                format!(
+                    "{readers} attempts: {drives} went on without its client, {} read along",
+                    attempts.read
+                ),
+            ),
+            (
+                "server",
+                format!(
+                    "saved {} messages, the answer under its execution id",
+                    self.saved.len()
+                ),
+            ),
+        ]
+    }
+
     /// The assistant's message in the database.
     pub(super) fn answer(&self) -> Option<&Saved> {
         self.saved.iter().find(|saved| saved.role == "assistant")

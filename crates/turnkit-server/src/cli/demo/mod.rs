@@ -7,6 +7,8 @@ mod story;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use humantime::parse_duration;
 use tokio::time::timeout;
 
 use self::story::Story;
@@ -30,10 +32,10 @@ pub(super) struct Options {
     )]
     message: String,
     /// Cut the connection after this many lines; the shortest answer has about 50.
-    #[arg(long, value_name = "LINES", env = "TURNKIT_DEMO_CUT_AFTER", default_value_t = 9, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "LINES", env = "TURNKIT_DEMO_CUT_AFTER", default_value_t = 9, value_parser = at_least_one())]
     cut_after: u64,
     /// Pause of the agent before each event.
-    #[arg(long, value_name = "DURATION", env = "TURNKIT_DEMO_PACE", default_value = "40ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", env = "TURNKIT_DEMO_PACE", default_value = "40ms", value_parser = parse_duration)]
     pace: Duration,
     /// Print one JSON object with the result of each check instead.
     #[arg(long, env = "TURNKIT_JSON")]
@@ -47,6 +49,10 @@ Examples:
   turnkit demo --json | jq .ok
 
 Exit codes: 0 everything is as it should be; 1 something is not; 2 wrong usage.";
+
+fn at_least_one() -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..)
+}
 
 /// A demo that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);

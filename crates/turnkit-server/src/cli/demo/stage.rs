@@ -101,7 +101,8 @@ async fn clients(
     // Where the turn ends before, there is no more to wait for.
     let _ = counted.wait_for(|count| *count >= seen + AWAY).await;
     let mut lines = client.resume(session, TURN, cursor).await?;
-    story.comes_back(session, TURN, cursor)?;
+    let missed = counted.borrow().saturating_sub(seen);
+    story.comes_back(session, TURN, cursor, missed)?;
     let after = take(&mut lines, u64::MAX, story, &mut cursor).await?;
     let before = [first, rest].concat();
     let undisturbed = undisturbed.await??;

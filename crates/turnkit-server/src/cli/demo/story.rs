@@ -12,6 +12,8 @@ use crate::cli::terminal::{Look, Screen, columns, fitted, harmless};
 
 /// Width of the column that says which layer it is.
 const LAYER: usize = 9;
+/// The way of an event.
+const PATH: &str = "client \u{2190} HTTP \u{2190} server: engine \u{2190} adapter \u{2190} HTTP \u{2190} substrate: log \u{2190} agent";
 
 /// Tells the demo while it is played; as JSON, only its verdict.
 pub(super) struct Story {
@@ -36,39 +38,37 @@ impl Story {
         database: &Path,
     ) -> io::Result<()> {
         self.title("One chat turn over HTTP, cut in the middle and taken up again")?;
-        self.told(Look::Dim, "", "client \u{2190} HTTP \u{2190} server: engine \u{2190} adapter \u{2190} HTTP \u{2190} substrate: log \u{2190} agent")?;
+        self.told(Look::Dim, "", PATH)?;
         self.blank()?;
-        self.told(Look::Cyan, "server", server)?;
-        self.told(
-            Look::Cyan,
+        self.did("server", server)?;
+        self.did(
             "substrate",
             format_args!("{substrate}, with a token made for this run"),
         )?;
-        self.told(Look::Cyan, "database", database.display())
+        self.did("database", database.display())
     }
 
     pub(super) fn begins(&mut self, session: &str, turn: &str, execution: &str) -> io::Result<()> {
         self.title("A turn begins")?;
-        self.told(
-            Look::Green,
-            "client",
-            format_args!("POST /api/sessions/{session}/turns  {{\"turnId\":\"{turn}\",\u{2026}}}"),
+        let path = format!("/api/sessions/{session}/turns");
+        self.client(format_args!(
+            "POST {path}  {{\"turnId\":\"{turn}\",\u{2026}}}"
+        ))?;
+        self.did(
+            "server",
+            "writes turn and message in one transaction, and marks the turn as dispatched, once",
         )?;
-        self.told(Look::Cyan, "server", "writes the turn and the message in one transaction, and marks the turn as dispatched, once")?;
-        self.told(
-            Look::Cyan,
+        self.did(
             "adapter",
-            format_args!("POST /agents/run/stream, X-Execution-ID: {execution}"),
+            format_args!("POST /agents/run/stream  X-Execution-ID: {execution}"),
         )?;
-        self.told(
-            Look::Cyan,
+        self.did(
             "substrate",
             "binds that id to this one run, and logs each event before anyone gets it",
         )?;
-        self.told(
-            Look::Cyan,
+        self.did(
             "engine",
-            "hands on each line as it is, and counts: the number of lines is the client's cursor",
+            "hands on each line as it is; how many there were is the client's cursor",
         )?;
         self.blank()
     }
@@ -90,33 +90,29 @@ impl Story {
 
     pub(super) fn cut(&mut self, cursor: u64) -> io::Result<()> {
         self.title(format_args!("The connection is cut after {cursor} lines"))?;
-        self.told(Look::Green, "client", "is gone")?;
-        self.told(
-            Look::Cyan,
-            "engine",
-            "goes on: the turn does not hang on its client",
-        )?;
-        self.told(
-            Look::Cyan,
-            "substrate",
-            "goes on logging what the agent says",
-        )
+        self.client("is gone")?;
+        self.did("engine", "goes on: the turn does not hang on its client")?;
+        self.did("substrate", "goes on logging what the agent says")
     }
 
-    pub(super) fn comes_back(&mut self, session: &str, turn: &str, cursor: u64) -> io::Result<()> {
-        self.title("The client comes back with its cursor")?;
-        self.told(
-            Look::Green,
-            "client",
-            format_args!("GET /api/sessions/{session}/turns/{turn}?after={cursor}"),
-        )?;
-        self.told(
-            Look::Cyan,
+    pub(super) fn comes_back(
+        &mut self,
+        session: &str,
+        turn: &str,
+        cursor: u64,
+        missed: usize,
+    ) -> io::Result<()> {
+        self.title(format_args!(
+            "{missed} lines later the client comes back with its cursor"
+        ))?;
+        self.client(format_args!(
+            "GET /api/sessions/{session}/turns/{turn}?after={cursor}"
+        ))?;
+        self.did(
             "adapter",
             "attaches to the same execution, from its first event; it cannot start one",
         )?;
-        self.told(
-            Look::Cyan,
+        self.did(
             "engine",
             format_args!("makes the same lines again, and leaves out the first {cursor}"),
         )?;
@@ -141,59 +137,12 @@ impl Story {
         self.conclusion(checks)
     }
 
-    /// What each layer did, as each one says itself.
     fn layers(&mut self, evidence: &Evidence) -> io::Result<()> {
-        let (logged, attempts) = (evidence.log.len(), evidence.attempts);
-        let own = evidence
-            .log
-            .iter()
-            .filter(|logged| logged.event.kind().starts_with("execution."))
-            .count();
         self.title("What each layer did")?;
-        self.told(
-            Look::Cyan,
-            "agent",
-            format_args!(
-                "ran {} time(s) and made {} events",
-                evidence.runs_started,
-                logged - own
-            ),
-        )?;
-        self.told(
-            Look::Cyan,
-            "substrate",
-            format_args!(
-                "logged {logged} events, {own} of them its own, and served them to {} readers",
-                attempts.all()
-            ),
-        )?;
-        self.told(
-            Look::Cyan,
-            "adapter",
-            format_args!(
-                "{} run, {} attaches; kept the substrate's own events to itself",
-                attempts.run,
-                attempts.attach + attempts.read
-            ),
-        )?;
-        self.told(
-            Look::Cyan,
-            "engine",
-            format_args!(
-                "{} attempts: {} went on without its client, {} read along",
-                attempts.all(),
-                attempts.run + attempts.attach,
-                attempts.read
-            ),
-        )?;
-        self.told(
-            Look::Cyan,
-            "server",
-            format_args!(
-                "saved {} messages, the answer under its execution id",
-                evidence.saved.len()
-            ),
-        )
+        for (layer, deed) in evidence.deeds() {
+            self.did(layer, deed)?;
+        }
+        Ok(())
     }
 
     fn check(&mut self, check: &Check) -> io::Result<()> {
@@ -223,6 +172,14 @@ impl Story {
         };
         let text = self.screen.paint(look, text).to_string();
         self.screen.line(text)
+    }
+
+    fn client(&mut self, text: impl Display) -> io::Result<()> {
+        self.told(Look::Green, "client", text)
+    }
+
+    fn did(&mut self, layer: &str, text: impl Display) -> io::Result<()> {
+        self.told(Look::Cyan, layer, text)
     }
 
     fn title(&mut self, text: impl Display) -> io::Result<()> {
