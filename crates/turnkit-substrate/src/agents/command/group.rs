@@ -53,7 +53,7 @@ impl Group {
     pub(super) async fn ended(&mut self) {
         while !self.has_ended() {
             if self.child_ended.recv().await.is_none() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
