@@ -34,10 +34,11 @@ impl Refusal {
     }
 
     /// The error that it is in answer to an attach, where "not found" and "gone" can mean nothing but the execution, also
-    /// without a code that is known.
+    /// without a code that is known, and a conflict that says nothing else nothing but the cursor.
     pub(crate) fn into_error_of_attach(self) -> Error {
         match (self.status, self.into_error()) {
             (404 | 410, Error::Refused(refusal)) => Error::Lost(refusal),
+            (409, Error::Refused(refusal)) if refusal.code.is_none() => Error::Lost(refusal),
             (_, error) => error,
         }
     }

@@ -82,8 +82,8 @@ async fn a_refusal_that_breaks_off_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn not_found_and_gone_mean_the_execution_to_an_attach_and_anything_to_a_run() {
-    for status in ["404 Not Found", "410 Gone"] {
+async fn a_refusal_without_a_code_means_the_execution_to_an_attach_and_anything_to_a_run() {
+    for status in ["404 Not Found", "410 Gone", "409 Conflict"] {
         let answer = || refusal(status, "", "<html>");
         let server = Server::start([answer(), answer()]).await;
         assert_eq!(error_of(server.run()).await.code(), "substrate_refused");
