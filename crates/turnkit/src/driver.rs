@@ -350,7 +350,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             .client(self.machine.skipped(), self.machine.overrun());
         let result = self.machine.into_result();
         if let Err(failure) = &result {
-            tracing::warn!(phase = %failure.phase, code = failure.code(), "the attempt failed");
+            log(failure);
         }
         TurnOutcome {
             result,
@@ -369,6 +369,16 @@ fn interrupt(machine: &mut Machine, signals: Signals) {
     }
     if signals.left {
         machine.client_left();
+    }
+}
+
+/// Without the message: it may quote a user's text.
+fn log(failure: &TurnError) {
+    let (phase, code) = (failure.phase.as_str(), failure.code());
+    if code == Some(crate::code::ABANDONED) {
+        tracing::debug!(phase, code, "the attempt was abandoned");
+    } else {
+        tracing::warn!(phase, code, "the attempt failed");
     }
 }
 
