@@ -2,7 +2,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{Scope, log::LogError};
@@ -61,25 +61,40 @@ pub enum ServeError {
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
+    body: Box<ErrorBody>,
+    retry_after: Option<Duration>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorBody {
     code: &'static str,
     message: Cow<'static, str>,
-    details: Map<String, Value>,
-    retry_after: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<String>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
+        let body = Box::new(ErrorBody {
             code,
             message: message.into(),
-            details: Map::new(),
+            field: None,
+            limit: None,
+            last: None,
+        });
+        Self {
+            status,
+            body,
             retry_after: None,
         }
     }
 
-    fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.details.insert(name.to_owned(), value.into());
+    fn limit(mut self, limit: usize) -> Self {
+        self.body.limit = Some(limit);
         self
     }
 
@@ -90,7 +105,9 @@ impl ApiError {
 
     /// `field` is where in the request, `why` never repeats its value.
     pub(crate) fn invalid(field: &str, why: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", why).detail("field", field)
+        let mut error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", why);
+        error.body.field = Some(field.to_owned());
+        error
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -133,13 +150,14 @@ impl ApiError {
 
     pub(crate) fn invalid_replay_cursor(last: String) -> Self {
         let message = "the log of this execution does not hold the event of this cursor";
-        Self::new(StatusCode::CONFLICT, "invalid_replay_cursor", message).detail("last", last)
+        let mut error = Self::new(StatusCode::CONFLICT, "invalid_replay_cursor", message);
+        error.body.last = Some(last);
+        error
     }
 
     pub(crate) fn payload_too_large(limit: usize) -> Self {
         let message = format!("the body is longer than {limit} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
-            .detail("limit", limit)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message).limit(limit)
     }
 
     pub(crate) fn unsupported_media_type() -> Self {
@@ -163,7 +181,7 @@ impl ApiError {
             "too_many_executions",
             message,
         )
-        .detail("limit", limit)
+        .limit(limit)
         .retry_after(Duration::from_secs(1))
     }
 
@@ -197,11 +215,11 @@ impl From<LogError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut error = self.details;
-        error.insert("code".to_owned(), self.code.into());
-        error.insert("message".to_owned(), self.message.into());
-        let body = json!({ "success": false, "error": error });
-        let mut response = json_response(self.status, &body);
+        let failure = Failure {
+            success: false,
+            error: self.body,
+        };
+        let mut response = json_response(self.status, &failure);
         let headers = response.headers_mut();
         if let Some(after) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
@@ -213,11 +231,23 @@ impl IntoResponse for ApiError {
     }
 }
 
+#[derive(Serialize)]
+struct Failure {
+    success: bool,
+    error: Box<ErrorBody>,
+}
+
 /// A JSON answer that no cache keeps.
-pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response {
+pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (status, headers, body.to_string()).into_response()
+    match serde_json::to_vec(body) {
+        Ok(json) => (status, headers, json).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be encoded");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }

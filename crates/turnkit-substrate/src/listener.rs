@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of substrates: any HTTP/1.1 service in front of untrusted peers can be served by it.
 
-use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, future::ready, io, sync::Arc, time::Duration};
 
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
@@ -204,9 +204,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Answers one request with 503: an answer before any request would be none to many clients.
 async fn tell_refused(stream: TcpStream) -> hyper::Result<()> {
-    let refusal = service_fn(async |_| {
+    let refusal = service_fn(|_| {
         let refusal = ApiError::unavailable("the server has too many connections");
-        Ok::<_, Infallible>(refusal.into_response())
+        ready(Ok::<_, Infallible>(refusal.into_response()))
     });
     http1::Builder::new()
         .keep_alive(false)

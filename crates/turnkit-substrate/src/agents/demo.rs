@@ -4,11 +4,12 @@ use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use futures_core::Stream;
 use futures_util::stream;
-use serde_json::{Value, json};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use turnkit_wire::Event;
 
 use super::{Agent, AgentError, Cancel, RunRequest};
+use crate::limits::millis;
 
 /// Streams a multi-part answer: reasoning, a tool call, then text in several pieces, then `result` (PROTOCOL 3.4).
 ///
@@ -56,18 +57,14 @@ impl Agent for Demo {
         _cancel: Cancel,
     ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let pace = self.pace;
-        stream::unfold(
-            Answer::to(&request).events(pace),
-            move |mut left| async move {
-                let (kind, data) = left.pop_front()?;
-                if !pace.is_zero() {
-                    tokio::time::sleep(pace).await;
-                }
-                let event = Event::new(kind, &data)
-                    .map_err(|error| AgentError::new("demo_failed", error.to_string()));
-                Some((event, left))
-            },
-        )
+        let script = Answer::to(&request).script(pace);
+        stream::unfold(script, move |mut left| async move {
+            let event = left.pop_front()?;
+            if !pace.is_zero() {
+                tokio::time::sleep(pace).await;
+            }
+            Some((event, left))
+        })
     }
 
     fn description(&self) -> Cow<'_, str> {
@@ -86,7 +83,7 @@ struct Answer {
     pieces: Vec<String>,
 }
 
-type Script = VecDeque<(&'static str, Value)>;
+type Script = VecDeque<Result<Event, AgentError>>;
 
 impl Answer {
     fn to(request: &RunRequest) -> Self {
@@ -107,7 +104,7 @@ impl Answer {
         }
     }
 
-    fn events(&self, pace: Duration) -> Script {
+    fn script(&self, pace: Duration) -> Script {
         let mut script = Script::new();
         self.reasoning(&mut script);
         self.tool_call(&mut script);
@@ -117,34 +114,31 @@ impl Answer {
     }
 
     fn reasoning(&self, script: &mut Script) {
-        let thought = format!(
-            "The user wrote {} words: \u{201c}{}\u{201d}. ",
-            self.words, self.question
-        );
-        for delta in [
-            thought.as_str(),
-            "I count them with a tool, ",
-            "then I answer.",
-        ] {
+        let (words, question) = (self.words, &self.question);
+        let thought = format!("The user wrote {words} words: \u{201c}{question}\u{201d}. ");
+        let deltas = [&thought, "I count them with a tool, ", "then I answer."];
+        for delta in deltas {
             script.push_back(self.delta("prt_reasoning", "reasoning", delta));
         }
     }
 
     fn tool_call(&self, script: &mut Script) {
-        let input = json!({ "command": "wc -w" });
-        let running = json!({ "status": "running", "input": input });
-        let completed = json!({
-            "status": "completed",
-            "input": input,
-            "output": format!("{}\n", self.words),
-            "title": "Count the words",
-        });
+        let output = format!("{}\n", self.words);
+        let running = ToolState::new("running");
+        let completed = ToolState {
+            status: "completed",
+            output: Some(&output),
+            title: Some("Count the words"),
+            ..running
+        };
         for state in [running, completed] {
-            let part = self.part(
-                "prt_tool",
-                json!({ "type": "tool", "tool": "bash", "callID": "call_1", "state": state }),
-            );
-            script.push_back((PART, json!({ "part": part })));
+            let part = Part {
+                tool: Some("bash"),
+                call_id: Some("call_1"),
+                state: Some(state),
+                ..self.part("prt_tool", "tool")
+            };
+            script.push_back(event(PART, &Update { part, delta: None }));
         }
     }
 
@@ -156,27 +150,124 @@ impl Answer {
 
     fn result(&self, script: &mut Script, pace: Duration) {
         let text = self.pieces.concat();
-        let total = pace.saturating_mul(u32::try_from(script.len() + 1).unwrap_or(u32::MAX));
-        let data = json!({
-            "finalText": text,
-            "metadata": { "sessionId": self.session, "traceId": self.trace },
-            "tokenUsage": { "inputTokens": self.words, "outputTokens": words(&text).count() },
-            "timing": { "totalMs": crate::limits::millis(total) },
-        });
-        script.push_back(("result", data));
+        let events = u32::try_from(script.len() + 1).unwrap_or(u32::MAX);
+        let result = Outcome {
+            final_text: &text,
+            metadata: Metadata {
+                session_id: &self.session,
+                trace_id: &self.trace,
+            },
+            token_usage: TokenUsage {
+                input_tokens: self.words,
+                output_tokens: words(&text).count(),
+            },
+            timing: Timing {
+                total_ms: millis(pace.saturating_mul(events)),
+            },
+        };
+        script.push_back(event("result", &result));
     }
 
-    fn delta(&self, id: &str, kind: &str, delta: &str) -> (&'static str, Value) {
-        let part = self.part(id, json!({ "type": kind }));
-        (PART, json!({ "part": part, "delta": delta }))
+    fn delta(&self, id: &str, kind: &str, delta: &str) -> Result<Event, AgentError> {
+        let part = self.part(id, kind);
+        let delta = Some(delta);
+        event(PART, &Update { part, delta })
     }
 
-    fn part(&self, id: &str, mut part: Value) -> Value {
-        part["id"] = id.into();
-        part["sessionID"] = self.session.as_str().into();
-        part["messageID"] = "msg_1".into();
-        part
+    fn part<'a>(&'a self, id: &'a str, kind: &'a str) -> Part<'a> {
+        Part {
+            id,
+            session_id: &self.session,
+            message_id: "msg_1",
+            kind,
+            tool: None,
+            call_id: None,
+            state: None,
+        }
     }
+}
+
+fn event(kind: &str, data: &impl Serialize) -> Result<Event, AgentError> {
+    Event::new(kind, data).map_err(|error| AgentError::new("demo_failed", error.to_string()))
+}
+
+#[derive(Serialize)]
+struct Update<'a> {
+    part: Part<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Part<'a> {
+    id: &'a str,
+    #[serde(rename = "sessionID")]
+    session_id: &'a str,
+    #[serde(rename = "messageID")]
+    message_id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+    #[serde(rename = "callID", skip_serializing_if = "Option::is_none")]
+    call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<ToolState<'a>>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct ToolState<'a> {
+    status: &'a str,
+    input: ToolInput,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+}
+
+impl<'a> ToolState<'a> {
+    fn new(status: &'a str) -> Self {
+        Self {
+            status,
+            input: ToolInput { command: "wc -w" },
+            output: None,
+            title: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct ToolInput {
+    command: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome<'a> {
+    final_text: &'a str,
+    metadata: Metadata<'a>,
+    token_usage: TokenUsage,
+    timing: Timing,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    session_id: &'a str,
+    trace_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenUsage {
+    input_tokens: usize,
+    output_tokens: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Timing {
+    total_ms: u64,
 }
 
 const PART: &str = "message.part.updated";

@@ -8,7 +8,7 @@ mod run;
 mod status;
 mod stream;
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use axum::{
     Router,
@@ -30,8 +30,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/capabilities", get(info::capabilities))
         .route_layer(from_fn_with_state(Arc::clone(&shared), into_scope))
         .route("/health", get(info::health))
-        .fallback(async || ApiError::no_route())
-        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .fallback(|| ready(ApiError::no_route()))
+        .method_not_allowed_fallback(|| ready(ApiError::method_not_allowed()))
         .with_state(shared)
 }
 

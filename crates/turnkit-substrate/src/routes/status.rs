@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Extension, extract::State, response::Response};
 use http::StatusCode;
-use serde_json::json;
+use serde::Serialize;
 use turnkit_id::ExecutionId;
 
 use super::headers::{self, IdPath};
@@ -30,12 +30,22 @@ pub(super) async fn status(
 }
 
 pub(super) fn respond(id: &ExecutionId, status: &Status) -> Response {
-    let body = json!({
-        "executionId": id.as_str(),
-        "state": status.state.as_str(),
-        "last": status.last.to_string(),
-        "startedAt": status.started_at,
-        "endedAt": status.ended_at,
-    });
+    let body = StatusBody {
+        execution_id: id.as_str(),
+        state: status.state.as_str(),
+        last: status.last.to_string(),
+        started_at: status.started_at,
+        ended_at: status.ended_at,
+    };
     json_response(StatusCode::OK, &body)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusBody<'a> {
+    execution_id: &'a str,
+    state: &'static str,
+    last: String,
+    started_at: u64,
+    ended_at: Option<u64>,
 }
