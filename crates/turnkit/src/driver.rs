@@ -374,11 +374,10 @@ fn interrupt(machine: &mut Machine, signals: Signals) {
 
 /// Without the message: it may quote a user's text.
 fn log(failure: &TurnError) {
-    let (phase, code) = (failure.phase.as_str(), failure.code());
-    if code == Some(crate::code::ABANDONED) {
-        tracing::debug!(phase, code, "the attempt was abandoned");
-    } else {
-        tracing::warn!(phase, code, "the attempt failed");
+    let phase = failure.phase.as_str();
+    match failure.code() {
+        Some(code::ABANDONED) => tracing::debug!(phase, "the attempt was abandoned"),
+        code => tracing::warn!(phase, code, "the attempt failed"),
     }
 }
 

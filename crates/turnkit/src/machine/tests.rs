@@ -712,12 +712,12 @@ fn any_course() -> impl Strategy<Value = Course> {
             )| Course {
                 resume_after,
                 client_left,
-                at_lookup,
                 lookup,
+                at_lookup,
                 inputs,
                 end,
-                at_transform,
                 transform,
+                at_transform,
                 persist,
             },
         )
