@@ -25,8 +25,12 @@ pub(super) fn untrue(
             .any(|life| has_ended_with(life, code))
     };
     let is_true = match code {
-        // It was stopped, and somebody had asked for that; or its loss had it bound.
-        Some("cancelled") => outline.stops.get(turn).is_some_and(|stop| *stop <= at),
+        // Known gap: a turn whose run never arrived is bound as cancelled, so that it cannot arrive any more; a worker that
+        // takes it up from one that died in between says `cancelled` where `execution_lost` would say more.
+        Some("cancelled") => {
+            let is_stopped = outline.stops.get(turn).is_some_and(|stop| *stop <= at);
+            is_stopped || is_lost(outline, execution, at)
+        }
         Some("execution_lost") => is_lost(outline, execution, at),
         Some("runner_lost") => said("runner_lost") && outline.kills.iter().any(|kill| *kill <= at),
         Some(code) => outline::script(plan, turn).and_then(|script| script.code()) == Some(code),

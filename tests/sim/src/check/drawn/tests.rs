@@ -180,7 +180,16 @@ fn a_failed_attempt_voids_the_cursor() {
 
 #[test]
 fn an_error_that_nothing_bears_out_is_found() {
-    let told = |code: &str| broken(&[body(0), started(), line("error"), failed(false, code)]);
+    let ran = || {
+        let asked = Fact::AgentAsked { execution: id("e") };
+        stored().into_iter().chain([asked]).collect()
+    };
+    let told = |code: &str| {
+        broken_after(
+            ran(),
+            &[body(0), started(), line("error"), failed(false, code)],
+        )
+    };
     assert_eq!(told("execution_gap"), [HONEST]);
     assert_eq!(told("cancelled"), [HONEST]);
     assert_eq!(told("runner_lost"), [HONEST]);
