@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -48,6 +49,7 @@ impl Server {
         builder: SubstrateBuilder,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
+        raise_descriptors();
         let substrate = builder.build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -103,6 +105,14 @@ impl Server {
     pub(crate) async fn cancel(&self, id: &str) -> Answer {
         Answer::of(self.post("/agents/run/cancel", &json!({ "executionId": id }))).await
     }
+}
+
+/// Hundreds of connections need more file descriptors than many shells give a process at first.
+fn raise_descriptors() {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let (current, maximum) = (allowed, allowed);
+    // Where it is refused, the tests with many connections say so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
 }
 
 impl Drop for Server {
