@@ -3,7 +3,6 @@
 use std::io::{self, Read as _};
 
 use clap::Args;
-use tokio::signal::ctrl_c;
 use turnkit_wire::Event;
 use uuid::Uuid;
 
@@ -11,6 +10,7 @@ use super::End;
 use super::client::ProductClient;
 use super::drawing::Drawing;
 use super::follow::{Step, Turn};
+use super::signals::Signals;
 use super::terminal::{Look, Screen};
 
 /// Send a message to a server and stream the answer.
@@ -87,7 +87,7 @@ fn standard_input() -> Result<String, anyhow::Error> {
 
 /// Reads the turn to its end. The first Ctrl-C stops it, the second one leaves it.
 async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
-    let mut is_stopping = false;
+    let (mut signals, mut is_stopping) = (Signals::listen()?, false);
     loop {
         tokio::select! {
             step = turn.next() => {
@@ -95,8 +95,7 @@ async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
                     return Ok(if is_stopping { End::Interrupted } else { end });
                 }
             }
-            asked = ctrl_c() => {
-                asked?;
+            () = signals.next() => {
                 if is_stopping {
                     return Ok(End::Interrupted);
                 }

@@ -11,7 +11,7 @@ use humantime::parse_duration;
 use turnkit_substrate::agents::demo::Demo;
 
 use super::End;
-use super::signals::stop_asked;
+use super::signals::Signals;
 use super::terminal::Screen;
 use crate::{Environment, Server, ServerConfig, SubstrateChoice};
 
@@ -108,11 +108,12 @@ Examples:
 SIGTERM and Ctrl-C let running turns finish, for up to 30 s; a second Ctrl-C does not wait.";
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
+    let mut signals = Signals::listen()?;
     let server = Server::start(options.config()).await?;
     ready(&server.url())?;
-    stop_asked().await?;
+    signals.next().await;
     tracing::info!("stopping: running turns may finish");
-    stop_unless_asked_again(server.stop(GRACE)).await
+    Ok(unless_asked_again(server.stop(GRACE), &mut signals).await)
 }
 
 impl Options {
@@ -140,14 +141,12 @@ pub(super) fn ready(url: &str) -> io::Result<()> {
 }
 
 /// Who asks twice does not want to wait.
-pub(super) async fn stop_unless_asked_again(
+pub(super) async fn unless_asked_again(
     stopping: impl Future<Output = ()>,
-) -> Result<End, anyhow::Error> {
+    signals: &mut Signals,
+) -> End {
     tokio::select! {
-        () = stopping => Ok(End::Done),
-        asked = stop_asked() => {
-            asked?;
-            Ok(End::Interrupted)
-        }
+        () = stopping => End::Done,
+        () = signals.next() => End::Interrupted,
     }
 }

@@ -9,8 +9,8 @@ use turnkit_substrate::Substrate;
 use turnkit_substrate::log::memory::MemoryLog;
 
 use super::End;
-use super::serve::{AgentOptions, ready, stop_unless_asked_again};
-use super::signals::stop_asked;
+use super::serve::{AgentOptions, ready, unless_asked_again};
+use super::signals::Signals;
 
 /// Serve a substrate alone: agents behind HTTP, one run and one log for each execution id.
 ///
@@ -51,6 +51,7 @@ SIGTERM and Ctrl-C let running executions finish, for up to 30 s; a second Ctrl-
 struct Unavailable(SocketAddr, #[source] std::io::Error);
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
+    let mut signals = Signals::listen()?;
     let substrate = options.build()?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.map_err(|error| Unavailable(options.listen, error))?;
@@ -64,11 +65,11 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     ready(&url)?;
     tokio::select! {
         served = &mut serving => return Ok(served?.map(|()| End::Done)?),
-        asked = stop_asked() => asked?,
+        () = signals.next() => {}
     }
     drop(stop);
     tracing::info!("stopping: running executions may finish");
-    stop_unless_asked_again(async { drop(serving.await) }).await
+    Ok(unless_asked_again(async { drop(serving.await) }, &mut signals).await)
 }
 
 impl Options {

@@ -1,5 +1,6 @@
 //! An execution as the producer of a turn: the adapter, and what the product's own row adds to what it says.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(super) struct Execution {
     inner: SandboxTurn,
     part: Part,
     has_begun: bool,
+    asks_last: bool,
     wait: Duration,
 }
 
@@ -46,6 +48,7 @@ impl Execution {
             inner,
             part,
             has_begun: false,
+            asks_last: false,
             wait: EARLY.0,
         }
     }
@@ -74,16 +77,21 @@ impl Execution {
         let id = self.turn.execution_id.clone();
         let row = self.turns.store.turn_of_execution(id).await;
         let row = row.map_err(ExecutionError::Unknown)?;
-        let is_lost = matches!(error, Error::Lost(_));
+        let is_early = matches!(error, Error::Lost(_)) && !self.has_begun;
         match row {
+            Some(row) if is_early && self.may_ask_again(&row) => self.come_again().await,
             Some(Turn {
                 failure: Some(failure),
                 ..
             }) => Err(ExecutionError::Ended(failure)),
-            Some(row) if is_lost && row.state == TurnState::Complete => Err(ExecutionError::Saved),
-            Some(row) if is_lost && !self.has_begun && self.is_due(&row) => self.come_again().await,
+            Some(row) if row.state == TurnState::Complete => Err(ExecutionError::Saved),
             _ => Err(error.into()),
         }
+    }
+
+    /// As long as the run is due; and once more when it no longer is, as it may have been accepted since it was asked for.
+    fn may_ask_again(&mut self, row: &Turn) -> bool {
+        self.is_due(row) || !mem::replace(&mut self.asks_last, true)
     }
 
     /// Whether the substrate may still be asked to run it, or is being asked.
@@ -149,8 +157,8 @@ pub(super) enum ExecutionError {
     /// The turn has ended without an answer before, and ends in the same way for everyone.
     #[error("{}", .0.message)]
     Ended(Failure),
-    /// The events are gone, and the answer was saved after this attempt had looked: the next attempt gets it.
-    #[error("the events of this turn are gone, but its answer is saved: ask again")]
+    /// The answer was saved after this attempt had looked: the next attempt gets it.
+    #[error("the events of this turn cannot be read, but its answer is saved: ask again")]
     Saved,
     /// The attempt has failed, and the row that would say more could not be read.
     #[error("the database could not be asked how this turn has ended: ask again")]

@@ -73,7 +73,15 @@ async fn answer(client: &Client, server: &str, session: &str) -> Value {
     messages[1].clone()
 }
 
+/// The text of the lines; of a saved answer, where that has replaced them.
 fn drawn(lines: &[String]) -> String {
+    if lines
+        .last()
+        .is_some_and(|line| line.contains("\"replayed\":true"))
+    {
+        let result = serde_json::from_str::<Value>(&lines[lines.len() - 2]).unwrap();
+        return result["data"]["finalText"].as_str().unwrap().to_owned();
+    }
     let events = lines
         .iter()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -36,9 +36,11 @@ async fn a_client_goes_on_with_its_cursor_at_the_next_server() {
     let before = lines.take(3).await;
     rig.server.kill().await;
     let next = TestServer::start(rig.data_dir.path(), &rig.substrate).await;
-    let resumed = next.client.resume(&session, "t", 3).await;
-    rig.substrate.allow(3);
-    let whole = [before, resumed.all().await].concat();
+    let mut resumed = next.client.resume(&session, "t", 3).await;
+    rig.substrate.allow(1);
+    let again = resumed.take(1).await;
+    rig.substrate.allow(2);
+    let whole = [before, again, resumed.all().await].concat();
     assert!(is_complete(&whole));
     let drawn: String = whole
         .iter()
@@ -255,6 +257,8 @@ async fn who_comes_before_the_substrate_has_accepted_the_run_waits_for_it() {
     let mut early = server.client.resume(&session, "t", 0).await;
     let mut elsewhere = other.client.turn(&session, "t", "hello").await;
     let begun = [early.take(1).await, elsewhere.take(1).await];
+    let so_far = substrate.asked(3).await;
+    substrate.asked(so_far + 4).await;
     gate.add_permits(1);
     substrate.allow(5);
     let first = first.all().await;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware;
 use futures_util::stream;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
 use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest, Substrate};
@@ -61,6 +63,7 @@ pub(crate) struct TestSubstrate {
     pub(crate) url: String,
     substrate: Substrate,
     gate: Arc<Semaphore>,
+    requests: Arc<watch::Sender<usize>>,
 }
 
 impl TestSubstrate {
@@ -82,18 +85,35 @@ impl TestSubstrate {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = wrap(substrate.router());
+        let requests = Arc::new(watch::Sender::new(0));
+        let count = Arc::clone(&requests);
+        let router =
+            wrap(substrate.router()).layer(middleware::map_request(move |request: Request| {
+                count.send_modify(|count| *count += 1);
+                async { request }
+            }));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         TestSubstrate {
             url,
             substrate,
             gate,
+            requests,
         }
     }
 
     /// Lets the agents take so many steps more; a whole answer has five.
     pub(crate) fn allow(&self, steps: usize) {
         self.gate.add_permits(steps);
+    }
+
+    /// Waits until so many requests have come, and says how many.
+    pub(crate) async fn asked(&self, count: usize) -> usize {
+        *self
+            .requests
+            .subscribe()
+            .wait_for(|requests| *requests >= count)
+            .await
+            .unwrap()
     }
 
     pub(crate) fn runs(&self) -> u64 {

@@ -48,11 +48,12 @@ async fn the_same_start_again_takes_the_turn_up_from_its_first_event() {
     let mut first = rig.client().turn(&session, "t", "hello").await;
     rig.substrate.allow(2);
     let begun = first.take(3).await;
-    let second = rig.client().turn(&session, "t", "hello").await;
+    let mut second = rig.client().turn(&session, "t", "hello").await;
+    let second_begun = second.take(3).await;
     rig.substrate.allow(3);
     let first = [begun, first.all().await].concat();
     assert!(is_complete(&first));
-    assert_eq!(second.all().await, first);
+    assert_eq!([second_begun, second.all().await].concat(), first);
     assert_eq!(rig.substrate.runs(), 1);
     assert_eq!(rig.client().messages(&session).await.len(), 2);
 }
@@ -85,16 +86,21 @@ async fn after_n_events_come_the_others() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     let mut whole = rig.client().turn(&session, "t", "hello").await;
-    rig.substrate.allow(1);
-    let begun = whole.take(2).await;
-    let mut resumed = Vec::new();
-    for after in 0..=5 {
-        resumed.push(rig.client().resume(&session, "t", after).await);
-    }
     rig.substrate.allow(4);
+    let begun = whole.take(5).await;
+    let mut resumed = Vec::new();
+    for after in 0..5 {
+        let mut lines = rig.client().resume(&session, "t", after).await;
+        resumed.push((lines.take(1).await, lines));
+    }
+    rig.substrate.allow(1);
     let whole = [begun, whole.all().await].concat();
-    for (after, lines) in resumed.into_iter().enumerate() {
-        assert_eq!(lines.all().await, whole[after..], "after {after}");
+    for (after, (first, lines)) in resumed.into_iter().enumerate() {
+        assert_eq!(
+            [first, lines.all().await].concat(),
+            whole[after..],
+            "after {after}"
+        );
     }
     assert_eq!(rig.substrate.runs(), 1);
 }
@@ -107,6 +113,7 @@ async fn a_cursor_beyond_the_turn_is_an_error_and_the_answer_is_saved_all_the_sa
     rig.substrate.allow(1);
     whole.take(2).await;
     let beyond = rig.client().resume(&session, "t", 100).await;
+    rig.substrate.asked(2).await;
     rig.substrate.allow(4);
     assert_eq!(
         crate::support::failure(&beyond.all().await),
