@@ -77,6 +77,8 @@ const CASES = [
   ],
   ["| no | table |\n| here |", "<p>| no | table |\n| here |</p>"],
   ["1) a\r\n2) b\r\n", "<ol><li><p>a</p></li><li><p>b</p></li></ol>"],
+  ["é_https://e.example/x", "<p>é_https://e.example/x</p>"],
+  ["~~~\nx\n~~~\n> q", '<figure class="code"><figcaption></figcaption><pre><code>x</code></pre></figure><blockquote><p>q</p></blockquote>'],
   ["2024 was\n1.5 is\n-x\n+1", "<p>2024 was\n1.5 is\n-x\n+1</p>"],
 ];
 

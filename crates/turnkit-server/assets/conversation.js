@@ -79,6 +79,7 @@ class TurnView {
   }
 
   run() {
+    this.wantsStop = false;
     this.#set("running");
   }
 
@@ -145,7 +146,8 @@ export class Conversation {
 
   /** The last turn. */
   get last() {
-    return [...this.#turns.values()].at(-1) ?? null;
+    const { turn = "" } = /** @type {HTMLElement | null} */ (this.element.lastElementChild)?.dataset ?? {};
+    return this.#turns.get(turn) ?? null;
   }
 
   get hasEarlier() {
@@ -283,6 +285,8 @@ export class Conversation {
     }
     this.#undrawn.delete(turn);
     this.page.changed();
+    // One that is under way may have asked before this turn ended.
+    await this.#syncing?.catch(() => {});
     await this.sync().catch(() => {});
   }
 
@@ -351,7 +355,10 @@ export class Conversation {
     } catch (thrown) {
       const error = /** @type {TurnkitError} */ (thrown);
       // With the next connection it is asked again.
-      if (!error.retryable) this.page.refused(error);
+      if (error.retryable) return;
+      turn.wantsStop = false;
+      this.page.refused(error);
+      this.page.changed();
     }
   }
 }

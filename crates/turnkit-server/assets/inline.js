@@ -237,6 +237,8 @@ function anchored(address, label, place) {
 /** @param {string} text @param {number} at @param {Place} place @returns {Found} */
 function bareLink(text, at, place) {
   const isBracketed = text[at] === "<";
+  // Text before this one is gone, so the expression that found it cannot tell.
+  if (at === 0 && !isBracketed && /\w/.test(place.last)) return null;
   const from = isBracketed ? at + 1 : at;
   const [whole] = /^[^\s<>]{1,2000}/.exec(text.slice(from, from + REACH)) ?? [""];
   if (from + whole.length === text.length && !place.isEnd) return unclosed(text, at, place);

@@ -92,7 +92,7 @@ class Blocks {
   /** Whether the rest of the line may still change what it begins. @param {string} text */
   mustHold(text) {
     const leaf = this.leaf();
-    if (leaf instanceof Code) return leaf !== this.#open || /^[ `~]*$/.test(text);
+    if (leaf instanceof Code && leaf.takes()) return leaf !== this.#open || /^[ `~]*$/.test(text);
     if (leaf instanceof Table || (leaf instanceof Paragraph && leaf.header !== null)) return true;
     return !CLEAR.test(text.replace(CONTAINERS, ""));
   }
@@ -103,6 +103,7 @@ class Blocks {
       if (isWhole && this.#makeTable(line)) return;
       this.close();
       if (line.trim() === "") return;
+      if (isWhole && RULE.test(line)) return void add(this.root, "hr");
       this.#open = this.#make(line, isWhole);
     }
     this.#open.begin(line, isWhole);
@@ -124,7 +125,6 @@ class Blocks {
     const heading = HEADING.exec(line);
     const marker = MARKER.exec(line);
     if (fence) return new Code(this.root, fence);
-    if (isWhole && RULE.test(line)) return new Rule(this.root);
     if (heading) return new Heading(this.root, heading[1].length);
     if (this.depth < DEPTH && QUOTE.test(line)) return new Quote(this.root, this.depth);
     if (this.depth < DEPTH && marker) return new List(this.root, this.depth, marker[2]);
@@ -216,22 +216,6 @@ class Heading {
   close() {
     this.#inline.end();
   }
-}
-
-/** @implements {Block} */
-class Rule {
-  /** @param {Element} root */
-  constructor(root) {
-    add(root, "hr");
-  }
-
-  takes() {
-    return false;
-  }
-
-  begin() {}
-  more() {}
-  close() {}
 }
 
 /** @implements {Block} */
