@@ -13,7 +13,7 @@ use crate::cli::terminal::{Look, Screen, columns, fitted, harmless};
 /// Width of the column that says which layer it is.
 const LAYER: usize = 9;
 /// The way of an event.
-const PATH: &str = "client \u{2190} HTTP \u{2190} server: engine \u{2190} adapter \u{2190} HTTP \u{2190} substrate: log \u{2190} agent";
+const PATH: &str = "client ← HTTP ← server: engine ← adapter ← HTTP ← substrate: log ← agent";
 
 /// Tells the demo while it is played; as JSON, only its verdict.
 pub(super) struct Story {
