@@ -108,20 +108,18 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     text.into()
 }
 
-/// At most `width` characters of a line, with an ellipsis for what is left out.
+/// At most `width` characters of a line: an ellipsis stands for what is left out before its last third.
 pub(super) fn fitted(text: &str, width: Option<usize>) -> Cow<'_, str> {
-    let Some(width) = width else {
+    let length = text.chars().count();
+    let Some(width) = width.filter(|width| *width < length) else {
         return text.into();
     };
-    match text.char_indices().nth(width) {
-        Some(_) => text
-            .chars()
-            .take(width.saturating_sub(1))
-            .chain(['\u{2026}'])
-            .collect::<String>()
-            .into(),
-        None => text.into(),
-    }
+    let tail = width / 3;
+    let head = text.chars().take(width.saturating_sub(tail + 1));
+    head.chain(['\u{2026}'])
+        .chain(text.chars().skip(length - tail))
+        .collect::<String>()
+        .into()
 }
 
 /// The width of standard output in characters: as `COLUMNS` says, or the terminal's; `None` where there is none.
@@ -148,7 +146,8 @@ mod tests {
     #[test]
     fn a_line_is_fitted_by_characters() {
         assert_eq!(fitted("äöü", Some(3)), "äöü");
-        assert_eq!(fitted("äöüß", Some(3)), "äö…");
+        assert_eq!(fitted("äöüß", Some(3)), "ä…ß");
+        assert_eq!(fitted("äöüß", Some(0)), "…");
         assert_eq!(fitted("äöüß", None), "äöüß");
     }
 
