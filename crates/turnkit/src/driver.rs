@@ -187,7 +187,6 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
     }
 
     async fn produce(&mut self) {
-        self.notice();
         while self.machine.is_producing() {
             match self.ask().await {
                 Asked::Answered(Ok(Produced::Event(event))) => self.forward(&event).await,

@@ -286,6 +286,22 @@ mod a_client_that_reads_slowly_or_not {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn is_known_by_the_exact_cursor_also_where_lines_waited_for_it() {
+        let script = Script::new().events((0..100).map(big)).wait(pending());
+        let (body, driver) = turn()
+            .on_client_left(ClientLeft::Abandon)
+            .start(script, Recorder::new());
+        let driver = tokio::spawn(driver);
+        let mut client = Client::new(body);
+        assert_eq!(client.take(101).await.len(), 101);
+        drop(client);
+        assert_eq!(
+            driver.await.unwrap().client,
+            ClientOutcome::Left { after_events: 101 }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn terminal_lines_always_fit() {
         let held = (0..25).map(big);
         let script = Script::new().events(held).fail("gone");
@@ -789,7 +805,7 @@ mod silence {
     async fn begins_anew_with_each_line() {
         let script = (0..10).fold(Script::new(), |script, n| {
             script
-                .wait(time::sleep(Duration::from_secs(10)))
+                .wait(async { time::sleep(Duration::from_secs(10)).await })
                 .text(&n.to_string())
         });
         let (body, driver) = turn().start(script, Recorder::new());
@@ -814,8 +830,12 @@ mod silence {
     async fn adds_nothing_after_the_ending() {
         let hooks = Recorder::new().fault(Hook::TraceFlush, Fault::Hang);
         let (body, driver) = turn().start(Script::new().text("a"), hooks);
+        let driver = tokio::spawn(driver);
         let mut client = Client::new(body);
-        let _ = tokio::join!(client.rest(), driver);
+        // All lines are taken, the end is not: the flush hangs for 30 s meanwhile.
+        assert_eq!(client.take(3).await.len(), 3);
+        driver.await.unwrap();
+        assert_eq!(client.next().await, None);
         assert!(client.received().ends_with(b"}}\n"));
         assert_eq!(client.keep_alives(), 0);
     }
@@ -984,6 +1004,32 @@ mod time_and_runtimes {
         let outcome = runtime.block_on(turn().start(script, Recorder::new()).1);
         assert_eq!(outcome.result.unwrap().as_str(), "hi");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inline_turn_is_not_stalled_by_the_reader_that_drives_it() {
+    let big = |n| events::event("big", &json!({ "n": n, "filler": "x".repeat(10_000) }));
+    let script = Script::new().events((0..200).map(big)).text("hi");
+    let mut inline = turn().start_inline(script, Recorder::new());
+    let mut lines = 0;
+    while let Some(chunk) = inline.next().await {
+        lines += chunk.split(|byte| *byte == b'\n').count() - 1;
+        time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(lines, 203);
+    let outcome = inline.into_outcome().unwrap();
+    assert_eq!(outcome.client, ClientOutcome::Attached);
+    assert_eq!(outcome.result.unwrap().as_str(), "hi");
+}
+
+#[tokio::test]
+async fn an_inline_turn_can_be_cancelled() {
+    let mut inline = turn().start_inline(Script::new().text("hi").wait(pending()), Recorder::new());
+    assert!(inline.next().await.is_some());
+    inline.handle().cancel();
+    while inline.next().await.is_some() {}
+    let error = inline.into_outcome().unwrap().result.unwrap_err();
+    assert_eq!(error.code(), Some("cancelled"));
 }
 
 #[tokio::test]

@@ -216,3 +216,35 @@ async fn idle(event: &Event) -> (TurnBody, TurnDriver) {
     assert!(futures::poll!(body.next()).is_pending());
     (body, driver)
 }
+
+#[test]
+fn a_turn_that_was_busy_gives_its_buffer_back_once_it_is_silent() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let mut left = 1000;
+    let event = delta(900);
+    let next = move || {
+        left -= 1;
+        (left >= 0).then(|| event.clone())
+    };
+    let producer = Stream {
+        next,
+        stays_open: true,
+    };
+    let mut kept = None;
+    let info = measure(|| {
+        let (mut body, mut driver) = turn().max_text(0).start(producer, Saves);
+        runtime.block_on(async {
+            let reading = async { while body.next().await != Some(Ok("\n".into())) {} };
+            futures::future::select(std::pin::pin!(reading), &mut driver).await;
+        });
+        kept = Some((body, driver));
+    });
+    assert!(
+        info.bytes_max > 32 * KIB && info.bytes_current < 8 * 1024,
+        "{info:?}"
+    );
+}
