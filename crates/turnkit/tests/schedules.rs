@@ -152,3 +152,32 @@ fn a_dropped_writer_ends_the_body_after_what_is_ready() {
         assert_eq!(reading.join().unwrap(), lines()[0]);
     });
 }
+
+#[test]
+fn a_body_is_ended_once_all_is_taken_and_dropping_it_then_is_not_leaving() {
+    check(|| {
+        let (writer, reader) = pipe(64);
+        writer.push(&lines()[0], 1);
+        writer.finish();
+        assert!(!reader.is_ended());
+        assert_eq!(future::block_on(read(&reader, 1)), lines()[0]);
+        assert!(reader.is_ended());
+        drop(reader);
+        assert_eq!(writer.reader(), (End::Open, 1));
+    });
+}
+
+#[test]
+fn a_pipe_holds_exactly_its_capacity_or_one_line() {
+    check(|| {
+        let line = |length| Bytes::from(vec![b'x'; length]);
+        let (writer, reader) = pipe(64);
+        assert!(writer.try_push(&line(63), 1));
+        assert!(!writer.try_push(&line(2), 1));
+        assert!(writer.try_push(&line(1), 1));
+        assert_eq!(future::block_on(read(&reader, 1)).len(), 64);
+        assert!(writer.try_push(&line(100), 1));
+        assert!(!writer.try_push(&line(1), 1));
+        assert_eq!(writer.reader(), (End::Open, 2));
+    });
+}
