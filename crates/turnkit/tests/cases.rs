@@ -302,6 +302,19 @@ mod a_client_that_reads_slowly_or_not {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn and_leaves_is_not_waited_for_any_longer() {
+        let script = Script::new().events((0..100).map(big)).text("hi");
+        let (body, mut driver) = turn().start(script, Recorder::new());
+        assert!(futures::poll!(&mut driver).is_pending());
+        drop(body);
+        let since = time::Instant::now();
+        let outcome = driver.await;
+        assert_eq!(since.elapsed(), Duration::ZERO);
+        assert_eq!(outcome.client, ClientOutcome::Left { after_events: 0 });
+        assert_eq!(outcome.result.unwrap().as_str(), "hi");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn terminal_lines_always_fit() {
         let held = (0..25).map(big);
         let script = Script::new().events(held).fail("gone");

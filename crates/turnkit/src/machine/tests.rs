@@ -84,11 +84,12 @@ const POLICIES: [ClientLeft; 3] = [
 ];
 const LOOKUPS: [Lookup; 3] = [Lookup::Nothing, Lookup::Saved, Lookup::Fails];
 const PERSISTS: [Persist; 3] = [Persist::Saved, Persist::AlreadySaved, Persist::Fails];
-const SIGNALS: [&[Signal]; 4] = [
+const SIGNALS: [&[Signal]; 5] = [
     &[],
     &[Signal::Cancel],
     &[Signal::Left],
     &[Signal::Left, Signal::Cancel],
+    &[Signal::Cancel, Signal::Left],
 ];
 
 impl Input {

@@ -73,7 +73,7 @@ impl Assembly {
         self.saw_part = true;
         let echoed = self.echo.is_over(message);
         if let (Some(prompt), Some(first)) = (echoed, self.parts.first_mut()) {
-            first.is_echo = *first.text.text == *prompt;
+            first.is_echo = !first.text.cut && *first.text.text == *prompt;
             if first.is_echo {
                 self.held -= first.text.clear();
             }
@@ -136,7 +136,7 @@ impl Assembly {
     pub(super) fn check(&self) -> Result<(), TurnError> {
         let cut = match &self.answer {
             Some(answer) => answer.cut,
-            None => self.lost_part || self.parts.iter().any(|part| part.text.cut && !part.is_echo),
+            None => self.lost_part || self.parts.iter().any(|part| part.text.cut),
         };
         if cut {
             let message = format!("the answer's text is over {} bytes", self.limit);
