@@ -96,7 +96,7 @@ impl Execution {
 
     /// Whether the substrate may still be asked to run it, or is being asked.
     fn is_due(&self, row: &Turn) -> bool {
-        !row.dispatched || self.turns.is_driven(row)
+        row.state == TurnState::Open && (!row.dispatched || self.turns.is_driven(row))
     }
 
     /// The turn's driver has dispatched the run, and the substrate has not accepted it yet (PROTOCOL 4.2).
