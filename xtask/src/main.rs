@@ -1,9 +1,9 @@
 //! The workspace's own commands: `cargo xtask --help`.
 
-mod bench;
 mod codec;
 mod fuzz;
 mod no_std;
+mod run;
 mod shell;
 mod test;
 mod tidy;
@@ -24,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask test               everything that must pass before a commit
   cargo xtask codec --accept     take the codec's changed snapshots
   cargo xtask bench wire         the codec beside its peers, one table
+  cargo xtask sim --seeds 1000   a thousand simulated worlds, with a summary
   cargo xtask fuzz --seconds 60  each fuzz target for a minute";
 
 #[derive(Subcommand)]
@@ -39,13 +40,17 @@ enum Command {
     /// Prove that turnkit-wire and turnkit-id need no std
     NoStd,
     /// Print a layer's table, ours beside public peers on the same bytes
-    Bench(bench::Args),
+    Bench(run::Args),
+    /// Run the simulation of client, product, substrate and agent under faults
+    Sim(run::Args),
+    /// Test the page in a real browser (needs node and Chromium)
+    Browser,
     /// Fuzz the codec (needs cargo-fuzz and a nightly toolchain)
     Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match dispatch(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cargo xtask: {error:#}");
@@ -54,14 +59,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Test => test::run(),
         Command::Ci => test::ci(),
         Command::Codec(args) => codec::run(&args),
         Command::Tidy => tidy::run(),
         Command::NoStd => no_std::run(),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => run::bench(&args),
+        Command::Sim(args) => run::sim(&args),
+        Command::Browser => run::browser(),
         Command::Fuzz(args) => fuzz::run(&args),
     }
 }
