@@ -106,10 +106,16 @@ impl Fate {
             .into_iter()
             .filter(|other| *other != name);
         let others: Vec<_> = others.collect();
-        others.iter().for_each(|other| sim.partition(name, *other));
+        for other in &others {
+            sim.partition(name, *other);
+        }
         sim.crash(name);
-        others.iter().for_each(|other| sim.repair(name, *other));
-        self.in_force.iter().for_each(|fault| enforce(sim, *fault));
+        for other in &others {
+            sim.repair(name, *other);
+        }
+        for fault in &self.in_force {
+            enforce(sim, *fault);
+        }
         self.world.reset(name);
     }
 }
