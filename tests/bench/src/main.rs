@@ -2,8 +2,10 @@
 //!
 //! Nothing timed decides a test: a bench prints a table, and people read it.
 
-mod substrate;
+#![expect(clippy::print_stdout, reason = "a bench prints a table")]
+
 mod engine;
+mod substrate;
 mod wire;
 
 use clap::{Parser, Subcommand};

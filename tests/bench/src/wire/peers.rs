@@ -145,7 +145,7 @@ fn drain<T, E>(frames: impl Stream<Item = Result<T, E>>, mut take: impl FnMut(T)
 fn eventsource_stream(chunks: &[Bytes], on_frame: OnFrame) -> usize {
     let mut sink = Sink::new(on_frame);
     drain(source(chunks).eventsource(), |event| {
-        sink.take(&event.event, &event.data)
+        sink.take(&event.event, &event.data);
     });
     sink.events
 }
@@ -177,7 +177,7 @@ fn sse_stream(chunks: &[Bytes], on_frame: OnFrame) -> usize {
 fn sseer(chunks: &[Bytes], on_frame: OnFrame) -> usize {
     let mut sink = Sink::new(on_frame);
     drain(sseer::EventStream::new(source(chunks)), |event| {
-        sink.take(&event.event, &event.data)
+        sink.take(&event.event, &event.data);
     });
     sink.events
 }

@@ -19,7 +19,9 @@ pub(crate) fn print(measurements: &[Measurement]) {
                     .iter()
                     .filter(|row| row.path == path && row.size == size && row.chunk == chunk)
                     .collect();
-                group.iter().for_each(|row| print_row(row, &group));
+                for row in &group {
+                    print_row(row, &group);
+                }
             }
         }
     }
