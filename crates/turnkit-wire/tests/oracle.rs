@@ -2,6 +2,8 @@
 //!
 //! `PROPTEST_CASES=1000000` makes it a long run.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use proptest::prelude::*;
 use turnkit_wire::sse::Parser;
 
