@@ -4,10 +4,16 @@ use alloc::vec::Vec;
 
 use core::ops::Range;
 
-use super::{frame::Frame, line::Field, slot::Slot, utf8::Utf8};
+use super::{
+    frame::Frame,
+    line::Field,
+    slot::{MARGIN, Slot},
+    utf8::Utf8,
+};
 
 /// Pieces of this size are decoded between two looks at the limit, for U+FFFD is longer than what it stands for.
 const PIECE: usize = 1024;
+const _: () = assert!(3 * (PIECE + 1) <= MARGIN);
 
 /// A line that does not fit into the limit.
 #[derive(Debug)]

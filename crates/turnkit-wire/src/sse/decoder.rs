@@ -62,8 +62,11 @@ impl Decoder {
     }
 
     /// Takes the next chunk of the stream, cut anywhere. Chunks not yet decoded are kept: take the events between pushes.
+    /// Behind a frame over the bound they are dropped.
     pub fn push(&mut self, chunk: Bytes) {
-        self.waiting.push_back(chunk);
+        if !self.failed {
+            self.waiting.push_back(chunk);
+        }
     }
 
     /// The next event, or error; `None` until more is pushed. `[DONE]` is no event: see [`Decoder::is_done`].
@@ -81,8 +84,7 @@ impl Decoder {
                     self.chunk = self.waiting.pop_front()?;
                     continue;
                 }
-                Err(_) if core::mem::replace(&mut self.failed, true) => return None,
-                Err(error) => return Some(Err(error.into())),
+                Err(error) => return self.fail().then(|| Err(error.into())),
             }
             match self.event() {
                 Ok(Some(event)) => {
@@ -139,6 +141,14 @@ impl Decoder {
         self.at = 0;
         self.done = false;
         self.failed = false;
+    }
+
+    /// The stream ends here. Whether that is new.
+    #[cold]
+    fn fail(&mut self) -> bool {
+        self.waiting.clear();
+        self.chunk = Bytes::new();
+        !core::mem::replace(&mut self.failed, true)
     }
 
     /// The event of the frame at hand.

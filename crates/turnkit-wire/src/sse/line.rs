@@ -47,11 +47,11 @@ impl Field {
 /// The field of a whole line, and where its value begins.
 #[inline]
 pub(crate) fn split(line: &[u8]) -> Option<(Field, usize)> {
-    let (field, name) = match line {
-        [b'd', b'a', b't', b'a', ..] => (Field::Data, 4),
-        [b'i', b'd', ..] => (Field::Id, 2),
-        [b'e', b'v', b'e', b'n', b't', ..] => (Field::Event, 5),
-        [b'r', b'e', b't', b'r', b'y', ..] => (Field::Retry, 5),
+    let (field, name) = match line.first()? {
+        b'd' if line.starts_with(b"data") => (Field::Data, 4),
+        b'i' if line.starts_with(b"id") => (Field::Id, 2),
+        b'e' if line.starts_with(b"event") => (Field::Event, 5),
+        b'r' if line.starts_with(b"retry") => (Field::Retry, 5),
         _ => return None,
     };
     match &line[name..] {

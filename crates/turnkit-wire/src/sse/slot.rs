@@ -5,6 +5,9 @@ use core::ops::Range;
 
 use crate::arena::BLOCK;
 
+/// How far a value may grow before it is seen that it is over its limit, in bytes.
+pub(crate) const MARGIN: usize = 4 * 1024;
+
 /// A value of up to `limit` bytes.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -25,7 +28,7 @@ impl Slot {
         Slot {
             place: Place::Nowhere,
             buffer: Vec::new(),
-            limit,
+            limit: limit.saturating_add(MARGIN),
         }
     }
 
