@@ -1,5 +1,7 @@
 //! What the codec writes, byte for byte, as snapshots: `cargo xtask codec` runs them and reviews what changed.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use bytes::BytesMut;
 use serde_json::json;
 use turnkit_wire::{DecodeError, Event, lifecycle, ndjson, sse};
@@ -44,12 +46,12 @@ fn lifecycle_lines() {
             Some("produce"),
         ),
     ];
-    insta::assert_snapshot!(text(lines.iter().flat_map(|event| event.as_line())));
+    insta::assert_snapshot!(text(lines.iter().flat_map(Event::as_line)));
 }
 
 #[test]
 fn ndjson_lines() {
-    insta::assert_snapshot!(text(events().iter().flat_map(|event| event.as_line())));
+    insta::assert_snapshot!(text(events().iter().flat_map(Event::as_line)));
 }
 
 #[test]

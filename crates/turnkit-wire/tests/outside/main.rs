@@ -1,6 +1,12 @@
-//! Outside cases: Web Platform Tests, eventsource-parser, sse-parse and JSONTestSuite, which stand beside the repository.
+//! Outside cases: Web Platform Tests, `eventsource-parser`, `sse-parse` and `JSONTestSuite`, which stand beside the repository.
 //!
 //! Each case is run whole, byte by byte, as its source cuts it, and cut in two at every position.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![expect(
+    clippy::print_stdout,
+    reason = "where the cases are missing, the test says so aloud"
+)]
 
 mod json;
 mod sse;
