@@ -48,29 +48,15 @@ struct Site {
 impl Site {
     async fn start(events: Vec<Event>) -> Self {
         let runs = Arc::new(AtomicU32::new(0));
-        let agent = Scripted {
-            events,
-            runs: Arc::clone(&runs),
-        };
+        let agent = Scripted { events, runs: Arc::clone(&runs) };
         let log = MemoryLog::new(Limits::default());
-        let substrate = Substrate::builder()
-            .agent("default", agent)
-            .log(log)
-            .build()
-            .unwrap();
+        let substrate = Substrate::builder().agent("default", agent).log(log).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {
-            substrate
-                .serve(listener, std::future::pending())
-                .await
-                .unwrap();
+            substrate.serve(listener, std::future::pending()).await.unwrap();
         });
-        Self {
-            address,
-            runs,
-            serving,
-        }
+        Self { address, runs, serving }
     }
 
     async fn proxy(&self, plan: impl FnMut(u64) -> Fault + Send + 'static) -> CuttingProxy {
@@ -119,10 +105,7 @@ fn client(address: SocketAddr) -> SandboxClient {
     let builder = SandboxClient::builder(format!("http://{address}"));
     let builder = builder.retry_before_answer(eager(Retry::BEFORE_ANSWER));
     let builder = builder.retry_after_answer(eager(Retry::AFTER_ANSWER));
-    builder
-        .idle_timeout(Duration::from_millis(500))
-        .build()
-        .unwrap()
+    builder.idle_timeout(Duration::from_millis(500)).build().unwrap()
 }
 
 fn id() -> ExecutionId {
@@ -136,10 +119,7 @@ fn run(client: &SandboxClient) -> SandboxTurn {
 /// An answer of `count` events of changing size.
 fn answer(count: usize) -> Vec<Event> {
     let text = |n: usize| "déjà vu ".repeat(n % 7 + 1);
-    (1..count)
-        .map(|n| events::delta("p", &text(n)))
-        .chain([events::result("done")])
-        .collect()
+    (1..count).map(|n| events::delta("p", &text(n))).chain([events::result("done")]).collect()
 }
 
 async fn read(turn: &mut SandboxTurn) -> Option<Bytes> {
@@ -160,11 +140,7 @@ async fn lines(mut turn: SandboxTurn) -> Vec<Bytes> {
 /// Reads the whole turn, and compares as it goes.
 async fn same_lines(mut turn: SandboxTurn, expected: &[Bytes], about: &str) {
     for (index, line) in expected.iter().enumerate() {
-        assert_eq!(
-            read(&mut turn).await.as_ref(),
-            Some(line),
-            "line {index}, {about}"
-        );
+        assert_eq!(read(&mut turn).await.as_ref(), Some(line), "line {index}, {about}");
     }
     assert_eq!(read(&mut turn).await, None, "{about}");
 }
@@ -202,14 +178,8 @@ impl Reader {
     async fn start(site: &Site) -> Self {
         let next = Arc::<Mutex<Option<Fault>>>::default();
         let taken = Arc::clone(&next);
-        let proxy = site
-            .proxy(move |_| taken.lock().unwrap().take().unwrap_or(Fault::None))
-            .await;
-        Self {
-            client: client(proxy.address()),
-            next,
-            _proxy: proxy,
-        }
+        let proxy = site.proxy(move |_| taken.lock().unwrap().take().unwrap_or(Fault::None)).await;
+        Self { client: client(proxy.address()), next, _proxy: proxy }
     }
 
     async fn read_with_each(self, faults: Arc<Mutex<VecDeque<Fault>>>, expected: Arc<Vec<Bytes>>) {
@@ -235,11 +205,7 @@ async fn one_reading_cut_at_the_end_of_each_frame_gives_the_same_lines() {
     let cut = lines(run(&client(proxy.address()))).await;
     assert_eq!(cut, lines(site.client().attach(id())).await);
     assert_eq!(cut.len(), count);
-    assert!(
-        proxy.connections() >= count as u64,
-        "{} connections",
-        proxy.connections()
-    );
+    assert!(proxy.connections() >= count as u64, "{} connections", proxy.connections());
     assert_eq!(site.runs(), 1);
 }
 
@@ -251,10 +217,7 @@ async fn a_reading_cut_at_the_end_of_any_frame_gives_the_same_lines() {
     let started = Instant::now();
     let ends = (1..=count as u64 + 2).map(Point::Frames);
     read_with_each(&site, expected, ends.map(Fault::Cut)).await;
-    eprintln!(
-        "{count} events, cut at the end of each frame: {:?}",
-        started.elapsed()
-    );
+    eprintln!("{count} events, cut at the end of each frame: {:?}", started.elapsed());
     assert_eq!(site.runs(), 1);
 }
 
@@ -266,24 +229,13 @@ async fn a_reading_cut_at_any_byte_gives_the_same_lines() {
     let started = Instant::now();
     let fault = |(index, at): (usize, u64)| {
         let point = Point::Bytes(at);
-        if index % 2 == 0 {
-            Fault::Cut(point)
-        } else {
-            Fault::Reset(point)
-        }
+        if index % 2 == 0 { Fault::Cut(point) } else { Fault::Reset(point) }
     };
     let bytes = site.answer_bytes().await + HEAD;
-    let at: Vec<u64> = if is_full() {
-        random(5_000, bytes)
-    } else {
-        (0..bytes).collect()
-    };
+    let at: Vec<u64> = if is_full() { random(5_000, bytes) } else { (0..bytes).collect() };
     let cuts = at.len();
     read_with_each(&site, expected, at.into_iter().enumerate().map(fault)).await;
-    eprintln!(
-        "{count} events, cut at {cuts} of {bytes} bytes: {:?}",
-        started.elapsed()
-    );
+    eprintln!("{count} events, cut at {cuts} of {bytes} bytes: {:?}", started.elapsed());
     assert_eq!(site.runs(), 1);
 }
 
@@ -334,10 +286,7 @@ async fn a_prompt_that_the_agent_echoes_is_no_part_of_the_answer() {
     let echoed = vec![part("p1", "m1", "go"), part("p2", "m2", "the answer")];
     let site = Site::start(echoed).await;
     assert_eq!(saved(run(&site.client())).await, ["the answer"]);
-    assert_eq!(
-        saved(site.client().attach(id()).answering("go")).await,
-        ["the answer"]
-    );
+    assert_eq!(saved(site.client().attach(id()).answering("go")).await, ["the answer"]);
     assert_eq!(saved(site.client().attach(id())).await, ["gothe answer"]);
 }
 

@@ -24,16 +24,7 @@ const FOLDER: &str = "crates/turnkit-wire/tests/snapshots";
 
 /// Runs the tests so that what changed becomes a `.snap.new` file beside its snapshot, then reviews those.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    sh(cargo([
-        "test",
-        "--quiet",
-        "--locked",
-        "-p",
-        "turnkit-wire",
-        "--test",
-        "codec",
-    ])
-    .envs([
+    sh(cargo(["test", "--quiet", "--locked", "-p", "turnkit-wire", "--test", "codec"]).envs([
         ("INSTA_UPDATE", "new"),
         ("INSTA_FORCE_PASS", "1"),
         ("INSTA_OUTPUT", "none"),
@@ -56,11 +47,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn show_all() -> anyhow::Result<()> {
     for path in files_ending(".snap")? {
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let mut out = io::stdout().lock();
         writeln!(out, "── {name}\n{}", body(&read(&path)?).trim_end())?;
     }
@@ -70,18 +57,13 @@ fn show_all() -> anyhow::Result<()> {
 /// Shows one difference and asks what to do with it; says whether it was taken.
 fn review(pending: &Path, accept: bool) -> anyhow::Result<bool> {
     let snapshot = pending.with_extension("");
-    let old = if snapshot.exists() {
-        read(&snapshot)?
-    } else {
-        String::new()
-    };
+    let old = if snapshot.exists() { read(&snapshot)? } else { String::new() };
     let new = read(pending)?;
     let diff = TextDiff::from_lines(body(&old), body(&new));
     writeln!(
         io::stdout(),
         "{}",
-        diff.unified_diff()
-            .header("snapshot", &snapshot.display().to_string())
+        diff.unified_diff().header("snapshot", &snapshot.display().to_string())
     )?;
     match if accept { Answer::Accept } else { ask()? } {
         Answer::Accept => fs::rename(pending, &snapshot).map(|()| true),
@@ -120,13 +102,9 @@ fn files_ending(ending: &str) -> anyhow::Result<Vec<PathBuf>> {
     let folder = root().join(FOLDER);
     let files =
         fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let paths = files
-        .map(|file| Ok(file?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
-    let mut paths: Vec<_> = paths
-        .into_iter()
-        .filter(|path| path.to_string_lossy().ends_with(ending))
-        .collect();
+    let paths = files.map(|file| Ok(file?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut paths: Vec<_> =
+        paths.into_iter().filter(|path| path.to_string_lossy().ends_with(ending)).collect();
     paths.sort();
     Ok(paths)
 }

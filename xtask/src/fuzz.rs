@@ -20,16 +20,9 @@ pub(crate) struct Args {
 
 /// Runs each target in `tests/fuzz` on a copy of its corpus, and stops at the first finding.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    ensure!(
-        cargo_fuzz(&["--version"])?
-            .stdout(Stdio::null())
-            .status()?
-            .success(),
-        MISSING
-    );
-    for target in targets()?
-        .iter()
-        .filter(|name| args.target.as_ref().is_none_or(|only| only == *name))
+    ensure!(cargo_fuzz(&["--version"])?.stdout(Stdio::null()).status()?.success(), MISSING);
+    for target in
+        targets()?.iter().filter(|name| args.target.as_ref().is_none_or(|only| only == *name))
     {
         announce(&format!("fuzz {target} for {} s", args.seconds));
         fuzz(target, args.seconds)?;
@@ -45,10 +38,7 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
     fs::create_dir_all(&found).with_context(|| format!("cannot create {}", found.display()))?;
     let seeds = root().join("tests/fuzz/corpus").join(target);
     let limit = format!("-max_total_time={seconds}");
-    sh(cargo_fuzz(&["run", target])?
-        .arg(found)
-        .arg(seeds)
-        .args(["--", &limit]))
+    sh(cargo_fuzz(&["run", target])?.arg(found).arg(seeds).args(["--", &limit]))
 }
 
 fn targets() -> anyhow::Result<Vec<String>> {
@@ -56,12 +46,7 @@ fn targets() -> anyhow::Result<Vec<String>> {
     let files =
         fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let names = files.map(|file| {
-        Ok(file?
-            .path()
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned())
+        Ok(file?.path().file_stem().unwrap_or_default().to_string_lossy().into_owned())
     });
     let mut names: Vec<String> = names.collect::<anyhow::Result<_>>()?;
     names.sort();
@@ -72,10 +57,6 @@ fn cargo_fuzz(arguments: &[&str]) -> anyhow::Result<Command> {
     let folder = root().join("tests/fuzz");
     ensure!(folder.is_dir(), "{} is missing", folder.display());
     let mut command = Command::new("cargo");
-    command
-        .args(["+nightly", "fuzz"])
-        .args(arguments)
-        .arg("--fuzz-dir=.")
-        .current_dir(folder);
+    command.args(["+nightly", "fuzz"]).args(arguments).arg("--fuzz-dir=.").current_dir(folder);
     Ok(command)
 }

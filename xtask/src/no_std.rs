@@ -19,28 +19,15 @@ use crate::shell::{cargo, root};
 pub(crate) fn run() -> anyhow::Result<()> {
     let libraries = link()?;
     load(&libraries)?;
-    eprintln!(
-        "turnkit-wire and turnkit-id link without std ({} crates)",
-        libraries.len()
-    );
+    eprintln!("turnkit-wire and turnkit-id link without std ({} crates)", libraries.len());
     Ok(())
 }
 
 /// Builds `tests/no-std`, and gives the library file of each crate in its graph.
 fn link() -> anyhow::Result<Vec<Utf8PathBuf>> {
-    let mut build = cargo([
-        "build",
-        "--locked",
-        "--manifest-path",
-        "tests/no-std/Cargo.toml",
-    ]);
-    build
-        .arg("--message-format=json-render-diagnostics")
-        .env("CARGO_TARGET_DIR", target());
-    let output = build
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
+    let mut build = cargo(["build", "--locked", "--manifest-path", "tests/no-std/Cargo.toml"]);
+    build.arg("--message-format=json-render-diagnostics").env("CARGO_TARGET_DIR", target());
+    let output = build.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(
         output.status.success(),
         "std is in the graph of turnkit-wire or turnkit-id, or they do not build"
@@ -52,10 +39,7 @@ fn link() -> anyhow::Result<Vec<Utf8PathBuf>> {
             && names.contains(&artifact.target.name.replace('-', "_"))
         {
             libraries.extend(
-                artifact
-                    .filenames
-                    .into_iter()
-                    .filter(|file| file.extension() == Some("rlib")),
+                artifact.filenames.into_iter().filter(|file| file.extension() == Some("rlib")),
             );
         }
     }
@@ -65,29 +49,11 @@ fn link() -> anyhow::Result<Vec<Utf8PathBuf>> {
 
 /// The crates that end up in the library, without the compiler's plug-ins: those may use std.
 fn names() -> anyhow::Result<BTreeSet<String>> {
-    let mut tree = cargo([
-        "tree",
-        "--locked",
-        "--manifest-path",
-        "tests/no-std/Cargo.toml",
-    ]);
-    tree.args([
-        "--edges",
-        "normal,no-proc-macro",
-        "--prefix",
-        "none",
-        "--format",
-        "{lib}",
-    ]);
-    let output = tree
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
+    let mut tree = cargo(["tree", "--locked", "--manifest-path", "tests/no-std/Cargo.toml"]);
+    tree.args(["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{lib}"]);
+    let output = tree.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(output.status.success(), "cargo tree failed");
-    Ok(String::from_utf8(output.stdout)?
-        .lines()
-        .map(|name| name.replace('-', "_"))
-        .collect())
+    Ok(String::from_utf8(output.stdout)?.lines().map(|name| name.replace('-', "_")).collect())
 }
 
 /// Compiles one crate that names all of them.
@@ -96,30 +62,14 @@ fn load(libraries: &[Utf8PathBuf]) -> anyhow::Result<()> {
     fs::write(&source, graph(libraries.len()))
         .with_context(|| format!("cannot write {}", source.display()))?;
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    rustc.args([
-        "--edition=2024",
-        "--crate-type=rlib",
-        "--emit=metadata",
-        "-Cpanic=abort",
-    ]);
+    rustc.args(["--edition=2024", "--crate-type=rlib", "--emit=metadata", "-Cpanic=abort"]);
     for (number, library) in libraries.iter().enumerate() {
         rustc.arg("--extern").arg(format!("c{number}={library}"));
-        rustc.args(
-            library
-                .parent()
-                .map(|folder| format!("-Ldependency={folder}")),
-        );
+        rustc.args(library.parent().map(|folder| format!("-Ldependency={folder}")));
     }
-    let status = rustc
-        .arg("--out-dir")
-        .arg(target())
-        .arg(source)
-        .status()
-        .context("cannot start rustc")?;
-    ensure!(
-        status.success(),
-        "a crate in the graph of turnkit-wire or turnkit-id needs std"
-    );
+    let status =
+        rustc.arg("--out-dir").arg(target()).arg(source).status().context("cannot start rustc")?;
+    ensure!(status.success(), "a crate in the graph of turnkit-wire or turnkit-id needs std");
     Ok(())
 }
 

@@ -10,11 +10,7 @@ use crate::shell::{cargo, root, run as sh};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What the tool itself takes (`--help` shows it)
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     arguments: Vec<String>,
 }
 
@@ -37,29 +33,15 @@ pub(crate) fn browser() -> anyhow::Result<()> {
     );
     sh(&mut cargo(["build", "--locked", "-p", "turnkit-server"]))?;
     let binary = target_directory()?.join("debug/turnkit");
-    sh(Command::new("node")
-        .arg("tests/browser/run.mjs")
-        .arg(binary)
-        .current_dir(root()))
+    sh(Command::new("node").arg("tests/browser/run.mjs").arg(binary).current_dir(root()))
 }
 
 fn tool(package: &str, args: &Args) -> anyhow::Result<()> {
-    sh(cargo([
-        "run",
-        "--quiet",
-        "--release",
-        "--locked",
-        "-p",
-        package,
-        "--",
-    ])
-    .args(&args.arguments))
+    sh(cargo(["run", "--quiet", "--release", "--locked", "-p", package, "--"])
+        .args(&args.arguments))
 }
 
 fn target_directory() -> anyhow::Result<std::path::PathBuf> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(root())
-        .no_deps()
-        .exec();
+    let metadata = cargo_metadata::MetadataCommand::new().current_dir(root()).no_deps().exec();
     Ok(metadata.context("cargo metadata")?.target_directory.into())
 }

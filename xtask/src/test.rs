@@ -12,9 +12,7 @@ const STEPS: [Step; 7] = [
     ("tidy", tidy::run),
     ("lints", lints),
     ("features", features),
-    ("tests", || {
-        sh(&mut cargo(["test", "--workspace", "--locked"]))
-    }),
+    ("tests", || sh(&mut cargo(["test", "--workspace", "--locked"]))),
     ("documentation", documentation),
     ("no_std", no_std::run),
 ];

@@ -13,10 +13,7 @@ pub enum IdError {
     #[error("the session of an execution id is blank")]
     BlankSession,
     /// The turn index cannot be held exactly by every peer: it is over 2^53 − 1.
-    #[error(
-        "the turn index {turn_index} is over the limit of {}",
-        ExecutionId::MAX_TURN_INDEX
-    )]
+    #[error("the turn index {turn_index} is over the limit of {}", ExecutionId::MAX_TURN_INDEX)]
     TurnIndexTooLarge {
         /// The index as it was given.
         turn_index: u64,

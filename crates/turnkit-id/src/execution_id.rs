@@ -40,9 +40,7 @@ impl ExecutionId {
         check_tuple(project, session, turn_index)?;
         let readable = format!("{}:{}:{turn_index}", encode(project), encode(session));
         let fits = readable.len() <= Self::MAX_LEN;
-        Ok(Self(
-            if fits { readable } else { compact(&readable) }.into(),
-        ))
+        Ok(Self(if fits { readable } else { compact(&readable) }.into()))
     }
 
     /// Takes an id as it came over the wire, derived by anyone.
@@ -109,9 +107,7 @@ fn encode(name: &str) -> impl fmt::Display {
 fn compact(readable: &str) -> String {
     Sha256::digest(readable)
         .iter()
-        .fold(String::from("sha256:"), |id, byte| {
-            id + &format!("{byte:02x}")
-        })
+        .fold(String::from("sha256:"), |id, byte| id + &format!("{byte:02x}"))
 }
 
 fn check_tuple(project: &str, session: &str, turn_index: u64) -> Result<(), IdError> {
@@ -135,10 +131,7 @@ fn check_text(text: &str) -> Result<(), IdError> {
         return Err(IdError::TooLong { length: text.len() });
     }
     match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
-        Some(offset) => Err(IdError::InvalidByte {
-            byte: text.as_bytes()[offset],
-            offset,
-        }),
+        Some(offset) => Err(IdError::InvalidByte { byte: text.as_bytes()[offset], offset }),
         None => Ok(()),
     }
 }

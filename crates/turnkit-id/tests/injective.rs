@@ -10,11 +10,7 @@ type Tuple = (String, String, u64);
 /// Names from few characters, the delimiters among them, so that near-collisions are common; some over 256 bytes.
 fn tuple() -> impl Strategy<Value = Tuple> {
     let name = || prop_oneof![4 => "[a:%3A0 é]{1,4}", 1 => "[a:]{120,130}"];
-    (
-        name(),
-        name(),
-        prop_oneof![0..12u64, Just(ExecutionId::MAX_TURN_INDEX)],
-    )
+    (name(), name(), prop_oneof![0..12u64, Just(ExecutionId::MAX_TURN_INDEX)])
         .prop_filter("blank names are refused", |(p, s, _)| {
             !p.trim().is_empty() && !s.trim().is_empty()
         })
@@ -59,8 +55,5 @@ proptest! {
 }
 
 fn decode(name: &str) -> String {
-    percent_encoding::percent_decode_str(name)
-        .decode_utf8()
-        .unwrap()
-        .into_owned()
+    percent_encoding::percent_decode_str(name).decode_utf8().unwrap().into_owned()
 }

@@ -1,10 +1,6 @@
 //! The table of PROTOCOL 1.4, shared with implementations in other languages: `tests/vectors/execution-id.json`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a helper that fails fails its test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 use serde_json::Value;
 use turnkit_id::{ExecutionId, IdError};
@@ -43,35 +39,11 @@ fn parse_says_what_is_wrong_and_where() {
     let table = [
         ("", IdError::Empty),
         (&*too_long, IdError::TooLong { length: 257 }),
-        (
-            "a b",
-            IdError::InvalidByte {
-                byte: b' ',
-                offset: 1,
-            },
-        ),
-        (
-            "ab\r\nX-Evil: 1",
-            IdError::InvalidByte {
-                byte: b'\r',
-                offset: 2,
-            },
-        ),
+        ("a b", IdError::InvalidByte { byte: b' ', offset: 1 }),
+        ("ab\r\nX-Evil: 1", IdError::InvalidByte { byte: b'\r', offset: 2 }),
         ("\0", IdError::InvalidByte { byte: 0, offset: 0 }),
-        (
-            "a\x7f",
-            IdError::InvalidByte {
-                byte: 0x7f,
-                offset: 1,
-            },
-        ),
-        (
-            "é",
-            IdError::InvalidByte {
-                byte: 0xc3,
-                offset: 0,
-            },
-        ),
+        ("a\x7f", IdError::InvalidByte { byte: 0x7f, offset: 1 }),
+        ("é", IdError::InvalidByte { byte: 0xc3, offset: 0 }),
     ];
     for (text, error) in table {
         assert_eq!(ExecutionId::parse(text), Err(error), "{text:?}");
@@ -95,10 +67,9 @@ fn derived(case: &Value) -> Result<String, String> {
 fn expected(case: &Value) -> Result<String, String> {
     match (case["id"].as_str(), case["error"].as_str()) {
         (Some(id), None) => Ok(id.into()),
-        (None, Some("TurnIndexTooLarge")) => Err(format!(
-            "TurnIndexTooLarge {{ turn_index: {} }}",
-            case["turnIndex"]
-        )),
+        (None, Some("TurnIndexTooLarge")) => {
+            Err(format!("TurnIndexTooLarge {{ turn_index: {} }}", case["turnIndex"]))
+        }
         (None, Some(error)) => Err(error.into()),
         _ => panic!("a vector needs an id or an error: {case}"),
     }

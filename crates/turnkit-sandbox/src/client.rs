@@ -140,9 +140,7 @@ impl SandboxClientBuilder {
             None => transport::over_http(self.settings.connect_timeout)?,
         };
         let substrate = Substrate::new(transport, base, authorization, self.settings);
-        Ok(SandboxClient {
-            substrate: Arc::new(substrate),
-        })
+        Ok(SandboxClient { substrate: Arc::new(substrate) })
     }
 }
 
@@ -203,9 +201,7 @@ mod tests {
     #[test]
     fn a_token_that_a_header_can_not_carry_is_refused() {
         for token in ["", "a b", "a\r\nX-Evil: 1", "ключ"] {
-            let built = SandboxClient::builder("http://localhost")
-                .bearer_token(token)
-                .build();
+            let built = SandboxClient::builder("http://localhost").bearer_token(token).build();
             assert!(matches!(built, Err(BuildError::Token)), "{token:?}");
         }
     }

@@ -120,9 +120,9 @@ enum Shape {
 impl Shape {
     fn of(id: &str) -> Self {
         let shape = match id.split_once('-') {
-            Some((epoch, seq)) => digits(epoch)
-                .zip(digits(seq))
-                .map(|(epoch, seq)| Self::Epoch { epoch, seq }),
+            Some((epoch, seq)) => {
+                digits(epoch).zip(digits(seq)).map(|(epoch, seq)| Self::Epoch { epoch, seq })
+            }
             None => digits(id).map(Self::Integer),
         };
         shape.unwrap_or(Self::Opaque)
@@ -131,11 +131,7 @@ impl Shape {
 
 /// Digits and nothing else: `u64::from_str` would take a sign too.
 fn digits(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then_some(text)?
-        .parse()
-        .ok()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(text)?.parse().ok()
 }
 
 /// The place in a log of `<epoch>-<seq>`.
@@ -149,11 +145,7 @@ struct EpochOrder {
 
 impl EpochOrder {
     fn new(epoch: u64, seq: u64) -> Self {
-        Self {
-            epoch,
-            first: seq,
-            seq,
-        }
+        Self { epoch, first: seq, seq }
     }
 
     fn advance(&mut self, epoch: u64, seq: u64) -> Place {
@@ -259,10 +251,7 @@ mod tests {
 
     #[test]
     fn integers_are_checked_for_gaps_wherever_they_begin() {
-        assert_eq!(
-            places(&["41", "42", "41", "43", "45"]),
-            [Next, Next, Consumed, Next, Gap]
-        );
+        assert_eq!(places(&["41", "42", "41", "43", "45"]), [Next, Next, Consumed, Next, Gap]);
         assert_eq!(places(&["0", "1"]), [Next, Next]);
     }
 
@@ -272,10 +261,7 @@ mod tests {
             places(&["a", "c", "b", "c", "a", "d"]),
             [Next, Next, Next, Consumed, Consumed, Next]
         );
-        assert_eq!(
-            places(&["12", "1f", "12", "99", "2a"]),
-            [Next, Next, Consumed, Next, Next]
-        );
+        assert_eq!(places(&["12", "1f", "12", "99", "2a"]), [Next, Next, Consumed, Next, Next]);
     }
 
     #[test]
@@ -306,15 +292,7 @@ mod tests {
 
     #[test]
     fn only_what_a_header_carries_unchanged_is_a_cursor() {
-        for id in [
-            "",
-            " 1",
-            "1 ",
-            "a b",
-            "a\tb",
-            "a\u{7f}",
-            &"x".repeat(MAX_ID + 1),
-        ] {
+        for id in ["", " 1", "1 ", "a b", "a\tb", "a\u{7f}", &"x".repeat(MAX_ID + 1)] {
             assert!(!Cursor::is_usable(id), "{id:?}");
         }
         for id in ["0", "7-1", "ü", &"x".repeat(MAX_ID)] {
@@ -331,10 +309,7 @@ mod tests {
         }
         assert!(remembered.bytes <= MAX_REMEMBERED);
         let held: usize = remembered.oldest_first.iter().map(|id| id.len()).sum();
-        assert_eq!(
-            (remembered.bytes, remembered.ids.len()),
-            (held, remembered.oldest_first.len())
-        );
+        assert_eq!((remembered.bytes, remembered.ids.len()), (held, remembered.oldest_first.len()));
         assert_eq!(remembered.advance(&id(4999)), Consumed);
         assert_eq!(remembered.advance(&id(0)), Next);
     }

@@ -131,19 +131,12 @@ impl SandboxTurn {
     }
 
     pub(crate) fn attach(substrate: Arc<Substrate>, execution_id: ExecutionId) -> Self {
-        Self::new(
-            substrate,
-            &RunRequest::new(execution_id, ""),
-            Intent::Attach,
-        )
+        Self::new(substrate, &RunRequest::new(execution_id, ""), Intent::Attach)
     }
 
     fn new(substrate: Arc<Substrate>, request: &RunRequest, intent: Intent) -> Self {
         let settings = &substrate.settings;
-        let (before, after) = (
-            settings.before_answer.clone(),
-            settings.after_answer.clone(),
-        );
+        let (before, after) = (settings.before_answer.clone(), settings.after_answer.clone());
         Self {
             resume: Resume::new(intent, before, after, Duration::ZERO),
             execution_id: request.execution_id().clone(),
@@ -179,10 +172,7 @@ impl SandboxTurn {
         let Some(stream) = &self.stream else {
             return Verdict::End;
         };
-        let id = stream
-            .decoder
-            .event_has_id()
-            .then(|| stream.decoder.last_event_id());
+        let id = stream.decoder.event_has_id().then(|| stream.decoder.last_event_id());
         let verdict = self.resume.frame(id, event.kind());
         if verdict == Verdict::End {
             self.stream = None;
@@ -224,10 +214,7 @@ impl SandboxTurn {
 
     /// Closes the stream, and takes along what it said about coming back.
     fn leave(&mut self) -> (Duration, f64) {
-        let wait = self
-            .stream
-            .take()
-            .and_then(|stream| stream.decoder.retry_ms());
+        let wait = self.stream.take().and_then(|stream| stream.decoder.retry_ms());
         if let Some(wait) = wait {
             self.resume.server_wait(Duration::from_millis(wait));
         }
@@ -279,15 +266,8 @@ impl SandboxTurn {
 
     fn refused(&mut self, refusal: Refusal, is_attach: bool) {
         let (status, retry_after) = (refusal.status(), refusal.retry_after());
-        let answer = Answer::Refused {
-            status,
-            retry_after,
-        };
-        let problem = if is_attach {
-            refusal.into_error_of_attach()
-        } else {
-            refusal.into_error()
-        };
+        let answer = Answer::Refused { status, retry_after };
+        let problem = if is_attach { refusal.into_error_of_attach() } else { refusal.into_error() };
         self.answered(answer, Some(problem));
     }
 
@@ -326,10 +306,9 @@ impl SandboxTurn {
 fn ended(event: &Event, step: Step<'_>) -> Option<Error> {
     match step {
         Step::End(End::Failed) => Some(Error::Failed(Ending::of(event, "the execution failed"))),
-        Step::End(End::Cancelled) => Some(Error::Cancelled(Ending::of(
-            event,
-            "the execution was cancelled",
-        ))),
+        Step::End(End::Cancelled) => {
+            Some(Error::Cancelled(Ending::of(event, "the execution was cancelled")))
+        }
         _ => None,
     }
 }

@@ -14,12 +14,7 @@ pub struct Refusal {
 impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
         let Complaint { code, message } = Complaint::read(body);
-        Self {
-            status,
-            code,
-            message,
-            retry_after,
-        }
+        Self { status, code, message, retry_after }
     }
 
     /// The error that it is, by its code.

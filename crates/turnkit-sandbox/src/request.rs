@@ -146,9 +146,7 @@ impl RunRequest {
             ("backend", backend),
             ("timeout", timeout),
         ];
-        optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
+        optional.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 }
 
@@ -209,18 +207,10 @@ mod tests {
 
     #[test]
     fn every_member_that_is_set_is_sent() {
-        let backend = Backend {
-            kind: Some("container".into()),
-            model: None,
-        };
-        let request = request()
-            .agent("coder")
-            .session_id("s")
-            .metadata(json!({"a": 1}));
-        let request = request
-            .backend(backend)
-            .timeout(Duration::from_secs(3))
-            .member("tools", json!(["x"]));
+        let backend = Backend { kind: Some("container".into()), model: None };
+        let request = request().agent("coder").session_id("s").metadata(json!({"a": 1}));
+        let request =
+            request.backend(backend).timeout(Duration::from_secs(3)).member("tools", json!(["x"]));
         let body = parsed(&request.run_body());
         let expected = json!({
             "identifier": "coder", "message": "hello", "sessionId": "s", "metadata": {"a": 1},
@@ -238,25 +228,15 @@ mod tests {
 
     #[test]
     fn an_extra_member_does_not_replace_one_of_the_adapters() {
-        let body = parsed(
-            &request()
-                .member("turnId", "other")
-                .member("detach", false)
-                .run_body(),
-        );
+        let body = parsed(&request().member("turnId", "other").member("detach", false).run_body());
         assert_eq!(body["turnId"], "p:s:0");
         assert_eq!(body["detach"], true);
     }
 
     #[test]
     fn debug_shows_nothing_that_the_user_wrote() {
-        let request = request()
-            .metadata(json!({"note": "private"}))
-            .member("key", "private");
+        let request = request().metadata(json!({"note": "private"})).member("key", "private");
         let shown = format!("{request:?}");
-        assert!(
-            !shown.contains("hello") && !shown.contains("private"),
-            "{shown}"
-        );
+        assert!(!shown.contains("hello") && !shown.contains("private"), "{shown}");
     }
 }

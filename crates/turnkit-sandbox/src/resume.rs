@@ -195,10 +195,7 @@ impl Resume {
             intent,
             state: State::Connect,
             answered: false,
-            row: Row {
-                failures: 0,
-                began: now,
-            },
+            row: Row { failures: 0, began: now },
             server_wait: None,
             cursor: Cursor::default(),
             unnumbered: false,
@@ -235,10 +232,7 @@ impl Resume {
         match answer {
             Answer::Stream => self.open(),
             Answer::NothingMore => self.nothing_more(),
-            Answer::Refused {
-                status,
-                retry_after,
-            } if self.is_transient(status) => {
+            Answer::Refused { status, retry_after } if self.is_transient(status) => {
                 self.retry(retry_after, now, spread);
             }
             Answer::Refused { .. } | Answer::Unusable => self.give_up(GiveUp::Refused),
@@ -376,10 +370,7 @@ impl Resume {
             return self.before.clone();
         }
         let first = self.server_wait.unwrap_or(self.after.first);
-        Retry {
-            first,
-            ..self.after.clone()
-        }
+        Retry { first, ..self.after.clone() }
     }
 
     fn give_up(&mut self, reason: GiveUp) {

@@ -95,15 +95,9 @@ mod tests {
     #[test]
     fn no_policy_and_no_retry_count_gives_an_endless_wait() {
         for factor in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300] {
-            let odd = Retry {
-                factor,
-                ..Retry::AFTER_ANSWER
-            };
+            let odd = Retry { factor, ..Retry::AFTER_ANSWER };
             for retry in [0, 1, 1000, u32::MAX] {
-                assert!(
-                    odd.wait(retry, 1.0) <= Duration::from_secs(36),
-                    "{factor} {retry}"
-                );
+                assert!(odd.wait(retry, 1.0) <= Duration::from_secs(36), "{factor} {retry}");
             }
         }
     }

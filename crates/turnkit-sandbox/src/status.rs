@@ -69,9 +69,6 @@ mod tests {
         let status: ExecutionStatus = serde_json::from_str(json).unwrap();
         assert!(status.state.is_terminal());
         assert_eq!(status.last.as_deref(), Some("7-9"));
-        assert_eq!(
-            (status.started_at, status.ended_at),
-            (Some(1.into()), Some("later".into()))
-        );
+        assert_eq!((status.started_at, status.ended_at), (Some(1.into()), Some("later".into())));
     }
 }

@@ -79,12 +79,7 @@ impl Substrate {
         authorization: Option<HeaderValue>,
         settings: Settings,
     ) -> Self {
-        Self {
-            transport,
-            authorization,
-            base,
-            settings,
-        }
+        Self { transport, authorization, base, settings }
     }
 
     /// Asks for an execution's stream: with `cursor` what follows it, without one a run.
@@ -114,23 +109,16 @@ impl Substrate {
             return Err(Error::Protocol(ProtocolError::Unaddressable));
         }
         let path = ["agents", "executions", id.as_str()];
-        self.status_of(self.request(Method::GET, &path, Bytes::new())?)
-            .await
+        self.status_of(self.request(Method::GET, &path, Bytes::new())?).await
     }
 
     fn request(&self, method: Method, path: &[&str], body: Bytes) -> Result<Request<Bytes>, Error> {
-        let request = Request::builder()
-            .method(method)
-            .uri(under(&self.base, path).as_str());
+        let request = Request::builder().method(method).uri(under(&self.base, path).as_str());
         let mut request = request.body(body).map_err(unsendable)?;
         let headers = request.headers_mut();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(
-            self.authorization
-                .clone()
-                .map(|value| (AUTHORIZATION, value)),
-        );
+        headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
         Ok(request)
     }
 
@@ -188,9 +176,7 @@ impl Substrate {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, Error> {
         let limit = self.settings.answer_timeout;
         let answer = timeout(limit, self.transport.send(request)).await;
-        answer
-            .map_err(|_| once(TransportError::Silent(limit)))?
-            .map_err(once)
+        answer.map_err(|_| once(TransportError::Silent(limit)))?.map_err(once)
     }
 }
 
@@ -261,9 +247,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ProtocolError> {
 
 fn shown(header: Option<&HeaderValue>) -> String {
     let value = header.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    value
-        .and_then(|value| text::printable(&value, 100))
-        .unwrap_or_else(|| "(none)".to_owned())
+    value.and_then(|value| text::printable(&value, 100)).unwrap_or_else(|| "(none)".to_owned())
 }
 
 /// Seconds, or a date (RFC 9110, 10.2.3); one that has passed asks for nothing.
@@ -326,10 +310,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 30);
         let read = |value: &str| retry_after(&headers("retry-after", value), now);
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(
-            read("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(Duration::from_secs(30))
-        );
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(read("Sun, 06 Nov 1994 08:48:37 GMT"), Some(Duration::ZERO));
         for value in ["", "soon", "-1", "1.5", "99999999999999999999999"] {
             assert_eq!(read(value), None, "{value:?}");

@@ -21,9 +21,7 @@ impl Complaint {
         let message = message.or_else(|| body.get("message")?.as_str());
         let code = inner.get("code").or_else(|| body.get("code"));
         Self {
-            code: code
-                .and_then(spelt)
-                .and_then(|code| printable(&code, MAX_CODE)),
+            code: code.and_then(spelt).and_then(|code| printable(&code, MAX_CODE)),
             message: message.and_then(|message| printable(message, MAX_MESSAGE)),
         }
     }
@@ -63,10 +61,7 @@ mod tests {
     #[test]
     fn a_code_and_a_message_are_found_wherever_they_stand() {
         let both = || (Some("c".to_owned()), Some("m".to_owned()));
-        assert_eq!(
-            read(r#"{"success":false,"error":{"code":"c","message":"m"}}"#),
-            both()
-        );
+        assert_eq!(read(r#"{"success":false,"error":{"code":"c","message":"m"}}"#), both());
         assert_eq!(read(r#"{"code":"c","message":"m"}"#), both());
         assert_eq!(read(r#"{"code":"c","error":"m"}"#), both());
         assert_eq!(read(r#"{"error":{"code":7}}"#), (Some("7".into()), None));
@@ -90,13 +85,7 @@ mod tests {
     #[test]
     fn what_a_peer_says_is_cut_and_can_not_move_the_cursor_of_a_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\n", 100).unwrap(), "a\\u{1b}[2Jb");
-        assert_eq!(
-            printable(&"ä".repeat(600), MAX_MESSAGE)
-                .unwrap()
-                .chars()
-                .count(),
-            500
-        );
+        assert_eq!(printable(&"ä".repeat(600), MAX_MESSAGE).unwrap().chars().count(), 500);
         assert_eq!(printable(" \n", 10), None);
     }
 }

@@ -52,11 +52,7 @@ impl Transport for Client {
         let client = self.clone();
         Box::pin(async move {
             let request = request.try_into().map_err(unanswered)?;
-            client
-                .execute(request)
-                .await
-                .map(streamed)
-                .map_err(unanswered)
+            client.execute(request).await.map(streamed).map_err(unanswered)
         })
     }
 }

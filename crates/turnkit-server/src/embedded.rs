@@ -29,23 +29,14 @@ impl Embedded {
     /// Starts it on a free port, with a random token.
     pub(crate) async fn start(agent: Demo) -> Result<Embedded, StartError> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let bind = |source| StartError::Listen {
-            address: listen,
-            source,
-        };
+        let bind = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let token = random_token()?;
         let substrate = build(agent, &token)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(substrate.clone(), listener, stopped));
-        Ok(Embedded {
-            substrate,
-            address,
-            token,
-            stop,
-            serving,
-        })
+        Ok(Embedded { substrate, address, token, stop, serving })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -61,14 +52,8 @@ impl Embedded {
 }
 
 fn build(agent: Demo, token: &str) -> Result<Substrate, StartError> {
-    let connection = ConnectionLimits {
-        shutdown: GRACE,
-        ..ConnectionLimits::default()
-    };
-    let limits = Limits {
-        connection,
-        ..Limits::default()
-    };
+    let connection = ConnectionLimits { shutdown: GRACE, ..ConnectionLimits::default() };
+    let limits = Limits { connection, ..Limits::default() };
     Substrate::builder()
         .agent("default", agent.clone())
         .agent("demo", agent)
@@ -81,10 +66,7 @@ fn build(agent: Demo, token: &str) -> Result<Substrate, StartError> {
 async fn serve(substrate: Substrate, listener: TcpListener, stopped: oneshot::Receiver<()>) {
     let stopped = async { drop(stopped.await) };
     if let Err(error) = substrate.serve(listener, stopped).await {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the embedded substrate failed"
-        );
+        tracing::error!(error = &error as &dyn std::error::Error, "the embedded substrate failed");
     }
 }
 
@@ -93,9 +75,5 @@ fn random_token() -> Result<String, StartError> {
     let mut bytes = [[0; 16]; 2];
     getrandom::fill(bytes.as_flattened_mut())
         .map_err(|error| StartError::Random(Box::new(error)))?;
-    Ok(format!(
-        "{:032x}{:032x}",
-        u128::from_be_bytes(bytes[0]),
-        u128::from_be_bytes(bytes[1])
-    ))
+    Ok(format!("{:032x}{:032x}", u128::from_be_bytes(bytes[0]), u128::from_be_bytes(bytes[1])))
 }

@@ -76,21 +76,13 @@ impl Metrics {
             (r#"{how="stalled"}"#, &self.clients_stalled),
         ];
         [
-            (
-                "turnkit_turns_accepted_total",
-                "New turns.",
-                vec![("", &self.turns_accepted)],
-            ),
+            ("turnkit_turns_accepted_total", "New turns.", vec![("", &self.turns_accepted)]),
             (
                 "turnkit_attempts_total",
                 "Drives of a turn: starting it, taking it up, or reading along.",
                 attempts,
             ),
-            (
-                "turnkit_attempt_outcomes_total",
-                "How attempts ended.",
-                outcomes,
-            ),
+            ("turnkit_attempt_outcomes_total", "How attempts ended.", outcomes),
             (
                 "turnkit_clients_gone_total",
                 "Clients that did not stay to the end of their body.",
@@ -126,10 +118,7 @@ mod tests {
         metrics.attempts_run.one();
         metrics.lines.add(7);
         let page = metrics.render(3);
-        assert!(
-            page.contains("\nturnkit_attempts_total{kind=\"run\"} 1\n"),
-            "{page}"
-        );
+        assert!(page.contains("\nturnkit_attempts_total{kind=\"run\"} 1\n"), "{page}");
         assert!(page.contains("\nturnkit_lines_total 7\n"), "{page}");
         assert!(page.ends_with("\nturnkit_turns_running 3\n"), "{page}");
     }
@@ -137,9 +126,8 @@ mod tests {
     #[test]
     fn every_line_is_a_sample_or_a_comment() {
         for line in Metrics::default().render(0).lines() {
-            let is_sample = line
-                .rsplit_once(' ')
-                .is_some_and(|(_, value)| value.parse::<u64>().is_ok());
+            let is_sample =
+                line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<u64>().is_ok());
             assert!(
                 is_sample || line.starts_with("# HELP ") || line.starts_with("# TYPE "),
                 "{line}"

@@ -46,11 +46,8 @@ macro_rules! asset {
     };
 }
 
-static PAGE: Asset = Asset {
-    path: "/",
-    content_type: HTML,
-    content: include_str!("../assets/index.html"),
-};
+static PAGE: Asset =
+    Asset { path: "/", content_type: HTML, content: include_str!("../assets/index.html") };
 
 static ASSETS: [Asset; 9] = [
     asset!("page.css", CSS),
@@ -66,16 +63,13 @@ static ASSETS: [Asset; 9] = [
 
 /// The page at `/` and what it is made of at `/assets/`.
 pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    [&PAGE]
-        .into_iter()
-        .chain(&ASSETS)
-        .fold(Router::new(), |router, asset| {
-            let tag = asset.tag();
-            router.route(
-                asset.path,
-                get(move |headers: HeaderMap| async move { asset.respond(tag, &headers) }),
-            )
-        })
+    [&PAGE].into_iter().chain(&ASSETS).fold(Router::new(), |router, asset| {
+        let tag = asset.tag();
+        router.route(
+            asset.path,
+            get(move |headers: HeaderMap| async move { asset.respond(tag, &headers) }),
+        )
+    })
 }
 
 impl Asset {
@@ -88,9 +82,8 @@ impl Asset {
 
     fn respond(&self, tag: u64, request: &HeaderMap) -> Response {
         let tag = format!("\"{tag:016x}\"");
-        let is_known = request
-            .get(IF_NONE_MATCH)
-            .is_some_and(|known| known.as_bytes() == tag.as_bytes());
+        let is_known =
+            request.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
         let headers = (HEADERS, [(CONTENT_TYPE, self.content_type), (ETAG, &tag)]);
         if is_known {
             (StatusCode::NOT_MODIFIED, headers).into_response()
@@ -122,19 +115,12 @@ mod tests {
         assert_eq!(page.headers()[CONTENT_TYPE], HTML);
         assert_eq!(page.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff");
         let html = page.text().await.unwrap();
-        assert!(
-            !html.contains("<style") && !html.contains(" style="),
-            "no inline style"
-        );
+        assert!(!html.contains("<style") && !html.contains(" style="), "no inline style");
         assert_eq!(
             html.matches("<script").count(),
-            html.matches("<script type=\"module\" src=\"/assets/")
-                .count()
+            html.matches("<script type=\"module\" src=\"/assets/").count()
         );
-        assert!(
-            !html.contains("http://") && !html.contains("https://"),
-            "nothing from elsewhere"
-        );
+        assert!(!html.contains("http://") && !html.contains("https://"), "nothing from elsewhere");
     }
 
     #[tokio::test]
@@ -158,21 +144,14 @@ mod tests {
                 .filter(|text| text.starts_with("./") || text.starts_with("/assets/"))
             {
                 let path = named.replacen("./", "/assets/", 1);
-                assert!(
-                    served.contains(&path.as_str()),
-                    "{} names {named}",
-                    asset.path
-                );
+                assert!(served.contains(&path.as_str()), "{} names {named}", asset.path);
             }
         }
     }
 
     #[test]
     fn the_client_module_stays_small() {
-        let client = ASSETS
-            .iter()
-            .find(|asset| asset.path == "/assets/turnkit.js")
-            .unwrap();
+        let client = ASSETS.iter().find(|asset| asset.path == "/assets/turnkit.js").unwrap();
         assert!(client.content.lines().count() <= 300);
     }
 }

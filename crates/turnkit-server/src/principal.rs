@@ -10,10 +10,7 @@ pub(crate) struct Principal {
 impl Principal {
     /// The one user of a server that listens on loopback only.
     pub(crate) fn local() -> Principal {
-        Principal {
-            tenant_id: "local".to_owned(),
-            user_id: "local".to_owned(),
-        }
+        Principal { tenant_id: "local".to_owned(), user_id: "local".to_owned() }
     }
 
     /// The project that this principal's executions belong to (PROTOCOL 1.4): one for each tenant.

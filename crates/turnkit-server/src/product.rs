@@ -54,10 +54,7 @@ impl Product {
 
     /// The routes. Whoever reaches them acts as the one local user, so they answer requests that name a loopback host only.
     pub fn router(&self) -> Router {
-        routes::router(App {
-            store: self.turns.store.clone(),
-            turns: Arc::clone(&self.turns),
-        })
+        routes::router(App { store: self.turns.store.clone(), turns: Arc::clone(&self.turns) })
     }
 
     /// Drives, without any client, each open turn that no living process drives: at once, and then again and again. Ends
@@ -121,17 +118,12 @@ impl ProductBuilder {
     /// A directory that cannot be made or used; a database that cannot be opened, or that a newer version has written.
     pub fn build(self) -> Result<Product, OpenError> {
         let path = self.data_dir.as_path();
-        let directory = |source| OpenError::Directory {
-            path: path.to_owned(),
-            source,
-        };
+        let directory = |source| OpenError::Directory { path: path.to_owned(), source };
         make_private(path).map_err(directory)?;
         let worker = Worker::register(&path.join("workers")).map_err(directory)?;
         let store = Store::open(&path.join(store::FILE), self.environment);
-        let store = store.map_err(|error| OpenError::Database {
-            path: path.to_owned(),
-            source: error.into(),
-        })?;
+        let store = store
+            .map_err(|error| OpenError::Database { path: path.to_owned(), source: error.into() })?;
         let turns = Turns {
             store,
             sandbox: self.substrate,
@@ -140,10 +132,7 @@ impl ProductBuilder {
             metrics: Arc::new(Metrics::default()),
             unattended: Notify::new(),
         };
-        Ok(Product {
-            turns: Arc::new(turns),
-            sweep_every: self.sweep_every,
-        })
+        Ok(Product { turns: Arc::new(turns), sweep_every: self.sweep_every })
     }
 }
 

@@ -66,10 +66,9 @@ impl Server {
     /// [`StartError`]: what could not be had, and why.
     pub async fn start(config: ServerConfig) -> Result<Server, StartError> {
         let listener = bind(config.listen).await?;
-        let address = listener.local_addr().map_err(|source| StartError::Listen {
-            address: config.listen,
-            source,
-        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (client, embedded) = connect(config.substrate).await?;
         let product = Product::builder(config.data_dir, client)
             .environment(config.environment)
@@ -78,14 +77,7 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(product.clone(), listener, stopped));
         let sweeping = tokio::spawn(product.sweep_always());
-        Ok(Server {
-            product,
-            address,
-            embedded,
-            stop,
-            serving,
-            sweeping,
-        })
+        Ok(Server { product, address, embedded, stop, serving, sweeping })
     }
 
     /// Where it listens.
@@ -170,10 +162,9 @@ impl fmt::Debug for SubstrateChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SubstrateChoice::Embedded(agent) => f.debug_tuple("Embedded").field(agent).finish(),
-            SubstrateChoice::At { url, .. } => f
-                .debug_struct("At")
-                .field("url", url)
-                .finish_non_exhaustive(),
+            SubstrateChoice::At { url, .. } => {
+                f.debug_struct("At").field("url", url).finish_non_exhaustive()
+            }
         }
     }
 }
@@ -182,9 +173,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     if !address.ip().is_loopback() {
         return Err(StartError::NotLoopback { address });
     }
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
 async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embedded>), StartError> {
@@ -204,11 +193,5 @@ async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embed
 
 async fn serve(product: Product, listener: TcpListener, stopped: oneshot::Receiver<()>) {
     let stopped = async { drop(stopped.await) };
-    listener::serve(
-        listener,
-        product.router(),
-        &ConnectionLimits::default(),
-        stopped,
-    )
-    .await;
+    listener::serve(listener, product.router(), &ConnectionLimits::default(), stopped).await;
 }

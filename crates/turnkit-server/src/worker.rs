@@ -27,11 +27,7 @@ impl Worker {
         let id = Uuid::new_v4().to_string();
         let lock = create_locked(directory, &id)?;
         let directory = directory.to_owned();
-        Ok(Worker {
-            id,
-            directory,
-            _lock: lock,
-        })
+        Ok(Worker { id, directory, _lock: lock })
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -62,10 +58,7 @@ fn lock_path(directory: &Path, id: &str) -> PathBuf {
 /// Makes the file under a passing name and locks it before it gets its own, so that nobody finds it unlocked.
 fn create_locked(directory: &Path, id: &str) -> io::Result<File> {
     let passing = directory.join(id).with_extension("new");
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&passing)?;
+    let file = OpenOptions::new().write(true).create_new(true).open(&passing)?;
     file.lock()?;
     fs::rename(&passing, lock_path(directory, id))?;
     Ok(file)
@@ -88,9 +81,7 @@ fn is_locked(path: &Path) -> io::Result<bool> {
 fn remove_dead(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let is_lock = path
-            .extension()
-            .is_some_and(|extension| extension == EXTENSION);
+        let is_lock = path.extension().is_some_and(|extension| extension == EXTENSION);
         if is_lock && !is_locked(&path)? {
             remove_if_there(&path)?;
         }

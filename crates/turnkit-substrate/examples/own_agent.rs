@@ -24,23 +24,13 @@ impl Agent for Parrot {
         request: RunRequest,
         _cancel: Cancel,
     ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let words: Vec<_> = request
-            .message()
-            .split_inclusive(' ')
-            .map(str::to_owned)
-            .collect();
+        let words: Vec<_> = request.message().split_inclusive(' ').map(str::to_owned).collect();
         stream::unfold(words.into_iter(), async |mut words| {
             let word = words.next()?;
             time::sleep(Duration::from_millis(200)).await;
             let part = json!({ "id": "prt_1", "type": "text" });
-            let event = Event::new(
-                "message.part.updated",
-                &json!({ "part": part, "delta": word }),
-            );
-            Some((
-                event.map_err(|error| AgentError::new("parrot", error.to_string())),
-                words,
-            ))
+            let event = Event::new("message.part.updated", &json!({ "part": part, "delta": word }));
+            Some((event.map_err(|error| AgentError::new("parrot", error.to_string())), words))
         })
     }
 }

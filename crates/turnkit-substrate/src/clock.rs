@@ -23,10 +23,7 @@ impl SystemClock {
     #[must_use]
     pub fn new() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self {
-            started_ms: millis(since_epoch.unwrap_or_default()),
-            started: Instant::now(),
-        }
+        Self { started_ms: millis(since_epoch.unwrap_or_default()), started: Instant::now() }
     }
 }
 
@@ -38,7 +35,6 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn unix_ms(&self) -> u64 {
-        self.started_ms
-            .saturating_add(millis(self.started.elapsed()))
+        self.started_ms.saturating_add(millis(self.started.elapsed()))
     }
 }

@@ -24,10 +24,7 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, MalformedCursor> {
         let (epoch, seq) = text.split_once('-').ok_or(MalformedCursor)?;
-        Ok(Self {
-            epoch: decimal(epoch)?,
-            seq: decimal(seq)?,
-        })
+        Ok(Self { epoch: decimal(epoch)?, seq: decimal(seq)? })
     }
 }
 
@@ -91,11 +88,7 @@ mod tests {
             "00",
             "18446744073709551616-1",
         ] {
-            assert_eq!(
-                malformed.parse::<Cursor>(),
-                Err(MalformedCursor),
-                "{malformed:?}"
-            );
+            assert_eq!(malformed.parse::<Cursor>(), Err(MalformedCursor), "{malformed:?}");
         }
     }
 }

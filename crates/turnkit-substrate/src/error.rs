@@ -86,11 +86,7 @@ impl ApiError {
             limit: None,
             last: None,
         });
-        Self {
-            status,
-            body,
-            retry_after: None,
-        }
+        Self { status, body, retry_after: None }
     }
 
     fn limit(mut self, limit: usize) -> Self {
@@ -126,11 +122,7 @@ impl ApiError {
 
     pub(crate) fn method_not_allowed() -> Self {
         let message = "this path does not take this method";
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            message,
-        )
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
     pub(crate) fn execution_not_found() -> Self {
@@ -162,11 +154,7 @@ impl ApiError {
 
     pub(crate) fn unsupported_media_type() -> Self {
         let message = "the body must be application/json";
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            message,
-        )
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
     pub(crate) fn body_timeout(limit: Duration) -> Self {
@@ -176,13 +164,9 @@ impl ApiError {
 
     pub(crate) fn too_many_executions(limit: usize, whose: &'static str) -> Self {
         let message = format!("{whose} runs {limit} executions already");
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too_many_executions",
-            message,
-        )
-        .limit(limit)
-        .retry_after(Duration::from_secs(1))
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_executions", message)
+            .limit(limit)
+            .retry_after(Duration::from_secs(1))
     }
 
     pub(crate) fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
@@ -215,10 +199,7 @@ impl From<LogError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let failure = Failure {
-            success: false,
-            error: self.body,
-        };
+        let failure = Failure { success: false, error: self.body };
         let mut response = json_response(self.status, &failure);
         let headers = response.headers_mut();
         if let Some(after) = self.retry_after {
@@ -239,10 +220,7 @@ struct Failure {
 
 /// A JSON answer that no cache keeps.
 pub(crate) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     match serde_json::to_vec(body) {
         Ok(json) => (status, headers, json).into_response(),
         Err(error) => {

@@ -20,32 +20,16 @@ pub(crate) fn started(
     timestamp: u64,
 ) -> Result<Event, EncodeError> {
     let execution_id = id.as_str();
-    let data = Started {
-        execution_id,
-        session_id,
-        timestamp,
-    };
+    let data = Started { execution_id, session_id, timestamp };
     Event::new(STARTED, &data)
 }
 
 pub(crate) fn completed(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
-    Event::new(
-        COMPLETED,
-        &Ended {
-            execution_id: id.as_str(),
-            timestamp,
-        },
-    )
+    Event::new(COMPLETED, &Ended { execution_id: id.as_str(), timestamp })
 }
 
 pub(crate) fn cancelled(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
-    Event::new(
-        CANCELLED,
-        &Ended {
-            execution_id: id.as_str(),
-            timestamp,
-        },
-    )
+    Event::new(CANCELLED, &Ended { execution_id: id.as_str(), timestamp })
 }
 
 pub(crate) fn failed(
@@ -55,12 +39,7 @@ pub(crate) fn failed(
     timestamp: u64,
 ) -> Result<Event, EncodeError> {
     let execution_id = id.as_str();
-    let data = Failed {
-        execution_id,
-        code,
-        message,
-        timestamp,
-    };
+    let data = Failed { execution_id, code, message, timestamp };
     Event::new(FAILED, &data)
 }
 

@@ -120,10 +120,9 @@ impl Outcome {
             Self::Completed => (Ending::Completed, events::completed(id, now)?),
             Self::Failed { code, message } => failed(code, message)?,
             Self::Stopped(Stop::Cancelled) => (Ending::Cancelled, events::cancelled(id, now)?),
-            Self::Stopped(Stop::TimedOut) => failed(
-                "timeout",
-                &format!("the run took longer than {:?}", run.timeout),
-            )?,
+            Self::Stopped(Stop::TimedOut) => {
+                failed("timeout", &format!("the run took longer than {:?}", run.timeout))?
+            }
             Self::Stopped(Stop::ShuttingDown) => {
                 failed("shutting_down", "the substrate is shutting down")?
             }
@@ -189,10 +188,7 @@ async fn append(
         return Err(Outcome::failed("event_too_large", message));
     }
     if events::is_reserved(event.kind()) {
-        let message = format!(
-            "the agent sent {}, which is the substrate's own",
-            event.kind()
-        );
+        let message = format!("the agent sent {}, which is the substrate's own", event.kind());
         return Err(Outcome::failed("reserved_event", message));
     }
     writer.append(event).await?;

@@ -7,10 +7,8 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, NotAnO
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(NotAnObject { line: 1, column: 1 });
     }
-    serde_json::from_slice(json).map_err(|error| NotAnObject {
-        line: error.line(),
-        column: error.column(),
-    })
+    serde_json::from_slice(json)
+        .map_err(|error| NotAnObject { line: error.line(), column: error.column() })
 }
 
 /// Where it stopped to be one; never what stands there.

@@ -72,23 +72,11 @@ impl Limits {
     /// Refuses limits that could not be kept.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let rules = [
-            (
-                "event",
-                "1 byte to 1 GiB",
-                (1..=1024 * MIB).contains(&self.event),
-            ),
+            ("event", "1 byte to 1 GiB", (1..=1024 * MIB).contains(&self.event)),
             ("request_body", "at least 1 byte", self.request_body > 0),
-            (
-                "events_per_execution",
-                "at least 1",
-                self.events_per_execution > 0,
-            ),
+            ("events_per_execution", "at least 1", self.events_per_execution > 0),
             ("heartbeat", "longer than zero", !self.heartbeat.is_zero()),
-            (
-                "run_timeout",
-                "longer than zero",
-                !self.run_timeout.is_zero(),
-            ),
+            ("run_timeout", "longer than zero", !self.run_timeout.is_zero()),
         ];
         match rules.into_iter().find(|(.., is_kept)| !is_kept) {
             Some((limit, must, _)) => Err(BuildError::Limit { limit, must }),

@@ -100,10 +100,7 @@ pub async fn serve<S, B>(
     }
     drop(listener);
     phase.send_replace(Phase::Draining);
-    if time::timeout(limits.shutdown, phase.closed())
-        .await
-        .is_err()
-    {
+    if time::timeout(limits.shutdown, phase.closed()).await.is_err() {
         phase.send_replace(Phase::Closed);
         phase.closed().await;
     }
@@ -148,11 +145,8 @@ impl Acceptor {
                 self.refuse(stream);
                 continue;
             };
-            let connection = Connection {
-                limits: self.limits.clone(),
-                phase: phase.subscribe(),
-                _place: place,
-            };
+            let connection =
+                Connection { limits: self.limits.clone(), phase: phase.subscribe(), _place: place };
             spawn(connection, stream);
         }
     }
@@ -196,10 +190,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Answers one request with 503: an answer before any request would be none to many clients.
@@ -208,10 +199,7 @@ async fn tell_refused(stream: TcpStream) -> hyper::Result<()> {
         let refusal = ApiError::unavailable("the server has too many connections");
         ready(Ok::<_, Infallible>(refusal.into_response()))
     });
-    http1::Builder::new()
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), refusal)
-        .await
+    http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), refusal).await
 }
 
 const REFUSALS: usize = 64;

@@ -52,33 +52,21 @@ impl Runs {
         }
         let of_scope = running.scopes.get(scope).copied().unwrap_or_default();
         if of_scope >= limits.running_per_scope {
-            return Err(ApiError::too_many_executions(
-                limits.running_per_scope,
-                "this scope",
-            ));
+            return Err(ApiError::too_many_executions(limits.running_per_scope, "this scope"));
         }
         if self.count() >= limits.running_in_all {
-            return Err(ApiError::too_many_executions(
-                limits.running_in_all,
-                "this server",
-            ));
+            return Err(ApiError::too_many_executions(limits.running_in_all, "this server"));
         }
         running.scopes.insert(scope.clone(), of_scope + 1);
         self.count.send_modify(|count| *count += 1);
-        Ok(Permit {
-            runs: Arc::clone(self),
-            scope: scope.clone(),
-            enlisted: None,
-        })
+        Ok(Permit { runs: Arc::clone(self), scope: scope.clone(), enlisted: None })
     }
 
     /// Tells the runner of `key` to end it as cancelled. `false` where it does not run in this process.
     pub(crate) fn cancel(&self, key: &ExecutionKey) -> bool {
         let running = self.lock();
         let handle = running.handles.get(key);
-        handle
-            .inspect(|handle| handle.stop(Stop::Cancelled))
-            .is_some()
+        handle.inspect(|handle| handle.stop(Stop::Cancelled)).is_some()
     }
 
     /// How many runs there are now.

@@ -70,9 +70,7 @@ impl Guard {
             self.check_host_and_origin(headers)?;
             return Ok(Scope::local());
         }
-        bearer(headers)
-            .and_then(|token| self.scope_of(token))
-            .ok_or_else(ApiError::unauthorized)
+        bearer(headers).and_then(|token| self.scope_of(token)).ok_or_else(ApiError::unauthorized)
     }
 
     /// Compares with every token, so that the time says nothing about which one, or how much of it, was right.
@@ -139,8 +137,5 @@ fn origin_authority(value: &[u8]) -> Option<Authority> {
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || bare
-            .parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    host == "localhost" || bare.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }

@@ -72,10 +72,7 @@ impl Substrate {
     /// What happened since it was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats {
-            runs_started: self.shared.runs.started(),
-            running: self.shared.runs.count(),
-        }
+        Stats { runs_started: self.shared.runs.started(), running: self.shared.runs.count() }
     }
 
     /// What its log takes.
@@ -100,10 +97,7 @@ impl Substrate {
         let runs = &self.shared.runs;
         if time::timeout(grace, runs.drained()).await.is_err() {
             runs.stop_all();
-            if time::timeout(CANCEL_GRACE * 2, runs.drained())
-                .await
-                .is_err()
-            {
+            if time::timeout(CANCEL_GRACE * 2, runs.drained()).await.is_err() {
                 tracing::error!(running = runs.count(), "runs did not stop");
             }
         }
@@ -199,9 +193,7 @@ impl SubstrateBuilder {
             guard,
             runs: Runs::new(),
         };
-        Ok(Substrate {
-            shared: Arc::new(shared),
-        })
+        Ok(Substrate { shared: Arc::new(shared) })
     }
 }
 
@@ -229,7 +221,5 @@ fn named(
             return Err(BuildError::AgentTwice { name });
         }
     }
-    (!named.is_empty())
-        .then_some(named)
-        .ok_or(BuildError::NoAgent)
+    (!named.is_empty()).then_some(named).ok_or(BuildError::NoAgent)
 }

@@ -41,9 +41,7 @@ impl Script {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("turnkit-test-{}-{number}", std::process::id());
-        let command = Command::new("sh")
-            .args(["-c", script])
-            .env("TURNKIT_TEST_MARK", &mark);
+        let command = Command::new("sh").args(["-c", script]).env("TURNKIT_TEST_MARK", &mark);
         Self { mark, command }
     }
 
@@ -60,9 +58,7 @@ impl Script {
     fn processes(&self) -> HashSet<u32> {
         let mark = format!("TURNKIT_TEST_MARK={}", self.mark);
         let is_marked = |environment: Vec<u8>| {
-            environment
-                .split(|byte| *byte == 0)
-                .any(|entry| entry == mark.as_bytes())
+            environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
         };
         let ids = fs::read_dir("/proc")
             .unwrap()
@@ -98,9 +94,7 @@ fn request(message: &str) -> RunRequest {
 }
 
 fn example(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("examples/agents")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/agents").join(name)
 }
 
 #[tokio::test]
@@ -138,13 +132,8 @@ async fn the_python_example_works_it_out_and_knows_the_history() {
 }
 
 fn tool_states(events: &[Event]) -> Vec<String> {
-    let states = events
-        .iter()
-        .map(data)
-        .map(|data| data["part"]["state"]["status"].clone());
-    states
-        .filter_map(|status| Some(status.as_str()?.to_owned()))
-        .collect()
+    let states = events.iter().map(data).map(|data| data["part"]["state"]["status"].clone());
+    states.filter_map(|status| Some(status.as_str()?.to_owned())).collect()
 }
 
 #[tokio::test]
@@ -162,14 +151,7 @@ async fn text_without_a_result_is_a_good_answer() {
     let script = Script::new(SAY_PID);
     let events = script.server().await.ask("m").await;
     let kinds: Vec<_> = events.iter().map(Event::kind).collect();
-    assert_eq!(
-        kinds,
-        [
-            "execution.started",
-            "message.part.updated",
-            "execution.completed"
-        ]
-    );
+    assert_eq!(kinds, ["execution.started", "message.part.updated", "execution.completed"]);
     script.assert_gone();
 }
 
@@ -182,33 +164,17 @@ async fn an_end_without_any_event_is_a_failure() {
 
 #[tokio::test]
 async fn an_exit_status_fails_the_run_and_what_it_complained_about_stays_in_the_log() {
-    let script = Script::new(&format!(
-        "{SAY_RESULT} echo 'password: hunter2' >&2; exit 3"
-    ));
+    let script = Script::new(&format!("{SAY_RESULT} echo 'password: hunter2' >&2; exit 3"));
     let logs = Logs::default();
     let _guard = logs.capture();
     let events = script.server().await.ask("m").await;
-    let expected = (
-        code::FAILED.to_owned(),
-        "the program ended with exit status 3".to_owned(),
-    );
+    let expected = (code::FAILED.to_owned(), "the program ended with exit status 3".to_owned());
     assert_eq!(failure(&events), expected);
     assert_eq!(data(&events[1])["finalText"], "done");
-    assert!(
-        events
-            .iter()
-            .all(|event| !event.as_json().contains("hunter2"))
-    );
+    assert!(events.iter().all(|event| !event.as_json().contains("hunter2")));
     let logged = logs.lines_with("hunter2");
-    assert_eq!(
-        logged.len(),
-        2,
-        "the line, and the last line at the failure: {logged:?}"
-    );
-    assert!(
-        logged.iter().all(|line| line.contains("exec-1")),
-        "{logged:?}"
-    );
+    assert_eq!(logged.len(), 2, "the line, and the last line at the failure: {logged:?}");
+    assert!(logged.iter().all(|line| line.contains("exec-1")), "{logged:?}");
 }
 
 #[tokio::test]
@@ -218,20 +184,15 @@ async fn a_program_that_is_killed_fails_the_run() {
     let mut stream = server.open("exec-1", &json!({ "message": "m" })).await;
     let pid = data(&stream.until("message.part.updated").await)["delta"].clone();
     kill_9(pid.as_str().unwrap());
-    let expected = (
-        code::FAILED.to_owned(),
-        "the program was ended by signal 9".to_owned(),
-    );
+    let expected = (code::FAILED.to_owned(), "the program was ended by signal 9".to_owned());
     assert_eq!(failure(&stream.rest().await), expected);
     script.assert_gone();
 }
 
 #[tokio::test]
 async fn a_program_that_hangs_is_killed_after_its_time_though_it_ignores_sigterm() {
-    let script = Script::new(&format!(
-        "trap '' TERM; {SAY_PID} while :; do sleep 1000; done"
-    ))
-    .grace(Duration::from_millis(50));
+    let script = Script::new(&format!("trap '' TERM; {SAY_PID} while :; do sleep 1000; done"))
+        .grace(Duration::from_millis(50));
     let body = json!({ "message": "m", "timeout": 200 });
     let (code, _) = failure(&script.server().await.run(&body).await);
     assert_eq!(code, "timeout");
@@ -258,9 +219,7 @@ async fn a_cancelled_program_may_end_in_good_order() {
 
 #[tokio::test]
 async fn shutting_down_leaves_no_process() {
-    let script = Script::new(&format!(
-        "trap '' TERM; {SAY_PID} sleep 1000 & sleep 1000 & wait"
-    ));
+    let script = Script::new(&format!("trap '' TERM; {SAY_PID} sleep 1000 & sleep 1000 & wait"));
     let mut server = Server::with_log(script.command.clone(), impatient_log()).await;
     let mut stream = server.open("exec-1", &json!({ "message": "m" })).await;
     stream.until("message.part.updated").await;
@@ -315,16 +274,11 @@ async fn a_flood_on_standard_error_holds_nothing_up_and_is_thinned() {
 
 #[tokio::test]
 async fn garbage_fails_the_run_and_says_where() {
-    let script = Script::new(&format!(
-        "{SAY_RESULT} echo; echo 'Traceback: it broke'; sleep 1000"
-    ));
+    let script = Script::new(&format!("{SAY_RESULT} echo; echo 'Traceback: it broke'; sleep 1000"));
     let events = script.server().await.ask("m").await;
     let message =
         "line 3 of the program's output is no event: not a JSON object (byte 47 of the output)";
-    assert_eq!(
-        failure(&events),
-        (code::INVALID_OUTPUT.to_owned(), message.to_owned())
-    );
+    assert_eq!(failure(&events), (code::INVALID_OUTPUT.to_owned(), message.to_owned()));
     assert_eq!(events[1].kind(), "result");
     script.assert_gone();
 }
@@ -368,9 +322,8 @@ async fn input_is_whole_however_large() {
 
 #[tokio::test]
 async fn children_that_outlive_the_program_are_killed() {
-    let script = Script::new(&format!(
-        "{SAY_RESULT} sleep 1000 & (trap '' TERM HUP; sleep 1000) & exit 0"
-    ));
+    let script =
+        Script::new(&format!("{SAY_RESULT} sleep 1000 & (trap '' TERM HUP; sleep 1000) & exit 0"));
     let events = script.server().await.ask("m").await;
     assert_eq!(result(&events)["finalText"], "done");
     script.gone().await;
@@ -431,12 +384,7 @@ async fn the_environment_is_an_allow_list() {
     let events = Server::with(command).await.ask("m").await;
     let names = data(&events[1]);
     let names: HashSet<_> = names.as_str().unwrap().split_whitespace().collect();
-    for name in [
-        "PATH",
-        "CARGO_MANIFEST_DIR",
-        "TURNKIT_EXECUTION_ID",
-        "TURNKIT_TEST_MARK",
-    ] {
+    for name in ["PATH", "CARGO_MANIFEST_DIR", "TURNKIT_EXECUTION_ID", "TURNKIT_TEST_MARK"] {
         assert!(names.contains(name), "{name}: {names:?}");
     }
     // The shell itself sets the last three.
@@ -460,10 +408,7 @@ async fn the_environment_is_an_allow_list() {
 #[tokio::test]
 async fn a_program_that_is_not_there_fails_the_run_without_naming_it() {
     let command = Command::new("/nowhere/secret-agent");
-    assert_eq!(
-        command.locate().unwrap_err().kind(),
-        std::io::ErrorKind::NotFound
-    );
+    assert_eq!(command.locate().unwrap_err().kind(), std::io::ErrorKind::NotFound);
     let (code, message) = failure(&Server::with(command).await.ask("m").await);
     assert_eq!(code, code::NOT_STARTED);
     assert!(!message.contains("secret-agent"), "{message}");
@@ -473,31 +418,17 @@ async fn a_program_that_is_not_there_fails_the_run_without_naming_it() {
 fn a_program_is_located_as_it_would_be_run() {
     assert!(Command::new("sh").locate().unwrap().is_absolute());
     assert!(Command::new(example("agent.sh")).locate().is_ok());
-    assert!(
-        Command::new("./agent.sh")
-            .current_dir(example(""))
-            .locate()
-            .is_ok()
-    );
+    assert!(Command::new("./agent.sh").current_dir(example("")).locate().is_ok());
     let kind = |command: Command| command.locate().unwrap_err().kind();
-    assert_eq!(
-        kind(Command::new("no-such-program-anywhere")),
-        std::io::ErrorKind::NotFound
-    );
-    assert_eq!(
-        kind(Command::new(example(""))),
-        std::io::ErrorKind::PermissionDenied
-    );
+    assert_eq!(kind(Command::new("no-such-program-anywhere")), std::io::ErrorKind::NotFound);
+    assert_eq!(kind(Command::new(example(""))), std::io::ErrorKind::PermissionDenied);
 }
 
 #[test]
 fn no_value_of_a_variable_is_printed() {
     let command = Command::new("sh").env("KEY", "s3cret");
     let printed = format!("{command:?}");
-    assert!(
-        printed.contains("KEY") && !printed.contains("s3cret"),
-        "{printed}"
-    );
+    assert!(printed.contains("KEY") && !printed.contains("s3cret"), "{printed}");
 }
 
 /// What is logged in this thread.
@@ -523,11 +454,7 @@ impl Logs {
 
     fn longest(&self) -> usize {
         let logged = self.0.lock().unwrap();
-        logged
-            .split(|byte| *byte == b'\n')
-            .map(<[u8]>::len)
-            .max()
-            .unwrap()
+        logged.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap()
     }
 }
 

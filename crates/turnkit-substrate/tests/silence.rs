@@ -77,20 +77,10 @@ async fn no_token_and_no_message_is_ever_logged() {
         let body = format!("{{\"message\":\"{message}\",\"timeout\":100}}");
         let request = client.post(&url).bearer_auth(token).body(body);
         let request = request.header("Content-Type", "application/json");
-        request
-            .header("X-Execution-ID", "a")
-            .send()
-            .await
-            .unwrap()
-            .bytes()
-            .await
-            .unwrap();
+        request.header("X-Execution-ID", "a").send().await.unwrap().bytes().await.unwrap();
     }
-    let shown = format!(
-        "{:?} {:?}",
-        substrate.stats(),
-        RunRequest::new("a".parse().unwrap(), MESSAGE)
-    );
+    let shown =
+        format!("{:?} {:?}", substrate.stats(), RunRequest::new("a".parse().unwrap(), MESSAGE));
 
     let heard = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap() + &shown;
     assert!(heard.contains("the log is heard"));

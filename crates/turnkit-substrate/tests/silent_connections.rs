@@ -26,10 +26,7 @@ async fn they_cost_little_and_stop_nobody() {
         header_read: Duration::from_secs(600),
         ..ConnectionLimits::default()
     };
-    let log = MemoryLog::new(Limits {
-        connection,
-        ..Limits::default()
-    });
+    let log = MemoryLog::new(Limits { connection, ..Limits::default() });
     let substrate = Substrate::builder().agent("default", Demo::new()).log(log);
     let substrate = substrate.build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -56,11 +53,7 @@ async fn they_cost_little_and_stop_nobody() {
 fn resident_kib() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
+    line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// How many file descriptors this process may have, once it has asked for all that it is allowed.

@@ -22,13 +22,7 @@ where
 {
     /// A client that has read nothing.
     pub fn new(body: S) -> Self {
-        Self {
-            body,
-            decoder: ndjson::Decoder::new(),
-            received: Vec::new(),
-            chunks: 0,
-            events: 0,
-        }
+        Self { body, decoder: ndjson::Decoder::new(), received: Vec::new(), chunks: 0, events: 0 }
     }
 
     /// The next event; none at the body's end.
@@ -93,10 +87,7 @@ where
     #[must_use]
     pub fn keep_alives(&self) -> usize {
         let lines = self.received.split(|&byte| byte == b'\n');
-        lines
-            .filter(|line| line.is_empty())
-            .count()
-            .saturating_sub(1)
+        lines.filter(|line| line.is_empty()).count().saturating_sub(1)
     }
 
     fn receive(&mut self, chunk: Bytes) {
@@ -108,9 +99,7 @@ where
 
 impl<S> fmt::Debug for Client<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("events", &self.events)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("events", &self.events).finish_non_exhaustive()
     }
 }
 

@@ -119,11 +119,7 @@ fn tricky_events() -> Vec<Event> {
         r#"{"data":"before","type":"message"}"#,
     ];
     let large = events::delta("p", &"x".repeat(100_000));
-    verbatim
-        .map(events::verbatim)
-        .into_iter()
-        .chain([large])
-        .collect()
+    verbatim.map(events::verbatim).into_iter().chain([large]).collect()
 }
 
 /// See [`producer_contract!`](crate::producer_contract).
@@ -132,26 +128,16 @@ fn tricky_events() -> Vec<Event> {
 /// Where the rule is broken; so do the functions below.
 pub async fn events_come_verbatim_and_in_order<F: ProducerFixture>(mut fixture: F) {
     let sent = tricky_events();
-    let upstream = Upstream {
-        events: sent.clone(),
-        end: UpstreamEnd::Done,
-    };
+    let upstream = Upstream { events: sent.clone(), end: UpstreamEnd::Done };
     let mut producer = fixture.produce(upstream).await;
     let (events, end) = collect(&mut producer).await;
-    assert_eq!(
-        lines(&events),
-        lines(&events),
-        "events are forwarded byte for byte"
-    );
+    assert_eq!(lines(&events), lines(&events), "events are forwarded byte for byte");
     assert!(end.is_ok(), "an upstream that is done is no error: {end:?}");
 }
 
 /// See [`producer_contract!`](crate::producer_contract).
 pub async fn an_upstream_without_events_is_done<F: ProducerFixture>(mut fixture: F) {
-    let upstream = Upstream {
-        events: Vec::new(),
-        end: UpstreamEnd::Done,
-    };
+    let upstream = Upstream { events: Vec::new(), end: UpstreamEnd::Done };
     let mut producer = fixture.produce(upstream).await;
     let (events, end) = collect(&mut producer).await;
     assert_eq!(events, []);
@@ -161,30 +147,18 @@ pub async fn an_upstream_without_events_is_done<F: ProducerFixture>(mut fixture:
 /// See [`producer_contract!`](crate::producer_contract).
 pub async fn an_error_comes_once_after_the_events_before_it<F: ProducerFixture>(mut fixture: F) {
     let sent = tricky_events();
-    let upstream = Upstream {
-        events: sent.clone(),
-        end: UpstreamEnd::Failed,
-    };
+    let upstream = Upstream { events: sent.clone(), end: UpstreamEnd::Failed };
     let mut producer = fixture.produce(upstream).await;
     let (events, end) = collect(&mut producer).await;
-    assert_eq!(
-        lines(&events),
-        lines(&events),
-        "no event is lost to the error that follows"
-    );
+    assert_eq!(lines(&events), lines(&events), "no event is lost to the error that follows");
     let message = end.expect_err("a failed upstream is an error").to_string();
     assert!(!message.trim().is_empty(), "the error says what failed");
 }
 
 /// See [`producer_contract!`](crate::producer_contract).
 pub async fn a_pending_next_wakes_its_task<F: ProducerFixture>(mut fixture: F) {
-    let sent: Vec<Event> = (0..300)
-        .map(|n| events::delta("p", &n.to_string()))
-        .collect();
-    let upstream = Upstream {
-        events: sent.clone(),
-        end: UpstreamEnd::Done,
-    };
+    let sent: Vec<Event> = (0..300).map(|n| events::delta("p", &n.to_string())).collect();
+    let upstream = Upstream { events: sent.clone(), end: UpstreamEnd::Done };
     let producer = fixture.produce(upstream).await;
     let task = tokio::spawn(async move {
         let mut producer = producer;
@@ -199,16 +173,10 @@ pub async fn dropping_it_at_any_await_leaves_nothing_behind<F: ProducerFixture>(
     let events = tricky_events();
     for taken in 0..=events.len() {
         for polls in 0..3 {
-            let upstream = Upstream {
-                events: events.clone(),
-                end: UpstreamEnd::Open,
-            };
+            let upstream = Upstream { events: events.clone(), end: UpstreamEnd::Open };
             let mut producer = fixture.produce(upstream).await;
             for _ in 0..taken {
-                in_time(producer.next())
-                    .await
-                    .map_err(Into::into)
-                    .expect("an event");
+                in_time(producer.next()).await.map_err(Into::into).expect("an event");
             }
             poll_times(producer.next(), polls).await;
             drop(producer);
@@ -219,15 +187,9 @@ pub async fn dropping_it_at_any_await_leaves_nothing_behind<F: ProducerFixture>(
 
 /// See [`producer_contract!`](crate::producer_contract).
 pub async fn cancel_ends_while_the_upstream_is_open<F: ProducerFixture>(mut fixture: F) {
-    let upstream = Upstream {
-        events: tricky_events(),
-        end: UpstreamEnd::Open,
-    };
+    let upstream = Upstream { events: tricky_events(), end: UpstreamEnd::Open };
     let mut producer = fixture.produce(upstream).await;
-    in_time(producer.next())
-        .await
-        .map_err(Into::into)
-        .expect("an event");
+    in_time(producer.next()).await.map_err(Into::into).expect("an event");
     poll_times(producer.next(), 1).await;
     in_time(producer.cancel()).await;
     drop(producer);
@@ -237,10 +199,7 @@ pub async fn cancel_ends_while_the_upstream_is_open<F: ProducerFixture>(mut fixt
 /// See [`producer_contract!`](crate::producer_contract).
 pub async fn a_turn_forwards_what_it_produces<F: ProducerFixture>(mut fixture: F) {
     let events = tricky_events();
-    let upstream = Upstream {
-        events: events.clone(),
-        end: UpstreamEnd::Done,
-    };
+    let upstream = Upstream { events: events.clone(), end: UpstreamEnd::Done };
     let producer = fixture.produce(upstream).await;
     let hooks = Arc::new(Recorder::new());
     let stream = turn().start_inline(producer, hooks.clone());
@@ -268,10 +227,7 @@ async fn collect<P: TurnProducer>(producer: &mut P) -> (Vec<Event>, Result<(), B
 async fn poll_times<T>(future: impl Future<Output = T>, times: usize) {
     let mut future = pin!(future);
     for _ in 0..times {
-        if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx)))
-            .await
-            .is_ready()
-        {
+        if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await.is_ready() {
             return;
         }
         tokio::task::yield_now().await;

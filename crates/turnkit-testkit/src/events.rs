@@ -10,10 +10,7 @@ use turnkit::Event;
 #[must_use]
 pub fn delta(part: &str, delta: &str) -> Event {
     let part = json!({ "id": part, "messageID": "msg_1", "type": "text", "text": delta });
-    event(
-        "message.part.updated",
-        &json!({ "part": part, "delta": delta }),
-    )
+    event("message.part.updated", &json!({ "part": part, "delta": delta }))
 }
 
 /// A `message.part.updated` whose text replaces that of the text part `part`.

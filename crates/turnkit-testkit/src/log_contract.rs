@@ -84,10 +84,7 @@ pub async fn an_id_is_bound_once<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn 
         assert_eq!(reader.status().await.unwrap().last.epoch, writer.epoch());
     }
     assert!(matches!(bench.find("a").await, Found::Retained(_)));
-    assert!(
-        matches!(bench.find("b").await, Found::Unknown),
-        "find binds nothing"
-    );
+    assert!(matches!(bench.find("b").await, Found::Unknown), "find binds nothing");
 }
 
 /// Of any number of starts at the same time exactly one gets the writer.
@@ -115,10 +112,7 @@ pub async fn an_id_belongs_to_its_scope<L: ExecutionLog>(
     let bench = Bench::new(make);
     let (_writer, _) = bench.start("a").await;
     let key = key_in("other", "a");
-    assert!(matches!(
-        bench.log.find(&key).await.unwrap(),
-        Found::Unknown
-    ));
+    assert!(matches!(bench.log.find(&key).await.unwrap(), Found::Unknown));
     let start = bench.log.start(&key, opening("a")).await.unwrap();
     assert!(matches!(start, Start::Started { .. }));
 }
@@ -130,21 +124,13 @@ pub async fn an_event_is_read_as_the_frame_of_its_append<L: ExecutionLog>(
     let bench = Bench::new(make);
     let (mut writer, reader) = bench.start("a").await;
     let spaced = Event::from_json(br#"{ "type" : "spaced", "data" : 1E5 }"#).unwrap();
-    let events = [
-        started("a"),
-        number(1),
-        Event::bare("bare").unwrap(),
-        spaced,
-    ];
+    let events = [started("a"), number(1), Event::bare("bare").unwrap(), spaced];
     for event in &events[1..] {
         writer.append(event).await.unwrap();
     }
     let mut expected = BytesMut::new();
     for (seq, event) in (1..).zip(&events) {
-        let id = EventId {
-            epoch: writer.epoch(),
-            seq,
-        };
+        let id = EventId { epoch: writer.epoch(), seq };
         sse::write_event(&mut expected, Some(&id.to_string()), event).unwrap();
     }
     assert_eq!(read(&*reader, 0, 4).await, expected);
@@ -166,11 +152,7 @@ pub async fn a_reader_goes_on_at_every_cursor<L: ExecutionLog>(
     let last = ends.len() as u64 - 1;
     let whole = read(&*reader, 0, last).await;
     for (after, from) in (0..last).zip(ends) {
-        assert_eq!(
-            read(&*reader, after, last).await,
-            whole[from..],
-            "after {after}"
-        );
+        assert_eq!(read(&*reader, after, last).await, whole[from..], "after {after}");
     }
 }
 
@@ -207,10 +189,7 @@ pub async fn an_end_is_the_end<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Cl
         assert_eq!(status.state, State::Ended(ending));
         assert_eq!((status.last, status.last.seq), (last, 2));
         assert_eq!((status.started_at, status.ended_at), (NOON, Some(NOON + 7)));
-        assert_eq!(
-            reader.locate(Cursor::After(last)).await.unwrap(),
-            Position::AtEnd
-        );
+        assert_eq!(reader.locate(Cursor::After(last)).await.unwrap(), Position::AtEnd);
         assert_eq!(reader.next(1).await.unwrap().unwrap().last, 2);
         assert_eq!(reader.next(2).await.unwrap(), None);
         assert!(bench.log.take_over(&key("a")).await.unwrap().is_none());
@@ -224,28 +203,16 @@ pub async fn a_cursor_that_the_log_does_not_hold_is_told<L: ExecutionLog>(
     let bench = Bench::new(make);
     let (mut writer, reader) = bench.start("a").await;
     let EventId { epoch, .. } = writer.append(&number(1)).await.unwrap();
-    assert_eq!(
-        reader.locate(Cursor::Start).await.unwrap(),
-        Position::After(0)
-    );
+    assert_eq!(reader.locate(Cursor::Start).await.unwrap(), Position::After(0));
     for seq in [1, 2] {
         let cursor = Cursor::After(EventId { epoch, seq });
         assert_eq!(reader.locate(cursor).await.unwrap(), Position::After(seq));
     }
-    for (epoch, seq) in [
-        (epoch, 0),
-        (epoch, 3),
-        (epoch, u64::MAX),
-        (epoch + 1, 1),
-        (epoch - 1, 1),
-        (0, 0),
-    ] {
+    for (epoch, seq) in
+        [(epoch, 0), (epoch, 3), (epoch, u64::MAX), (epoch + 1, 1), (epoch - 1, 1), (0, 0)]
+    {
         let cursor = Cursor::After(EventId { epoch, seq });
-        assert_eq!(
-            reader.locate(cursor).await.unwrap(),
-            Position::NotHeld,
-            "{cursor:?}"
-        );
+        assert_eq!(reader.locate(cursor).await.unwrap(), Position::NotHeld, "{cursor:?}");
     }
 }
 
@@ -271,35 +238,19 @@ pub async fn another_writer_fences_off_the_first<L: ExecutionLog>(
     let (mut first, reader) = bench.start("a").await;
     let before = first.append(&number(1)).await.unwrap();
     let mut second = bench.take_over("a").await;
-    assert!(matches!(
-        first.append(&number(2)).await,
-        Err(AppendError::Fenced)
-    ));
+    assert!(matches!(first.append(&number(2)).await, Err(AppendError::Fenced)));
     let after = second.append(&number(3)).await.unwrap();
     assert_eq!((after.seq, after.epoch), (3, second.epoch()));
     let ended = first.end(Ending::Completed, &number(4)).await;
     assert!(matches!(ended, Err(AppendError::Fenced)));
 
     for id in [before, after] {
-        assert_eq!(
-            reader.locate(Cursor::After(id)).await.unwrap(),
-            Position::After(id.seq)
-        );
+        assert_eq!(reader.locate(Cursor::After(id)).await.unwrap(), Position::After(id.seq));
     }
     let mixed = EventId { seq: 2, ..after };
-    assert_eq!(
-        reader.locate(Cursor::After(mixed)).await.unwrap(),
-        Position::NotHeld
-    );
+    assert_eq!(reader.locate(Cursor::After(mixed)).await.unwrap(), Position::NotHeld);
     assert_eq!(reader.status().await.unwrap().state, State::Running);
-    assert!(
-        bench
-            .log
-            .take_over(&key("unknown"))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(bench.log.take_over(&key("unknown")).await.unwrap().is_none());
 }
 
 /// A writer that is gone without an end leaves `execution.failed`, `runner_lost`, at the next epoch.
@@ -312,14 +263,8 @@ pub async fn a_lost_writer_ends_its_run<L: ExecutionLog>(
     drop(writer);
     let page = reader.next(1).await.unwrap().unwrap();
     let text = String::from_utf8(page.frames.to_vec()).unwrap();
-    assert!(
-        text.starts_with(&format!("id: {}-2\n", epoch + 1)),
-        "{text}"
-    );
-    assert!(
-        text.contains("execution.failed") && text.contains("\"runner_lost\""),
-        "{text}"
-    );
+    assert!(text.starts_with(&format!("id: {}-2\n", epoch + 1)), "{text}");
+    assert!(text.contains("execution.failed") && text.contains("\"runner_lost\""), "{text}");
     let status = reader.status().await.unwrap();
     assert_eq!(status.state, State::Ended(Ending::Failed));
 }

@@ -83,12 +83,7 @@ impl CuttingProxy {
         let accepted = Arc::new(AtomicU64::new(0));
         let accepting = accept(listener, Arc::clone(&server), plan, Arc::clone(&accepted));
         let accepting = tokio::spawn(accepting);
-        Ok(Self {
-            address,
-            server,
-            accepted,
-            accepting,
-        })
+        Ok(Self { address, server, accepted, accepting })
     }
 
     /// Where it listens.
@@ -279,9 +274,7 @@ impl Meter {
         match &mut self.left {
             None => chunk.len(),
             Some(Point::Bytes(left)) => {
-                let passed = chunk
-                    .len()
-                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let passed = chunk.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= passed as u64;
                 passed
             }
@@ -325,9 +318,7 @@ mod tests {
     }
 
     async fn ask(answer: &'static [u8], fault: Fault) -> (Vec<u8>, io::Result<usize>) {
-        let proxy = CuttingProxy::start(server(answer).await, move |_| fault)
-            .await
-            .unwrap();
+        let proxy = CuttingProxy::start(server(answer).await, move |_| fault).await.unwrap();
         let mut client = TcpStream::connect(proxy.address()).await.unwrap();
         client.write_all(b"ask\n").await.unwrap();
         let mut answer = Vec::new();
@@ -340,12 +331,7 @@ mod tests {
     async fn without_a_fault_the_answer_passes_unchanged() {
         assert_eq!(ask(b"answer", Fault::None).await.0, b"0answer");
         assert_eq!(ask(b"answer", Fault::Split(2)).await.0, b"0answer");
-        assert_eq!(
-            ask(b"answer", Fault::Delay(Duration::from_millis(1)))
-                .await
-                .0,
-            b"0answer"
-        );
+        assert_eq!(ask(b"answer", Fault::Delay(Duration::from_millis(1))).await.0, b"0answer");
     }
 
     #[tokio::test]
@@ -361,14 +347,8 @@ mod tests {
     async fn a_cut_after_frames_ends_with_a_blank_line() {
         let answer = b"a\n\nb\n\n\nc\n\n";
         assert_eq!(ask(answer, Fault::Cut(Point::Frames(1))).await.0, b"0a\n\n");
-        assert_eq!(
-            ask(answer, Fault::Cut(Point::Frames(2))).await.0,
-            b"0a\n\nb\n\n"
-        );
-        assert_eq!(
-            ask(answer, Fault::Cut(Point::Frames(9))).await.0,
-            b"0a\n\nb\n\n\nc\n\n"
-        );
+        assert_eq!(ask(answer, Fault::Cut(Point::Frames(2))).await.0, b"0a\n\nb\n\n");
+        assert_eq!(ask(answer, Fault::Cut(Point::Frames(9))).await.0, b"0a\n\nb\n\n\nc\n\n");
     }
 
     #[tokio::test]
@@ -383,9 +363,7 @@ mod tests {
             0 => Fault::Stall(Point::Bytes(2)),
             _ => Fault::None,
         };
-        let proxy = CuttingProxy::start(server(b"answer").await, plan)
-            .await
-            .unwrap();
+        let proxy = CuttingProxy::start(server(b"answer").await, plan).await.unwrap();
         let mut stalled = TcpStream::connect(proxy.address()).await.unwrap();
         stalled.write_all(b"ask\n").await.unwrap();
         let mut start = [0; 2];
@@ -397,10 +375,7 @@ mod tests {
         let mut whole = Vec::new();
         later.read_to_end(&mut whole).await.unwrap();
         assert_eq!(whole, b"1answer");
-        assert_eq!(
-            stalled.try_read(&mut start).unwrap_err().kind(),
-            io::ErrorKind::WouldBlock
-        );
+        assert_eq!(stalled.try_read(&mut start).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 
         drop(proxy);
         assert!(matches!(stalled.read(&mut start).await, Ok(0) | Err(_)));

@@ -270,9 +270,7 @@ impl TurnHooks for Recorder {
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder")
-            .field("calls", &lock(&self.calls).len())
-            .finish_non_exhaustive()
+        f.debug_struct("Recorder").field("calls", &lock(&self.calls).len()).finish_non_exhaustive()
     }
 }
 

@@ -193,9 +193,7 @@ impl Drop for Script {
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let steps = self.steps.len();
-        f.debug_struct("Script")
-            .field("steps", &steps)
-            .finish_non_exhaustive()
+        f.debug_struct("Script").field("steps", &steps).finish_non_exhaustive()
     }
 }
 
@@ -211,11 +209,7 @@ impl ScriptError {
     /// An error without a code, not retryable.
     #[must_use]
     pub fn new(message: &str) -> Self {
-        Self {
-            message: message.into(),
-            code: None,
-            retryable: false,
-        }
+        Self { message: message.into(), code: None, retryable: false }
     }
 
     /// With a code.

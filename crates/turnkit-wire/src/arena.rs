@@ -20,9 +20,7 @@ pub(crate) fn capacity(needed: usize, limit: usize) -> usize {
         _ if needed <= BLOCK => BLOCK,
         _ if needed <= LARGE_BLOCK => LARGE_BLOCK,
         _ if limit <= EAGER_LIMIT => limit.max(needed),
-        _ => needed
-            .saturating_mul(2)
-            .clamp(EAGER_LIMIT, limit.max(needed)),
+        _ => needed.saturating_mul(2).clamp(EAGER_LIMIT, limit.max(needed)),
     }
 }
 
@@ -38,10 +36,7 @@ pub(crate) struct Arena {
 impl Arena {
     /// `limit`: the most bytes that one piece of work can take.
     pub(crate) fn new(limit: usize) -> Self {
-        Arena {
-            open: BytesMut::new(),
-            limit,
-        }
+        Arena { open: BytesMut::new(), limit }
     }
 
     /// What was put since the last [`Arena::take`].
@@ -77,11 +72,7 @@ impl Arena {
     /// Hands out what was put. Beyond [`LARGE_BLOCK`] it gets an allocation of its own size.
     #[inline]
     pub(crate) fn take(&mut self) -> Bytes {
-        if self.open.len() > LARGE_BLOCK {
-            self.take_large()
-        } else {
-            self.open.split().freeze()
-        }
+        if self.open.len() > LARGE_BLOCK { self.take_large() } else { self.open.split().freeze() }
     }
 
     #[cold]

@@ -119,10 +119,7 @@ impl DecodeError {
     /// The same fault, seen from the start of a stream in which the input begins at `base`.
     #[cold]
     pub(crate) fn shifted(self, base: u64) -> Self {
-        DecodeError {
-            offset: self.offset.saturating_add(base),
-            ..self
-        }
+        DecodeError { offset: self.offset.saturating_add(base), ..self }
     }
 }
 

@@ -84,11 +84,7 @@ impl Event {
         let mut line = Vec::with_capacity(kind.len() + 12);
         let kind = push_kind(&mut line, kind);
         line.put_slice(b"\"}\n");
-        Ok(Event {
-            line: line.into(),
-            kind,
-            data: Data::NONE,
-        })
+        Ok(Event { line: line.into(), kind, data: Data::NONE })
     }
 
     /// Verifies and copies one JSON object of up to [`Event::MAX_BYTES`].
@@ -100,10 +96,7 @@ impl Event {
         check_size(json, Event::MAX_BYTES)?;
         let object = without_line_end(json);
         let layout = scan::event(object)?;
-        Ok(Event::from_layout(
-            copy_line(object, layout.breaks),
-            &layout,
-        ))
+        Ok(Event::from_layout(copy_line(object, layout.breaks), &layout))
     }
 
     /// Like [`Event::from_json`], without copying where the bytes can be kept: they are when they end in their one LF and
@@ -229,28 +222,16 @@ impl Event {
     /// A decoded event may share its allocation with the events around it: [`crate::ndjson::Decoder`] says how much that is.
     #[must_use]
     pub fn detached(&self) -> Event {
-        Event {
-            line: Bytes::copy_from_slice(&self.line),
-            kind: self.kind.clone(),
-            data: self.data,
-        }
+        Event { line: Bytes::copy_from_slice(&self.line), kind: self.kind.clone(), data: self.data }
     }
 
     /// Type and data of an event that is exactly `{"type":T,"data":D}`, with T spelt as it stands (PROTOCOL 1.3).
     pub(crate) fn canonical_parts(&self) -> Option<(&[u8], &[u8])> {
-        let Kind::Line {
-            start: KIND_START,
-            len,
-        } = self.kind
-        else {
+        let Kind::Line { start: KIND_START, len } = self.kind else {
             return None;
         };
         let canonical = self.data.start == KIND_START + len + DATA_GAP && self.data.tail == 2;
-        if canonical {
-            self.data_bytes().map(|data| (self.kind_bytes(), data))
-        } else {
-            None
-        }
+        if canonical { self.data_bytes().map(|data| (self.kind_bytes(), data)) } else { None }
     }
 
     /// An event over a `line` (newline included) that was verified with `layout`.
@@ -258,33 +239,17 @@ impl Event {
         let kind = if layout.kind_escaped {
             Kind::Decoded(string::decode(&line[layout.kind.clone()]).into())
         } else {
-            Kind::Line {
-                start: address(layout.kind.start),
-                len: address(layout.kind.len()),
-            }
+            Kind::Line { start: address(layout.kind.start), len: address(layout.kind.len()) }
         };
-        let data = layout
-            .data
-            .as_ref()
-            .map_or(Data::NONE, |range| Data::within(range, line.len()));
+        let data = layout.data.as_ref().map_or(Data::NONE, |range| Data::within(range, line.len()));
         Event { line, kind, data }
     }
 
     /// An event over the line `{"type":kind,"data":data}` whose parts were verified; `kind` is spelt as it stands.
     pub(crate) fn from_canonical_line(line: Bytes, kind_len: usize) -> Event {
         let len = address(kind_len);
-        let data = Data {
-            start: KIND_START + len + DATA_GAP,
-            tail: 2,
-        };
-        Event {
-            line,
-            kind: Kind::Line {
-                start: KIND_START,
-                len,
-            },
-            data,
-        }
+        let data = Data { start: KIND_START + len + DATA_GAP, tail: 2 };
+        Event { line, kind: Kind::Line { start: KIND_START, len }, data }
     }
 
     /// An event of parts that were verified. Infallible: the caller has checked that `kind` is neither empty nor over 4 GiB.
@@ -298,14 +263,7 @@ impl Event {
             blank_breaks(&mut line[start..]);
         }
         line.put_slice(b"}\n");
-        Event {
-            line: line.into(),
-            kind,
-            data: Data {
-                start: address(start),
-                tail: 2,
-            },
-        }
+        Event { line: line.into(), kind, data: Data { start: address(start), tail: 2 } }
     }
 
     fn data_range(&self) -> Option<Range<usize>> {
@@ -335,10 +293,7 @@ impl Data {
     const NONE: Data = Data { start: 0, tail: 0 };
 
     fn within(range: &Range<usize>, line: usize) -> Data {
-        Data {
-            start: address(range.start),
-            tail: address(line - range.end),
-        }
+        Data { start: address(range.start), tail: address(line - range.end) }
     }
 }
 
@@ -362,11 +317,7 @@ pub(crate) fn blank_breaks(json: &mut [u8]) {
 /// The limit in force, or that `json` is beyond it.
 pub(crate) fn check_size(json: &[u8], max_bytes: usize) -> Result<(), DecodeError> {
     let max_bytes = max_bytes.min(Event::MAX_ADDRESSABLE);
-    if without_line_end(json).len() > max_bytes {
-        Err(too_large(max_bytes))
-    } else {
-        Ok(())
-    }
+    if without_line_end(json).len() > max_bytes { Err(too_large(max_bytes)) } else { Ok(()) }
 }
 
 fn too_large(limit: usize) -> DecodeError {
@@ -396,10 +347,7 @@ fn push_kind(line: &mut Vec<u8>, kind: &str) -> Kind {
     string::escape_into(kind, line);
     let spelt = line.len() - TYPE_KEY.len();
     if spelt == kind.len() {
-        Kind::Line {
-            start: KIND_START,
-            len: address(spelt),
-        }
+        Kind::Line { start: KIND_START, len: address(spelt) }
     } else {
         Kind::Decoded(kind.into())
     }

@@ -51,8 +51,7 @@ pub fn run_failed(
     phase: Option<&str>,
 ) -> Event {
     let mut data = Object::default();
-    data.string("sessionId", session_id)
-        .string("message", message);
+    data.string("sessionId", session_id).string("message", message);
     data.raw("retryable", if retryable { "true" } else { "false" });
     data.optional("code", code).optional("phase", phase);
     data.into_event(kind::RUN_FAILED)

@@ -241,10 +241,7 @@ impl Decoder {
     #[cold]
     fn too_large(&self, line_start: u64) -> DecodeError {
         let limit = self.max_line;
-        DecodeError::new(
-            line_start + limit as u64,
-            DecodeErrorKind::TooLarge { limit },
-        )
+        DecodeError::new(line_start + limit as u64, DecodeErrorKind::TooLarge { limit })
     }
 }
 
@@ -265,8 +262,7 @@ pub(crate) fn may_share(length: usize, chunk: usize) -> bool {
 
 #[inline]
 fn is_blank(line: &[u8]) -> bool {
-    line.iter()
-        .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 #[cfg(test)]

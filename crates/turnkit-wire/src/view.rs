@@ -212,22 +212,12 @@ impl<'a> Failure<'a> {
     /// Code and message may stand in the data, in its member `error`, or be that member or the data itself.
     #[must_use]
     pub fn of(event: &'a Event) -> Option<Self> {
-        const KINDS: [&str; 4] = [
-            kind::ERROR,
-            kind::EXECUTION_FAILED,
-            kind::EXECUTION_CANCELLED,
-            kind::RUN_FAILED,
-        ];
-        if !KINDS
-            .iter()
-            .any(|kind| kind.as_bytes() == event.kind_bytes())
-        {
+        const KINDS: [&str; 4] =
+            [kind::ERROR, kind::EXECUTION_FAILED, kind::EXECUTION_CANCELLED, kind::RUN_FAILED];
+        if !KINDS.iter().any(|kind| kind.as_bytes() == event.kind_bytes()) {
             return None;
         }
-        let mut view = Failure {
-            message: data(event).string(),
-            ..Failure::default()
-        };
+        let mut view = Failure { message: data(event).string(), ..Failure::default() };
         data(event).members(|key, value| view.member(key, value));
         Some(view)
     }

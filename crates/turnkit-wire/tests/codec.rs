@@ -38,13 +38,7 @@ fn lifecycle_lines() {
         lifecycle::error("the \"agent\" is\nbusy\u{1}", None),
         lifecycle::error("no more", Some("quota")),
         lifecycle::run_failed("thread-abc", "no more", false, None, None),
-        lifecycle::run_failed(
-            "thread-abc",
-            "no more",
-            true,
-            Some("quota"),
-            Some("produce"),
-        ),
+        lifecycle::run_failed("thread-abc", "no more", true, Some("quota"), Some("produce")),
     ];
     insta::assert_snapshot!(text(lines.iter().flat_map(Event::as_line)));
 }
@@ -58,12 +52,7 @@ fn ndjson_lines() {
 fn sse_frames() {
     let mut out = BytesMut::new();
     for (number, event) in events().iter().enumerate() {
-        sse::write_event(
-            &mut out,
-            Some(&format!("1767225600000-{}", number + 1)),
-            event,
-        )
-        .unwrap();
+        sse::write_event(&mut out, Some(&format!("1767225600000-{}", number + 1)), event).unwrap();
     }
     insta::assert_snapshot!(text(&out));
 }
@@ -106,9 +95,8 @@ fn messages_of_errors() {
     decoder.push(stream.join("\n").into());
     decoder.push("\n\u{0}\n{\"type\":\"\u{7f}".into());
     decoder.push(vec![0xff, b'"', b'}', b'\n', b'{'].into());
-    let mut said: Vec<DecodeError> = core::iter::from_fn(|| decoder.next_event())
-        .map(Result::unwrap_err)
-        .collect();
+    let mut said: Vec<DecodeError> =
+        core::iter::from_fn(|| decoder.next_event()).map(Result::unwrap_err).collect();
     said.extend(core::iter::from_fn(|| decoder.finish()).map(Result::unwrap_err));
     let lines: Vec<String> = said.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(lines.join("\n"));

@@ -23,49 +23,20 @@ struct Endless {
 }
 
 const SSE_STREAMS: [Endless; 8] = [
-    Endless {
-        head: b"",
-        piece: b"x",
-    },
-    Endless {
-        head: b":",
-        piece: b"x",
-    },
-    Endless {
-        head: b"data: ",
-        piece: b"x",
-    },
-    Endless {
-        head: b"data: ",
-        piece: b"\xff",
-    },
-    Endless {
-        head: b"",
-        piece: b"data: some text\n",
-    },
-    Endless {
-        head: b"",
-        piece: b"data\n",
-    },
-    Endless {
-        head: b"id: ",
-        piece: b"7",
-    },
-    Endless {
-        head: b"event: ",
-        piece: b"\xf0\x9f\x98\x80",
-    },
+    Endless { head: b"", piece: b"x" },
+    Endless { head: b":", piece: b"x" },
+    Endless { head: b"data: ", piece: b"x" },
+    Endless { head: b"data: ", piece: b"\xff" },
+    Endless { head: b"", piece: b"data: some text\n" },
+    Endless { head: b"", piece: b"data\n" },
+    Endless { head: b"id: ", piece: b"7" },
+    Endless { head: b"event: ", piece: b"\xf0\x9f\x98\x80" },
 ];
 
 /// Three times the limit of the stream, in chunks.
 fn chunks(stream: &Endless, limit: usize) -> Vec<Vec<u8>> {
-    let bytes = [
-        stream.head,
-        &stream
-            .piece
-            .repeat((3 * limit + 200_000) / stream.piece.len()),
-    ]
-    .concat();
+    let bytes =
+        [stream.head, &stream.piece.repeat((3 * limit + 200_000) / stream.piece.len())].concat();
     bytes.chunks(4096).map(<[u8]>::to_vec).collect()
 }
 
@@ -109,11 +80,7 @@ fn decoders_stay_within_their_limit_whatever_comes() {
 }
 
 fn small_events() -> (Vec<Bytes>, Vec<Bytes>) {
-    let event = Event::new(
-        "message.part.updated",
-        "some text, as long as such texts are",
-    )
-    .unwrap();
+    let event = Event::new("message.part.updated", "some text, as long as such texts are").unwrap();
     let mut stream = bytes::BytesMut::new();
     sse::write_event(&mut stream, Some("1767225600000-1"), &event).unwrap();
     let shared = |bytes: &[u8]| {
@@ -122,12 +89,7 @@ fn small_events() -> (Vec<Bytes>, Vec<Bytes>) {
         bytes
     };
     let sse = stream.repeat(2000).chunks(1460).map(shared).collect();
-    let ndjson = event
-        .as_line()
-        .repeat(2000)
-        .chunks(1460)
-        .map(shared)
-        .collect();
+    let ndjson = event.as_line().repeat(2000).chunks(1460).map(shared).collect();
     (sse, ndjson)
 }
 

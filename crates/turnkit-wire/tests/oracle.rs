@@ -33,9 +33,7 @@ fn specified(stream: &[u8]) -> Parsed {
             } else {
                 core::mem::take(&mut event_type)
             };
-            parsed
-                .frames
-                .push((name, core::mem::take(&mut data), id_buffer.clone()));
+            parsed.frames.push((name, core::mem::take(&mut data), id_buffer.clone()));
             continue;
         }
         let (field, value) = match line.split_once(':') {
@@ -94,9 +92,7 @@ fn ours(stream: &[u8], cuts: &[usize]) -> Parsed {
 fn feed(parser: &mut Parser, chunk: &[u8], parsed: &mut Parsed) {
     let take = |frame: turnkit_wire::sse::Frame<'_>| {
         let data = String::from_utf8(frame.data().to_vec()).unwrap();
-        parsed
-            .frames
-            .push((frame.event().into(), data, frame.id().into()));
+        parsed.frames.push((frame.event().into(), data, frame.id().into()));
     };
     parser.feed(chunk, take).unwrap();
 }

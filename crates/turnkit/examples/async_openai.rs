@@ -23,25 +23,14 @@ fn events(chunk: Result<Chunk, BoxError>) -> Vec<Result<Event, BoxError>> {
         Err(error) => return vec![Err(error)],
     };
     let part = json!({ "id": chunk.id, "messageID": chunk.id, "type": "text" });
-    let texts = chunk
-        .choices
-        .into_iter()
-        .filter_map(|choice| choice.delta.content);
-    let deltas = texts.map(|text| {
-        (
-            "message.part.updated",
-            json!({ "part": part, "delta": text }),
-        )
-    });
+    let texts = chunk.choices.into_iter().filter_map(|choice| choice.delta.content);
+    let deltas = texts.map(|text| ("message.part.updated", json!({ "part": part, "delta": text })));
     let usage = chunk.usage.map(|usage| {
         let tokens =
             json!({ "inputTokens": usage.prompt_tokens, "outputTokens": usage.completion_tokens });
         ("result", json!({ "tokenUsage": tokens }))
     });
-    deltas
-        .chain(usage)
-        .map(|(kind, data)| Ok(Event::new(kind, &data)?))
-        .collect()
+    deltas.chain(usage).map(|(kind, data)| Ok(Event::new(kind, &data)?)).collect()
 }
 
 const RECORDING: &str = r#"

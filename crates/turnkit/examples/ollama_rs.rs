@@ -26,17 +26,11 @@ where
 fn events(response: &ChatMessageResponse) -> Vec<Result<Event, BoxError>> {
     let message = &response.message;
     let thinking = message.thinking.as_deref().unwrap_or_default();
-    let parts = [
-        ("prt_thinking", "reasoning", thinking),
-        ("prt_text", "text", &message.content),
-    ];
+    let parts = [("prt_thinking", "reasoning", thinking), ("prt_text", "text", &message.content)];
     let said = parts.into_iter().filter(|(_, _, delta)| !delta.is_empty());
     said.map(|(id, kind, delta)| {
         let part = json!({ "id": id, "type": kind });
-        Ok(Event::new(
-            "message.part.updated",
-            &json!({ "part": part, "delta": delta }),
-        )?)
+        Ok(Event::new("message.part.updated", &json!({ "part": part, "delta": delta }))?)
     })
     .collect()
 }

@@ -58,8 +58,6 @@ impl http_body::Body for TurnBody {
 impl fmt::Debug for TurnBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ended = self.0.is_ended();
-        f.debug_struct("TurnBody")
-            .field("ended", &ended)
-            .finish_non_exhaustive()
+        f.debug_struct("TurnBody").field("ended", &ended).finish_non_exhaustive()
     }
 }

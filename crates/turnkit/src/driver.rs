@@ -200,13 +200,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
 
     /// Waits for the producer's next answer, or for an interrupt.
     async fn ask(&mut self) -> Asked<P::Error> {
-        let Self {
-            producer,
-            machine,
-            outlet,
-            budget,
-            ..
-        } = self;
+        let Self { producer, machine, outlet, budget, .. } = self;
         let mut next = pin!(async { producer.next().await });
         poll_fn(|cx| {
             let spent = *budget == 0;
@@ -287,10 +281,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         // The hook owns what it is given; the engine keeps the partial text for a failure.
         let text = self.machine.raw_text().clone();
         let hook = async { self.hooks.transform_final_text(&self.context, text).await };
-        let text = self
-            .calls
-            .run(&mut self.outlet, Hook::TransformFinalText, hook)
-            .await;
+        let text = self.calls.run(&mut self.outlet, Hook::TransformFinalText, hook).await;
         self.machine.transformed(text);
     }
 
@@ -298,15 +289,8 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         let Some(text) = self.machine.final_text() else {
             return;
         };
-        let hook = async {
-            self.hooks
-                .persist_assistant_message(&self.context, text)
-                .await
-        };
-        let persisted = self
-            .calls
-            .run(&mut self.outlet, Hook::PersistAssistantMessage, hook)
-            .await;
+        let hook = async { self.hooks.persist_assistant_message(&self.context, text).await };
+        let persisted = self.calls.run(&mut self.outlet, Hook::PersistAssistantMessage, hook).await;
         self.machine.persisted(persisted);
     }
 
@@ -315,9 +299,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             return;
         };
         let hook = async { self.hooks.on_turn_complete(&self.context, text).await };
-        self.calls
-            .run_aside(&mut self.outlet, Hook::OnTurnComplete, hook)
-            .await;
+        self.calls.run_aside(&mut self.outlet, Hook::OnTurnComplete, hook).await;
     }
 
     async fn fail(&mut self) {
@@ -325,39 +307,23 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             return;
         };
         let partial = self.machine.raw_text();
-        let hook = async {
-            self.hooks
-                .on_turn_failed(&self.context, failure, partial)
-                .await
-        };
-        self.calls
-            .run_aside(&mut self.outlet, Hook::OnTurnFailed, hook)
-            .await;
+        let hook = async { self.hooks.on_turn_failed(&self.context, failure, partial).await };
+        self.calls.run_aside(&mut self.outlet, Hook::OnTurnFailed, hook).await;
     }
 
     async fn flush(&mut self) {
         let hook = async { self.hooks.trace_flush(&self.context).await };
-        self.calls
-            .run_aside(&mut self.outlet, Hook::TraceFlush, hook)
-            .await;
+        self.calls.run_aside(&mut self.outlet, Hook::TraceFlush, hook).await;
     }
 
     fn outcome(self) -> TurnOutcome {
         let (events, replayed) = (self.machine.lines(), self.machine.is_replayed());
-        let client = self
-            .outlet
-            .client(self.machine.skipped(), self.machine.overrun());
+        let client = self.outlet.client(self.machine.skipped(), self.machine.overrun());
         let result = self.machine.into_result();
         if let Err(failure) = &result {
             log(failure);
         }
-        TurnOutcome {
-            result,
-            hook_errors: self.calls.into_errors(),
-            client,
-            events,
-            replayed,
-        }
+        TurnOutcome { result, hook_errors: self.calls.into_errors(), client, events, replayed }
     }
 }
 

@@ -103,9 +103,7 @@ impl fmt::Display for TurnError {
 
 impl Error for TurnError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| source as &(dyn Error + 'static))
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 
@@ -242,19 +240,11 @@ impl HookFault {
         let (message, code, source) = match self {
             Self::Failed(source) => (describe(&source), code::HOOK_FAILED, Some(source)),
             Self::Panicked => (format!("{hook} panicked"), code::PANIC, None),
-            Self::TimedOut(limit) => (
-                format!("{hook} took longer than {limit:?}"),
-                code::HOOK_TIMEOUT,
-                None,
-            ),
+            Self::TimedOut(limit) => {
+                (format!("{hook} took longer than {limit:?}"), code::HOOK_TIMEOUT, None)
+            }
         };
-        TurnError {
-            phase,
-            message,
-            code: Some(code.to_owned()),
-            retryable: true,
-            source,
-        }
+        TurnError { phase, message, code: Some(code.to_owned()), retryable: true, source }
     }
 }
 

@@ -24,11 +24,7 @@ pub struct InlineTurn {
 
 impl InlineTurn {
     pub(crate) fn new(body: TurnBody, driver: TurnDriver) -> Self {
-        Self {
-            body,
-            driver,
-            outcome: None,
-        }
+        Self { body, driver, outcome: None }
     }
 
     /// What cancels the turn.

@@ -339,10 +339,7 @@ impl Machine {
     fn cancelled(&mut self) {
         self.stage = Stage::Settled;
         self.plan.push_back(Step::Cancel);
-        self.fail_producing(TurnError::produce(
-            code::CANCELLED,
-            "the turn was cancelled",
-        ));
+        self.fail_producing(TurnError::produce(code::CANCELLED, "the turn was cancelled"));
     }
 
     fn abandon(&mut self) {

@@ -310,10 +310,7 @@ impl State {
     }
 
     fn signals(&self) -> Signals {
-        Signals {
-            left: self.end == End::Left,
-            cancelled: self.cancelled,
-        }
+        Signals { left: self.end == End::Left, cancelled: self.cancelled }
     }
 
     /// The reader's waker, if there is something for it.

@@ -221,11 +221,7 @@ trait ErasedProducer: Send {
 
 impl<P: TurnProducer> ErasedProducer for P {
     fn next(&mut self) -> BoxFuture<'_, Result<Produced, BoxProducerError>> {
-        Box::pin(async {
-            TurnProducer::next(self)
-                .await
-                .map_err(BoxProducerError::new::<P>)
-        })
+        Box::pin(async { TurnProducer::next(self).await.map_err(BoxProducerError::new::<P>) })
     }
 
     fn cancel(&mut self) -> BoxFuture<'_, ()> {

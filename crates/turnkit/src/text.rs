@@ -76,10 +76,7 @@ pub(crate) struct TextReader {
 
 impl TextReader {
     pub(crate) fn new(limit: usize, prompt: Option<&str>) -> Self {
-        Self {
-            assembly: Assembly::new(limit, prompt),
-            template: Template::default(),
-        }
+        Self { assembly: Assembly::new(limit, prompt), template: Template::default() }
     }
 
     /// A `message.part.updated`.

@@ -29,9 +29,7 @@ impl TokioTimer {
     /// A timer that counts from now.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            origin: tokio::time::Instant::now(),
-        }
+        Self { origin: tokio::time::Instant::now() }
     }
 
     /// The timer of the current runtime, or none outside of one and in one whose time is not enabled.

@@ -120,10 +120,7 @@ impl Default for Settings {
 impl ChatTurn {
     /// An attempt at the turn `identity`, with every setting at its default.
     pub fn new(identity: TurnIdentity, execution_id: ExecutionId) -> Self {
-        let context = TurnContext {
-            identity,
-            execution_id,
-        };
+        let context = TurnContext { identity, execution_id };
         let settings = Settings::default();
         Self { context, settings }
     }
@@ -182,13 +179,8 @@ impl ChatTurn {
     {
         let (writer, reader) = pipe::pipe(pipe::CAPACITY);
         let canceller = reader.canceller();
-        let attempt = Attempt {
-            context: self.context,
-            settings: self.settings,
-            producer,
-            hooks,
-            writer,
-        };
+        let attempt =
+            Attempt { context: self.context, settings: self.settings, producer, hooks, writer };
         let driver = TurnDriver::new(attempt, canceller);
         (TurnBody::new(reader), driver)
     }
@@ -215,11 +207,7 @@ impl ChatTurn {
         self,
         producer: P,
         hooks: H,
-    ) -> (
-        TurnBody,
-        crate::TurnHandle,
-        tokio::task::JoinHandle<crate::TurnOutcome>,
-    )
+    ) -> (TurnBody, crate::TurnHandle, tokio::task::JoinHandle<crate::TurnOutcome>)
     where
         P: TurnProducer + 'static,
         H: TurnHooks + 'static,

@@ -37,9 +37,7 @@ fn kinds(lines: &[Event]) -> Vec<&str> {
 
 /// `error` and `session.run.failed` as the engine makes them.
 fn failure(message: &str, code: Option<&str>, retryable: bool, phase: &str) -> [String; 2] {
-    let code = code
-        .map(|code| format!(r#","code":"{code}""#))
-        .unwrap_or_default();
+    let code = code.map(|code| format!(r#","code":"{code}""#)).unwrap_or_default();
     [
         format!(r#"{{"type":"error","data":{{"message":"{message}"{code}}}}}"#),
         format!(
@@ -49,10 +47,7 @@ fn failure(message: &str, code: Option<&str>, retryable: bool, phase: &str) -> [
 }
 
 /// Resolves when the sender is used or dropped.
-fn gate() -> (
-    oneshot::Sender<()>,
-    impl Future<Output = ()> + Send + 'static,
-) {
+fn gate() -> (oneshot::Sender<()>, impl Future<Output = ()> + Send + 'static) {
     let (open, opened) = oneshot::channel();
     (open, opened.map(drop))
 }
@@ -117,9 +112,7 @@ mod a_client_that_leaves {
         let hooks = Arc::new(Recorder::new());
         let script = Script::new().text("par").wait(pending());
         let probe = script.probe();
-        let (body, driver) = turn()
-            .on_client_left(ClientLeft::Cancel)
-            .start(script, hooks.clone());
+        let (body, driver) = turn().on_client_left(ClientLeft::Cancel).start(script, hooks.clone());
         let driver = tokio::spawn(driver);
         let mut client = Client::new(body);
         client.take(2).await;
@@ -130,11 +123,7 @@ mod a_client_that_leaves {
         assert_eq!(probe.cancelled(), 1);
         assert_eq!(
             hooks.log(),
-            [
-                "find_completed",
-                r#"on_turn_failed cancelled "par""#,
-                "trace_flush"
-            ]
+            ["find_completed", r#"on_turn_failed cancelled "par""#, "trace_flush"]
         );
         assert_eq!(kinds(&hooks.events())[2..], ["error", "session.run.failed"]);
     }
@@ -144,9 +133,8 @@ mod a_client_that_leaves {
         let hooks = Arc::new(Recorder::new());
         let script = Script::new().text("par").wait(pending());
         let probe = script.probe();
-        let (body, driver) = turn()
-            .on_client_left(ClientLeft::Abandon)
-            .start(script, hooks.clone());
+        let (body, driver) =
+            turn().on_client_left(ClientLeft::Abandon).start(script, hooks.clone());
         let driver = tokio::spawn(driver);
         let mut client = Client::new(body);
         client.take(2).await;
@@ -162,9 +150,8 @@ mod a_client_that_leaves {
     async fn before_the_turn_began_abandons_it_without_asking_the_producer() {
         let script = Script::new().text("x");
         let probe = script.probe();
-        let (body, driver) = turn()
-            .on_client_left(ClientLeft::Abandon)
-            .start(script, Recorder::new());
+        let (body, driver) =
+            turn().on_client_left(ClientLeft::Abandon).start(script, Recorder::new());
         drop(body);
         assert_eq!(driver.await.result.unwrap_err().code(), Some("abandoned"));
         assert_eq!(probe.asked(), 0);
@@ -250,25 +237,15 @@ mod a_client_that_reads_slowly_or_not {
         assert_eq!(hooks.events().len(), 103);
         // No terminal line: the client knows that it was cut, and comes back with its cursor.
         let rest = client.rest().await;
-        assert!(
-            kinds(&rest).iter().all(|kind| *kind == "big"),
-            "{:?}",
-            kinds(&rest)
-        );
-        assert_eq!(
-            outcome.client,
-            ClientOutcome::Stalled {
-                after_events: client.cursor()
-            }
-        );
+        assert!(kinds(&rest).iter().all(|kind| *kind == "big"), "{:?}", kinds(&rest));
+        assert_eq!(outcome.client, ClientOutcome::Stalled { after_events: client.cursor() });
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_stall_is_counted_in_all() {
         let script = Script::new().events((0..2_000).map(big)).done_with("ok");
-        let (body, driver) = turn()
-            .client_stall(Duration::from_secs(10))
-            .start(script, Recorder::new());
+        let (body, driver) =
+            turn().client_stall(Duration::from_secs(10)).start(script, Recorder::new());
         let driver = tokio::spawn(driver);
         let mut client = Client::new(body);
         let since = time::Instant::now();
@@ -276,11 +253,7 @@ mod a_client_that_reads_slowly_or_not {
             time::sleep(Duration::from_secs(3)).await;
         }
         let outcome = driver.await.unwrap();
-        assert!(
-            matches!(outcome.client, ClientOutcome::Stalled { .. }),
-            "{:?}",
-            outcome.client
-        );
+        assert!(matches!(outcome.client, ClientOutcome::Stalled { .. }), "{:?}", outcome.client);
         let waited = since.elapsed().as_secs();
         assert!((10..=15).contains(&waited), "cut after {waited} s");
     }
@@ -288,17 +261,13 @@ mod a_client_that_reads_slowly_or_not {
     #[tokio::test(start_paused = true)]
     async fn is_known_by_the_exact_cursor_also_where_lines_waited_for_it() {
         let script = Script::new().events((0..100).map(big)).wait(pending());
-        let (body, driver) = turn()
-            .on_client_left(ClientLeft::Abandon)
-            .start(script, Recorder::new());
+        let (body, driver) =
+            turn().on_client_left(ClientLeft::Abandon).start(script, Recorder::new());
         let driver = tokio::spawn(driver);
         let mut client = Client::new(body);
         assert_eq!(client.take(101).await.len(), 101);
         drop(client);
-        assert_eq!(
-            driver.await.unwrap().client,
-            ClientOutcome::Left { after_events: 101 }
-        );
+        assert_eq!(driver.await.unwrap().client, ClientOutcome::Left { after_events: 101 });
     }
 
     #[tokio::test(start_paused = true)]
@@ -319,9 +288,8 @@ mod a_client_that_reads_slowly_or_not {
         let held = (0..25).map(big);
         let script = Script::new().events(held).fail("gone");
         let (body, driver) = turn().start(script, Recorder::new());
-        let outcome = time::timeout(Duration::from_secs(1), driver)
-            .await
-            .expect("nothing to wait for");
+        let outcome =
+            time::timeout(Duration::from_secs(1), driver).await.expect("nothing to wait for");
         assert!(outcome.result.is_err());
         let lines = Client::new(body).rest().await;
         assert_eq!(lines.len(), 28);
@@ -360,22 +328,11 @@ mod a_cancel {
         let lines = client.rest().await;
         assert_eq!(
             json_lines(&lines),
-            failure(
-                "the turn was cancelled",
-                Some("cancelled"),
-                false,
-                "produce"
-            )
+            failure("the turn was cancelled", Some("cancelled"), false, "produce")
         );
         let error = driver.await.unwrap().result.unwrap_err();
-        assert_eq!(
-            (error.phase(), error.is_retryable()),
-            (Phase::Produce, false)
-        );
-        assert_eq!(
-            hooks.log()[1..],
-            [r#"on_turn_failed cancelled "par""#, "trace_flush"]
-        );
+        assert_eq!((error.phase(), error.is_retryable()), (Phase::Produce, false));
+        assert_eq!(hooks.log()[1..], [r#"on_turn_failed cancelled "par""#, "trace_flush"]);
         assert_eq!((watched.cancelled(), watched.torn()), (1, 1));
     }
 
@@ -396,10 +353,7 @@ mod a_cancel {
         driver.handle().cancel();
         let (lines, outcome) = tokio::join!(async { Client::new(body).rest().await }, driver);
         assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
-        assert_eq!(
-            kinds(&lines),
-            ["session.run.started", "error", "session.run.failed"]
-        );
+        assert_eq!(kinds(&lines), ["session.run.started", "error", "session.run.failed"]);
     }
 
     #[tokio::test]
@@ -424,10 +378,7 @@ mod a_cancel {
     #[tokio::test]
     async fn before_the_lookup_still_gives_a_saved_answer() {
         let store = turnkit_testkit::Store::new();
-        assert_eq!(
-            store.save(&execution_id(), "saved"),
-            turnkit::Persisted::Saved
-        );
+        assert_eq!(store.save(&execution_id(), "saved"), turnkit::Persisted::Saved);
         let hooks = Arc::new(Recorder::new().store(&store).looks_up());
         let (body, driver) = turn().start(Script::new(), hooks);
         driver.handle().cancel();
@@ -456,9 +407,7 @@ mod a_producer {
 
     #[tokio::test]
     async fn that_fails_gives_its_code_and_whether_to_retry() {
-        let error = ScriptError::new("the \"model\" is gone")
-            .code("model_gone")
-            .retryable();
+        let error = ScriptError::new("the \"model\" is gone").code("model_gone").retryable();
         for boxed in [false, true] {
             let hooks = Arc::new(Recorder::new());
             let script = Script::new().text("par").fail_with(error.clone());
@@ -467,12 +416,7 @@ mod a_producer {
             } else {
                 run(turn(), script, &hooks).await
             };
-            let expected = failure(
-                r#"the \"model\" is gone"#,
-                Some("model_gone"),
-                true,
-                "produce",
-            );
+            let expected = failure(r#"the \"model\" is gone"#, Some("model_gone"), true, "produce");
             assert_eq!(json_lines(&lines[2..]), expected);
             assert_eq!(hooks.log()[1], r#"on_turn_failed model_gone "par""#);
             let failed = outcome.result.unwrap_err();
@@ -485,16 +429,11 @@ mod a_producer {
     #[tokio::test]
     async fn that_reports_a_failure_fails_the_turn_with_that_one_error() {
         let data = json!({ "code": "E", "message": "boom" });
-        for (kind, forwarded) in [
-            ("execution.failed", 1),
-            ("execution.cancelled", 1),
-            ("session.run.failed", 0),
-        ] {
+        for (kind, forwarded) in
+            [("execution.failed", 1), ("execution.cancelled", 1), ("session.run.failed", 0)]
+        {
             let hooks = Arc::new(Recorder::new());
-            let script = Script::new()
-                .text("par")
-                .event(events::event(kind, &data))
-                .text("tial");
+            let script = Script::new().text("par").event(events::event(kind, &data)).text("tial");
             let (lines, outcome) = run(turn(), script, &hooks).await;
             assert_eq!(lines.len(), 3 + forwarded + 2, "{kind}");
             assert_eq!(lines[2].kind() == kind, forwarded == 1, "{kind}");
@@ -513,11 +452,7 @@ mod a_producer {
         let unsaid = [
             ("error", "the producer reported an error", None),
             ("execution.failed", "the execution failed", None),
-            (
-                "execution.cancelled",
-                "the execution was cancelled",
-                Some("cancelled"),
-            ),
+            ("execution.cancelled", "the execution was cancelled", Some("cancelled")),
             ("session.run.failed", "the producer reported an error", None),
         ];
         for (kind, message, code) in unsaid {
@@ -531,27 +466,15 @@ mod a_producer {
     #[tokio::test]
     async fn that_reports_several_failures_is_known_by_its_first_error() {
         let first = events::verbatim(r#"{"type":"error","data":{"message":"mine","code":"M"}}"#);
-        let other = events::event(
-            "execution.failed",
-            &json!({ "message": "other", "code": "O" }),
-        );
+        let other = events::event("execution.failed", &json!({ "message": "other", "code": "O" }));
         let ends = [
-            Script::new()
-                .event(other.clone())
-                .event(first.clone())
-                .event(other.clone()),
-            Script::new()
-                .event(first.clone())
-                .event(other.clone())
-                .fail("third"),
+            Script::new().event(other.clone()).event(first.clone()).event(other.clone()),
+            Script::new().event(first.clone()).event(other.clone()).fail("third"),
             Script::new().event(first.clone()).panic("fourth"),
         ];
         for script in ends {
             let (lines, outcome) = run(turn(), script, &Arc::default()).await;
-            assert_eq!(
-                lines.iter().filter(|line| line.kind() == "error").count(),
-                1
-            );
+            assert_eq!(lines.iter().filter(|line| line.kind() == "error").count(), 1);
             assert_eq!(lines[lines.len() - 2], first);
             assert_eq!(
                 lines.last().unwrap().as_json(),
@@ -594,18 +517,12 @@ mod a_producer {
 
     #[tokio::test]
     async fn that_says_nothing_fails_as_an_empty_answer() {
-        let script = Script::new()
-            .event(events::event("execution.started", &json!({})))
-            .done_with(" ");
+        let script =
+            Script::new().event(events::event("execution.started", &json!({}))).done_with(" ");
         let (lines, outcome) = run(turn(), script, &Arc::default()).await;
         assert_eq!(
             json_lines(&lines[2..]),
-            failure(
-                "the answer is empty",
-                Some("empty_answer"),
-                false,
-                "produce"
-            )
+            failure("the answer is empty", Some("empty_answer"), false, "produce")
         );
         assert_eq!(outcome.result.unwrap_err().phase(), Phase::Produce);
     }
@@ -615,20 +532,13 @@ mod a_producer {
         let hooks = Arc::new(Recorder::new());
         let script = Script::new().text("abc").text("dé");
         let (lines, outcome) = run(turn().max_text(5), script, &hooks).await;
-        let expected = failure(
-            "the answer's text is over 5 bytes",
-            Some("text_too_large"),
-            false,
-            "produce",
-        );
+        let expected =
+            failure("the answer's text is over 5 bytes", Some("text_too_large"), false, "produce");
         assert_eq!(json_lines(&lines[3..]), expected);
         assert_eq!(hooks.log()[1], r#"on_turn_failed text_too_large "abcd""#);
         assert!(outcome.result.is_err());
         // A text that comes from elsewhere makes up for it.
-        let script = Script::new()
-            .text("abc")
-            .text("dé")
-            .event(events::result("ok"));
+        let script = Script::new().text("abc").text("dé").event(events::result("ok"));
         let (_, outcome) = run(turn().max_text(5), script, &Arc::default()).await;
         assert_eq!(outcome.result.unwrap().as_str(), "ok");
     }
@@ -646,9 +556,8 @@ mod a_producer {
         // Pending across keep-alives, it is the same `next` all along.
         let script = Script::new().wait(opened).text("a");
         let probe = script.probe();
-        let (body, mut driver) = turn()
-            .keep_alive(Duration::from_millis(1))
-            .start(script, Recorder::new());
+        let (body, mut driver) =
+            turn().keep_alive(Duration::from_millis(1)).start(script, Recorder::new());
         let mut body = Box::pin(body);
         for _ in 0..3 {
             tokio::select! {
@@ -683,11 +592,8 @@ mod a_hook {
     ];
 
     async fn with(hook: Hook, fault: Fault) -> (Vec<Event>, TurnOutcome, Arc<Recorder>) {
-        let hooks = Arc::new(
-            Recorder::new()
-                .transform(|text| format!("<{text}>"))
-                .fault(hook, fault),
-        );
+        let hooks =
+            Arc::new(Recorder::new().transform(|text| format!("<{text}>")).fault(hook, fault));
         let (lines, outcome) = run(turn(), Script::new().text("hi"), &hooks).await;
         (lines, outcome, hooks)
     }
@@ -701,11 +607,8 @@ mod a_hook {
             let error = outcome.result.unwrap_err();
             assert_eq!(error.phase().to_string(), phase);
             assert!(outcome.hook_errors.is_empty());
-            let failed: Vec<_> = hooks
-                .log()
-                .into_iter()
-                .filter(|call| call.starts_with("on_turn"))
-                .collect();
+            let failed: Vec<_> =
+                hooks.log().into_iter().filter(|call| call.starts_with("on_turn")).collect();
             let partial = match hook {
                 Hook::FindCompleted => "",
                 Hook::TransformFinalText => "hi",
@@ -731,12 +634,8 @@ mod a_hook {
             let since = time::Instant::now();
             let (lines, _, _) = with(hook, Fault::Hang).await;
             assert_eq!(since.elapsed().as_secs(), 30);
-            let expected = failure(
-                &format!("{hook} took longer than 30s"),
-                Some("hook_timeout"),
-                true,
-                phase,
-            );
+            let expected =
+                failure(&format!("{hook} took longer than 30s"), Some("hook_timeout"), true, phase);
             assert_eq!(json_lines(&lines[lines.len() - 2..]), expected);
         }
     }
@@ -744,11 +643,7 @@ mod a_hook {
     #[tokio::test(start_paused = true)]
     async fn beside_the_answer_changes_nothing_and_is_collected() {
         for hook in [Hook::OnTurnComplete, Hook::TraceFlush] {
-            for fault in [
-                Fault::Error("no".into()),
-                Fault::Panic("secret"),
-                Fault::Hang,
-            ] {
+            for fault in [Fault::Error("no".into()), Fault::Panic("secret"), Fault::Hang] {
                 let (lines, outcome, _) = with(hook, fault.clone()).await;
                 assert_eq!(kinds(&lines)[2..], ["session.run.completed"]);
                 assert_eq!(outcome.result.unwrap().as_str(), "<hi>");
@@ -765,10 +660,7 @@ mod a_hook {
                 assert_eq!(errors, [(hook, said)]);
                 let source =
                     std::error::Error::source(&outcome.hook_errors[0]).map(ToString::to_string);
-                assert_eq!(
-                    source.as_deref(),
-                    matches!(fault, Fault::Error(_)).then_some("no")
-                );
+                assert_eq!(source.as_deref(), matches!(fault, Fault::Error(_)).then_some("no"));
             }
         }
     }
@@ -796,20 +688,13 @@ mod silence {
 
     #[tokio::test(start_paused = true)]
     async fn is_broken_by_a_blank_line_every_fifteen_seconds() {
-        let script = Script::new()
-            .text("a")
-            .wait(time::sleep(Duration::from_secs(50)))
-            .text("b");
+        let script = Script::new().text("a").wait(time::sleep(Duration::from_secs(50))).text("b");
         let hooks = Recorder::new().fault(Hook::OnTurnComplete, Fault::Hang);
         let (body, driver) = turn().start(script, hooks);
         let mut client = Client::new(body);
         let (lines, outcome) = tokio::join!(client.rest(), driver);
         // Three while the producer is silent, one while a hook hangs for 30 s, and one more as that ends.
-        assert!(
-            (4..=5).contains(&client.keep_alives()),
-            "{}",
-            client.keep_alives()
-        );
+        assert!((4..=5).contains(&client.keep_alives()), "{}", client.keep_alives());
         assert_eq!(lines.len(), 4);
         assert_eq!((client.cursor(), outcome.events), (4, 4));
     }
@@ -817,9 +702,7 @@ mod silence {
     #[tokio::test(start_paused = true)]
     async fn begins_anew_with_each_line() {
         let script = (0..10).fold(Script::new(), |script, n| {
-            script
-                .wait(async { time::sleep(Duration::from_secs(10)).await })
-                .text(&n.to_string())
+            script.wait(async { time::sleep(Duration::from_secs(10)).await }).text(&n.to_string())
         });
         let (body, driver) = turn().start(script, Recorder::new());
         let mut client = Client::new(body);
@@ -829,9 +712,7 @@ mod silence {
 
     #[tokio::test(start_paused = true)]
     async fn adds_nothing_to_a_body_that_is_not_read() {
-        let script = Script::new()
-            .text("a")
-            .wait(time::sleep(Duration::from_secs(500)));
+        let script = Script::new().text("a").wait(time::sleep(Duration::from_secs(500)));
         let (body, driver) = turn().start(script, Recorder::new());
         assert!(driver.await.result.is_ok());
         let mut client = Client::new(body);
@@ -884,10 +765,7 @@ mod a_resumed_body {
         let mut client = Client::new(body);
         client.take(2).await;
         drop(client);
-        assert_eq!(
-            driver.await.unwrap().client,
-            ClientOutcome::Left { after_events: 4 }
-        );
+        assert_eq!(driver.await.unwrap().client, ClientOutcome::Left { after_events: 4 });
     }
 
     #[tokio::test]
@@ -910,12 +788,8 @@ mod a_resumed_body {
 
     #[tokio::test]
     async fn of_a_turn_that_fails_tells_the_failure_whatever_the_cursor() {
-        let (lines, outcome) = run(
-            turn().resume_after(9),
-            Script::new().text("a").fail("x"),
-            &Arc::default(),
-        )
-        .await;
+        let (lines, outcome) =
+            run(turn().resume_after(9), Script::new().text("a").fail("x"), &Arc::default()).await;
         assert_eq!(json_lines(&lines), failure("x", None, false, "produce"));
         assert_eq!(outcome.client, ClientOutcome::Attached);
     }
@@ -924,21 +798,12 @@ mod a_resumed_body {
     async fn of_a_replay_leaves_out_no_more_than_started() {
         for (cursor, expected) in [(0, 3), (1, 2), (2, 2), (99, 2)] {
             let store = turnkit_testkit::Store::new();
-            assert_eq!(
-                store.save(&execution_id(), "saved"),
-                turnkit::Persisted::Saved
-            );
+            assert_eq!(store.save(&execution_id(), "saved"), turnkit::Persisted::Saved);
             let hooks = Arc::new(Recorder::new().store(&store).looks_up());
             let (lines, outcome) = run(turn().resume_after(cursor), Script::new(), &hooks).await;
             assert_eq!(lines.len(), expected);
-            assert_eq!(
-                kinds(&lines[expected - 2..]),
-                ["result", "session.run.completed"]
-            );
-            assert_eq!(
-                (outcome.events, outcome.client),
-                (3, ClientOutcome::Attached)
-            );
+            assert_eq!(kinds(&lines[expected - 2..]), ["result", "session.run.completed"]);
+            assert_eq!((outcome.events, outcome.client), (3, ClientOutcome::Attached));
         }
     }
 }
@@ -974,18 +839,12 @@ mod a_message {
         for data in data {
             assert_eq!(data["message"], r"a\n\u{1b}[31mb\u{0}\u{85}\t");
         }
-        assert_eq!(
-            outcome.result.unwrap_err().to_string(),
-            "a\n\u{1b}[31mb\u{0}\u{85}\t"
-        );
+        assert_eq!(outcome.result.unwrap_err().to_string(), "a\n\u{1b}[31mb\u{0}\u{85}\t");
     }
 
     #[tokio::test]
     async fn of_the_producers_own_error_is_cut_in_failed_only() {
-        let own = events::event(
-            "error",
-            &json!({ "message": "x".repeat(600), "code": "c\n" }),
-        );
+        let own = events::event("error", &json!({ "message": "x".repeat(600), "code": "c\n" }));
         let (lines, _) = run(turn(), Script::new().event(own.clone()), &Arc::default()).await;
         assert_eq!(lines[1], own);
         let failed: serde_json::Value = lines[2].data().unwrap();
@@ -1010,9 +869,7 @@ mod time_and_runtimes {
 
     #[test]
     fn in_a_runtime_without_time_a_turn_runs_too() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let script = Script::new().wait(tokio::task::yield_now()).text("hi");
         let outcome = runtime.block_on(turn().start(script, Recorder::new()).1);
         assert_eq!(outcome.result.unwrap().as_str(), "hi");
@@ -1052,10 +909,7 @@ async fn spawn_needs_no_driver_in_hand() {
     let mut client = Client::new(body);
     client.take(2).await;
     handle.cancel();
-    assert_eq!(
-        task.await.unwrap().result.unwrap_err().code(),
-        Some("cancelled")
-    );
+    assert_eq!(task.await.unwrap().result.unwrap_err().code(), Some("cancelled"));
 }
 
 #[tokio::test]

@@ -20,9 +20,8 @@ async fn serve(
 ) -> (TcpStream, mpsc::UnboundedReceiver<TurnOutcome>) {
     let (outcomes, outcome) = mpsc::unbounded_channel();
     let route = get(move || async move {
-        let (body, driver) = turn()
-            .on_client_left(policy)
-            .start(script(), Arc::new(Recorder::new()));
+        let (body, driver) =
+            turn().on_client_left(policy).start(script(), Arc::new(Recorder::new()));
         tokio::spawn(driver.map(move |outcome| drop(outcomes.send(outcome))));
         let response = Response::builder().header("content-type", ndjson::CONTENT_TYPE);
         response.body(Body::new(body)).unwrap()
@@ -57,10 +56,7 @@ async fn lines_come_while_the_turn_runs_and_the_response_ends_with_it() {
     let opened = Arc::new(std::sync::Mutex::new(Some(opened)));
     let script = move || {
         let opened = opened.lock().unwrap().take().unwrap();
-        Script::new()
-            .text("first")
-            .wait(opened.map(drop))
-            .text("second")
+        Script::new().text("first").wait(opened.map(drop)).text("second")
     };
     let (mut client, mut outcome) = serve(script, ClientLeft::Continue).await;
     let head = read_until(&mut client, "first").await;
@@ -71,10 +67,7 @@ async fn lines_come_while_the_turn_runs_and_the_response_ends_with_it() {
     open.send(()).unwrap();
     let mut rest = String::new();
     client.read_to_string(&mut rest).await.unwrap();
-    assert!(
-        rest.contains("session.run.completed") && rest.ends_with("0\r\n\r\n"),
-        "{rest}"
-    );
+    assert!(rest.contains("session.run.completed") && rest.ends_with("0\r\n\r\n"), "{rest}");
     let outcome = outcome.recv().await.unwrap();
     assert_eq!(outcome.client, ClientOutcome::Attached);
     assert_eq!(outcome.result.unwrap().as_str(), "firstsecond");

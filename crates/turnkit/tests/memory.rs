@@ -34,9 +34,7 @@ impl<F: FnMut() -> Option<Event> + Send> TurnProducer for Stream<F> {
         match (self.next)() {
             Some(event) => Ok(event.into()),
             None if self.stays_open => pending().await,
-            None => Ok(Produced::Done {
-                final_text: Some("done".into()),
-            }),
+            None => Ok(Produced::Done { final_text: Some("done".into()) }),
         }
     }
 }
@@ -60,10 +58,7 @@ fn turn() -> ChatTurn {
         user_id: "ada".into(),
         turn_index: 3,
     };
-    ChatTurn::new(
-        identity,
-        ExecutionId::derive("project", "thread-abc", 3).unwrap(),
-    )
+    ChatTurn::new(identity, ExecutionId::derive("project", "thread-abc", 3).unwrap())
 }
 
 fn delta(length: usize) -> Event {
@@ -88,10 +83,7 @@ fn stalled(turn: ChatTurn, mut make: impl FnMut() -> Event + Send + 'static) -> 
         left = left.saturating_sub(event.as_line().len());
         Some(event)
     };
-    let producer = Stream {
-        next,
-        stays_open: false,
-    };
+    let producer = Stream { next, stays_open: false };
     let info = measure(|| {
         let (mut body, driver) = turn.start(producer, Saves);
         runtime.block_on(async {
@@ -107,20 +99,9 @@ fn stalled(turn: ChatTurn, mut make: impl FnMut() -> Event + Send + 'static) -> 
 }
 
 fn check_stalled(growth: u64, max_text: u64, outcome: &TurnOutcome) {
-    assert!(
-        growth <= 384 * KIB + max_text,
-        "the process grew by {} KiB",
-        growth / KIB
-    );
-    assert!(
-        growth >= 128 * KIB,
-        "{growth} bytes: the client was not stalled at all"
-    );
-    assert!(
-        matches!(outcome.client, ClientOutcome::Stalled { .. }),
-        "{:?}",
-        outcome.client
-    );
+    assert!(growth <= 384 * KIB + max_text, "the process grew by {} KiB", growth / KIB);
+    assert!(growth >= 128 * KIB, "{growth} bytes: the client was not stalled at all");
+    assert!(matches!(outcome.client, ClientOutcome::Stalled { .. }), "{:?}", outcome.client);
     assert_eq!(outcome.result.as_ref().unwrap().as_str(), "done");
     println!("the process grew by {} KiB at most", growth / KIB);
 }
@@ -151,10 +132,7 @@ fn run(events: usize) -> (AllocationInfo, usize) {
     };
     let mut chunks = 0;
     let info = measure(|| {
-        let producer = Stream {
-            next,
-            stays_open: false,
-        };
+        let producer = Stream { next, stays_open: false };
         let (body, driver) = turn().start(producer, Saves);
         let reading = async { chunks = body.count().await };
         let ((), outcome) = futures::executor::block_on(async { futures::join!(reading, driver) });
@@ -168,24 +146,15 @@ fn a_hundred_events_cost_at_most_one_allocation_and_three_chunks() {
     const EVENTS: usize = 50_000;
     let (info, chunks) = run(EVENTS);
     let allocations = usize::try_from(info.count_total).unwrap();
-    assert!(
-        allocations <= EVENTS / 100,
-        "{allocations} allocations for {EVENTS} events"
-    );
-    assert!(
-        chunks <= 3 * EVENTS / 100,
-        "{chunks} chunks for {EVENTS} events"
-    );
+    assert!(allocations <= EVENTS / 100, "{allocations} allocations for {EVENTS} events");
+    assert!(chunks <= 3 * EVENTS / 100, "{chunks} chunks for {EVENTS} events");
     println!("{allocations} allocations and {chunks} chunks for {EVENTS} events");
 }
 
 #[test]
 fn an_idle_turn_in_flight_takes_at_most_8_kib() {
     const TURNS: usize = 10_000;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut turns: Vec<(TurnBody, TurnDriver)> = Vec::with_capacity(TURNS);
     let event = delta(30);
     let info = measure(|| {
@@ -204,13 +173,9 @@ fn an_idle_turn_in_flight_takes_at_most_8_kib() {
 /// A turn whose client has read what there is, and whose producer is silent.
 async fn idle(event: &Event) -> (TurnBody, TurnDriver) {
     let mut first = Some(event.clone());
-    let producer = Stream {
-        next: move || first.take(),
-        stays_open: true,
-    };
-    let (mut body, mut driver) = turn()
-        .keep_alive(Duration::from_secs(3600))
-        .start(producer, Saves);
+    let producer = Stream { next: move || first.take(), stays_open: true };
+    let (mut body, mut driver) =
+        turn().keep_alive(Duration::from_secs(3600)).start(producer, Saves);
     assert!(futures::poll!(&mut driver).is_pending());
     assert!(body.next().await.is_some());
     assert!(futures::poll!(body.next()).is_pending());
@@ -230,10 +195,7 @@ fn a_turn_that_was_busy_gives_its_buffer_back_once_it_is_silent() {
         left -= 1;
         (left >= 0).then(|| event.clone())
     };
-    let producer = Stream {
-        next,
-        stays_open: true,
-    };
+    let producer = Stream { next, stays_open: true };
     let mut kept = None;
     let info = measure(|| {
         let (mut body, mut driver) = turn().max_text(0).start(producer, Saves);
@@ -243,8 +205,5 @@ fn a_turn_that_was_busy_gives_its_buffer_back_once_it_is_silent() {
         });
         kept = Some((body, driver));
     });
-    assert!(
-        info.bytes_max > 32 * KIB && info.bytes_current < 8 * 1024,
-        "{info:?}"
-    );
+    assert!(info.bytes_max > 32 * KIB && info.bytes_current < 8 * 1024, "{info:?}");
 }

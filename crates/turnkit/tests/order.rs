@@ -13,21 +13,11 @@ async fn run(
     let (body, driver) = turn().start(producer, hooks.clone());
     let mut client = Client::new(body);
     let (lines, outcome) = tokio::join!(client.rest(), driver);
-    (
-        lines
-            .iter()
-            .map(|event| event.as_json().to_owned())
-            .collect(),
-        outcome,
-    )
+    (lines.iter().map(|event| event.as_json().to_owned()).collect(), outcome)
 }
 
 fn kinds(hooks: &Recorder) -> Vec<String> {
-    hooks
-        .events()
-        .iter()
-        .map(|event| event.kind().to_owned())
-        .collect()
+    hooks.events().iter().map(|event| event.kind().to_owned()).collect()
 }
 
 fn calls(hooks: &Recorder) -> Vec<String> {
@@ -46,11 +36,8 @@ async fn started_then_lookup_then_the_producer() {
     let hooks = Recorder::new().on_call(move |_| seen.lock().unwrap().push(probe.asked()));
     let hooks = Arc::new(hooks);
     run(script, &hooks).await;
-    let expected = [
-        "on_event session.run.started",
-        "find_completed",
-        "on_event message.part.updated",
-    ];
+    let expected =
+        ["on_event session.run.started", "find_completed", "on_event message.part.updated"];
     assert_eq!(calls(&hooks)[..3], expected);
     assert_eq!(asked_before.lock().unwrap()[..3], [0, 0, 1]);
 }
@@ -63,9 +50,7 @@ async fn events_go_through_byte_for_byte_and_in_order() {
         r#"{"type":"execution.started","data":{}}"#,
         r#"{"type":"done"}"#,
     ];
-    let script = Script::new()
-        .events(verbatim.map(events::verbatim))
-        .done_with("ok");
+    let script = Script::new().events(verbatim.map(events::verbatim)).done_with("ok");
     // Nothing that counts as a part: the text is what `Done` says.
     let (lines, outcome) = run(script, &Arc::default()).await;
     assert_eq!(lines[1..5], verbatim);
@@ -74,11 +59,7 @@ async fn events_go_through_byte_for_byte_and_in_order() {
 
 #[tokio::test]
 async fn the_producers_own_envelope_is_not_forwarded() {
-    let own = [
-        "session.run.started",
-        "session.run.completed",
-        "session.run.paused",
-    ];
+    let own = ["session.run.started", "session.run.completed", "session.run.paused"];
     let own = own.map(|kind| events::event(kind, &serde_json::json!({})));
     let hooks = Arc::new(Recorder::new());
     let (lines, outcome) = run(Script::new().events(own).text("hi"), &hooks).await;
@@ -87,11 +68,7 @@ async fn the_producers_own_envelope_is_not_forwarded() {
     assert_eq!(lines[2], COMPLETED);
     assert_eq!(
         kinds(&hooks),
-        [
-            "session.run.started",
-            "message.part.updated",
-            "session.run.completed"
-        ]
+        ["session.run.started", "message.part.updated", "session.run.completed"]
     );
 }
 
@@ -128,23 +105,14 @@ async fn a_failed_persist_is_never_told_as_completed() {
     );
     assert_eq!(hooks.log()[3], r#"on_turn_failed hook_failed "hi""#);
     let error = outcome.result.unwrap_err();
-    assert_eq!(
-        std::error::Error::source(&error).unwrap().to_string(),
-        "the disk is full"
-    );
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "the disk is full");
 }
 
 #[tokio::test]
 async fn a_failure_runs_on_turn_failed_then_error_then_failed() {
     let hooks = Arc::new(Recorder::new());
-    let (lines, outcome) = run(
-        Script::new()
-            .text("par")
-            .text("tial")
-            .fail("the model is gone"),
-        &hooks,
-    )
-    .await;
+    let (lines, outcome) =
+        run(Script::new().text("par").text("tial").fail("the model is gone"), &hooks).await;
     assert_eq!(
         calls(&hooks)[4..],
         [
@@ -172,10 +140,7 @@ async fn the_producers_first_error_is_held_back_and_stands_before_failed() {
         .text("a")
         .event(events::verbatim(own))
         .text("b")
-        .event(events::event(
-            "error",
-            &serde_json::json!({ "message": "another" }),
-        ))
+        .event(events::event("error", &serde_json::json!({ "message": "another" })))
         .done_with("whole");
     let hooks = Arc::new(Recorder::new());
     let (lines, outcome) = run(script, &hooks).await;
@@ -190,10 +155,7 @@ async fn the_producers_first_error_is_held_back_and_stands_before_failed() {
             r#"{"type":"session.run.failed","data":{"sessionId":"thread-abc","message":"boom","retryable":false,"code":"AGENT_EXECUTION_FAILED","phase":"produce"}}"#,
         ]
     );
-    assert_eq!(
-        hooks.log()[1],
-        r#"on_turn_failed AGENT_EXECUTION_FAILED "whole""#
-    );
+    assert_eq!(hooks.log()[1], r#"on_turn_failed AGENT_EXECUTION_FAILED "whole""#);
     assert_eq!(outcome.result.unwrap_err().to_string(), "boom");
     assert_eq!(hooks.saved(&execution_id()), None);
 }
@@ -201,9 +163,8 @@ async fn the_producers_first_error_is_held_back_and_stands_before_failed() {
 #[tokio::test]
 async fn terminal_lines_count_in_no_cursor() {
     for cursor in [2, 3] {
-        let (body, driver) = turn()
-            .resume_after(cursor)
-            .start(Script::new().text("a").fail("x"), Recorder::new());
+        let (body, driver) =
+            turn().resume_after(cursor).start(Script::new().text("a").fail("x"), Recorder::new());
         let mut client = Client::new(body);
         let (lines, outcome) = tokio::join!(client.rest(), driver);
         assert_eq!(
@@ -229,10 +190,8 @@ async fn nothing_follows_the_ending() {
 
 #[tokio::test]
 async fn a_dropped_driver_leaves_a_body_without_an_ending() {
-    let (body, mut driver) = turn().start(
-        Script::new().text("a").wait(std::future::pending()),
-        Recorder::new(),
-    );
+    let (body, mut driver) =
+        turn().start(Script::new().text("a").wait(std::future::pending()), Recorder::new());
     assert!(futures::poll!(&mut driver).is_pending());
     drop(driver);
     let lines = Client::new(body).rest().await;
@@ -258,11 +217,7 @@ async fn on_turn_complete_runs_only_after_saved_so_once_over_attempts_in_a_row()
     assert_eq!(lines.last().unwrap(), COMPLETED);
     assert_eq!(outcome.result.unwrap().as_str(), "hi");
     let completes = |hooks: &Recorder| {
-        hooks
-            .log()
-            .iter()
-            .filter(|call| call.starts_with("on_turn_complete"))
-            .count()
+        hooks.log().iter().filter(|call| call.starts_with("on_turn_complete")).count()
     };
     assert_eq!((completes(&first), completes(&second)), (0, 0));
     let third = Arc::new(Recorder::new().store(&Store::new()));
@@ -282,14 +237,7 @@ async fn two_attempts_at_once_save_once_and_complete_once() {
     assert!(runs.0.1.result.is_ok() && runs.1.1.result.is_ok());
     let calls: Vec<String> = hooks.iter().flat_map(|hooks| hooks.log()).collect();
     let count = |name| calls.iter().filter(|call| call.starts_with(name)).count();
-    assert_eq!(
-        (
-            count("persist"),
-            count("on_turn_complete"),
-            count("on_turn_failed")
-        ),
-        (2, 1, 0)
-    );
+    assert_eq!((count("persist"), count("on_turn_complete"), count("on_turn_failed")), (2, 1, 0));
 }
 
 #[tokio::test]
@@ -297,11 +245,8 @@ async fn on_event_sees_every_line_once_and_cannot_break_the_turn() {
     for fault in [Fault::Error("full".into()), Fault::Panic("secret")] {
         let hooks = Arc::new(Recorder::new().fault(Hook::OnEvent, fault));
         let (lines, outcome) = run(Script::new().text("a").text("b"), &hooks).await;
-        let seen: Vec<String> = hooks
-            .events()
-            .iter()
-            .map(|event| event.as_json().to_owned())
-            .collect();
+        let seen: Vec<String> =
+            hooks.events().iter().map(|event| event.as_json().to_owned()).collect();
         assert_eq!(seen, lines);
         assert_eq!(outcome.result.unwrap().as_str(), "ab");
         assert_eq!(outcome.hook_errors.len(), lines.len());
@@ -313,9 +258,8 @@ async fn on_event_sees_every_line_once_and_cannot_break_the_turn() {
 #[tokio::test]
 async fn on_event_sees_every_line_also_when_nobody_reads_and_what_is_skipped() {
     let hooks = Arc::new(Recorder::new());
-    let (body, driver) = turn()
-        .resume_after(2)
-        .start(Script::new().text("a").text("b"), hooks.clone());
+    let (body, driver) =
+        turn().resume_after(2).start(Script::new().text("a").text("b"), hooks.clone());
     drop(body);
     let outcome = driver.await;
     assert_eq!(
@@ -345,10 +289,7 @@ async fn trace_flush_runs_last_and_the_client_does_not_wait_for_it() {
 #[tokio::test]
 async fn a_saved_answer_is_replayed_without_asking_the_producer() {
     let store = Store::new();
-    assert_eq!(
-        store.save(&execution_id(), "sa\"ved"),
-        turnkit::Persisted::Saved
-    );
+    assert_eq!(store.save(&execution_id(), "sa\"ved"), turnkit::Persisted::Saved);
     let hooks = Arc::new(Recorder::new().store(&store).looks_up());
     let script = Script::new().text("new");
     let probe = script.probe();
@@ -362,10 +303,7 @@ async fn a_saved_answer_is_replayed_without_asking_the_producer() {
         ]
     );
     assert_eq!(hooks.log(), ["find_completed", "trace_flush"]);
-    assert_eq!(
-        kinds(&hooks),
-        ["session.run.started", "result", "session.run.completed"]
-    );
+    assert_eq!(kinds(&hooks), ["session.run.started", "result", "session.run.completed"]);
     assert_eq!((probe.asked(), probe.cancelled()), (0, 0));
     assert!(outcome.replayed);
     assert_eq!(outcome.result.unwrap().as_str(), "sa\"ved");

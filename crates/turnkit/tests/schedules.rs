@@ -20,9 +20,7 @@ use self::pipe::{End, Reader, Writer, pipe};
 
 fn check(test: fn()) {
     let schedules = std::env::var("TURNKIT_SCHEDULES").ok();
-    let schedules = schedules
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(10_000);
+    let schedules = schedules.and_then(|count| count.parse().ok()).unwrap_or(10_000);
     shuttle::check_random(test, schedules);
 }
 
@@ -47,11 +45,7 @@ async fn write(writer: &Writer, lines: &[Bytes]) -> bool {
             let parked = poll_fn(|cx| {
                 let parked = writer.park(cx, Some(line.len()));
                 let go_on = parked.room || parked.signals.cancelled;
-                if go_on {
-                    Poll::Ready(parked)
-                } else {
-                    Poll::Pending
-                }
+                if go_on { Poll::Ready(parked) } else { Poll::Pending }
             });
             if parked.await.signals.cancelled {
                 writer.push(line, 1);

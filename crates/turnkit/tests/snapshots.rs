@@ -13,19 +13,15 @@ async fn show(script: Script) -> String {
     let (_, outcome) = tokio::join!(client.rest(), driver);
     let lines = String::from_utf8_lossy(client.received()).into_owned();
     let calls = hooks.log().join("\n");
-    let result = outcome.result.map_or_else(
-        |error| format!("failed: {error}"),
-        turnkit::FinalText::into_string,
-    );
+    let result = outcome
+        .result
+        .map_or_else(|error| format!("failed: {error}"), turnkit::FinalText::into_string);
     format!("{lines}--\n{calls}\n--\n{result}")
 }
 
 fn agent() -> Script {
     Script::new()
-        .event(events::event(
-            "execution.started",
-            &json!({ "executionId": "exec-1" }),
-        ))
+        .event(events::event("execution.started", &json!({ "executionId": "exec-1" })))
         .event(events::delta("prt_1", "Let me look. "))
         .event(events::tool("prt_2", "running"))
         .event(events::tool("prt_2", "completed"))
@@ -79,9 +75,7 @@ async fn a_turn_whose_agent_reports_an_error() {
 
 #[tokio::test]
 async fn a_turn_whose_producer_fails() {
-    let error = ScriptError::new("the agent is gone\n")
-        .code("execution_lost")
-        .retryable();
+    let error = ScriptError::new("the agent is gone\n").code("execution_lost").retryable();
     insta::assert_snapshot!(show(agent().fail_with(error)).await, @r##"
     {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}
     {"type":"execution.started","data":{"executionId":"exec-1"}}

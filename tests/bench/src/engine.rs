@@ -35,9 +35,7 @@ pub(crate) struct Args {
 
 /// Prints one table of speeds, and one of memory.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let streams = [
         ("text deltas of one part", deltas(false)?, "≥ 6 M"),
         ("the same, each with its text", deltas(true)?, "≥ 6 M"),
@@ -65,10 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn print_memory(runtime: &Runtime) -> Result<()> {
     println!("\n| memory | measured | to reach |\n|---|--:|---|");
-    println!(
-        "| an idle turn in flight, of 10,000 | {} B | ≤ 8,192 B |",
-        idle_turn(runtime)?
-    );
+    println!("| an idle turn in flight, of 10,000 | {} B | ≤ 8,192 B |", idle_turn(runtime)?);
     let growth = stalled_turn()? / 1024;
     println!(
         "| a client that stalls on a turn of 400 MB that is passed through | {growth} KiB | ≤ 384 KiB |"
@@ -95,12 +90,7 @@ impl std::fmt::Display for Pass {
         let hundreds = as_f64(self.events) / 100.0;
         let (allocations, chunks) = (as_f64(self.allocations), as_f64(self.chunks));
         let millions = self.speed() / 1e6;
-        write!(
-            f,
-            "{millions:.2} M | {:.2} | {:.2}",
-            allocations / hundreds,
-            chunks / hundreds
-        )
+        write!(f, "{millions:.2} M | {:.2} | {:.2}", allocations / hundreds, chunks / hundreds)
     }
 }
 
@@ -126,11 +116,7 @@ fn deltas(with_text: bool) -> Result<Arc<[Event]>> {
     const WORDS: [&str; 5] = ["alpha", "beta", " gamma", "delta ", "epsilon"];
     let delta = |n: usize| {
         let word = WORDS[n % WORDS.len()];
-        let text = if with_text {
-            format!(r#","text":"{word}""#)
-        } else {
-            String::new()
-        };
+        let text = if with_text { format!(r#","text":"{word}""#) } else { String::new() };
         let part = format!(
             r#"{{"id":"prt_1","sessionID":"ses_1234","messageID":"msg_1234","type":"text"{text}}}"#
         );
@@ -164,23 +150,14 @@ struct Ready {
 
 impl Ready {
     fn new(events: &Arc<[Event]>, count: u64) -> Self {
-        Self {
-            events: events.clone(),
-            at: 0,
-            left: count,
-            stays_open: false,
-        }
+        Self { events: events.clone(), at: 0, left: count, stays_open: false }
     }
 
     #[inline]
     fn advance(&mut self) -> Option<Event> {
         self.left = self.left.checked_sub(1)?;
         let event = self.events[self.at].clone();
-        self.at = if self.at + 1 == self.events.len() {
-            0
-        } else {
-            self.at + 1
-        };
+        self.at = if self.at + 1 == self.events.len() { 0 } else { self.at + 1 };
         Some(event)
     }
 }
@@ -193,9 +170,7 @@ impl TurnProducer for Ready {
         match self.advance() {
             Some(event) => Ok(Produced::Event(event)),
             None if self.stays_open => std::future::pending().await,
-            None => Ok(Produced::Done {
-                final_text: Some("done".into()),
-            }),
+            None => Ok(Produced::Done { final_text: Some("done".into()) }),
         }
     }
 }
@@ -206,8 +181,7 @@ struct Counting(AtomicU64);
 
 impl Counting {
     fn see(&self, event: &Event) {
-        self.0
-            .fetch_add(event.as_line().len() as u64, Ordering::Relaxed);
+        self.0.fetch_add(event.as_line().len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -234,10 +208,7 @@ fn turn() -> Result<ChatTurn> {
         user_id: "ada".into(),
         turn_index: 0,
     };
-    Ok(ChatTurn::new(
-        identity,
-        ExecutionId::derive("bench", "thread-abc", 0)?,
-    ))
+    Ok(ChatTurn::new(identity, ExecutionId::derive("bench", "thread-abc", 0)?))
 }
 
 fn turnkit(runtime: &Runtime, events: &Arc<[Event]>, count: u64) -> Result<Pass> {
@@ -326,12 +297,7 @@ fn timed(runtime: &Runtime, events: u64, work: impl AsyncFnOnce(&mut u64) -> boo
         time = cpu_time().saturating_sub(since);
     });
     ensure!(ended_well, "the work failed");
-    Ok(Pass {
-        events,
-        chunks,
-        allocations: allocations.count_total,
-        time,
-    })
+    Ok(Pass { events, chunks, allocations: allocations.count_total, time })
 }
 
 /// Bytes for each of 10,000 turns whose client has read what there is, and whose producer is silent.
@@ -354,15 +320,9 @@ fn idle_turn(runtime: &Runtime) -> Result<i64> {
 }
 
 async fn idle(events: &Arc<[Event]>) -> Result<(TurnBody, TurnDriver)> {
-    let producer = Ready {
-        stays_open: true,
-        ..Ready::new(events, 1)
-    };
+    let producer = Ready { stays_open: true, ..Ready::new(events, 1) };
     let (mut body, mut driver) = turn()?.start(producer, Counting::default());
-    ensure!(
-        futures::poll!(&mut driver).is_pending(),
-        "the producer is silent"
-    );
+    ensure!(futures::poll!(&mut driver).is_pending(), "the producer is silent");
     ensure!(body.next().await.is_some(), "the first lines are there");
     ensure!(futures::poll!(body.next()).is_pending(), "and no more");
     Ok((body, driver))
@@ -370,9 +330,7 @@ async fn idle(events: &Arc<[Event]>) -> Result<(TurnBody, TurnDriver)> {
 
 /// The most bytes that a turn of 400 MB held while its client read one chunk and then nothing.
 fn stalled_turn() -> Result<u64> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let (turn, events) = (turn()?.client_stall(Duration::from_secs(1)), others()?);
     let producer = Ready::new(&events, 400_000_000 / events[0].as_line().len() as u64);
     let mut client = ClientOutcome::Attached;

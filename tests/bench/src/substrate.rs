@@ -33,21 +33,12 @@ pub(crate) fn run() -> Result<()> {
         "| append → delivered, {EXECUTIONS} executions at {PER_SECOND} events/s: median | {:?} | ≤ 200 µs |",
         live[live.len() / 2]
     )?;
-    writeln!(
-        out,
-        "| the same: 99 % | {:?} | – |",
-        live[live.len() * 99 / 100]
-    )?;
-    for (name, events, size, goal) in [
-        ("32 KiB", 1_900, 32 * 1024, "≥ 1 GB/s"),
-        ("small", 90_000, SMALL, "≥ 300 MB/s"),
-    ] {
+    writeln!(out, "| the same: 99 % | {:?} | – |", live[live.len() * 99 / 100])?;
+    for (name, events, size, goal) in
+        [("32 KiB", 1_900, 32 * 1024, "≥ 1 GB/s"), ("small", 90_000, SMALL, "≥ 300 MB/s")]
+    {
         let speed = replay(&runtime, events, size)?;
-        writeln!(
-            out,
-            "| replay of {events} {name} events | {:.2} GB/s | {goal} |",
-            speed / 1e9
-        )?;
+        writeln!(out, "| replay of {events} {name} events | {:.2} GB/s | {goal} |", speed / 1e9)?;
     }
     let memory = runtime.block_on(memory())?;
     writeln!(
@@ -55,11 +46,7 @@ pub(crate) fn run() -> Result<()> {
         "| retained small event, beyond its {} bytes: resident | {:.0} B | ≤ 64 B |",
         memory.event, memory.resident
     )?;
-    writeln!(
-        out,
-        "| the same: charged to the budget | {:.0} B | ≤ 64 B |",
-        memory.charged
-    )?;
+    writeln!(out, "| the same: charged to the budget | {:.0} B | ≤ 64 B |", memory.charged)?;
     Ok(())
 }
 
@@ -132,10 +119,7 @@ fn now() -> u128 {
 
 async fn serve(agent: impl Agent) -> Result<(Substrate, SocketAddr)> {
     let log = MemoryLog::new(Limits::default());
-    let substrate = Substrate::builder()
-        .agent("default", agent)
-        .log(log)
-        .build()?;
+    let substrate = Substrate::builder().agent("default", agent).log(log).build()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server = substrate.clone();
@@ -163,10 +147,7 @@ async fn live() -> Result<Vec<Duration>> {
     while let Some(read) = readers.join_next().await {
         late.extend(read??);
     }
-    ensure!(
-        late.len() == EXECUTIONS * events as usize,
-        "events are missing"
-    );
+    ensure!(late.len() == EXECUTIONS * events as usize, "events are missing");
     ensure!(substrate.stats().runs_started == EXECUTIONS as u64);
     late.sort_unstable();
     Ok(late)
@@ -181,9 +162,7 @@ async fn lateness(address: SocketAddr, request: Vec<u8>) -> Result<Vec<Duration>
     while connection.read_buf(&mut unread).await? > 0 {
         let read_at = now();
         while let Some((born, end)) = next_number(&unread, MARK) {
-            late.push(Duration::from_nanos(u64::try_from(
-                read_at.saturating_sub(born),
-            )?));
+            late.push(Duration::from_nanos(u64::try_from(read_at.saturating_sub(born))?));
             unread.drain(..end);
         }
     }
@@ -200,10 +179,7 @@ fn next_number(bytes: &[u8], mark: &[u8]) -> Option<(u128, usize)> {
 
 /// Bytes per second of a retained execution, read by a thread that only counts.
 fn replay(runtime: &Runtime, events: usize, size: usize) -> Result<f64> {
-    let agent = Repeated {
-        events,
-        text: text(size)?,
-    };
+    let agent = Repeated { events, text: text(size)? };
     let (_substrate, address) = runtime.block_on(serve(agent))?;
     let request = request(0, "go");
     // The first reader reads it live, in other pieces.
@@ -214,10 +190,7 @@ fn replay(runtime: &Runtime, events: usize, size: usize) -> Result<f64> {
         bytes += read_all(address, &request)?;
         rounds += 1;
     }
-    ensure!(
-        whole > events * size && bytes == whole * rounds,
-        "a replay is not whole"
-    );
+    ensure!(whole > events * size && bytes == whole * rounds, "a replay is not whole");
     Ok(bytes as f64 / started.elapsed().as_secs_f64())
 }
 
@@ -245,11 +218,7 @@ async fn memory() -> Result<Memory> {
     const EVENTS: usize = 10_000;
     let small = text(SMALL)?;
     let event = small.as_json().len();
-    let (substrate, address) = serve(Repeated {
-        events: EVENTS,
-        text: small,
-    })
-    .await?;
+    let (substrate, address) = serve(Repeated { events: EVENTS, text: small }).await?;
     let before = resident()?;
     for id in 0..RUNS {
         let request = request(id, "go");
@@ -267,8 +236,6 @@ async fn memory() -> Result<Memory> {
 fn resident() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .context("no VmRSS")?;
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
     Ok(kib.parse::<u64>()? * 1024)
 }

@@ -23,11 +23,7 @@ impl Scripted {
     }
 
     fn script(&self, message: &str) -> Option<Script> {
-        let turn = self
-            .world
-            .plan()
-            .turns()
-            .find(|turn| turn.script.message == message);
+        let turn = self.world.plan().turns().find(|turn| turn.script.message == message);
         turn.map(|turn| turn.script.clone())
     }
 }
@@ -44,14 +40,9 @@ impl Agent for Scripted {
         let failure = match script.as_deref().map(|script| &script.outcome) {
             Some(Outcome::Answer(_) | Outcome::Error(_)) => None,
             Some(Outcome::Failure(code)) => Some(AgentError::new(code, "as the script says")),
-            None => Some(AgentError::new(
-                "no_script",
-                "there is no script for this message",
-            )),
+            None => Some(AgentError::new("no_script", "there is no script for this message")),
         };
-        let steps = script
-            .map(|script| script.steps.clone())
-            .unwrap_or_default();
+        let steps = script.map(|script| script.steps.clone()).unwrap_or_default();
         let events = stream::iter(steps).then(|Step { pause, event }| async move {
             tokio::time::sleep(pause).await;
             Ok(event)

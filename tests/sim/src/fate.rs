@@ -32,21 +32,12 @@ enum Stroke {
 impl Fate {
     pub(crate) fn new(world: World, logs: Logs) -> Self {
         let strokes = strokes(&world.plan().faults).into();
-        Self {
-            world,
-            logs,
-            strokes,
-            in_force: Vec::new(),
-        }
+        Self { world, logs, strokes, in_force: Vec::new() }
     }
 
     /// Does all that is due.
     pub(crate) fn strike(&mut self, sim: &mut Sim<'static>) {
-        while self
-            .strokes
-            .front()
-            .is_some_and(|(at, _)| *at <= sim.elapsed())
-        {
+        while self.strokes.front().is_some_and(|(at, _)| *at <= sim.elapsed()) {
             match self.strokes.pop_front() {
                 Some((_, Stroke::Begin(fault))) => self.begin(sim, fault),
                 Some((_, Stroke::End(fault))) => self.end(sim, fault),
@@ -56,10 +47,7 @@ impl Fate {
     }
 
     fn begin(&mut self, sim: &mut Sim<'static>, fault: HostFault) {
-        let fact = Fact::Fault {
-            kind: fault.kind(),
-            detail: format!("{fault:?}"),
-        };
+        let fact = Fact::Fault { kind: fault.kind(), detail: format!("{fault:?}") };
         self.world.history().add_at(sim.elapsed(), fact);
         match fault {
             HostFault::KillWorker { worker, .. } => self.kill(sim, host::WORKERS[worker]),
@@ -82,12 +70,8 @@ impl Fate {
         match fault {
             HostFault::KillWorker { worker, .. } => start(sim, host::WORKERS[worker]),
             HostFault::KillNode { .. } | HostFault::LoseLog { .. } => start(sim, host::SUBSTRATE),
-            HostFault::Hold {
-                between: (a, b), ..
-            } => sim.release(a, b),
-            HostFault::Partition {
-                between: (a, b), ..
-            } => sim.repair(a, b),
+            HostFault::Hold { between: (a, b), .. } => sim.release(a, b),
+            HostFault::Partition { between: (a, b), .. } => sim.repair(a, b),
         }
         self.in_force.retain(|other| *other != fault);
     }
@@ -100,11 +84,7 @@ impl Fate {
         if !sim.is_host_running(name) {
             return;
         }
-        let others = self
-            .world
-            .hosts()
-            .into_iter()
-            .filter(|other| *other != name);
+        let others = self.world.hosts().into_iter().filter(|other| *other != name);
         let others: Vec<_> = others.collect();
         for other in &others {
             sim.partition(name, *other);
@@ -129,12 +109,8 @@ fn start(sim: &mut Sim<'static>, name: &'static str) {
 
 fn enforce(sim: &Sim<'static>, fault: HostFault) {
     match fault {
-        HostFault::Hold {
-            between: (a, b), ..
-        } => sim.hold(a, b),
-        HostFault::Partition {
-            between: (a, b), ..
-        } => sim.partition(a, b),
+        HostFault::Hold { between: (a, b), .. } => sim.hold(a, b),
+        HostFault::Partition { between: (a, b), .. } => sim.partition(a, b),
         HostFault::KillWorker { .. } | HostFault::KillNode { .. } | HostFault::LoseLog { .. } => {}
     }
 }
@@ -143,10 +119,7 @@ fn enforce(sim: &Sim<'static>, fault: HostFault) {
 fn strokes(faults: &[Scheduled]) -> Vec<(Duration, Stroke)> {
     let both = |scheduled: &Scheduled| {
         let (at, fault) = (scheduled.at, scheduled.fault);
-        [
-            (at, Stroke::Begin(fault)),
-            (at + lasts(fault), Stroke::End(fault)),
-        ]
+        [(at, Stroke::Begin(fault)), (at + lasts(fault), Stroke::End(fault))]
     };
     let mut strokes: Vec<_> = faults.iter().flat_map(both).collect();
     strokes.sort_by_key(|(at, _)| *at);

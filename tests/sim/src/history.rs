@@ -113,10 +113,7 @@ impl EventId {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, seq) = text.split_once('-')?;
-        Some(Self {
-            epoch: epoch.parse().ok()?,
-            seq: seq.parse().ok()?,
-        })
+        Some(Self { epoch: epoch.parse().ok()?, seq: seq.parse().ok()? })
     }
 }
 
@@ -227,13 +224,7 @@ impl Kept {
     #[must_use]
     pub fn of(execution: String) -> Self {
         let (status, text) = (String::new(), String::new());
-        Self {
-            execution,
-            messages: 0,
-            status,
-            text,
-            code: None,
-        }
+        Self { execution, messages: 0, status, text, code: None }
     }
 }
 
@@ -252,13 +243,8 @@ impl History {
     /// Writes down `fact`, as of `at` or, where the history is further, of its end.
     pub fn add_at(&self, at: Duration, fact: Fact) {
         let mut records = self.lock();
-        let last = records
-            .last()
-            .map_or(Duration::ZERO, |last: &Record| last.at);
-        records.push(Record {
-            at: at.max(last),
-            fact,
-        });
+        let last = records.last().map_or(Duration::ZERO, |last: &Record| last.at);
+        records.push(Record { at: at.max(last), fact });
     }
 
     /// Everything so far.
@@ -293,11 +279,7 @@ impl fmt::Display for Record {
             Fact::LogLost => write!(f, "substrate: up with an empty log"),
             Fact::Bound { execution } => write!(f, "log: {execution} bound"),
             Fact::AgentAsked { execution } => write!(f, "agent: asked for {execution}"),
-            Fact::Appended {
-                execution,
-                id,
-                event,
-            } => {
+            Fact::Appended { execution, id, event } => {
                 write!(f, "log: {execution} {id} {}", short(event))
             }
             Fact::Answered { execution } => write!(f, "adapter: 200 for {execution}"),
@@ -321,16 +303,10 @@ impl fmt::Display for ClientId {
 impl fmt::Display for ClientAct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Body {
-                execution: Some(execution),
-                after,
-            } => {
+            Self::Body { execution: Some(execution), after } => {
                 write!(f, "body of {execution} after {after}")
             }
-            Self::Body {
-                execution: None,
-                after,
-            } => write!(f, "body of nothing after {after}"),
+            Self::Body { execution: None, after } => write!(f, "body of nothing after {after}"),
             Self::Line(event) => write!(f, "line {}", short(event)),
             Self::BodyOver => write!(f, "body over"),
             Self::Refused { status, code } => write!(f, "refused {status} {code}"),

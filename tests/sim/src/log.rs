@@ -38,10 +38,7 @@ struct Current {
 impl Logs {
     pub(crate) fn new(world: World) -> Self {
         let log = Outliving::new(world.clone());
-        let current = Arc::new(Mutex::new(Current {
-            log,
-            unnoticed: Duration::ZERO,
-        }));
+        let current = Arc::new(Mutex::new(Current { log, unnoticed: Duration::ZERO }));
         Self { world, current }
     }
 
@@ -86,11 +83,7 @@ impl Outliving {
             Some(bug) => Arc::new(FaultyLog::new(bug)),
             None => Arc::new(MemoryLog::with_clock(limits(), Arc::new(SimClock))),
         };
-        Self {
-            world,
-            inner,
-            state: Arc::default(),
-        }
+        Self { world, inner, state: Arc::default() }
     }
 
     /// Ends the runs that have nobody to run them any more, as lost.
@@ -107,11 +100,7 @@ impl Outliving {
     }
 
     fn wrap(&self, key: &ExecutionKey, inner: Box<dyn LogWriter>) -> Box<dyn LogWriter> {
-        Box::new(Writer {
-            log: self.clone(),
-            key: key.clone(),
-            inner: Some(inner),
-        })
+        Box::new(Writer { log: self.clone(), key: key.clone(), inner: Some(inner) })
     }
 
     /// Writes down what the log has taken since it was last asked.
@@ -130,11 +119,7 @@ impl Outliving {
 
     fn record_page(&self, key: &ExecutionKey, page: &Page) {
         for (id, event) in frames(&page.frames) {
-            self.world.add(Fact::Appended {
-                execution: key.id.clone(),
-                id,
-                event,
-            });
+            self.world.add(Fact::Appended { execution: key.id.clone(), id, event });
         }
     }
 }
@@ -155,10 +140,7 @@ impl ExecutionLog for Outliving {
                 Start::Started { writer, reader } => {
                     self.world.bound(&key.id);
                     self.record(key);
-                    Start::Started {
-                        writer: self.wrap(key, writer),
-                        reader,
-                    }
+                    Start::Started { writer: self.wrap(key, writer), reader }
                 }
                 bound => bound,
             };
@@ -232,9 +214,7 @@ impl LogWriter for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.take() {
-            lock(&self.log.state)
-                .orphans
-                .push((self.key.clone(), inner));
+            lock(&self.log.state).orphans.push((self.key.clone(), inner));
         }
     }
 }
@@ -252,10 +232,7 @@ fn frames(bytes: &[u8]) -> Vec<(EventId, Event)> {
 
 /// Silence is broken sooner than by default, so that a world needs less time.
 fn limits() -> Limits {
-    Limits {
-        heartbeat: Duration::from_secs(2),
-        ..Limits::default()
-    }
+    Limits { heartbeat: Duration::from_secs(2), ..Limits::default() }
 }
 
 /// Simulated time.

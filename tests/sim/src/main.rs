@@ -65,9 +65,7 @@ fn tell(seed: u64, bug: Option<Bug>) -> io::Result<ExitCode> {
 
 fn run(arguments: &Arguments, bug: Option<Bug>) -> io::Result<ExitCode> {
     let seeds = arguments.from..arguments.from.saturating_add(arguments.seeds);
-    let jobs = arguments
-        .jobs
-        .or_else(|| thread::available_parallelism().ok().map(usize::from));
+    let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok().map(usize::from));
     let (bar, started) = (progress(arguments.seeds), Instant::now());
     let (mut summary, mut first) = (Summary::default(), None);
     runner::all(seeds, jobs.unwrap_or(1), bug, |seed, outcome| {
@@ -86,20 +84,14 @@ fn run(arguments: &Arguments, bug: Option<Bug>) -> io::Result<ExitCode> {
 }
 
 fn code(is_kept: bool) -> ExitCode {
-    if is_kept {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn progress(seeds: u64) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{wide_bar} {pos}/{len} worlds, {per_sec}, {eta} to go");
     let bar = ProgressBar::new(seeds);
-    style
-        .map(|style| bar.clone().with_style(style))
-        .unwrap_or(bar)
+    style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
 }
 
 fn show(arguments: &Arguments, summary: &Summary, took: Duration) -> io::Result<()> {
@@ -126,10 +118,7 @@ fn show(arguments: &Arguments, summary: &Summary, took: Duration) -> io::Result<
     table(
         &mut out,
         "how turns ended",
-        summary
-            .endings
-            .iter()
-            .map(|(ending, count)| (ending.as_str(), *count)),
+        summary.endings.iter().map(|(ending, count)| (ending.as_str(), *count)),
     )?;
     table(
         &mut out,
@@ -145,26 +134,19 @@ fn table<'a>(
     rows: impl IntoIterator<Item = (&'a str, u64)>,
 ) -> io::Result<()> {
     writeln!(out, "\n{title}")?;
-    rows.into_iter()
-        .try_for_each(|(name, count)| writeln!(out, "  {name:<36} {count:>12}"))
+    rows.into_iter().try_for_each(|(name, count)| writeln!(out, "  {name:<36} {count:>12}"))
 }
 
 /// Says what was broken, with the schedule of the first world, and how to see it again.
 fn explain(summary: &Summary, first: Option<&Report>, bug: Option<Bug>) -> io::Result<()> {
     let mut out = io::stderr().lock();
     for (seed, broken) in &summary.violations {
-        broken
-            .iter()
-            .try_for_each(|broken| writeln!(out, "seed {seed}: {broken}"))?;
+        broken.iter().try_for_each(|broken| writeln!(out, "seed {seed}: {broken}"))?;
     }
     if let Some(report) = first {
         let bug = bug.map(|bug| format!(" --bug {bug}")).unwrap_or_default();
         write!(out, "\n{}", report.plan)?;
-        writeln!(
-            out,
-            "\nto see it again: cargo xtask sim --seed {}{bug}",
-            report.plan.seed
-        )?;
+        writeln!(out, "\nto see it again: cargo xtask sim --seed {}{bug}", report.plan.seed)?;
     }
     Ok(())
 }

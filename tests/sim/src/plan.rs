@@ -231,17 +231,13 @@ impl Plan {
     /// Whether the substrate loses its log in this world.
     #[must_use]
     pub fn loses_log(&self) -> bool {
-        self.faults
-            .iter()
-            .any(|scheduled| matches!(scheduled.fault, HostFault::LoseLog { .. }))
+        self.faults.iter().any(|scheduled| matches!(scheduled.fault, HostFault::LoseLog { .. }))
     }
 
     /// Whether a worker of the product is killed in this world.
     #[must_use]
     pub fn kills_a_worker(&self) -> bool {
-        self.faults
-            .iter()
-            .any(|scheduled| matches!(scheduled.fault, HostFault::KillWorker { .. }))
+        self.faults.iter().any(|scheduled| matches!(scheduled.fault, HostFault::KillWorker { .. }))
     }
 
     /// The fault of the `number`th connection of a link, if it meets one.
@@ -298,10 +294,7 @@ fn client_move(rng: &mut Rng) -> Move {
 
 fn faults(rng: &mut Rng, workers: usize, calm_at: Duration) -> Vec<Scheduled> {
     let mut faults: Vec<_> = (0..rng.usize(..4))
-        .map(|_| Scheduled {
-            at: calm_at.mul_f64(rng.f64()),
-            fault: host_fault(rng, workers),
-        })
+        .map(|_| Scheduled { at: calm_at.mul_f64(rng.f64()), fault: host_fault(rng, workers) })
         .collect();
     faults.sort_by_key(|scheduled| scheduled.at);
     faults
@@ -318,10 +311,7 @@ fn host_fault(rng: &mut Rng, workers: usize) -> HostFault {
     ][rng.usize(..3)];
     match rng.u8(..10) {
         0..=3 => HostFault::KillWorker { worker, down },
-        4 | 5 => HostFault::KillNode {
-            down,
-            unnoticed: within(rng, 0..3_000),
-        },
+        4 | 5 => HostFault::KillNode { down, unnoticed: within(rng, 0..3_000) },
         6 => HostFault::LoseLog { down },
         7 | 8 => HostFault::Hold { between, lasts },
         _ => HostFault::Partition { between, lasts },

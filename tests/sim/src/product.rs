@@ -54,10 +54,7 @@ fn hooked(world: &World, turn: &TurnContext, hook: turnkit_server::Hooked) {
         turnkit_server::Hooked::Failed => Hooked::Failed,
         turnkit_server::Hooked::Flushed => Hooked::Flushed,
     };
-    world.add(Fact::Hooked {
-        execution: turn.execution_id().clone(),
-        hook,
-    });
+    world.add(Fact::Hooked { execution: turn.execution_id().clone(), hook });
 }
 
 fn environment(world: &World) -> Environment {

@@ -51,8 +51,7 @@ impl Summary {
         let report = match outcome {
             Ok(report) => report,
             Err(error) => {
-                self.violations
-                    .insert(seed, vec![format!("the world failed: {error}")]);
+                self.violations.insert(seed, vec![format!("the world failed: {error}")]);
                 return;
             }
         };
@@ -63,10 +62,7 @@ impl Summary {
             *self.faults.entry(kind).or_default() += times;
         }
         self.turns += report.plan.turns().count() as u64;
-        self.simulated_s += report
-            .records
-            .last()
-            .map_or(0.0, |last| last.at.as_secs_f64());
+        self.simulated_s += report.records.last().map_or(0.0, |last| last.at.as_secs_f64());
         if !report.violations.is_empty() {
             let violations = report.violations.iter().map(ToString::to_string);
             self.violations.insert(seed, violations.collect());
@@ -78,22 +74,10 @@ impl Summary {
             Fact::AgentAsked { .. } => self.runs += 1,
             Fact::Appended { .. } => self.events += 1,
             Fact::Connected(_) => self.connections += 1,
-            Fact::Client {
-                act: ClientAct::Line(_),
-                ..
-            } => self.lines += 1,
-            Fact::Kept {
-                answer: Some(kept), ..
-            } => {
-                let code = kept
-                    .code
-                    .as_ref()
-                    .map(|code| format!(" {code}"))
-                    .unwrap_or_default();
-                *self
-                    .endings
-                    .entry(format!("{}{code}", kept.status))
-                    .or_default() += 1;
+            Fact::Client { act: ClientAct::Line(_), .. } => self.lines += 1,
+            Fact::Kept { answer: Some(kept), .. } => {
+                let code = kept.code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
+                *self.endings.entry(format!("{}{code}", kept.status)).or_default() += 1;
             }
             _ => {}
         }
@@ -140,12 +124,8 @@ pub fn all(
 pub fn find(bug: Bug, promise: &str, seeds: Range<u64>) -> Option<u64> {
     let mut found = None;
     all(seeds, 1, Some(bug), |seed, outcome| {
-        let breaks = |report: Report| {
-            report
-                .violations
-                .iter()
-                .any(|broken| broken.promise == promise)
-        };
+        let breaks =
+            |report: Report| report.violations.iter().any(|broken| broken.promise == promise);
         let shows = outcome.is_ok_and(breaks);
         found = shows.then_some(seed);
         !shows
@@ -156,10 +136,7 @@ pub fn find(bug: Bug, promise: &str, seeds: Range<u64>) -> Option<u64> {
 /// Seconds, for a rate.
 #[must_use]
 pub fn per_second(count: u64, took: Duration) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate that is shown with one digit"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a rate that is shown with one digit")]
     let count = count as f64;
     count / took.as_secs_f64().max(f64::EPSILON)
 }

@@ -48,18 +48,10 @@ impl Script {
         for line in writer.lines {
             // Every line below is one JSON object with a type.
             if let Ok(event) = Event::from_json(line.as_bytes()) {
-                steps.push(Step {
-                    pause: writer.pace.mul_f64(rng.f64()),
-                    event,
-                });
+                steps.push(Step { pause: writer.pace.mul_f64(rng.f64()), event });
             }
         }
-        Self {
-            message: message.to_owned(),
-            steps,
-            text: writer.text,
-            outcome,
-        }
+        Self { message: message.to_owned(), steps, text: writer.text, outcome }
     }
 
     /// The answer, where the turn has one.
@@ -89,12 +81,7 @@ impl fmt::Display for Script {
             Outcome::Error(code) => format!("reports the error {code}"),
             Outcome::Failure(code) => format!("fails with {code}"),
         };
-        write!(
-            f,
-            "{:?}: {} events in {within:?}, {outcome}",
-            self.message,
-            self.steps.len()
-        )
+        write!(f, "{:?}: {} events in {within:?}, {outcome}", self.message, self.steps.len())
     }
 }
 
@@ -110,13 +97,7 @@ impl Writer {
     fn new(rng: &mut Rng, message: &str) -> Self {
         let rng = Rng::with_seed(rng.u64(..) ^ message.len() as u64);
         let pace = Duration::from_millis([20, 200, 600][rng.clone().usize(..3)]);
-        Self {
-            rng,
-            lines: Vec::new(),
-            text: String::new(),
-            pace,
-            parts: 0,
-        }
+        Self { rng, lines: Vec::new(), text: String::new(), pace, parts: 0 }
     }
 
     fn write(&mut self) -> Outcome {
@@ -139,20 +120,14 @@ impl Writer {
             let number = self.lines.len();
             let line = match self.rng.u8(..6) {
                 0 | 1 => format!(r#"{{"type":"heartbeat","data":{{"n":{number}}}}}"#),
-                2 => part(
-                    &format!("r{number}"),
-                    "reasoning",
-                    "thinking",
-                    Some("thinking"),
-                ),
+                2 => part(&format!("r{number}"), "reasoning", "thinking", Some("thinking")),
                 3 => format!(
                     r#"{{"type":"message.part.updated","data":{{"part":{{"id":"t{number}","type":"tool","tool":"bash","state":{{"status":"running"}}}}}}}}"#
                 ),
                 4 => format!(r#"{{"data":[1E5,-0,"\ud800","\/",{number}] , "type":"odd\u0021"}}"#),
-                _ => format!(
-                    r#"{{"type":"blob","data":"{}"}}"#,
-                    "x".repeat(self.rng.usize(..9_000))
-                ),
+                _ => {
+                    format!(r#"{{"type":"blob","data":"{}"}}"#, "x".repeat(self.rng.usize(..9_000)))
+                }
             };
             self.lines.push(line);
         }
@@ -174,26 +149,21 @@ impl Writer {
 
     fn result(&mut self) -> Outcome {
         let answer = format!("{}(the end)", self.text);
-        self.lines.push(format!(
-            r#"{{"type":"result","data":{{"finalText":"{answer}"}}}}"#
-        ));
+        self.lines.push(format!(r#"{{"type":"result","data":{{"finalText":"{answer}"}}}}"#));
         Outcome::Answer(answer)
     }
 
     fn error(&mut self) -> Outcome {
         let code = "AGENT_EXECUTION_FAILED".to_owned();
-        self.lines.push(format!(
-            r#"{{"type":"error","data":{{"code":"{code}","message":"no luck"}}}}"#
-        ));
+        self.lines
+            .push(format!(r#"{{"type":"error","data":{{"code":"{code}","message":"no luck"}}}}"#));
         self.aside();
         Outcome::Error(code)
     }
 }
 
 fn part(id: &str, kind: &str, text: &str, delta: Option<&str>) -> String {
-    let delta = delta
-        .map(|delta| format!(r#","delta":"{delta}""#))
-        .unwrap_or_default();
+    let delta = delta.map(|delta| format!(r#","delta":"{delta}""#)).unwrap_or_default();
     format!(
         r#"{{"type":"message.part.updated","data":{{"part":{{"id":"{id}","messageID":"m","type":"{kind}","text":"{text}"}}{delta}}}}}"#
     )
@@ -217,23 +187,10 @@ mod tests {
 
     #[test]
     fn scripts_end_in_every_way() {
-        let scripts: Vec<_> = (0..200)
-            .map(|seed| Script::draw(&mut Rng::with_seed(seed), "m"))
-            .collect();
-        assert!(
-            scripts
-                .iter()
-                .any(|script| matches!(script.outcome, Outcome::Answer(_)))
-        );
-        assert!(
-            scripts
-                .iter()
-                .any(|script| matches!(script.outcome, Outcome::Error(_)))
-        );
-        assert!(
-            scripts
-                .iter()
-                .any(|script| matches!(script.outcome, Outcome::Failure(_)))
-        );
+        let scripts: Vec<_> =
+            (0..200).map(|seed| Script::draw(&mut Rng::with_seed(seed), "m")).collect();
+        assert!(scripts.iter().any(|script| matches!(script.outcome, Outcome::Answer(_))));
+        assert!(scripts.iter().any(|script| matches!(script.outcome, Outcome::Error(_))));
+        assert!(scripts.iter().any(|script| matches!(script.outcome, Outcome::Failure(_))));
     }
 }

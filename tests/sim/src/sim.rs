@@ -48,15 +48,9 @@ impl fmt::Display for Story<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(report) = self;
         writeln!(f, "{}", report.plan)?;
-        report
-            .records
-            .iter()
-            .try_for_each(|record| writeln!(f, "{record}"))?;
+        report.records.iter().try_for_each(|record| writeln!(f, "{record}"))?;
         writeln!(f)?;
-        report
-            .violations
-            .iter()
-            .try_for_each(|broken| writeln!(f, "BROKEN {broken}"))?;
+        report.violations.iter().try_for_each(|broken| writeln!(f, "BROKEN {broken}"))?;
         write!(f, "{} violations", report.violations.len())
     }
 }
@@ -96,11 +90,7 @@ pub fn run(plan: Plan, bug: Option<Bug>) -> Result<Report, BoxError> {
     }
     let records = world.history().records();
     let violations = check::all(&plan, &records);
-    Ok(Report {
-        plan,
-        records,
-        violations,
-    })
+    Ok(Report { plan, records, violations })
 }
 
 thread_local! {
@@ -145,18 +135,12 @@ fn build(plan: &Plan) -> Sim<'static> {
 /// Puts everybody into the world.
 fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, data_dir: &Path) {
     let (node_world, logs) = (world.clone(), logs.clone());
-    sim.host(host::SUBSTRATE, move || {
-        ended(substrate::node(node_world.clone(), logs.clone()))
-    });
+    sim.host(host::SUBSTRATE, move || ended(substrate::node(node_world.clone(), logs.clone())));
     let memory = bugs::Memory::default();
     for name in host::WORKERS.into_iter().take(world.plan().workers) {
         let (world, data_dir, memory) = (world.clone(), data_dir.to_owned(), memory.clone());
         sim.host(name, move || {
-            ended(product::worker(
-                world.clone(),
-                data_dir.clone(),
-                memory.clone(),
-            ))
+            ended(product::worker(world.clone(), data_dir.clone(), memory.clone()))
         });
     }
     sim.client(host::CLIENTS, ended(client::converse(world.clone())));
@@ -165,7 +149,5 @@ fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, data_dir: &Path) {
 
 /// A party's end, as turmoil wants it.
 async fn ended(party: impl Future<Output = Result<(), BoxError>>) -> turmoil::Result {
-    party
-        .await
-        .map_err(|error| error as Box<dyn std::error::Error>)
+    party.await.map_err(|error| error as Box<dyn std::error::Error>)
 }

@@ -30,14 +30,7 @@ pub(crate) async fn watch(world: World) -> Result<(), BoxError> {
     while !world.is_over() {
         for execution in world.executions() {
             if watched.insert(execution.clone()) {
-                tokio::spawn(
-                    Watcher {
-                        world: world.clone(),
-                        execution,
-                        cursor: None,
-                    }
-                    .watch(),
-                );
+                tokio::spawn(Watcher { world: world.clone(), execution, cursor: None }.watch());
             }
         }
         sleep(AGAIN).await;
@@ -74,10 +67,7 @@ impl Watcher {
         };
         match answer.status().as_u16() {
             200 => {
-                self.add(WatchAct::Stream {
-                    after: self.cursor,
-                    asked,
-                });
+                self.add(WatchAct::Stream { after: self.cursor, asked });
                 self.read(answer.into_body()).await
             }
             204 => More::No,
@@ -86,11 +76,7 @@ impl Watcher {
     }
 
     fn request(&self) -> Result<Request<Bytes>, http::Error> {
-        let uri = format!(
-            "http://{}/agents/executions/{}/stream",
-            host::SUBSTRATE,
-            self.execution
-        );
+        let uri = format!("http://{}/agents/executions/{}/stream", host::SUBSTRATE, self.execution);
         let request = Request::get(uri).header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
         let request = match self.cursor {
             Some(cursor) => request.header("last-event-id", cursor.to_string()),
@@ -100,11 +86,7 @@ impl Watcher {
     }
 
     fn refused(&mut self, status: u16, asked: Duration) -> More {
-        self.add(WatchAct::Refused {
-            after: self.cursor,
-            asked,
-            status,
-        });
+        self.add(WatchAct::Refused { after: self.cursor, asked, status });
         // What it knew is gone: it begins anew with what there is now.
         let forgets = self.cursor.take().is_some();
         if forgets { More::Yes } else { More::No }
@@ -130,9 +112,6 @@ impl Watcher {
     }
 
     fn add(&self, act: WatchAct) {
-        self.world.add(Fact::Watch {
-            execution: self.execution.clone(),
-            act,
-        });
+        self.world.add(Fact::Watch { execution: self.execution.clone(), act });
     }
 }

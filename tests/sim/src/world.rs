@@ -77,14 +77,7 @@ impl World {
             is_over: false,
         };
         let (history, state) = (History::default(), Mutex::new(state));
-        Self {
-            shared: Arc::new(Shared {
-                plan,
-                bug,
-                history,
-                state,
-            }),
-        }
+        Self { shared: Arc::new(Shared { plan, bug, history, state }) }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -117,10 +110,7 @@ impl World {
             *count += 1;
             *count
         };
-        let fault = self
-            .plan()
-            .connection(link, number)
-            .filter(|_| !self.is_calm());
+        let fault = self.plan().connection(link, number).filter(|_| !self.is_calm());
         if let Some(fault @ (ConnectionFault::Late(_) | ConnectionFault::Pieces(_))) = fault {
             self.struck(link, fault);
         }
@@ -130,10 +120,7 @@ impl World {
     /// Notes an end of a connection between these two hosts.
     pub(crate) fn opened(&self, hosts: [String; 2]) -> Arc<Reset> {
         let reset = Arc::default();
-        self.lock().ends.push(End {
-            hosts,
-            reset: Arc::downgrade(&reset),
-        });
+        self.lock().ends.push(End { hosts, reset: Arc::downgrade(&reset) });
         reset
     }
 
@@ -150,18 +137,13 @@ impl World {
     /// All hosts of this world.
     pub(crate) fn hosts(&self) -> Vec<&'static str> {
         let workers = host::WORKERS.into_iter().take(self.plan().workers);
-        workers
-            .chain([host::SUBSTRATE, host::CLIENTS, host::WATCHER])
-            .collect()
+        workers.chain([host::SUBSTRATE, host::CLIENTS, host::WATCHER]).collect()
     }
 
     /// Writes down that a connection's fault struck.
     pub(crate) fn struck(&self, link: Link, fault: ConnectionFault) {
         let detail = format!("{link}: {fault:?}");
-        self.add(Fact::Fault {
-            kind: fault.kind(),
-            detail,
-        });
+        self.add(Fact::Fault { kind: fault.kind(), detail });
     }
 
     /// Takes as long as one access to a store takes here: a moment in which its caller can be killed.
@@ -184,9 +166,7 @@ impl World {
 
     /// An execution that the log bound, for the watcher.
     pub(crate) fn bound(&self, execution: &ExecutionId) {
-        self.add(Fact::Bound {
-            execution: execution.clone(),
-        });
+        self.add(Fact::Bound { execution: execution.clone() });
         let mut state = self.lock();
         if !state.executions.contains(execution) {
             state.executions.push(execution.clone());
@@ -208,10 +188,7 @@ impl World {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

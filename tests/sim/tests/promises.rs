@@ -10,12 +10,8 @@ fn a_thousand_worlds_keep_every_promise() {
     let mut broken = Vec::new();
     runner::all(0..SEEDS, 2, None, |seed, outcome| {
         match outcome {
-            Ok(report) => broken.extend(
-                report
-                    .violations
-                    .iter()
-                    .map(|broken| format!("seed {seed}: {broken}")),
-            ),
+            Ok(report) => broken
+                .extend(report.violations.iter().map(|broken| format!("seed {seed}: {broken}"))),
             Err(error) => broken.push(format!("seed {seed}: {error}")),
         }
         true
@@ -35,18 +31,12 @@ fn a_delivery_before_the_append_is_found() {
 
 #[test]
 fn a_cursor_that_skips_filtered_frames_is_found() {
-    assert_found(
-        Bug::CursorSkipsFiltered,
-        "a completed execution ends up saved",
-    );
+    assert_found(Bug::CursorSkipsFiltered, "a completed execution ends up saved");
 }
 
 #[test]
 fn an_end_without_a_terminal_that_counts_as_the_end_is_found() {
-    assert_found(
-        Bug::EndWithoutTerminal,
-        "what is saved is the answer of one execution",
-    );
+    assert_found(Bug::EndWithoutTerminal, "what is saved is the answer of one execution");
 }
 
 #[test]

@@ -12,51 +12,20 @@ struct Rule {
     never: &'static [&'static str],
 }
 
-const IO: &[&str] = &[
-    "tokio",
-    "futures-util",
-    "axum",
-    "hyper",
-    "reqwest",
-    "tracing",
-    "http",
-    "http-body",
-];
-const HTTP_FRAMEWORKS: &[&str] = &[
-    "axum",
-    "hyper",
-    "hyper-util",
-    "reqwest",
-    "tower",
-    "tower-http",
-];
+const IO: &[&str] =
+    &["tokio", "futures-util", "axum", "hyper", "reqwest", "tracing", "http", "http-body"];
+const HTTP_FRAMEWORKS: &[&str] = &["axum", "hyper", "hyper-util", "reqwest", "tower", "tower-http"];
 
 const RULES: [Rule; 7] = [
-    Rule {
-        krate: "turnkit-wire",
-        members: &[],
-        never: IO,
-    },
-    Rule {
-        krate: "turnkit-id",
-        members: &[],
-        never: IO,
-    },
-    Rule {
-        krate: "turnkit",
-        members: &["turnkit-wire", "turnkit-id"],
-        never: HTTP_FRAMEWORKS,
-    },
+    Rule { krate: "turnkit-wire", members: &[], never: IO },
+    Rule { krate: "turnkit-id", members: &[], never: IO },
+    Rule { krate: "turnkit", members: &["turnkit-wire", "turnkit-id"], never: HTTP_FRAMEWORKS },
     Rule {
         krate: "turnkit-sandbox",
         members: &["turnkit", "turnkit-wire", "turnkit-id"],
         never: &["axum"],
     },
-    Rule {
-        krate: "turnkit-substrate",
-        members: &["turnkit-wire", "turnkit-id"],
-        never: &[],
-    },
+    Rule { krate: "turnkit-substrate", members: &["turnkit-wire", "turnkit-id"], never: &[] },
     Rule {
         krate: "turnkit-testkit",
         members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-substrate"],
@@ -64,13 +33,7 @@ const RULES: [Rule; 7] = [
     },
     Rule {
         krate: "turnkit-server",
-        members: &[
-            "turnkit",
-            "turnkit-wire",
-            "turnkit-id",
-            "turnkit-sandbox",
-            "turnkit-substrate",
-        ],
+        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-sandbox", "turnkit-substrate"],
         never: &[],
     },
 ];
@@ -78,62 +41,36 @@ const RULES: [Rule; 7] = [
 const FEATURES: usize = 3;
 
 pub(super) fn check() -> anyhow::Result<Vec<String>> {
-    let metadata = MetadataCommand::new()
-        .current_dir(root())
-        .no_deps()
-        .exec()
-        .context("cargo metadata")?;
-    let members: Vec<&str> = metadata
-        .packages
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
-    Ok(metadata
-        .packages
-        .iter()
-        .flat_map(|package| check_package(package, &members))
-        .collect())
+    let metadata =
+        MetadataCommand::new().current_dir(root()).no_deps().exec().context("cargo metadata")?;
+    let members: Vec<&str> =
+        metadata.packages.iter().map(|package| package.name.as_str()).collect();
+    Ok(metadata.packages.iter().flat_map(|package| check_package(package, &members)).collect())
 }
 
 fn check_package(package: &Package, members: &[&str]) -> Vec<String> {
     let mut findings = too_many_features(package);
-    let Some(rule) = RULES
-        .iter()
-        .find(|rule| rule.krate == package.name.as_str())
-    else {
+    let Some(rule) = RULES.iter().find(|rule| rule.krate == package.name.as_str()) else {
         return findings;
     };
     for name in normal_dependencies(package) {
         let arrow = members.contains(&name) && !rule.members.contains(&name);
         if arrow || rule.never.contains(&name) {
-            findings.push(format!(
-                "{} must not depend on {name} (ARCHITECTURE.md)",
-                package.name
-            ));
+            findings.push(format!("{} must not depend on {name} (ARCHITECTURE.md)", package.name));
         }
     }
     findings
 }
 
 fn normal_dependencies(package: &Package) -> impl Iterator<Item = &str> {
-    let normal = package
-        .dependencies
-        .iter()
-        .filter(|dependency| dependency.kind == DependencyKind::Normal);
+    let normal =
+        package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
     normal.map(|dependency| dependency.name.as_str())
 }
 
 fn too_many_features(package: &Package) -> Vec<String> {
-    let count = package
-        .features
-        .keys()
-        .filter(|name| *name != "default")
-        .count();
-    let finding = (count > FEATURES).then(|| {
-        format!(
-            "{} has {count} features, the limit is {FEATURES}",
-            package.name
-        )
-    });
+    let count = package.features.keys().filter(|name| *name != "default").count();
+    let finding = (count > FEATURES)
+        .then(|| format!("{} has {count} features, the limit is {FEATURES}", package.name));
     finding.into_iter().collect()
 }

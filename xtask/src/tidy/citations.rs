@@ -29,9 +29,7 @@ fn sections(protocol: &str) -> BTreeSet<String> {
     let headings = protocol.lines().filter(|line| line.starts_with('#'));
     let numbers =
         headings.filter_map(|line| line.trim_start_matches('#').split_whitespace().next());
-    numbers
-        .map(|number| number.trim_end_matches('.').to_owned())
-        .collect()
+    numbers.map(|number| number.trim_end_matches('.').to_owned()).collect()
 }
 
 fn unknown_sections(file: &str, text: &str, sections: &BTreeSet<String>) -> Vec<String> {
@@ -47,30 +45,18 @@ fn unknown_sections(file: &str, text: &str, sections: &BTreeSet<String>) -> Vec<
 }
 
 fn leading_number(text: &str) -> Option<String> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number = text[..end].trim_end_matches('.');
     (!number.is_empty()).then(|| number.to_owned())
 }
 
 /// Relative links of a Markdown file whose target is no file.
 fn dead_links(file: &str, text: &str) -> Vec<String> {
-    if Path::new(file)
-        .extension()
-        .is_none_or(|ending| ending != "md")
-    {
+    if Path::new(file).extension().is_none_or(|ending| ending != "md") {
         return Vec::new();
     }
-    let folder = root()
-        .join(file)
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default();
-    let targets = text
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split([')', '#']).next());
+    let folder = root().join(file).parent().map(Path::to_owned).unwrap_or_default();
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
     let relative = targets.filter(|target| !target.is_empty() && !target.contains(':'));
     relative
         .filter(|target| !folder.join(target).exists())
@@ -90,25 +76,17 @@ fn tracked_files() -> anyhow::Result<Vec<String>> {
         String::from_utf8_lossy(&output.stderr)
     );
     let names = String::from_utf8(output.stdout).context("a file's name is not UTF-8")?;
-    Ok(names
-        .lines()
-        .filter(|name| is_text(name))
-        .map(str::to_owned)
-        .collect())
+    Ok(names.lines().filter(|name| is_text(name)).map(str::to_owned).collect())
 }
 
 fn is_text(name: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|ending| ending == "rs" || ending == "md")
+    Path::new(name).extension().is_some_and(|ending| ending == "rs" || ending == "md")
 }
 
 /// A tracked file may be deleted in the working tree.
 fn read_text(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        text => text
-            .map(Some)
-            .with_context(|| format!("cannot read {}", path.display())),
+        text => text.map(Some).with_context(|| format!("cannot read {}", path.display())),
     }
 }

@@ -9,10 +9,7 @@ use super::Source;
 const EXAMPLE_WITHIN: usize = 10;
 
 pub(super) fn check(sources: &[Source]) -> Vec<String> {
-    sources
-        .iter()
-        .flat_map(|source| [undocumented(source), opening(source)].concat())
-        .collect()
+    sources.iter().flat_map(|source| [undocumented(source), opening(source)].concat()).collect()
 }
 
 /// A crate's page opens with what the crate is, an example, and what is in and out of scope.
@@ -22,45 +19,23 @@ fn opening(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     let page = page(source);
-    let early = page
-        .lines()
-        .take(EXAMPLE_WITHIN)
-        .any(|line| line.starts_with("```"));
+    let early = page.lines().take(EXAMPLE_WITHIN).any(|line| line.starts_with("```"));
     let wanted = [
-        (
-            early,
-            "no example begins in the first ten lines of the crate's page",
-        ),
-        (
-            page.contains("# In scope"),
-            "the crate's page has no section \"In scope\"",
-        ),
-        (
-            page.contains("# Out of scope"),
-            "the crate's page has no section \"Out of scope\"",
-        ),
+        (early, "no example begins in the first ten lines of the crate's page"),
+        (page.contains("# In scope"), "the crate's page has no section \"In scope\""),
+        (page.contains("# Out of scope"), "the crate's page has no section \"Out of scope\""),
     ];
     let missing = wanted.iter().filter(|(holds, _)| !holds);
-    missing
-        .map(|(_, what)| format!("{}: {what}", source.path.display()))
-        .collect()
+    missing.map(|(_, what)| format!("{}: {what}", source.path.display())).collect()
 }
 
 fn page(source: &Source) -> String {
-    let lines = source
-        .text
-        .lines()
-        .take_while(|line| line.starts_with("//!"));
-    lines
-        .map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n")
-        .collect()
+    let lines = source.text.lines().take_while(|line| line.starts_with("//!"));
+    lines.map(|line| line.trim_start_matches("//!").trim_start().to_owned() + "\n").collect()
 }
 
 fn undocumented(source: &Source) -> Vec<String> {
-    let mut visitor = Undocumented {
-        path: &source.path,
-        findings: Vec::new(),
-    };
+    let mut visitor = Undocumented { path: &source.path, findings: Vec::new() };
     visitor.visit_file(&source.syntax);
     visitor.findings
 }
@@ -78,9 +53,7 @@ impl Undocumented<'_> {
         name: &syn::Ident,
     ) {
         let public = matches!(visibility, syn::Visibility::Public(_));
-        let documented = attributes
-            .iter()
-            .any(|attribute| attribute.path().is_ident("doc"));
+        let documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
         if public && !documented {
             let line = name.span().start().line;
             self.findings.push(format!(

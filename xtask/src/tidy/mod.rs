@@ -20,11 +20,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         eprintln!("tidy: {finding}");
     }
     match findings.len() {
-        0 => eprintln!(
-            "tidy: {} files, {}",
-            sources.len(),
-            sizes::summary(&sources)
-        ),
+        0 => eprintln!("tidy: {} files, {}", sources.len(), sizes::summary(&sources)),
         count => bail!("{count} findings"),
     }
     Ok(())

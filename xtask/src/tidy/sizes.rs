@@ -13,15 +13,10 @@ const LINE_WIDTH: usize = 130;
 pub(super) fn check(sources: &[Source]) -> Vec<String> {
     let mut findings: Vec<String> = sources.iter().flat_map(check_file).collect();
     let sizes = sorted_sizes(sources);
-    for (what, at, limit) in [
-        ("median", 50, MEDIAN),
-        ("95th percentile", 95, PERCENTILE_95),
-    ] {
+    for (what, at, limit) in [("median", 50, MEDIAN), ("95th percentile", 95, PERCENTILE_95)] {
         let size = percentile(&sizes, at);
         if size > limit {
-            findings.push(format!(
-                "functions: {what} is {size} lines, the limit is {limit}"
-            ));
+            findings.push(format!("functions: {what} is {size} lines, the limit is {limit}"));
         }
     }
     findings.extend(check_comments(sources));
@@ -50,23 +45,17 @@ fn check_file(source: &Source) -> Vec<String> {
             source.lines
         ));
     }
-    for function in functions(source)
-        .iter()
-        .filter(|function| function.lines > FUNCTION_LINES)
-    {
+    for function in functions(source).iter().filter(|function| function.lines > FUNCTION_LINES) {
         let (line, name, lines) = (function.line, &function.name, function.lines);
         findings.push(format!(
             "{path}:{line}: `{name}` has {lines} lines, the limit is {FUNCTION_LINES}"
         ));
     }
-    for (number, line) in (1..)
-        .zip(source.text.lines())
-        .filter(|(_, line)| line.chars().count() > LINE_WIDTH)
+    for (number, line) in
+        (1..).zip(source.text.lines()).filter(|(_, line)| line.chars().count() > LINE_WIDTH)
     {
         let width = line.chars().count();
-        findings.push(format!(
-            "{path}:{number}: {width} characters, the limit is {LINE_WIDTH}"
-        ));
+        findings.push(format!("{path}:{number}: {width} characters, the limit is {LINE_WIDTH}"));
     }
     findings
 }
@@ -93,11 +82,8 @@ fn comment_lines(source: &Source) -> usize {
 }
 
 fn sorted_sizes(sources: &[Source]) -> Vec<usize> {
-    let mut sizes: Vec<_> = sources
-        .iter()
-        .flat_map(functions)
-        .map(|function| function.lines)
-        .collect();
+    let mut sizes: Vec<_> =
+        sources.iter().flat_map(functions).map(|function| function.lines).collect();
     sizes.sort_unstable();
     sizes
 }

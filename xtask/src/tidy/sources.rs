@@ -59,12 +59,7 @@ fn parse(path: &Path) -> anyhow::Result<Source> {
     };
     syntax.items.retain(|item| !is_test(item));
     let path = path.strip_prefix(root()).unwrap_or(path).to_owned();
-    Ok(Source {
-        path,
-        text,
-        syntax,
-        lines,
-    })
+    Ok(Source { path, text, syntax, lines })
 }
 
 fn is_test(item: &syn::Item) -> bool {
@@ -76,9 +71,7 @@ fn is_test(item: &syn::Item) -> bool {
 
 fn is_cfg_test(attribute: &syn::Attribute) -> bool {
     attribute.path().is_ident("cfg")
-        && attribute
-            .parse_args::<syn::Path>()
-            .is_ok_and(|condition| condition.is_ident("test"))
+        && attribute.parse_args::<syn::Path>().is_ok_and(|condition| condition.is_ident("test"))
 }
 
 fn start_line(item: &syn::Item) -> usize {
@@ -107,11 +100,7 @@ impl Functions {
     fn add(&mut self, signature: &syn::Signature, block: &syn::Block) {
         let line = signature.fn_token.span.start().line;
         let last = block.brace_token.span.close().end().line;
-        self.0.push(Function {
-            name: signature.ident.to_string(),
-            line,
-            lines: last - line + 1,
-        });
+        self.0.push(Function { name: signature.ident.to_string(), line, lines: last - line + 1 });
     }
 }
 

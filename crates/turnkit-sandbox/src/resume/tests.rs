@@ -31,18 +31,12 @@ impl Scenario {
     }
 
     fn refused(self, status: u16) -> Self {
-        self.answered(Answer::Refused {
-            status,
-            retry_after: None,
-        })
+        self.answered(Answer::Refused { status, retry_after: None })
     }
 
     fn refused_for(self, status: u16, secs: u64) -> Self {
         let retry_after = Some(Duration::from_secs(secs));
-        self.answered(Answer::Refused {
-            status,
-            retry_after,
-        })
+        self.answered(Answer::Refused { status, retry_after })
     }
 
     fn answered(mut self, answer: Answer) -> Self {
@@ -100,8 +94,7 @@ impl Scenario {
     /// Waits for that long and no less, then the time has come.
     fn waits(mut self, secs: f64) -> Self {
         let until = self.now + Duration::from_secs_f64(secs);
-        self.resume
-            .tick(until.saturating_sub(Duration::from_nanos(1)));
+        self.resume.tick(until.saturating_sub(Duration::from_nanos(1)));
         self = self.steps(Step::WaitUntil(until));
         self.resume.tick(until);
         self.now = until;
@@ -154,24 +147,12 @@ fn events_about_the_stream_are_not_handed_on_and_all_others_are() {
         "execution.started",
     ];
     for kind in about_the_stream {
-        Scenario::open()
-            .frame("7-1", kind, Verdict::Skip)
-            .failed()
-            .waits(1.0)
-            .attaches("7-1");
+        Scenario::open().frame("7-1", kind, Verdict::Skip).failed().waits(1.0).attaches("7-1");
     }
-    for kind in [
-        "error",
-        "result",
-        "heartbeats",
-        "execution.paused",
-        "session.run.failed",
-        "Done",
-        "x",
-    ] {
-        Scenario::open()
-            .frame("7-1", kind, Verdict::Forward)
-            .steps(Step::Read);
+    for kind in
+        ["error", "result", "heartbeats", "execution.paused", "session.run.failed", "Done", "x"]
+    {
+        Scenario::open().frame("7-1", kind, Verdict::Forward).steps(Step::Read);
     }
 }
 
@@ -195,57 +176,28 @@ fn a_refusal_that_passes_is_retried_and_any_other_ends_a_run() {
     for status in [408, 425, 429, 502, 503, 504] {
         Scenario::run().refused(status).waits(0.25).runs();
     }
-    for status in [
-        400, 401, 403, 404, 405, 409, 410, 413, 422, 500, 501, 505, 511,
-    ] {
+    for status in [400, 401, 403, 404, 405, 409, 410, 413, 422, 500, 501, 505, 511] {
         Scenario::run().refused(status).gives_up(GiveUp::Refused);
     }
-    Scenario::run()
-        .answered(Answer::Unusable)
-        .gives_up(GiveUp::Refused);
+    Scenario::run().answered(Answer::Unusable).gives_up(GiveUp::Refused);
 }
 
 #[test]
 fn an_attach_is_retried_on_any_server_error_since_it_runs_nothing() {
     for status in [408, 425, 429, 500, 501, 502, 503, 504, 529] {
-        Scenario::new(Intent::Attach)
-            .attaches("0")
-            .refused(status)
-            .waits(0.25)
-            .attaches("0");
-        Scenario::open()
-            .closed()
-            .waits(1.0)
-            .refused(status)
-            .waits(1.5)
-            .attaches("0");
+        Scenario::new(Intent::Attach).attaches("0").refused(status).waits(0.25).attaches("0");
+        Scenario::open().closed().waits(1.0).refused(status).waits(1.5).attaches("0");
     }
     for status in [400, 401, 403, 404, 409, 410] {
-        Scenario::new(Intent::Attach)
-            .refused(status)
-            .gives_up(GiveUp::Refused);
-        Scenario::open()
-            .closed()
-            .waits(1.0)
-            .refused(status)
-            .gives_up(GiveUp::Refused);
+        Scenario::new(Intent::Attach).refused(status).gives_up(GiveUp::Refused);
+        Scenario::open().closed().waits(1.0).refused(status).gives_up(GiveUp::Refused);
     }
 }
 
 #[test]
 fn a_retry_after_is_waited_for_where_it_is_longer() {
-    Scenario::run()
-        .refused_for(429, 7)
-        .waits(7.0)
-        .runs()
-        .refused_for(503, 0)
-        .waits(0.5);
-    Scenario::open()
-        .closed()
-        .waits(1.0)
-        .refused_for(503, 20)
-        .waits(20.0)
-        .attaches("0");
+    Scenario::run().refused_for(429, 7).waits(7.0).runs().refused_for(503, 0).waits(0.5);
+    Scenario::open().closed().waits(1.0).refused_for(503, 20).waits(20.0).attaches("0");
 }
 
 #[test]
@@ -255,17 +207,9 @@ fn a_retry_after_beyond_the_time_that_is_left_ends_it_at_once() {
         .waits(900.0)
         .refused_for(503, 1)
         .gives_up(GiveUp::Exhausted);
-    Scenario::run()
-        .refused_for(503, 901)
-        .gives_up(GiveUp::Exhausted);
-    Scenario::run()
-        .refused_for(503, u64::MAX)
-        .gives_up(GiveUp::Exhausted);
-    Scenario::open()
-        .closed()
-        .waits(1.0)
-        .refused_for(503, 900)
-        .gives_up(GiveUp::Exhausted);
+    Scenario::run().refused_for(503, 901).gives_up(GiveUp::Exhausted);
+    Scenario::run().refused_for(503, u64::MAX).gives_up(GiveUp::Exhausted);
+    Scenario::open().closed().waits(1.0).refused_for(503, 900).gives_up(GiveUp::Exhausted);
 }
 
 #[test]
@@ -287,44 +231,19 @@ fn a_run_that_is_never_answered_is_given_up_within_fifteen_minutes() {
 
 #[test]
 fn the_fifteen_minutes_count_from_the_start_and_after_an_answer_from_the_first_failure() {
-    Scenario::run()
-        .later(899)
-        .failed()
-        .waits(0.25)
-        .later(1)
-        .failed()
-        .gives_up(GiveUp::Exhausted);
+    Scenario::run().later(899).failed().waits(0.25).later(1).failed().gives_up(GiveUp::Exhausted);
     let lost = Scenario::open().later(3600).closed().waits(1.0);
-    lost.later(800)
-        .failed()
-        .waits(1.5)
-        .later(100)
-        .failed()
-        .gives_up(GiveUp::Exhausted);
+    lost.later(800).failed().waits(1.5).later(100).failed().gives_up(GiveUp::Exhausted);
 }
 
 #[test]
 fn an_answer_ends_the_row_of_failures_before_it() {
-    Scenario::run()
-        .failed()
-        .waits(0.25)
-        .failed()
-        .waits(0.5)
-        .stream()
-        .closed()
-        .waits(1.0);
+    Scenario::run().failed().waits(0.25).failed().waits(0.5).stream().closed().waits(1.0);
 }
 
 #[test]
 fn after_an_answer_it_only_ever_attaches() {
-    Scenario::open()
-        .failed()
-        .waits(1.0)
-        .attaches("0")
-        .failed()
-        .waits(1.5)
-        .attaches("0")
-        .stream();
+    Scenario::open().failed().waits(1.0).attaches("0").failed().waits(1.5).attaches("0").stream();
     Scenario::open()
         .forwards("7-1")
         .failed()
@@ -347,67 +266,33 @@ fn ten_attempts_in_a_row_and_no_more() {
 
 #[test]
 fn a_new_event_ends_the_row_and_nothing_else_does() {
-    let after_two_failures = || {
-        Scenario::open()
-            .forwards("7-1")
-            .closed()
-            .waits(1.0)
-            .failed()
-            .waits(1.5)
-            .stream()
-    };
+    let after_two_failures =
+        || Scenario::open().forwards("7-1").closed().waits(1.0).failed().waits(1.5).stream();
     after_two_failures().forwards("7-2").closed().waits(1.0);
-    after_two_failures()
-        .frame("7-2", "heartbeat", Verdict::Skip)
-        .closed()
-        .waits(1.0);
+    after_two_failures().frame("7-2", "heartbeat", Verdict::Skip).closed().waits(1.0);
     after_two_failures().closed().waits(2.25);
     after_two_failures().skips("7-1").closed().waits(2.25);
-    after_two_failures()
-        .frame("", "heartbeat", Verdict::Skip)
-        .closed()
-        .waits(2.25);
+    after_two_failures().frame("", "heartbeat", Verdict::Skip).closed().waits(2.25);
 }
 
 #[test]
 fn the_streams_own_retry_field_replaces_the_first_wait() {
-    Scenario::open()
-        .retry_field(3000)
-        .closed()
-        .waits(3.0)
-        .failed()
-        .waits(4.5);
-    Scenario::open()
-        .retry_field(0)
-        .closed()
-        .waits(0.0)
-        .attaches("0");
-    Scenario::open()
-        .retry_field(u64::MAX)
-        .closed()
-        .waits(30.0)
-        .failed()
-        .waits(30.0);
+    Scenario::open().retry_field(3000).closed().waits(3.0).failed().waits(4.5);
+    Scenario::open().retry_field(0).closed().waits(0.0).attaches("0");
+    Scenario::open().retry_field(u64::MAX).closed().waits(30.0).failed().waits(30.0);
 }
 
 #[test]
 fn a_result_and_then_the_end_of_the_stream_is_an_end() {
     let result = || Scenario::open().frame("7-1", "result", Verdict::Forward);
     result().closed().ends(&End::Completed);
-    result()
-        .frame("", "heartbeat", Verdict::Skip)
-        .closed()
-        .ends(&End::Completed);
+    result().frame("", "heartbeat", Verdict::Skip).closed().ends(&End::Completed);
 }
 
 #[test]
 fn any_other_end_is_a_drop() {
     let result = || Scenario::open().frame("7-1", "result", Verdict::Forward);
-    Scenario::open()
-        .forwards("7-1")
-        .closed()
-        .waits(1.0)
-        .attaches("7-1");
+    Scenario::open().forwards("7-1").closed().waits(1.0).attaches("7-1");
     result().failed().waits(1.0).attaches("7-1");
     result().forwards("7-2").closed().waits(1.0).attaches("7-2");
 }
@@ -419,9 +304,7 @@ fn nothing_more_after_the_cursor_is_an_end_only_after_a_result() {
     dropped(result()).ends(&End::Completed);
     dropped(result().forwards("7-2")).ends(&End::Completed);
     dropped(Scenario::open().forwards("7-1")).gives_up(GiveUp::Unterminated);
-    Scenario::run()
-        .answered(Answer::NothingMore)
-        .gives_up(GiveUp::Unterminated);
+    Scenario::run().answered(Answer::NothingMore).gives_up(GiveUp::Unterminated);
 }
 
 #[test]
@@ -446,53 +329,24 @@ fn a_gap_ends_the_reading_and_names_both_ids() {
         let (after, found) = (after.map(Box::from), found.into());
         GiveUp::Gap(Gap { after, found })
     };
-    let dropped = Scenario::open()
-        .forwards("7-1")
-        .failed()
-        .waits(1.0)
-        .stream();
-    dropped
-        .frame("7-3", "x", Verdict::End)
-        .gives_up(gap(Some("7-1"), "7-3"));
-    Scenario::open()
-        .frame("7-2", "x", Verdict::End)
-        .gives_up(gap(None, "7-2"));
+    let dropped = Scenario::open().forwards("7-1").failed().waits(1.0).stream();
+    dropped.frame("7-3", "x", Verdict::End).gives_up(gap(Some("7-1"), "7-3"));
+    Scenario::open().frame("7-2", "x", Verdict::End).gives_up(gap(None, "7-2"));
     let numbers = Scenario::open().forwards("5");
-    numbers
-        .frame("7", "done", Verdict::End)
-        .gives_up(gap(Some("5"), "7"));
+    numbers.frame("7", "done", Verdict::End).gives_up(gap(Some("5"), "7"));
 }
 
 #[test]
 fn a_loss_after_an_event_without_an_id_is_the_end() {
-    Scenario::open()
-        .forwards("")
-        .failed()
-        .gives_up(GiveUp::Unresumable);
-    Scenario::open()
-        .forwards("7-1")
-        .forwards("")
-        .closed()
-        .gives_up(GiveUp::Unresumable);
-    Scenario::open()
-        .forwards("not a header\u{1}")
-        .failed()
-        .gives_up(GiveUp::Unresumable);
+    Scenario::open().forwards("").failed().gives_up(GiveUp::Unresumable);
+    Scenario::open().forwards("7-1").forwards("").closed().gives_up(GiveUp::Unresumable);
+    Scenario::open().forwards("not a header\u{1}").failed().gives_up(GiveUp::Unresumable);
 }
 
 #[test]
 fn an_event_without_an_id_does_no_harm_where_one_with_an_id_follows() {
-    Scenario::open()
-        .forwards("")
-        .forwards("")
-        .forwards("7-1")
-        .failed()
-        .waits(1.0)
-        .attaches("7-1");
-    Scenario::open()
-        .frame("", "result", Verdict::Forward)
-        .closed()
-        .ends(&End::Completed);
+    Scenario::open().forwards("").forwards("").forwards("7-1").failed().waits(1.0).attaches("7-1");
+    Scenario::open().frame("", "result", Verdict::Forward).closed().ends(&End::Completed);
 }
 
 #[test]
@@ -531,9 +385,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 fn log(events: usize, epochs: &[bool]) -> Vec<String> {
     let begins = |seq: &usize| epochs.get(*seq).copied().unwrap_or_default();
     let epoch = |seq| (0..=seq).filter(begins).count() + 1;
-    (0..events)
-        .map(|seq| format!("{}-{}", epoch(seq), seq + 1))
-        .collect()
+    (0..events).map(|seq| format!("{}-{}", epoch(seq), seq + 1)).collect()
 }
 
 struct Reader {
@@ -544,18 +396,10 @@ struct Reader {
 
 impl Reader {
     fn new() -> Self {
-        let eager = |policy: Retry| Retry {
-            attempts: 1000,
-            within: Duration::MAX,
-            ..policy
-        };
+        let eager = |policy: Retry| Retry { attempts: 1000, within: Duration::MAX, ..policy };
         let (before, after) = (eager(Retry::BEFORE_ANSWER), eager(Retry::AFTER_ANSWER));
         let resume = Resume::new(Intent::Run, before, after, Duration::ZERO);
-        Self {
-            resume,
-            now: Duration::ZERO,
-            read: Vec::new(),
-        }
+        Self { resume, now: Duration::ZERO, read: Vec::new() }
     }
 
     /// The place in `log` that the request asks for, once it is sent.
@@ -581,10 +425,7 @@ impl Reader {
         let (skip, until) = match *fault {
             Fault::Lost => return self.resume.failed(self.now, MIDDLE),
             Fault::Busy => {
-                let answer = Answer::Refused {
-                    status: 503,
-                    retry_after: None,
-                };
+                let answer = Answer::Refused { status: 503, retry_after: None };
                 return self.resume.answered(answer, self.now, MIDDLE);
             }
             Fault::Cut(frames) => (from, from + frames),

@@ -22,10 +22,7 @@ async fn a_redirect_is_not_followed_and_carries_no_header_anywhere() {
         let server = Server::start([refusal(status, &location, "")]).await;
         let client = server.builder().bearer_token("t0ken").build().unwrap();
         let error = error_of(client.run(RunRequest::new(id(), "hello"))).await;
-        assert!(
-            matches!(error, Error::Protocol(ProtocolError::Redirect(_))),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Protocol(ProtocolError::Redirect(_))), "{error:?}");
     }
     assert!(elsewhere.requests().is_empty());
 }
@@ -37,10 +34,7 @@ async fn a_compressed_stream_is_not_read() {
         let server =
             Server::start([Answer::Bytes(response("200 OK", &headers, frames(1..=1)))]).await;
         let error = error_of(server.run()).await;
-        assert!(
-            matches!(error, Error::Protocol(ProtocolError::Encoding(_))),
-            "{error:?}"
-        );
+        assert!(matches!(error, Error::Protocol(ProtocolError::Encoding(_))), "{error:?}");
     }
 }
 
@@ -49,10 +43,7 @@ async fn an_endless_error_body_is_not_read_to_its_end() {
     let head = response("400 Bad Request", "", r#"{"error":{"code":"c","message":""#);
     let server = Server::start([Answer::Endless(head, vec![b'x'; 64 << 10])]).await;
     let error = error_of(server.run()).await;
-    assert_eq!(
-        error.to_string(),
-        "get an answer from the substrate: status 400"
-    );
+    assert_eq!(error.to_string(), "get an answer from the substrate: status 400");
     server.released().await;
 }
 
@@ -69,12 +60,9 @@ async fn an_error_body_that_never_comes_is_an_answer_that_was_lost() {
 
 #[tokio::test]
 async fn an_error_body_that_is_no_json_is_not_shown() {
-    let server = Server::start([refusal(
-        "400 Bad Request",
-        "",
-        "<html>your prompt was: hello</html>",
-    )])
-    .await;
+    let server =
+        Server::start([refusal("400 Bad Request", "", "<html>your prompt was: hello</html>")])
+            .await;
     let error = error_of(server.run()).await;
     assert!(!format!("{error} {error:?}").contains("hello"));
 }
@@ -108,10 +96,7 @@ async fn an_endless_line_fails_the_turn_at_the_limit() {
         let head = response("200 OK", STREAM, start);
         let server = Server::start([Answer::Endless(head, vec![b'x'; 64 << 10])]).await;
         let error = error_of(server.run()).await;
-        assert!(
-            matches!(error, Error::Protocol(ProtocolError::Event(_))),
-            "{start}: {error:?}"
-        );
+        assert!(matches!(error, Error::Protocol(ProtocolError::Event(_))), "{start}: {error:?}");
         server.released().await;
     }
 }
@@ -130,28 +115,12 @@ async fn an_id_that_no_header_carries_is_not_sent_back() {
 #[tokio::test]
 async fn a_status_that_never_ends_is_an_error_of_the_call() {
     let head = response("200 OK", "content-type: application/json\r\n", "{");
-    let server = Server::start([
-        Answer::Endless(head, vec![b' '; 64 << 10]),
-        Answer::Silent(Vec::new()),
-    ])
-    .await;
-    let client = server
-        .builder()
-        .answer_timeout(Duration::from_secs(5))
-        .build()
-        .unwrap();
+    let server =
+        Server::start([Answer::Endless(head, vec![b' '; 64 << 10]), Answer::Silent(Vec::new())])
+            .await;
+    let client = server.builder().answer_timeout(Duration::from_secs(5)).build().unwrap();
     let error = client.status(&id()).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Protocol(ProtocolError::TooLarge(_))),
-        "{error:?}"
-    );
-    let client = server
-        .builder()
-        .answer_timeout(Duration::from_millis(50))
-        .build()
-        .unwrap();
-    assert_eq!(
-        client.cancel(&id()).await.unwrap_err().code(),
-        "substrate_unreachable"
-    );
+    assert!(matches!(error, Error::Protocol(ProtocolError::TooLarge(_))), "{error:?}");
+    let client = server.builder().answer_timeout(Duration::from_millis(50)).build().unwrap();
+    assert_eq!(client.cancel(&id()).await.unwrap_err().code(), "substrate_unreachable");
 }

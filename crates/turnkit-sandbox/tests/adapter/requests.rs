@@ -13,16 +13,8 @@ async fn a_run_carries_its_id_its_token_and_its_message() {
     let turn = client.run(RunRequest::new(id(), "hello").session_id("s"));
     read(turn).await.1.unwrap();
 
-    let [request] = &server.requests()[..] else {
-        panic!("one request")
-    };
-    assert!(
-        request
-            .head
-            .starts_with("POST /agents/run/stream HTTP/1.1\r\n"),
-        "{}",
-        request.head
-    );
+    let [request] = &server.requests()[..] else { panic!("one request") };
+    assert!(request.head.starts_with("POST /agents/run/stream HTTP/1.1\r\n"), "{}", request.head);
     assert_eq!(request.header("x-execution-id"), Some("project:session:0"));
     assert_eq!(request.header("authorization"), Some("Bearer t0ken"));
     assert_eq!(request.header("content-type"), Some("application/json"));
@@ -54,42 +46,23 @@ async fn a_run_that_got_no_answer_is_sent_again_byte_for_byte() {
     let requests = server.requests();
     assert_eq!(requests.len(), 3);
     for request in &requests {
-        assert_eq!(
-            (&request.head, &request.body),
-            (&requests[0].head, &requests[0].body)
-        );
+        assert_eq!((&request.head, &request.body), (&requests[0].head, &requests[0].body));
     }
 }
 
 #[tokio::test]
 async fn after_an_answer_only_attaches_are_sent() {
-    let cut = [
-        "",
-        &frames(1..=2),
-        ": nothing new\n\n",
-        &frames(3..=3),
-        &completed(4),
-    ]
-    .map(stream);
+    let cut = ["", &frames(1..=2), ": nothing new\n\n", &frames(3..=3), &completed(4)].map(stream);
     let server = Server::start(cut).await;
     let (read, end) = read(server.run()).await;
     end.unwrap();
     assert_eq!(read, lines(1..=3));
     let requests = server.requests();
-    let cursors: Vec<_> = requests
-        .iter()
-        .map(|request| request.header("last-event-id"))
-        .collect();
-    assert_eq!(
-        cursors,
-        [None, Some("0"), Some("7-2"), Some("7-2"), Some("7-3")]
-    );
+    let cursors: Vec<_> = requests.iter().map(|request| request.header("last-event-id")).collect();
+    assert_eq!(cursors, [None, Some("0"), Some("7-2"), Some("7-2"), Some("7-3")]);
     for (index, request) in requests.iter().enumerate() {
         assert_eq!(request.header("x-execution-id"), Some("project:session:0"));
-        assert_eq!(
-            request.json()["message"],
-            if index == 0 { "hello" } else { "" }
-        );
+        assert_eq!(request.json()["message"], if index == 0 { "hello" } else { "" });
     }
 }
 
@@ -118,23 +91,14 @@ async fn an_id_that_was_only_filtered_is_consumed_too() {
 async fn cancel_names_the_execution_and_is_tried_again_while_refused_for_now() {
     let status = r#"{"executionId":"project:session:0","state":"cancelled"}"#;
     let busy = refusal("503 Service Unavailable", "", "");
-    let server = Server::start([
-        busy,
-        refusal("200 OK", "content-type: application/json\r\n", status),
-    ])
-    .await;
+    let server =
+        Server::start([busy, refusal("200 OK", "content-type: application/json\r\n", status)])
+            .await;
     server.run().cancel().await;
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
-    assert!(
-        requests[1]
-            .head
-            .starts_with("POST /agents/run/cancel HTTP/1.1\r\n")
-    );
-    assert_eq!(
-        requests[1].json(),
-        json!({"executionId": "project:session:0"})
-    );
+    assert!(requests[1].head.starts_with("POST /agents/run/cancel HTTP/1.1\r\n"));
+    assert_eq!(requests[1].json(), json!({"executionId": "project:session:0"}));
 }
 
 #[tokio::test]
@@ -146,22 +110,12 @@ async fn status_and_cancel_are_plain_calls() {
     let server = Server::start([ok(), ok(), refusal("404 Not Found", "", unknown)]).await;
     let client = server.client();
     let found = client.status(&id()).await.unwrap();
-    assert_eq!(
-        (found.state, found.last.as_deref()),
-        (ExecutionState::RUNNING, Some("7-4"))
-    );
+    assert_eq!((found.state, found.last.as_deref()), (ExecutionState::RUNNING, Some("7-4")));
     client.cancel(&id()).await.unwrap();
-    assert_eq!(
-        client.status(&id()).await.unwrap_err().code(),
-        "execution_lost"
-    );
-    let [status, cancel, _] = &server.requests()[..] else {
-        panic!("three requests")
-    };
+    assert_eq!(client.status(&id()).await.unwrap_err().code(), "execution_lost");
+    let [status, cancel, _] = &server.requests()[..] else { panic!("three requests") };
     assert!(
-        status
-            .head
-            .starts_with("GET /agents/executions/project:session:0 HTTP/1.1\r\n"),
+        status.head.starts_with("GET /agents/executions/project:session:0 HTTP/1.1\r\n"),
         "{}",
         status.head
     );

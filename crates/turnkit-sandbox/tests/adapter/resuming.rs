@@ -14,13 +14,7 @@ const STREAM: &str = "content-type: text/event-stream\r\n";
 #[tokio::test]
 async fn a_stream_cut_at_any_byte_is_read_to_the_same_lines() {
     let whole = frames(1..=3) + &completed(4);
-    let from = [
-        0,
-        frames(1..=1).len(),
-        frames(1..=2).len(),
-        frames(1..=3).len(),
-        whole.len(),
-    ];
+    let from = [0, frames(1..=1).len(), frames(1..=2).len(), frames(1..=3).len(), whole.len()];
     for cut in 0..whole.len() {
         let consumed = from.iter().rev().find(|start| **start <= cut).unwrap();
         let server = Server::start([stream(&whole[..cut]), stream(&whole[*consumed..])]).await;
@@ -56,14 +50,8 @@ async fn a_gap_fails_the_turn_before_an_event_behind_it_is_handed_on() {
     assert_eq!(read, lines(1..=2));
     let error = end.unwrap_err();
     assert!(matches!(error, Error::Gap(_)), "{error:?}");
-    assert_eq!(
-        (error.code(), error.is_retryable()),
-        ("execution_gap", false)
-    );
-    assert_eq!(
-        error.to_string(),
-        "read the log without a gap: event 7-4 follows event 7-2"
-    );
+    assert_eq!((error.code(), error.is_retryable()), ("execution_gap", false));
+    assert_eq!(error.to_string(), "read the log without a gap: event 7-4 follows event 7-2");
 }
 
 #[tokio::test]
@@ -87,10 +75,7 @@ async fn events_without_ids_are_all_handed_on_and_never_repeated() {
     let (got, end) = read(server.run()).await;
     assert_eq!(got.len(), 3);
     let error = end.unwrap_err();
-    assert_eq!(
-        (error.code(), error.is_retryable()),
-        ("substrate_unreachable", true)
-    );
+    assert_eq!((error.code(), error.is_retryable()), ("substrate_unreachable", true));
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -99,11 +84,9 @@ async fn integer_and_opaque_ids_are_cursors_too() {
     for ids in [["10", "11", "12", "13"], ["01H", "01J", "01F", "01Z"]] {
         let frame = |index: usize| format!("id: {}\nevent: x\ndata: {index}\n\n", ids[index]);
         let end = format!("id: {}\nevent: done\ndata: {{}}\n\n", ids[3]);
-        let server = Server::start([
-            stream(frame(0) + &frame(1)),
-            stream(frame(1) + &frame(2) + &end),
-        ])
-        .await;
+        let server =
+            Server::start([stream(frame(0) + &frame(1)), stream(frame(1) + &frame(2) + &end)])
+                .await;
         let (read, end) = read(server.run()).await;
         end.unwrap();
         assert_eq!(read.len(), 3, "{read:?}");
@@ -113,17 +96,9 @@ async fn integer_and_opaque_ids_are_cursors_too() {
 
 #[tokio::test]
 async fn a_silent_stream_is_a_lost_one() {
-    let silent = Answer::Silent(response(
-        "200 OK",
-        STREAM,
-        frames(1..=2) + ": not even this\n",
-    ));
+    let silent = Answer::Silent(response("200 OK", STREAM, frames(1..=2) + ": not even this\n"));
     let server = Server::start([silent, stream(frames(3..=3) + &completed(4))]).await;
-    let client = server
-        .builder()
-        .idle_timeout(Duration::from_millis(50))
-        .build()
-        .unwrap();
+    let client = server.builder().idle_timeout(Duration::from_millis(50)).build().unwrap();
     let (read, end) = read(client.attach(id())).await;
     end.unwrap();
     assert_eq!(read, lines(1..=3));
@@ -131,16 +106,9 @@ async fn a_silent_stream_is_a_lost_one() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_asked_again() {
-    let server = Server::start([
-        Answer::Silent(Vec::new()),
-        stream(frames(1..=1) + &completed(2)),
-    ])
-    .await;
-    let client = server
-        .builder()
-        .answer_timeout(Duration::from_millis(50))
-        .build()
-        .unwrap();
+    let server =
+        Server::start([Answer::Silent(Vec::new()), stream(frames(1..=1) + &completed(2))]).await;
+    let client = server.builder().answer_timeout(Duration::from_millis(50)).build().unwrap();
     let (read, end) = read(client.attach(id())).await;
     end.unwrap();
     assert_eq!(read, lines(1..=1));
@@ -185,11 +153,7 @@ async fn a_dropped_turn_cancels_nothing_and_closes_its_connection() {
 
 #[tokio::test]
 async fn an_event_that_can_not_be_read_fails_the_turn_and_is_not_asked_for_again() {
-    for garbage in [
-        "data: not json\n\n",
-        "event: x\ndata: {\n\n",
-        "data: {\"no\":\"type\"}\n\n",
-    ] {
+    for garbage in ["data: not json\n\n", "event: x\ndata: {\n\n", "data: {\"no\":\"type\"}\n\n"] {
         let server = Server::start([stream(frames(1..=1) + garbage + &completed(3))]).await;
         let (read, end) = read(server.run()).await;
         assert_eq!(read, lines(1..=1));
@@ -198,10 +162,7 @@ async fn an_event_that_can_not_be_read_fails_the_turn_and_is_not_asked_for_again
     }
     let invalid = [frames(1..=1).as_bytes(), b"event: x\ndata: \"\xff\"\n\n"].concat();
     let server = Server::start([stream(invalid)]).await;
-    assert_eq!(
-        read(server.run()).await.1.unwrap_err().code(),
-        "substrate_protocol"
-    );
+    assert_eq!(read(server.run()).await.1.unwrap_err().code(), "substrate_protocol");
 }
 
 #[tokio::test]

@@ -39,14 +39,9 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let of = |line: &&str| {
-            line.split_once(':')
-                .is_some_and(|(key, _)| key.eq_ignore_ascii_case(name))
+            line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name))
         };
-        self.head
-            .lines()
-            .find(of)?
-            .split_once(':')
-            .map(|(_, value)| value.trim())
+        self.head.lines().find(of)?.split_once(':').map(|(_, value)| value.trim())
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -69,18 +64,8 @@ impl Server {
         let requests = Arc::default();
         let open = watch::Sender::new(0);
         let answers = answers.into_iter().collect();
-        let serving = tokio::spawn(serve(
-            listener,
-            answers,
-            Arc::clone(&requests),
-            open.clone(),
-        ));
-        Self {
-            address,
-            requests,
-            open,
-            serving,
-        }
+        let serving = tokio::spawn(serve(listener, answers, Arc::clone(&requests), open.clone()));
+        Self { address, requests, open, serving }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -93,11 +78,7 @@ impl Server {
 
     /// Resolves once no connection is open.
     pub(crate) async fn released(&self) {
-        self.open
-            .subscribe()
-            .wait_for(|open| *open == 0)
-            .await
-            .unwrap();
+        self.open.subscribe().wait_for(|open| *open == 0).await.unwrap();
     }
 
     /// A client that does not wait long.
@@ -112,10 +93,7 @@ impl Server {
             ..policy
         };
         SandboxClient::builder(self.url())
-            .retry_before_answer(Retry {
-                attempts: 3,
-                ..quick(Retry::BEFORE_ANSWER)
-            })
+            .retry_before_answer(Retry { attempts: 3, ..quick(Retry::BEFORE_ANSWER) })
             .retry_after_answer(quick(Retry::AFTER_ANSWER))
     }
 
@@ -157,11 +135,7 @@ pub(crate) async fn error_of(turn: SandboxTurn) -> Error {
 
 /// A 200 with an event stream that ends where the connection does.
 pub(crate) fn stream(body: impl AsRef<[u8]>) -> Answer {
-    Answer::Bytes(response(
-        "200 OK",
-        "content-type: text/event-stream\r\n",
-        body,
-    ))
+    Answer::Bytes(response("200 OK", "content-type: text/event-stream\r\n", body))
 }
 
 pub(crate) fn refusal(status: &str, headers: &str, body: &str) -> Answer {
@@ -239,13 +213,9 @@ async fn receive(client: &mut TcpStream) -> Option<Request> {
     loop {
         if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8(received[..end].to_vec()).unwrap();
-            let request = Request {
-                head,
-                body: received[end + 4..].to_vec(),
-            };
-            let length = request
-                .header("content-length")
-                .map_or(0, |length| length.parse().unwrap());
+            let request = Request { head, body: received[end + 4..].to_vec() };
+            let length =
+                request.header("content-length").map_or(0, |length| length.parse().unwrap());
             if request.body.len() >= length {
                 return Some(request);
             }

@@ -12,10 +12,7 @@ use super::support::{Answer, Server, completed, read, response};
 #[tokio::test]
 async fn a_status_or_a_content_type_that_is_no_event_stream_fails_the_connection() {
     let Some(cases) = cases() else { return };
-    let cases: Vec<_> = cases
-        .iter()
-        .filter(|case| !case["http"].is_null())
-        .collect();
+    let cases: Vec<_> = cases.iter().filter(|case| !case["http"].is_null()).collect();
     assert!(!cases.is_empty());
     for case in cases {
         judge(case).await;
@@ -26,30 +23,16 @@ async fn a_status_or_a_content_type_that_is_no_event_stream_fails_the_connection
 async fn judge(case: &Value) {
     let http = &case["http"];
     let status = http["status"].as_u64().unwrap_or(200);
-    let headers = format!(
-        "content-type: {}\r\n",
-        http["content_type"].as_str().unwrap()
-    );
+    let headers = format!("content-type: {}\r\n", http["content_type"].as_str().unwrap());
     let event = "id: 7-1\nevent: x\ndata: \"ok\u{2026}\"\n\n";
-    let answer = response(
-        &format!("{status} X"),
-        &headers,
-        event.to_owned() + &completed(2),
-    );
+    let answer = response(&format!("{status} X"), &headers, event.to_owned() + &completed(2));
     let server = Server::start([Answer::Bytes(answer)]).await;
     let (read, end) = read(server.run()).await;
     match http["expect"].as_str().unwrap() {
-        "open" => assert_eq!(
-            read,
-            ["{\"type\":\"x\",\"data\":\"ok\u{2026}\"}"],
-            "{}",
-            case["name"]
-        ),
-        _ => assert!(
-            read.is_empty() && end.is_err(),
-            "{}: {read:?} {end:?}",
-            case["name"]
-        ),
+        "open" => {
+            assert_eq!(read, ["{\"type\":\"x\",\"data\":\"ok\u{2026}\"}"], "{}", case["name"]);
+        }
+        _ => assert!(read.is_empty() && end.is_err(), "{}: {read:?} {end:?}", case["name"]),
     }
     assert_eq!(server.requests().len(), 1, "{}", case["name"]);
 }
@@ -65,10 +48,7 @@ fn cases() -> Option<Vec<Value>> {
             "no outside cases at {}",
             file.display()
         );
-        eprintln!(
-            "no outside cases at {}: set TURNKIT_VECTORS",
-            file.display()
-        );
+        eprintln!("no outside cases at {}: set TURNKIT_VECTORS", file.display());
         return None;
     };
     Some(serde_json::from_slice(&text).unwrap())

@@ -40,12 +40,7 @@ impl Log for Output {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.add(&format!(
-            "log {} {} {}\n",
-            record.level(),
-            record.target(),
-            record.args()
-        ));
+        self.add(&format!("log {} {} {}\n", record.level(), record.target(), record.args()));
     }
 
     fn flush(&self) {}
@@ -74,9 +69,7 @@ fn listen() -> Output {
     let output = Output::default();
     log::set_boxed_logger(Box::new(output.clone())).unwrap();
     log::set_max_level(LevelFilter::Trace);
-    let tracing = tracing_subscriber::fmt()
-        .with_max_level(TracingLevel::TRACE)
-        .with_ansi(false);
+    let tracing = tracing_subscriber::fmt().with_max_level(TracingLevel::TRACE).with_ansi(false);
     tracing.with_writer(output.clone()).init();
     output
 }
@@ -91,17 +84,10 @@ async fn nothing_that_is_written_holds_the_token_or_the_users_words() {
         drop(server);
     }
     let text = output.text();
-    for expected in [
-        "TRACE",
-        "reqwest",
-        "turnkit_sandbox",
-        "lost the substrate",
-        "could not cancel",
-    ] {
-        assert!(
-            text.contains(expected),
-            "nothing of {expected} was written: {text}"
-        );
+    for expected in
+        ["TRACE", "reqwest", "turnkit_sandbox", "lost the substrate", "could not cancel"]
+    {
+        assert!(text.contains(expected), "nothing of {expected} was written: {text}");
     }
     for secret in [TOKEN, PROMPT, "Bearer t0"] {
         assert!(!text.contains(secret), "{secret} was written: {text}");
@@ -121,11 +107,7 @@ fn troubles() -> Vec<Vec<Answer>> {
         vec![stream(echoed), stream(frames(3..=4))],
         vec![garbage],
         vec![html],
-        vec![refusal(
-            "302 Found",
-            "location: http://127.0.0.1:1/\r\n",
-            &echo,
-        )],
+        vec![refusal("302 Found", "location: http://127.0.0.1:1/\r\n", &echo)],
         vec![refusal("401 Unauthorized", "", &echo)],
         vec![stream(completed(1)), refusal("400 Bad Request", "", &echo)],
     ]

@@ -76,9 +76,7 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 
 fn standard_input() -> Result<String, anyhow::Error> {
     let mut message = String::new();
-    io::stdin()
-        .take(MAX_MESSAGE + 1)
-        .read_to_string(&mut message)?;
+    io::stdin().take(MAX_MESSAGE + 1).read_to_string(&mut message)?;
     if message.len() as u64 > MAX_MESSAGE {
         return Err(TooLong.into());
     }
@@ -116,11 +114,7 @@ struct View {
 
 impl View {
     fn new(is_json: bool) -> View {
-        View {
-            is_json,
-            drawing: Drawing::new(),
-            status: Screen::stderr(),
-        }
+        View { is_json, drawing: Drawing::new(), status: Screen::stderr() }
     }
 
     /// Shows one step; gives the end where it is one.
@@ -131,10 +125,7 @@ impl View {
                 return Ok(end(&event));
             }
             Step::Lost { why, cursor } => {
-                tracing::debug!(
-                    error = &why as &dyn std::error::Error,
-                    "the connection was lost"
-                );
+                tracing::debug!(error = &why as &dyn std::error::Error, "the connection was lost");
                 self.note(format_args!(
                     "connection lost after {cursor} events, taking it up again"
                 ))?;

@@ -29,11 +29,7 @@ pub(super) enum ClientError {
     #[error("reach the server")]
     Http(#[from] reqwest::Error),
     #[error("get what was asked for: {message} ({code})")]
-    Refused {
-        status: u16,
-        code: String,
-        message: String,
-    },
+    Refused { status: u16, code: String, message: String },
     #[error("read the server's answer: status {status} without an error that could be read")]
     Unreadable { status: u16 },
     #[error("read the server's answer: it is over {MAX_ANSWER} bytes")]
@@ -136,8 +132,7 @@ impl ProductClient {
         after: u64,
     ) -> Result<Lines, ClientError> {
         let mut url = self.url(&[session, "turns", turn]);
-        url.query_pairs_mut()
-            .append_pair("after", &after.to_string());
+        url.query_pairs_mut().append_pair("after", &after.to_string());
         Lines::of(self.http.get(url)).await
     }
 
@@ -156,9 +151,7 @@ impl ProductClient {
     fn url(&self, parts: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty()
-                .extend(["api", "sessions"])
-                .extend(parts);
+            path.pop_if_empty().extend(["api", "sessions"]).extend(parts);
         }
         url
     }
@@ -174,11 +167,7 @@ pub(super) struct Lines {
 impl Lines {
     async fn of(request: RequestBuilder) -> Result<Lines, ClientError> {
         let response = accepted(request).await?;
-        Ok(Lines {
-            response,
-            decoder: ndjson::Decoder::new(),
-            has_ended: false,
-        })
+        Ok(Lines { response, decoder: ndjson::Decoder::new(), has_ended: false })
     }
 
     /// The header that names the execution.
@@ -226,13 +215,9 @@ async fn accepted(request: RequestBuilder) -> Result<Response, ClientError> {
     }
     let status = response.status().as_u16();
     match serde_json::from_slice(&whole(response).await?) {
-        Ok(Refusal {
-            error: Details { code, message },
-        }) => Err(ClientError::Refused {
-            status,
-            code,
-            message,
-        }),
+        Ok(Refusal { error: Details { code, message } }) => {
+            Err(ClientError::Refused { status, code, message })
+        }
         Err(_) => Err(ClientError::Unreadable { status }),
     }
 }

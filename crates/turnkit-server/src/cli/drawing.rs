@@ -58,13 +58,7 @@ struct Failure {
 impl Drawing {
     pub(super) fn new() -> Drawing {
         let (text, beside) = (Screen::stdout(), Screen::stderr());
-        Drawing {
-            text,
-            beside,
-            parts: HashMap::new(),
-            open: None,
-            answer: String::new(),
-        }
+        Drawing { text, beside, parts: HashMap::new(), open: None, answer: String::new() }
     }
 
     /// Draws what is new with this event. What cannot be drawn is left out: agents send many things.
@@ -140,17 +134,10 @@ impl Drawing {
         self.break_line()?;
         let name = harmless(part.tool.as_deref().unwrap_or("tool"));
         let (status, title) = match &part.state {
-            Some(state) => (
-                state.status.as_str(),
-                state.title.as_deref().unwrap_or_default(),
-            ),
+            Some(state) => (state.status.as_str(), state.title.as_deref().unwrap_or_default()),
             None => ("", ""),
         };
-        let mark = if status == "completed" {
-            '\u{2713}'
-        } else {
-            '\u{2026}'
-        };
+        let mark = if status == "completed" { '\u{2713}' } else { '\u{2026}' };
         let line = format!("{mark} {name} {}", harmless(title));
         let painted = self.beside.paint(Look::Cyan, line.trim_end()).to_string();
         self.beside.line(painted)
@@ -171,11 +158,7 @@ impl Drawing {
 
     fn failed(&mut self, failure: &Failure) -> io::Result<()> {
         self.break_line()?;
-        let code = failure
-            .code
-            .as_deref()
-            .map(|code| format!(" ({code})"))
-            .unwrap_or_default();
+        let code = failure.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         let line = format!("failed: {}{code}", failure.message);
         let painted = self.beside.paint(Look::Red, harmless(&line)).to_string();
         self.beside.line(painted)

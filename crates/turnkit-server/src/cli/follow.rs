@@ -42,16 +42,7 @@ impl Turn {
         message: String,
     ) -> Turn {
         let (cursor, is_accepted, lines, failures) = (0, false, None, 0);
-        Turn {
-            client,
-            session,
-            id: turn_id,
-            message,
-            cursor,
-            is_accepted,
-            lines,
-            failures,
-        }
+        Turn { client, session, id: turn_id, message, cursor, is_accepted, lines, failures }
     }
 
     /// The next step. After `session.run.completed` or `session.run.failed` the turn is over.
@@ -62,10 +53,7 @@ impl Turn {
             Err(error) if error.is_passing() && self.failures < MAX_FAILURES => {
                 self.lines = None;
                 self.failures += 1;
-                Ok(Step::Lost {
-                    why: error,
-                    cursor: self.cursor,
-                })
+                Ok(Step::Lost { why: error, cursor: self.cursor })
             }
             Err(error) => Err(error),
         }
@@ -114,10 +102,7 @@ impl Turn {
 
 /// Terminal lines are not counted (PROTOCOL 2.1).
 fn is_terminal(event: &Event) -> bool {
-    matches!(
-        event.kind(),
-        "error" | "session.run.completed" | "session.run.failed"
-    )
+    matches!(event.kind(), "error" | "session.run.completed" | "session.run.failed")
 }
 
 fn is_retryable_failure(event: &Event) -> bool {
@@ -165,12 +150,8 @@ mod tests {
 
     #[test]
     fn only_a_failure_that_says_so_is_tried_again() {
-        assert!(is_retryable_failure(&lifecycle::run_failed(
-            "s", "m", true, None, None
-        )));
-        assert!(!is_retryable_failure(&lifecycle::run_failed(
-            "s", "m", false, None, None
-        )));
+        assert!(is_retryable_failure(&lifecycle::run_failed("s", "m", true, None, None)));
+        assert!(!is_retryable_failure(&lifecycle::run_failed("s", "m", false, None, None)));
         assert!(!is_retryable_failure(&lifecycle::run_completed("s", false)));
     }
 }

@@ -22,10 +22,7 @@ struct InvalidLevel(String, #[source] tracing_subscriber::filter::ParseError);
 /// Sets the log up for this process.
 pub(super) fn start(options: &Options, is_server: bool) -> Result<(), anyhow::Error> {
     let default = if is_server { "info" } else { "warn" };
-    let level = options
-        .log_level
-        .clone()
-        .or_else(|| std::env::var("RUST_LOG").ok());
+    let level = options.log_level.clone().or_else(|| std::env::var("RUST_LOG").ok());
     let level = level.unwrap_or_else(|| default.to_owned());
     let filter = EnvFilter::try_new(&level).map_err(|error| InvalidLevel(level, error))?;
     tracing_subscriber::fmt()

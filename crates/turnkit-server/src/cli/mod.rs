@@ -79,9 +79,7 @@ pub fn run() -> ExitCode {
 
 fn start(logging: &logging::Options, command: Command) -> Result<End, anyhow::Error> {
     logging::start(logging, command.is_server())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(command.run())
 }
 

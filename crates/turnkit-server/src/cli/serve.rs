@@ -26,20 +26,10 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// Address to listen on: a loopback address; port 0 takes a free port.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "TURNKIT_LISTEN",
-        default_value = "127.0.0.1:8787"
-    )]
+    #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     /// Directory of the database; made where it is missing.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "TURNKIT_DATA_DIR",
-        default_value = "turnkit-data"
-    )]
+    #[arg(long, value_name = "DIR", env = "TURNKIT_DATA_DIR", default_value = "turnkit-data")]
     data_dir: PathBuf,
     /// Base URL of another substrate to run agents at.
     #[arg(long, value_name = "URL", env = "TURNKIT_SUBSTRATE", conflicts_with_all = ["log", "agent", "demo_pace"])]
@@ -61,20 +51,10 @@ pub(super) struct Options {
 #[derive(Args)]
 pub(super) struct AgentOptions {
     /// Where the logs of running turns are kept.
-    #[arg(
-        long,
-        value_name = "STORE",
-        env = "TURNKIT_LOG",
-        default_value = "memory"
-    )]
+    #[arg(long, value_name = "STORE", env = "TURNKIT_LOG", default_value = "memory")]
     log: LogStore,
     /// The agent that answers.
-    #[arg(
-        long,
-        value_name = "AGENT",
-        env = "TURNKIT_AGENT",
-        default_value = "demo"
-    )]
+    #[arg(long, value_name = "AGENT", env = "TURNKIT_AGENT", default_value = "demo")]
     agent: AgentKind,
     /// Pause of the demo agent before each event, such as 50ms.
     #[arg(long, value_name = "DURATION", env = "TURNKIT_DEMO_PACE", default_value = "50ms", value_parser = parse_duration)]
@@ -119,10 +99,7 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 impl Options {
     fn config(self) -> ServerConfig {
         let substrate = match self.substrate {
-            Some(url) => SubstrateChoice::At {
-                url,
-                token: self.substrate_token,
-            },
+            Some(url) => SubstrateChoice::At { url, token: self.substrate_token },
             None => SubstrateChoice::Embedded(self.embedded.agent()),
         };
         ServerConfig {

@@ -21,17 +21,12 @@ impl Signals {
     #[cfg(unix)]
     pub(super) fn listen() -> io::Result<Signals> {
         let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Signals {
-            interrupt,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        Ok(Signals { interrupt, terminate: signal(SignalKind::terminate())? })
     }
 
     #[cfg(windows)]
     pub(super) fn listen() -> io::Result<Signals> {
-        Ok(Signals {
-            interrupt: ctrl_c()?,
-        })
+        Ok(Signals { interrupt: ctrl_c()? })
     }
 
     /// Waits for the next one. Cancel: safe.

@@ -19,20 +19,10 @@ use super::signals::Signals;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// Address to listen on; port 0 takes a free port.
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "TURNKIT_LISTEN",
-        default_value = "127.0.0.1:8788"
-    )]
+    #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8788")]
     listen: SocketAddr,
     /// Bearer token that requests must carry. Better set by the environment: other users can see a command line.
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "TURNKIT_SUBSTRATE_TOKEN",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TOKEN", env = "TURNKIT_SUBSTRATE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
     agent: AgentOptions,
@@ -57,11 +47,8 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let listener = listener.map_err(|error| Unavailable(options.listen, error))?;
     let url = format!("http://{}", listener.local_addr()?);
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut serving = tokio::spawn(async move {
-        substrate
-            .serve(listener, async { drop(stopped.await) })
-            .await
-    });
+    let mut serving =
+        tokio::spawn(async move { substrate.serve(listener, async { drop(stopped.await) }).await });
     ready(&url)?;
     tokio::select! {
         served = &mut serving => return Ok(served?.map(|()| End::Done)?),

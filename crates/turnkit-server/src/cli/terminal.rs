@@ -67,10 +67,7 @@ impl<W: Write> Screen<W> {
 
     /// `text` in a look, for [`line`](Self::line) and [`text`](Self::text).
     pub(super) fn paint<T: Display>(&self, look: Look, text: T) -> Painted<T> {
-        Painted {
-            code: self.has_color.then(|| look.code()),
-            text,
-        }
+        Painted { code: self.has_color.then(|| look.code()), text }
     }
 }
 
@@ -116,17 +113,12 @@ pub(super) fn fitted(text: &str, width: Option<usize>) -> Cow<'_, str> {
     };
     let tail = width / 3;
     let head = text.chars().take(width.saturating_sub(tail + 1));
-    head.chain(['\u{2026}'])
-        .chain(text.chars().skip(length - tail))
-        .collect::<String>()
-        .into()
+    head.chain(['\u{2026}']).chain(text.chars().skip(length - tail)).collect::<String>().into()
 }
 
 /// The width of standard output in characters: as `COLUMNS` says, or the terminal's; `None` where there is none.
 pub(super) fn columns() -> Option<usize> {
-    let set = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse().ok());
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     set.or_else(|| terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into()))
 }
 
@@ -153,18 +145,9 @@ mod tests {
 
     #[test]
     fn without_colour_a_look_leaves_no_trace() {
-        let screen = Screen {
-            out: Vec::new(),
-            has_color: false,
-        };
+        let screen = Screen { out: Vec::new(), has_color: false };
         assert_eq!(screen.paint(Look::Green, "x").to_string(), "x");
-        let screen = Screen {
-            out: Vec::new(),
-            has_color: true,
-        };
-        assert_eq!(
-            screen.paint(Look::Green, "x").to_string(),
-            "\x1b[32mx\x1b[0m"
-        );
+        let screen = Screen { out: Vec::new(), has_color: true };
+        assert_eq!(screen.paint(Look::Green, "x").to_string(), "\x1b[32mx\x1b[0m");
     }
 }

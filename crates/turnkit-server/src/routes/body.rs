@@ -24,9 +24,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Json<T>, ApiError> {
         let read = timeout(BODY_READ, read(request.into_body()));
         let body = read.await.map_err(|_| ApiError::too_slow())??;
-        serde_json::from_slice(&body)
-            .map(Json)
-            .map_err(|error| not_as_expected(&error))
+        serde_json::from_slice(&body).map(Json).map_err(|error| not_as_expected(&error))
     }
 }
 
@@ -52,8 +50,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<InPath<T>, ApiError> {
         let path = Path::from_request_parts(parts, state).await;
-        path.map(|Path(names)| InPath(names))
-            .map_err(|_| ApiError::no_route())
+        path.map(|Path(names)| InPath(names)).map_err(|_| ApiError::no_route())
     }
 }
 

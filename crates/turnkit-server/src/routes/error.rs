@@ -19,12 +19,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError {
-            status,
-            code,
-            message: message.into(),
-            turn_id: None,
-        }
+        ApiError { status, code, message: message.into(), turn_id: None }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> ApiError {
@@ -36,19 +31,11 @@ impl ApiError {
     }
 
     pub(crate) fn no_route() -> ApiError {
-        ApiError::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "there is nothing at this path",
-        )
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
     }
 
     pub(crate) fn no_session() -> ApiError {
-        ApiError::new(
-            StatusCode::NOT_FOUND,
-            "session_not_found",
-            "there is no such session",
-        )
+        ApiError::new(StatusCode::NOT_FOUND, "session_not_found", "there is no such session")
     }
 
     pub(crate) fn no_turn() -> ApiError {
@@ -61,11 +48,7 @@ impl ApiError {
 
     pub(crate) fn wrong_method() -> ApiError {
         let message = "this path does not take this method; see the header Allow";
-        ApiError::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            message,
-        )
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
     pub(crate) fn too_slow() -> ApiError {
@@ -94,11 +77,7 @@ impl ApiError {
 
     pub(crate) fn not_json() -> ApiError {
         let message = "the request body must be application/json";
-        ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            message,
-        )
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
     pub(crate) fn too_many(limit: usize) -> ApiError {
@@ -113,10 +92,7 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "failed to answer a request"
-        );
+        tracing::error!(error = &error as &dyn std::error::Error, "failed to answer a request");
         ApiError::unavailable("the database is not available at the moment")
     }
 }
@@ -138,19 +114,10 @@ struct Details<'a> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = Details {
-            code: self.code,
-            message: &self.message,
-            turn_id: self.turn_id.as_deref(),
-        };
-        let mut response = (
-            self.status,
-            axum::Json(Body {
-                success: false,
-                error,
-            }),
-        )
-            .into_response();
+        let error =
+            Details { code: self.code, message: &self.message, turn_id: self.turn_id.as_deref() };
+        let mut response =
+            (self.status, axum::Json(Body { success: false, error })).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

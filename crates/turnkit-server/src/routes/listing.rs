@@ -11,9 +11,7 @@ const MAX_LIMIT: u32 = 200;
 pub(super) fn limit(name: &str, asked: Option<u32>) -> Result<u32, ApiError> {
     match asked.unwrap_or(MAX_LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(ApiError::invalid(format!(
-            "{name} must be a number from 1 to {MAX_LIMIT}"
-        ))),
+        _ => Err(ApiError::invalid(format!("{name} must be a number from 1 to {MAX_LIMIT}"))),
     }
 }
 

@@ -53,15 +53,9 @@ pub(super) async fn list(
     InPath(session): InPath<String>,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
-    let page = MessagePage {
-        before: query.before,
-        turns: limit("turns", query.turns)?,
-    };
-    let messages = app
-        .store
-        .messages(owner, session, page)
-        .await?
-        .ok_or_else(ApiError::no_session)?;
+    let page = MessagePage { before: query.before, turns: limit("turns", query.turns)? };
+    let messages =
+        app.store.messages(owner, session, page).await?.ok_or_else(ApiError::no_session)?;
     let messages = messages.into_iter().map(Item::from).collect();
     Ok(Json(Listed { messages }).into_response())
 }
@@ -76,9 +70,7 @@ impl From<Message> for Item {
             turn_id: message.turn_id,
             execution_id: message.execution_id,
             created_at: rfc3339(message.created_at),
-            error: message
-                .failure
-                .map(|Failure { code, message }| Error { code, message }),
+            error: message.failure.map(|Failure { code, message }| Error { code, message }),
         }
     }
 }

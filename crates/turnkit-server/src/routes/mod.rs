@@ -32,15 +32,9 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/api/sessions", get(sessions::list).post(sessions::create))
         .route("/api/sessions/{session}/messages", get(messages::list))
-        .route(
-            "/api/sessions/{session}/turns",
-            get(turns::open).post(turns::start),
-        )
+        .route("/api/sessions/{session}/turns", get(turns::open).post(turns::start))
         .route("/api/sessions/{session}/turns/{turn}", get(turns::resume))
-        .route(
-            "/api/sessions/{session}/turns/{turn}/cancel",
-            post(turns::cancel),
-        )
+        .route("/api/sessions/{session}/turns/{turn}/cancel", post(turns::cancel))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .merge(page::routes())
@@ -55,19 +49,12 @@ async fn health(State(app): State<Arc<App>>) -> Response {
     if !app.store.is_alive() {
         return ApiError::unavailable("the database is closed").into_response();
     }
-    let headers = [
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_TYPE, "application/json"),
-    ];
+    let headers = [(CACHE_CONTROL, "no-store"), (CONTENT_TYPE, "application/json")];
     (headers, r#"{"status":"ok"}"#).into_response()
 }
 
 /// `GET /metrics`, in Prometheus' text format.
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let page = app.turns.metrics.render(app.turns.registry.len());
-    (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        page,
-    )
-        .into_response()
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

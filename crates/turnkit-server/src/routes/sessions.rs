@@ -55,10 +55,7 @@ pub(super) async fn list(
     Extension(owner): Extension<Principal>,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
-    let page = SessionPage {
-        before: query.before,
-        limit: limit("limit", query.limit)?,
-    };
+    let page = SessionPage { before: query.before, limit: limit("limit", query.limit)? };
     let sessions = app.store.sessions(owner, page).await?;
     let sessions = sessions.into_iter().map(Item::from).collect();
     Ok(Json(Listed { sessions }).into_response())
@@ -66,15 +63,7 @@ pub(super) async fn list(
 
 impl From<Session> for Item {
     fn from(session: Session) -> Item {
-        let Session {
-            id,
-            title,
-            created_at,
-        } = session;
-        Item {
-            session_id: id,
-            title,
-            created_at: rfc3339(created_at),
-        }
+        let Session { id, title, created_at } = session;
+        Item { session_id: id, title, created_at: rfc3339(created_at) }
     }
 }

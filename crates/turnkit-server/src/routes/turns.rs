@@ -38,17 +38,8 @@ pub(super) async fn start(
 ) -> Result<Response, ApiError> {
     let agent = check(&ask)?;
     let worker = app.turns.worker.id().to_owned();
-    let Ask {
-        turn_id, message, ..
-    } = ask;
-    let new = NewTurn {
-        owner,
-        session_id,
-        turn_id,
-        agent,
-        message,
-        worker,
-    };
+    let Ask { turn_id, message, .. } = ask;
+    let new = NewTurn { owner, session_id, turn_id, agent, message, worker };
     // Not part of the request: a client that leaves now leaves an accepted turn behind, and that one has to be driven.
     let started = tokio::spawn(Arc::clone(&app.turns).start(new));
     Ok(stream(started.await.map_err(|_| broke())??))
@@ -91,21 +82,9 @@ pub(super) async fn cancel(
     let execution_id = turn.execution_id.to_string();
     let cancelled = tokio::spawn(Arc::clone(&app.turns).cancel(turn));
     let state = cancelled.await.map_err(|_| broke())??;
-    let status = if state == TurnState::Open {
-        StatusCode::ACCEPTED
-    } else {
-        StatusCode::OK
-    };
+    let status = if state == TurnState::Open { StatusCode::ACCEPTED } else { StatusCode::OK };
     let state = state.as_str();
-    Ok((
-        status,
-        Json(Cancelled {
-            turn_id,
-            execution_id,
-            state,
-        }),
-    )
-        .into_response())
+    Ok((status, Json(Cancelled { turn_id, execution_id, state })).into_response())
 }
 
 #[derive(Deserialize)]
@@ -138,11 +117,7 @@ pub(super) async fn open(
             "the query must be state=open: only open turns are listed, see messages for the others",
         ));
     }
-    let open = app
-        .store
-        .open_turn(owner, session)
-        .await?
-        .ok_or_else(ApiError::no_session)?;
+    let open = app.store.open_turn(owner, session).await?.ok_or_else(ApiError::no_session)?;
     let turns = open.into_iter().map(Item::from).collect();
     Ok(Json(Listed { turns }).into_response())
 }
@@ -160,34 +135,26 @@ impl From<Turn> for Item {
 /// What the client asks for, checked; gives the agent's name.
 fn check(ask: &Ask) -> Result<String, ApiError> {
     if !is_turn_id(&ask.turn_id) {
-        return Err(ApiError::invalid(
-            "turnId must be 1 to 160 of A-Z a-z 0-9 : _ -",
-        ));
+        return Err(ApiError::invalid("turnId must be 1 to 160 of A-Z a-z 0-9 : _ -"));
     }
     if ask.message.trim().is_empty() {
         return Err(ApiError::invalid("message must not be blank"));
     }
     let agent = ask.agent.as_deref().unwrap_or(DEFAULT_AGENT);
     if !is_agent(agent) {
-        return Err(ApiError::invalid(
-            "agent must be 1 to 64 of A-Z a-z 0-9 . _ -",
-        ));
+        return Err(ApiError::invalid("agent must be 1 to 64 of A-Z a-z 0-9 . _ -"));
     }
     Ok(agent.to_owned())
 }
 
 fn is_turn_id(text: &str) -> bool {
     (1..=160).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte))
 }
 
 fn is_agent(text: &str) -> bool {
     (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 async fn find(
@@ -196,10 +163,7 @@ async fn find(
     session: String,
     turn_id: String,
 ) -> Result<Turn, ApiError> {
-    app.store
-        .turn(owner, session, turn_id)
-        .await?
-        .ok_or_else(ApiError::no_turn)
+    app.store.turn(owner, session, turn_id).await?.ok_or_else(ApiError::no_turn)
 }
 
 fn stream(streaming: Streaming) -> Response {

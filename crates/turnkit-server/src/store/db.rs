@@ -52,11 +52,7 @@ impl Db {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Work {
-            task: Some(work),
-            result: None,
-            reply,
-        });
+        let job = Box::new(Work { task: Some(work), result: None, reply });
         match self {
             Db::Thread(jobs) => jobs.send(job).await.map_err(|_| StoreError::Closed)?,
             Db::Inline(inline) => inline.run(job).await,
@@ -79,11 +75,7 @@ impl Db {
     ) -> Result<Db, StoreError> {
         if !environment.threads {
             let (connection, pause) = (Mutex::new(connection), environment.pause.clone());
-            return Ok(Db::Inline(Arc::new(Inline {
-                connection,
-                batch,
-                pause,
-            })));
+            return Ok(Db::Inline(Arc::new(Inline { connection, batch, pause })));
         }
         let (jobs, queue) = mpsc::channel(QUEUE);
         thread::Builder::new()
@@ -109,10 +101,7 @@ impl Inline {
     }
 
     fn run_now(&self, job: Box<dyn Job>) {
-        let mut connection = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         serve(&mut connection, &mut vec![job], self.batch);
     }
 

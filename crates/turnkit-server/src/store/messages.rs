@@ -92,9 +92,7 @@ impl Store {
         let sql = "SELECT text FROM messages WHERE execution_id = ?1 AND role = 'assistant' AND status = 'complete'";
         self.reader
             .run(move |db| {
-                db.prepare_cached(sql)?
-                    .query_row([execution.as_str()], |row| row.get(0))
-                    .optional()
+                db.prepare_cached(sql)?.query_row([execution.as_str()], |row| row.get(0)).optional()
             })
             .await
     }
@@ -108,10 +106,7 @@ fn list(db: &Connection, session: &str, page: MessagePage) -> rusqlite::Result<V
         FROM messages m JOIN turns t ON t.execution_id = m.execution_id
         WHERE m.session_id = ?1 AND m.turn_index < ?2
         ORDER BY m.turn_index DESC, m.role ASC LIMIT ?3";
-    let before = page
-        .before
-        .and_then(|index| i64::try_from(index).ok())
-        .unwrap_or(i64::MAX);
+    let before = page.before.and_then(|index| i64::try_from(index).ok()).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map(params![session, before, page.turns.saturating_mul(2)], read)?;
     let mut messages = take_page(rows)?;

@@ -43,22 +43,15 @@ impl Store {
         let mut connection = connect(path, OpenFlags::default(), &environment)?;
         schema::migrate(&mut connection)?;
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, &environment)?;
-        let (writer, reader) = (
-            Db::writer(connection, &environment)?,
-            Db::reader(reader, &environment)?,
-        );
-        Ok(Store {
-            writer,
-            reader,
-            environment,
-        })
+        let (writer, reader) =
+            (Db::writer(connection, &environment)?, Db::reader(reader, &environment)?);
+        Ok(Store { writer, reader, environment })
     }
 
     /// Unix milliseconds.
     fn now(&self) -> i64 {
-        let since = (self.environment.clock)()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since =
+            (self.environment.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 

@@ -69,9 +69,8 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection).unwrap();
         migrate(&mut connection).unwrap();
-        let version: u32 = connection
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .unwrap();
+        let version: u32 =
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(version, 1);
     }
 
@@ -80,12 +79,6 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection).unwrap_err();
-        assert!(matches!(
-            error,
-            StoreError::Newer {
-                found: 99,
-                known: 1
-            }
-        ));
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }));
     }
 }

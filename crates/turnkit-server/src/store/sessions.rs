@@ -53,8 +53,7 @@ pub(super) fn is_owner(
 
 fn insert(db: &Connection, owner: &Principal, id: String, now: i64) -> rusqlite::Result<String> {
     let sql = "INSERT INTO sessions (id, tenant_id, user_id, created_at) VALUES (?1, ?2, ?3, ?4)";
-    db.prepare_cached(sql)?
-        .execute(params![id, owner.tenant_id, owner.user_id, now])?;
+    db.prepare_cached(sql)?.execute(params![id, owner.tenant_id, owner.user_id, now])?;
     Ok(id)
 }
 
@@ -68,14 +67,7 @@ fn list(db: &Connection, owner: &Principal, page: &SessionPage) -> rusqlite::Res
         WHERE tenant_id = ?1 AND user_id = ?2 AND (created_at, id) < (?3, ?4)
         ORDER BY created_at DESC, id DESC LIMIT ?5";
     let mut statement = db.prepare_cached(sql)?;
-    let bounds = params![
-        owner.tenant_id,
-        owner.user_id,
-        created_at,
-        id,
-        page.limit,
-        TITLE
-    ];
+    let bounds = params![owner.tenant_id, owner.user_id, created_at, id, page.limit, TITLE];
     statement.query_map(bounds, read)?.collect()
 }
 
@@ -98,9 +90,5 @@ fn upper_bound(
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
-    Ok(Session {
-        id: row.get(0)?,
-        created_at: row.get(1)?,
-        title: row.get(2)?,
-    })
+    Ok(Session { id: row.get(0)?, created_at: row.get(1)?, title: row.get(2)? })
 }

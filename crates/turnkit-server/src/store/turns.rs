@@ -142,9 +142,7 @@ impl Store {
         &self,
         execution: ExecutionId,
     ) -> Result<Option<Turn>, StoreError> {
-        self.reader
-            .run(move |db| by_execution(db, &execution))
-            .await
+        self.reader.run(move |db| by_execution(db, &execution)).await
     }
 
     /// The open turn of a session; the outer `None` says that `owner` has no such session.
@@ -191,9 +189,7 @@ impl Store {
         text: String,
     ) -> Result<bool, StoreError> {
         let now = self.now();
-        self.writer
-            .run(move |db| save_answer(db, &execution, &text, now))
-            .await
+        self.writer.run(move |db| save_answer(db, &execution, &text, now)).await
     }
 
     /// Ends an open turn without an answer, and keeps what there is of it. Says whether the turn was open and the worker's.
@@ -209,11 +205,7 @@ fn accept(db: &Connection, new: NewTurn, now: i64) -> rusqlite::Result<Accepted>
     }
     if let Some(known) = by_turn_id(db, &new.session_id, &new.turn_id)? {
         let same = known.message == new.message && known.agent == new.agent;
-        return Ok(if same {
-            Accepted::Known(known)
-        } else {
-            Accepted::Conflict
-        });
+        return Ok(if same { Accepted::Known(known) } else { Accepted::Conflict });
     }
     if let Some(open) = open_turn(db, &new.session_id)? {
         return Ok(Accepted::Running { turn_id: open.id });
@@ -272,8 +264,7 @@ fn first_row(db: &Connection, new: NewTurn) -> rusqlite::Result<Turn> {
 
 fn next_index(db: &Connection, session: &str) -> rusqlite::Result<u64> {
     let sql = "SELECT coalesce(max(turn_index) + 1, 0) FROM turns WHERE session_id = ?1";
-    db.prepare_cached(sql)?
-        .query_row([session], |row| unsigned(row, 0))
+    db.prepare_cached(sql)?.query_row([session], |row| unsigned(row, 0))
 }
 
 /// Two conditional updates, of which at most one finds its row: so a turn is dispatched once, whoever else claims it.
@@ -281,22 +272,13 @@ fn take_lease(db: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
     if claim.may_run && update_lease(db, claim, false)? {
         return Ok(Claimed::Run);
     }
-    Ok(if update_lease(db, claim, true)? {
-        Claimed::Attach
-    } else {
-        Claimed::Refused
-    })
+    Ok(if update_lease(db, claim, true)? { Claimed::Attach } else { Claimed::Refused })
 }
 
 fn update_lease(db: &Connection, claim: &Claim, dispatched: bool) -> rusqlite::Result<bool> {
     let sql = "UPDATE turns SET lease = ?1, dispatched = 1
         WHERE execution_id = ?2 AND state = 'open' AND lease IS ?3 AND dispatched = ?4";
-    let values = params![
-        claim.worker,
-        claim.execution_id.as_str(),
-        claim.seen,
-        dispatched
-    ];
+    let values = params![claim.worker, claim.execution_id.as_str(), claim.seen, dispatched];
     Ok(db.prepare_cached(sql)?.execute(values)? == 1)
 }
 
@@ -311,25 +293,19 @@ fn save_answer(
         ON CONFLICT (execution_id, role) DO UPDATE
             SET text = excluded.text, status = excluded.status, created_at = excluded.created_at
             WHERE status <> 'complete'";
-    if db
-        .prepare_cached(sql)?
-        .execute(params![execution.as_str(), text, now])?
-        == 0
-    {
+    if db.prepare_cached(sql)?.execute(params![execution.as_str(), text, now])? == 0 {
         return already_saved(db, execution).map(|()| false);
     }
     let sql = "UPDATE turns SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = ?2
         WHERE execution_id = ?1";
-    db.prepare_cached(sql)?
-        .execute(params![execution.as_str(), now])?;
+    db.prepare_cached(sql)?.execute(params![execution.as_str(), now])?;
     Ok(true)
 }
 
 /// Nothing was written: because the answer is there, or because the turn is not, which is an error.
 fn already_saved(db: &Connection, execution: &ExecutionId) -> rusqlite::Result<()> {
     let sql = "SELECT 1 FROM messages WHERE execution_id = ?1 AND role = 'assistant'";
-    db.prepare_cached(sql)?
-        .query_row([execution.as_str()], |_| Ok(()))
+    db.prepare_cached(sql)?.query_row([execution.as_str()], |_| Ok(()))
 }
 
 fn end_turn(db: &Connection, ending: &Ending, now: i64) -> rusqlite::Result<bool> {
@@ -338,24 +314,18 @@ fn end_turn(db: &Connection, ending: &Ending, now: i64) -> rusqlite::Result<bool
         WHERE execution_id = ?1 AND lease = ?2 AND state = 'open'";
     let Failure { code, message } = &ending.failure;
     let ended =
-        db.prepare_cached(sql)?
-            .execute(params![id, ending.worker, status, code, message, now])?;
+        db.prepare_cached(sql)?.execute(params![id, ending.worker, status, code, message, now])?;
     if ended == 0 {
         return Ok(false);
     }
     let sql = "INSERT INTO messages (execution_id, role, session_id, turn_index, text, status, created_at)
         SELECT execution_id, 'assistant', session_id, turn_index, ?2, ?3, ?4 FROM turns WHERE execution_id = ?1";
-    db.prepare_cached(sql)?
-        .execute(params![id, ending.partial, status, now])?;
+    db.prepare_cached(sql)?.execute(params![id, ending.partial, status, now])?;
     Ok(true)
 }
 
 fn by_turn_id(db: &Connection, session: &str, turn_id: &str) -> rusqlite::Result<Option<Turn>> {
-    select(
-        db,
-        "t.session_id = ?1 AND t.turn_id = ?2",
-        [session, turn_id],
-    )
+    select(db, "t.session_id = ?1 AND t.turn_id = ?2", [session, turn_id])
 }
 
 fn by_execution(db: &Connection, execution: &ExecutionId) -> rusqlite::Result<Option<Turn>> {
@@ -380,10 +350,7 @@ fn select(db: &Connection, condition: &str, values: impl Params) -> rusqlite::Re
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Turn> {
     Ok(Turn {
-        owner: Principal {
-            tenant_id: row.get(0)?,
-            user_id: row.get(1)?,
-        },
+        owner: Principal { tenant_id: row.get(0)?, user_id: row.get(1)? },
         session_id: row.get(2)?,
         id: row.get(3)?,
         index: unsigned(row, 4)?,

@@ -21,11 +21,7 @@ impl Turns {
         let deadline = Instant::now() + PATIENCE;
         while turn.state == TurnState::Open && Instant::now() < deadline {
             Arc::clone(&self).stop(&turn, deadline).await?;
-            match self
-                .store
-                .turn_of_execution(turn.execution_id.clone())
-                .await?
-            {
+            match self.store.turn_of_execution(turn.execution_id.clone()).await? {
                 Some(row) => turn = row,
                 None => break,
             }
@@ -54,10 +50,7 @@ impl Turns {
             execution_id: turn.execution_id.clone(),
             worker: self.worker.id().to_owned(),
             status: MessageStatus::Stopped,
-            failure: Failure {
-                code: Some(turnkit::code::CANCELLED.to_owned()),
-                message,
-            },
+            failure: Failure { code: Some(turnkit::code::CANCELLED.to_owned()), message },
             partial: String::new(),
         };
         self.store.end_turn(ending).await?;

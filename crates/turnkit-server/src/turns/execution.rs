@@ -42,15 +42,7 @@ impl Execution {
             Part::Run => turns.sandbox.run(request(&turn)),
             Part::Attach | Part::Read => attach(&turns.sandbox, &turn),
         };
-        Execution {
-            turns,
-            turn,
-            inner,
-            part,
-            has_begun: false,
-            asks_last: false,
-            wait: EARLY.0,
-        }
+        Execution { turns, turn, inner, part, has_begun: false, asks_last: false, wait: EARLY.0 }
     }
 
     /// The adapter has given up. Says what the turn's failure is, or waits to ask again.
@@ -80,10 +72,7 @@ impl Execution {
         let is_early = matches!(error, Error::Lost(_)) && !self.has_begun;
         match row {
             Some(row) if is_early && self.may_ask_again(&row) => self.come_again().await,
-            Some(Turn {
-                failure: Some(failure),
-                ..
-            }) => Err(ExecutionError::Ended(failure)),
+            Some(Turn { failure: Some(failure), .. }) => Err(ExecutionError::Ended(failure)),
             Some(row) if row.state == TurnState::Complete => Err(ExecutionError::Saved),
             _ => Err(error.into()),
         }
@@ -172,7 +161,5 @@ fn request(turn: &Turn) -> RunRequest {
 }
 
 fn attach(sandbox: &SandboxClient, turn: &Turn) -> SandboxTurn {
-    sandbox
-        .attach(turn.execution_id.clone())
-        .answering(&turn.message)
+    sandbox.attach(turn.execution_id.clone()).answering(&turn.message)
 }

@@ -26,17 +26,11 @@ enum Role {
 
 impl Hooks {
     pub(super) fn driver(store: Store, worker: String) -> Hooks {
-        Hooks {
-            store,
-            role: Role::Driver { worker },
-        }
+        Hooks { store, role: Role::Driver { worker } }
     }
 
     pub(super) fn reader(store: Store) -> Hooks {
-        Hooks {
-            store,
-            role: Role::Reader,
-        }
+        Hooks { store, role: Role::Reader }
     }
 
     fn did(&self, cx: &TurnContext, hooked: Hooked) {
@@ -53,15 +47,9 @@ impl TurnHooks for Hooks {
         cx: &TurnContext,
         text: &FinalText,
     ) -> Result<Persisted, BoxError> {
-        let saved = self
-            .store
-            .save_answer(cx.execution_id().clone(), text.as_str().to_owned());
+        let saved = self.store.save_answer(cx.execution_id().clone(), text.as_str().to_owned());
         let is_first = saved.await.map_err(HookError::Save)?;
-        let persisted = if is_first {
-            Persisted::Saved
-        } else {
-            Persisted::AlreadySaved
-        };
+        let persisted = if is_first { Persisted::Saved } else { Persisted::AlreadySaved };
         self.did(cx, Hooked::Persisted(persisted));
         Ok(persisted)
     }
@@ -85,9 +73,7 @@ impl TurnHooks for Hooks {
     ) -> Result<(), BoxError> {
         match &self.role {
             Role::Driver { worker } if !failure.is_retryable() => {
-                self.store
-                    .end_turn(ending(cx, worker, failure, partial))
-                    .await?;
+                self.store.end_turn(ending(cx, worker, failure, partial)).await?;
             }
             Role::Driver { .. } | Role::Reader => {}
         }
@@ -114,11 +100,7 @@ fn ending(cx: &TurnContext, worker: &str, failure: &TurnError, partial: &RawText
     Ending {
         execution_id: cx.execution_id().clone(),
         worker: worker.to_owned(),
-        status: if was_stopped(failure) {
-            MessageStatus::Stopped
-        } else {
-            MessageStatus::Failed
-        },
+        status: if was_stopped(failure) { MessageStatus::Stopped } else { MessageStatus::Failed },
         failure: kept(failure),
         partial: partial.as_str().to_owned(),
     }
@@ -133,8 +115,5 @@ fn was_stopped(failure: &TurnError) -> bool {
 
 fn kept(failure: &TurnError) -> Failure {
     let message = failure.to_string().chars().take(MAX_MESSAGE).collect();
-    Failure {
-        code: failure.code().map(str::to_owned),
-        message,
-    }
+    Failure { code: failure.code().map(str::to_owned), message }
 }

@@ -62,9 +62,7 @@ impl Turns {
     /// Accepts a turn and starts it, or takes up the one that was accepted under this id, from its first event.
     pub(crate) async fn start(self: Arc<Self>, new: NewTurn) -> Result<Streaming, Refused> {
         if self.registry.is_full() && !self.is_known(&new).await? {
-            return Err(Refused::TooMany {
-                limit: self.registry.limit(),
-            });
+            return Err(Refused::TooMany { limit: self.registry.limit() });
         }
         let turn = match self.store.accept_turn(new).await? {
             Accepted::New(turn) => {
@@ -90,11 +88,7 @@ impl Turns {
     }
 
     async fn is_known(&self, new: &NewTurn) -> Result<bool, StoreError> {
-        let (owner, session, id) = (
-            new.owner.clone(),
-            new.session_id.clone(),
-            new.turn_id.clone(),
-        );
+        let (owner, session, id) = (new.owner.clone(), new.session_id.clone(), new.turn_id.clone());
         Ok(self.store.turn(owner, session, id).await?.is_some())
     }
 

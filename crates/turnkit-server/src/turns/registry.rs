@@ -21,11 +21,7 @@ pub(crate) struct Registry {
 impl Registry {
     /// A registry for at most `limit` turns at once.
     pub(crate) fn new(limit: usize) -> Arc<Registry> {
-        Arc::new(Registry {
-            driven: Mutex::default(),
-            count: watch::Sender::new(0),
-            limit,
-        })
+        Arc::new(Registry { driven: Mutex::default(), count: watch::Sender::new(0), limit })
     }
 
     /// A place for the one who drives this turn; `None` where somebody does already, or where no place is left.
@@ -36,11 +32,7 @@ impl Registry {
             Entry::Vacant(vacant) if !is_full => {
                 let turn = Arc::clone(vacant.insert(Arc::default()));
                 self.count.send_replace(driven.len());
-                Some(Place {
-                    registry: Arc::clone(self),
-                    id: id.clone(),
-                    turn,
-                })
+                Some(Place { registry: Arc::clone(self), id: id.clone(), turn })
             }
             _ => None,
         }

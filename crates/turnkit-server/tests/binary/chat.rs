@@ -38,15 +38,7 @@ fn a_session_goes_on() {
         .find_map(|line| line.strip_prefix("session "))
         .unwrap()
         .to_owned();
-    let second = run(&[
-        "chat",
-        "--server",
-        &server.url,
-        "--session",
-        &session,
-        "--json",
-        "hello",
-    ]);
+    let second = run(&["chat", "--server", &server.url, "--session", &session, "--json", "hello"]);
     let started: Value =
         serde_json::from_str(text(&second.stdout).lines().next().unwrap()).unwrap();
     assert_eq!(
@@ -61,12 +53,8 @@ fn the_message_can_come_from_standard_input() {
     let server = Process::serve(&data_dir, &["--demo-pace", "0ms"]);
     let mut command = turnkit();
     command.args(["chat", "--server", &server.url, "-"]);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"hello").unwrap();
     assert!(text(&child.wait_with_output().unwrap().stdout).starts_with(ANSWER));
 }
@@ -77,11 +65,7 @@ fn ctrl_c_stops_the_turn() {
     let server = Process::serve(&data_dir, &["--demo-pace", "100ms"]);
     let mut command = turnkit();
     command.args(["chat", "--json", "--server", &server.url, "a long one"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     lines(&mut child, 3);
     signal(child.id(), "INT");
     let output = child.wait_with_output().unwrap();

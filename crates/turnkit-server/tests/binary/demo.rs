@@ -31,16 +31,11 @@ fn it_shows_a_turn_that_is_cut_and_whole() {
 fn its_lines_are_whole_where_nobody_limits_their_width() {
     let output = run(&["demo", "--pace", "15ms", "--cut-after", "3"]);
     let lines = text(&output.stdout).lines().filter_map(|line| {
-        line.find('{')
-            .filter(|_| line.contains("{\"type\""))
-            .map(|at| &line[at..])
+        line.find('{').filter(|_| line.contains("{\"type\"")).map(|at| &line[at..])
     });
     let kinds: Vec<String> = lines
         .map(|line| {
-            serde_json::from_str::<Value>(line).unwrap()["type"]
-                .as_str()
-                .unwrap()
-                .to_owned()
+            serde_json::from_str::<Value>(line).unwrap()["type"].as_str().unwrap().to_owned()
         })
         .collect();
     assert!(kinds.len() > 40, "{kinds:?}");
@@ -53,42 +48,24 @@ fn machines_get_one_object() {
     assert!(output.status.success());
     let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
-        (
-            &verdict["ok"],
-            &verdict["agentRuns"],
-            &verdict["linesBeforeCut"]
-        ),
+        (&verdict["ok"], &verdict["agentRuns"], &verdict["linesBeforeCut"]),
         (&true.into(), &1.into(), &9.into())
     );
-    assert!(
-        verdict["checks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|check| check["ok"] == true)
-    );
+    assert!(verdict["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true));
 }
 
 #[test]
 fn a_turn_that_ends_before_the_cut_proves_nothing_and_says_so() {
     let output = run(&["demo", "--pace", "0ms", "--cut-after", "100000"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("try a smaller --cut-after"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("try a smaller --cut-after"), "{}", text(&output.stderr));
 }
 
 #[test]
 fn a_turn_that_has_ended_when_the_client_comes_back_proves_nothing_and_says_so() {
     let output = run(&["demo", "--pace", "0ms", "--cut-after", "49"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("try a longer --pace"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("try a longer --pace"), "{}", text(&output.stderr));
 }
 
 #[test]

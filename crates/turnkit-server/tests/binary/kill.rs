@@ -16,18 +16,10 @@ async fn get(client: &Client, url: String) -> Value {
 
 /// A new session and a turn in it, of which `count` lines are read.
 async fn begin(client: &Client, server: &str, count: usize) -> (String, Vec<String>) {
-    let session = client
-        .post(format!("{server}/api/sessions"))
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    let session = serde_json::from_str::<Value>(&session).unwrap()["sessionId"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let session =
+        client.post(format!("{server}/api/sessions")).send().await.unwrap().text().await.unwrap();
+    let session =
+        serde_json::from_str::<Value>(&session).unwrap()["sessionId"].as_str().unwrap().to_owned();
     let turn = json!({ "turnId": "t", "message": "hello" }).to_string();
     let request = client
         .post(format!("{server}/api/sessions/{session}/turns"))
@@ -37,31 +29,20 @@ async fn begin(client: &Client, server: &str, count: usize) -> (String, Vec<Stri
     while body.split(|byte| *byte == b'\n').count() <= count {
         body.extend_from_slice(&response.chunk().await.unwrap().expect("the body has ended"));
     }
-    let lines = String::from_utf8_lossy(&body)
-        .lines()
-        .take(count)
-        .map(str::to_owned)
-        .collect();
+    let lines = String::from_utf8_lossy(&body).lines().take(count).map(str::to_owned).collect();
     (session, lines)
 }
 
 async fn resume(client: &Client, server: &str, session: &str, after: usize) -> Vec<String> {
     let url = format!("{server}/api/sessions/{session}/turns/t?after={after}");
     let body = client.get(url).send().await.unwrap().text().await.unwrap();
-    body.lines()
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
+    body.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 /// The assistant's message, once the turn has ended.
 async fn answer(client: &Client, server: &str, session: &str) -> Value {
     loop {
-        let open = get(
-            client,
-            format!("{server}/api/sessions/{session}/turns?state=open"),
-        )
-        .await;
+        let open = get(client, format!("{server}/api/sessions/{session}/turns?state=open")).await;
         if open["turns"].as_array().unwrap().is_empty() {
             break;
         }
@@ -75,20 +56,13 @@ async fn answer(client: &Client, server: &str, session: &str) -> Value {
 
 /// The text of the lines; of a saved answer, where that has replaced them.
 fn drawn(lines: &[String]) -> String {
-    if lines
-        .last()
-        .is_some_and(|line| line.contains("\"replayed\":true"))
-    {
+    if lines.last().is_some_and(|line| line.contains("\"replayed\":true")) {
         let result = serde_json::from_str::<Value>(&lines[lines.len() - 2]).unwrap();
         return result["data"]["finalText"].as_str().unwrap().to_owned();
     }
-    let events = lines
-        .iter()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let events = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let texts = events.filter(|event| event["data"]["part"]["type"] == "text");
-    texts
-        .filter_map(|event| event["data"]["delta"].as_str().map(str::to_owned))
-        .collect()
+    texts.filter_map(|event| event["data"]["delta"].as_str().map(str::to_owned)).collect()
 }
 
 async fn begin_all(client: &Client, server: &str) -> Vec<(String, Vec<String>)> {
@@ -104,22 +78,13 @@ async fn a_killed_server_loses_no_answer_and_no_line() {
     server.kill();
     let server = Process::serve(&data_dir, &["--substrate", &substrate.url]);
     let (coming_back, staying_away) = begun.split_at(TURNS / 2);
-    let resumed = coming_back
-        .iter()
-        .map(|(session, _)| resume(&client, &server.url, session, 3));
-    for ((session, before), after) in coming_back
-        .iter()
-        .zip(futures::future::join_all(resumed).await)
+    let resumed = coming_back.iter().map(|(session, _)| resume(&client, &server.url, session, 3));
+    for ((session, before), after) in
+        coming_back.iter().zip(futures::future::join_all(resumed).await)
     {
-        assert!(
-            after.last().unwrap().contains("session.run.completed"),
-            "{after:?}"
-        );
+        assert!(after.last().unwrap().contains("session.run.completed"), "{after:?}");
         let whole = [before.clone(), after].concat();
-        assert_eq!(
-            answer(&client, &server.url, session).await["text"],
-            drawn(&whole)
-        );
+        assert_eq!(answer(&client, &server.url, session).await["text"], drawn(&whole));
     }
     for (session, _) in staying_away {
         let answer = answer(&client, &server.url, session).await;
@@ -127,11 +92,7 @@ async fn a_killed_server_loses_no_answer_and_no_line() {
         assert!(answer["text"].as_str().unwrap().ends_with("runs once."));
     }
     assert_eq!(usize::try_from(saved_answers(&data_dir)), Ok(TURNS));
-    assert_eq!(
-        logs(&client, &substrate, &begun).await,
-        TURNS,
-        "one run for each turn"
-    );
+    assert_eq!(logs(&client, &substrate, &begun).await, TURNS, "one run for each turn");
 }
 
 fn saved_answers(data_dir: &TempDir) -> i64 {
@@ -144,10 +105,7 @@ fn saved_answers(data_dir: &TempDir) -> i64 {
 async fn logs(client: &Client, substrate: &Process, turns: &[(String, Vec<String>)]) -> usize {
     let mut started = 0;
     for (session, _) in turns {
-        let url = format!(
-            "{}/agents/executions/local:{session}:0/stream",
-            substrate.url
-        );
+        let url = format!("{}/agents/executions/local:{session}:0/stream", substrate.url);
         let log = client.get(url).send().await.unwrap().text().await.unwrap();
         started += log.matches("event: execution.started").count();
     }
@@ -174,9 +132,5 @@ async fn a_killed_substrate_ends_each_turn_as_lost_and_runs_none_again() {
             "partial text is kept"
         );
     }
-    assert_eq!(
-        logs(&client, &substrate, &begun).await,
-        0,
-        "nothing runs a second time"
-    );
+    assert_eq!(logs(&client, &substrate, &begun).await, 0, "nothing runs a second time");
 }

@@ -32,19 +32,10 @@ fn a_running_turn_may_finish_before_it_ends() {
 #[test]
 fn others_than_loopback_are_refused() {
     let data_dir = tempfile::tempdir().unwrap();
-    let output = run(&[
-        "serve",
-        "--listen",
-        "0.0.0.0:0",
-        "--data-dir",
-        data_dir.path().to_str().unwrap(),
-    ]);
+    let output =
+        run(&["serve", "--listen", "0.0.0.0:0", "--data-dir", data_dir.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stderr).contains("only loopback addresses"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("only loopback addresses"), "{}", text(&output.stderr));
     let output = run(&["substrate", "--listen", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(1));
 }
@@ -52,19 +43,11 @@ fn others_than_loopback_are_refused() {
 #[test]
 fn an_address_that_is_taken_is_named() {
     let data_dir = tempfile::tempdir().unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let taken =
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let holder = std::net::TcpListener::bind(&taken).unwrap();
-    let output = run(&[
-        "serve",
-        "--listen",
-        &taken,
-        "--data-dir",
-        data_dir.path().to_str().unwrap(),
-    ]);
+    let output =
+        run(&["serve", "--listen", &taken, "--data-dir", data_dir.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         text(&output.stderr).starts_with(&format!("turnkit: failed to listen on {taken}: ")),
@@ -78,15 +61,7 @@ fn an_address_that_is_taken_is_named() {
 fn wrong_usage_is_told_apart_from_failure() {
     assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
     assert_eq!(
-        run(&[
-            "serve",
-            "--substrate",
-            "http://127.0.0.1:1",
-            "--agent",
-            "demo"
-        ])
-        .status
-        .code(),
+        run(&["serve", "--substrate", "http://127.0.0.1:1", "--agent", "demo"]).status.code(),
         Some(2)
     );
     assert_eq!(run(&["demo", "--cut-after", "0"]).status.code(), Some(2));

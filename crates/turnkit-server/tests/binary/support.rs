@@ -13,10 +13,7 @@ pub(crate) fn turnkit() -> Command {
             command.env_remove(name);
         }
     }
-    command
-        .env_remove("RUST_LOG")
-        .env_remove("COLUMNS")
-        .stdin(Stdio::null());
+    command.env_remove("RUST_LOG").env_remove("COLUMNS").stdin(Stdio::null());
     command
 }
 
@@ -36,16 +33,10 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: &[&str]) -> Process {
-        let mut child = turnkit()
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            turnkit().args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line
             .strip_prefix("turnkit listening on ")
             .expect("the ready line")
@@ -57,11 +48,7 @@ impl Process {
     pub(crate) fn serve(data_dir: &TempDir, more: &[&str]) -> Process {
         let data_dir = data_dir.path().to_str().unwrap();
         Process::start(
-            &[
-                &["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir],
-                more,
-            ]
-            .concat(),
+            &[&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir], more].concat(),
         )
     }
 
@@ -95,10 +82,7 @@ impl Drop for Process {
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), pid.to_string()])
-        .status()
-        .unwrap();
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
 

@@ -17,10 +17,7 @@ async fn a_stopped_turn_keeps_its_partial_text() {
         json!({ "turnId": "t", "executionId": format!("local:{session}:0"), "state": "stopped" });
     assert_eq!(json_of(cancelled).await, stopped);
     assert_eq!(failure(&lines.all().await), ("cancelled".to_owned(), false));
-    assert_eq!(
-        rig.client().messages(&session).await[1],
-        message("assistant", "w0 w1 ", "stopped")
-    );
+    assert_eq!(rig.client().messages(&session).await[1], message("assistant", "w0 w1 ", "stopped"));
     assert_eq!(
         json_of(rig.client().cancel(&session, "t").await).await,
         stopped,
@@ -35,11 +32,7 @@ async fn another_turn_can_follow_a_stopped_one() {
     let _lines = rig.client().turn(&session, "t", "hello").await;
     rig.client().cancel(&session, "t").await;
     rig.substrate.allow(10);
-    rig.client()
-        .turn(&session, "next", "hello")
-        .await
-        .all()
-        .await;
+    rig.client().turn(&session, "next", "hello").await.all().await;
     assert_eq!(rig.client().messages(&session).await.len(), 4);
 }
 
@@ -49,10 +42,7 @@ async fn stopping_a_complete_turn_leaves_it_complete() {
     let session = rig.client().session().await;
     rig.substrate.allow(5);
     rig.client().turn(&session, "t", "hello").await.all().await;
-    assert_eq!(
-        json_of(rig.client().cancel(&session, "t").await).await["state"],
-        "complete"
-    );
+    assert_eq!(json_of(rig.client().cancel(&session, "t").await).await["state"], "complete");
 }
 
 #[tokio::test]
@@ -63,15 +53,9 @@ async fn a_turn_that_another_worker_drives_is_stopped_too() {
     let mut lines = rig.client().turn(&session, "t", "hello").await;
     rig.substrate.allow(2);
     lines.take(3).await;
-    assert_eq!(
-        json_of(other.client.cancel(&session, "t").await).await["state"],
-        "stopped"
-    );
+    assert_eq!(json_of(other.client.cancel(&session, "t").await).await["state"], "stopped");
     lines.all().await;
-    assert_eq!(
-        rig.client().messages(&session).await[1],
-        message("assistant", "w0 w1 ", "stopped")
-    );
+    assert_eq!(rig.client().messages(&session).await[1], message("assistant", "w0 w1 ", "stopped"));
 }
 
 #[tokio::test]

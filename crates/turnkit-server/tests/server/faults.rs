@@ -17,10 +17,7 @@ const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_secs(3_600);
 
 fn impatient() -> Environment {
-    Environment {
-        busy_timeout: Duration::from_millis(20),
-        ..Environment::default()
-    }
+    Environment { busy_timeout: Duration::from_millis(20), ..Environment::default() }
 }
 
 fn database(data_dir: &Path) -> Connection {
@@ -60,30 +57,19 @@ async fn a_turn_whose_server_died_is_finished_although_no_client_comes_back() {
     lines.take(3).await;
     rig.server.kill().await;
     rig.substrate.allow(3);
-    let next = TestServer::with(
-        rig.data_dir.path(),
-        &rig.substrate.url,
-        Environment::default(),
-        LATER,
-    )
-    .await;
-    assert_eq!(
-        next.client.answer(&session).await,
-        (TEXT.to_owned(), "complete".to_owned())
-    );
+    let next =
+        TestServer::with(rig.data_dir.path(), &rig.substrate.url, Environment::default(), LATER)
+            .await;
+    assert_eq!(next.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
     assert_eq!(rig.substrate.runs(), 1);
 }
 
 #[tokio::test]
 async fn another_living_worker_leaves_the_turn_alone_and_takes_it_up_when_its_driver_dies() {
     let rig = Rig::start().await;
-    let other = TestServer::with(
-        rig.data_dir.path(),
-        &rig.substrate.url,
-        Environment::default(),
-        SOON,
-    )
-    .await;
+    let other =
+        TestServer::with(rig.data_dir.path(), &rig.substrate.url, Environment::default(), SOON)
+            .await;
     let session = rig.client().session().await;
     let mut lines = rig.client().turn(&session, "t", "hello").await;
     rig.substrate.allow(1);
@@ -94,19 +80,13 @@ async fn another_living_worker_leaves_the_turn_alone_and_takes_it_up_when_its_dr
     drop(reader);
     rig.server.kill().await;
     rig.substrate.allow(4);
-    assert_eq!(
-        other.client.answer(&session).await,
-        (TEXT.to_owned(), "complete".to_owned())
-    );
+    assert_eq!(other.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
     assert!(attaches(&other).await.contains("{kind=\"attach\"} 1"));
     assert_eq!(rig.substrate.runs(), 1);
 }
 
 async fn attaches(server: &TestServer) -> String {
-    let metrics = server
-        .client
-        .http
-        .get(format!("{}/metrics", server.client.url));
+    let metrics = server.client.http.get(format!("{}/metrics", server.client.url));
     metrics.send().await.unwrap().text().await.unwrap()
 }
 
@@ -120,24 +100,12 @@ async fn an_answer_that_could_not_be_saved_is_saved_by_the_sweep() {
     substrate.allow(1);
     lines.take(2).await;
     let mut database = database(data_dir.path());
-    let lock = database
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .unwrap();
+    let lock = database.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     substrate.allow(4);
-    assert_eq!(
-        failure(&lines.all().await),
-        ("hook_failed".to_owned(), true)
-    );
-    assert_eq!(
-        server.client.open_turns(&session).await.len(),
-        1,
-        "the turn stays open"
-    );
+    assert_eq!(failure(&lines.all().await), ("hook_failed".to_owned(), true));
+    assert_eq!(server.client.open_turns(&session).await.len(), 1, "the turn stays open");
     drop(lock);
-    assert_eq!(
-        server.client.answer(&session).await,
-        (TEXT.to_owned(), "complete".to_owned())
-    );
+    assert_eq!(server.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
     assert_eq!(substrate.runs(), 1);
 }
 
@@ -159,17 +127,10 @@ async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
     rig.server.kill().await;
     insert_undispatched(rig.data_dir.path(), &session, "dead");
     rig.substrate.allow(5);
-    let next = TestServer::with(
-        rig.data_dir.path(),
-        &rig.substrate.url,
-        Environment::default(),
-        LATER,
-    )
-    .await;
-    assert_eq!(
-        next.client.answer(&session).await,
-        (TEXT.to_owned(), "complete".to_owned())
-    );
+    let next =
+        TestServer::with(rig.data_dir.path(), &rig.substrate.url, Environment::default(), LATER)
+            .await;
+    assert_eq!(next.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
     assert_eq!(rig.substrate.runs(), 1);
 }
 
@@ -181,10 +142,7 @@ async fn a_resume_of_a_turn_that_was_never_dispatched_waits_until_the_sweep_has_
     rig.substrate.allow(5);
     let lines = rig.client().resume(&session, "t", 0).await.all().await;
     assert!(is_complete(&lines), "{lines:?}");
-    assert_eq!(
-        rig.client().messages(&session).await[1],
-        message("assistant", TEXT, "complete")
-    );
+    assert_eq!(rig.client().messages(&session).await[1], message("assistant", TEXT, "complete"));
     assert_eq!(rig.substrate.runs(), 1);
 }
 
@@ -211,14 +169,10 @@ async fn a_substrate_that_forgot_ends_the_turn_as_lost_and_never_runs_it_again()
     let forgetful = TestSubstrate::start().await;
     forgetful.allow(5);
     let next = TestServer::start(rig.data_dir.path(), &forgetful).await;
-    assert_eq!(
-        next.client.answer(&session).await,
-        (String::new(), "failed".to_owned())
-    );
-    for lines in [
-        next.client.resume(&session, "t", 1).await,
-        next.client.turn(&session, "t", "hello").await,
-    ] {
+    assert_eq!(next.client.answer(&session).await, (String::new(), "failed".to_owned()));
+    for lines in
+        [next.client.resume(&session, "t", 1).await, next.client.turn(&session, "t", "hello").await]
+    {
         let (code, retryable) = failure(&lines.all().await);
         assert!(!retryable);
         assert_eq!(code, "execution_lost");
@@ -279,13 +233,8 @@ async fn a_turn_that_nobody_drives_can_be_stopped_and_keeps_what_its_log_holds()
     lines.take(3).await;
     server.kill().await;
     // Its own sweep would take the turn up; here the request to stop comes first, or meets it.
-    let next = TestServer::with(
-        data_dir.path(),
-        &substrate.url,
-        Environment::default(),
-        LATER,
-    )
-    .await;
+    let next =
+        TestServer::with(data_dir.path(), &substrate.url, Environment::default(), LATER).await;
     let stopped = next.client.cancel(&session, "t").await;
     assert_eq!(crate::support::json_of(stopped).await["state"], "stopped");
     let (_, text, status) = next.client.messages(&session).await.pop().unwrap();
@@ -299,16 +248,9 @@ async fn messages_of_a_failed_turn_stay_readable_at_the_next_server() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     rig.substrate.allow(5);
-    rig.client()
-        .turn(&session, "t", "please fail")
-        .await
-        .all()
-        .await;
+    rig.client().turn(&session, "t", "please fail").await.all().await;
     rig.server.kill().await;
     let next = TestServer::start(rig.data_dir.path(), &rig.substrate).await;
-    let kept = [
-        message("user", "please fail", "complete"),
-        message("assistant", TEXT, "failed"),
-    ];
+    let kept = [message("user", "please fail", "complete"), message("assistant", TEXT, "failed")];
     assert_eq!(next.client.messages(&session).await, kept);
 }

@@ -10,11 +10,7 @@ async fn refusal(response: reqwest::Response) -> (u16, String) {
     assert_eq!(response.headers()["content-type"], "application/json");
     let body = json_of(response).await;
     assert_eq!(body["success"], false);
-    assert!(
-        body["error"]["message"]
-            .as_str()
-            .is_some_and(|message| !message.is_empty())
-    );
+    assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
     (status, body["error"]["code"].as_str().unwrap().to_owned())
 }
 
@@ -49,16 +45,8 @@ async fn a_start_that_is_not_one_is_refused() {
             "{body}"
         );
     }
-    let broken = rig
-        .client()
-        .http
-        .post(rig.client().at(&format!("/{session}/turns")));
-    let broken = broken
-        .header(CONTENT_TYPE, "application/json")
-        .body("{")
-        .send()
-        .await
-        .unwrap();
+    let broken = rig.client().http.post(rig.client().at(&format!("/{session}/turns")));
+    let broken = broken.header(CONTENT_TYPE, "application/json").body("{").send().await.unwrap();
     assert_eq!(refusal(broken).await, is(400, "invalid_request"));
     assert_eq!(rig.substrate.runs(), 0);
     assert_eq!(rig.client().messages(&session).await, []);
@@ -69,10 +57,7 @@ async fn a_body_over_the_limit_is_refused() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     let body = json!({ "turnId": "t", "message": "x".repeat(512 * 1024) });
-    assert_eq!(
-        start_refused(rig.client(), &session, &body).await,
-        is(413, "payload_too_large")
-    );
+    assert_eq!(start_refused(rig.client(), &session, &body).await, is(413, "payload_too_large"));
 }
 
 #[tokio::test]
@@ -86,16 +71,8 @@ async fn a_turn_id_stands_for_one_message_and_a_session_has_one_open_turn() {
         is(409, "turn_conflict")
     );
     let other_turn = json!({ "turnId": "other", "message": "hello" });
-    assert_eq!(
-        start_refused(rig.client(), &session, &other_turn).await,
-        is(409, "turn_running")
-    );
-    let running = json_of(
-        rig.client()
-            .post(&format!("/{session}/turns"), &other_turn)
-            .await,
-    )
-    .await;
+    assert_eq!(start_refused(rig.client(), &session, &other_turn).await, is(409, "turn_running"));
+    let running = json_of(rig.client().post(&format!("/{session}/turns"), &other_turn).await).await;
     assert_eq!(running["error"]["turnId"], "t");
 }
 
@@ -105,14 +82,8 @@ async fn what_does_not_exist_is_not_found() {
     let session = rig.client().session().await;
     let client = rig.client();
     let start = json!({ "turnId": "t", "message": "hello" });
-    assert_eq!(
-        start_refused(client, "nobody", &start).await,
-        is(404, "session_not_found")
-    );
-    assert_eq!(
-        refusal(client.get("/nobody/messages").await).await,
-        is(404, "session_not_found")
-    );
+    assert_eq!(start_refused(client, "nobody", &start).await, is(404, "session_not_found"));
+    assert_eq!(refusal(client.get("/nobody/messages").await).await, is(404, "session_not_found"));
     assert_eq!(
         refusal(client.get("/nobody/turns?state=open").await).await,
         is(404, "session_not_found")
@@ -121,18 +92,9 @@ async fn what_does_not_exist_is_not_found() {
         refusal(client.get(&format!("/{session}/turns/t?after=0")).await).await,
         is(404, "turn_not_found")
     );
-    assert_eq!(
-        refusal(client.get("/nobody/turns/t").await).await,
-        is(404, "turn_not_found")
-    );
-    assert_eq!(
-        refusal(client.get("/%ff/messages").await).await,
-        is(404, "not_found")
-    );
-    assert_eq!(
-        refusal(client.get("/a/b/c/d").await).await,
-        is(404, "not_found")
-    );
+    assert_eq!(refusal(client.get("/nobody/turns/t").await).await, is(404, "turn_not_found"));
+    assert_eq!(refusal(client.get("/%ff/messages").await).await, is(404, "not_found"));
+    assert_eq!(refusal(client.get("/a/b/c/d").await).await, is(404, "not_found"));
     assert_eq!(rig.substrate.runs(), 0, "a resume starts nothing");
 }
 
@@ -149,29 +111,16 @@ async fn a_query_that_is_not_one_is_refused() {
         "messages?turns=201",
     ] {
         let response = rig.client().get(&format!("/{session}/{query}")).await;
-        assert_eq!(
-            refusal(response).await,
-            is(400, "invalid_request"),
-            "{query}"
-        );
+        assert_eq!(refusal(response).await, is(400, "invalid_request"), "{query}");
     }
 }
 
 #[tokio::test]
 async fn a_method_that_a_path_does_not_take_is_refused() {
     let rig = Rig::start().await;
-    let response = rig
-        .client()
-        .http
-        .delete(rig.client().at(""))
-        .send()
-        .await
-        .unwrap();
+    let response = rig.client().http.delete(rig.client().at("")).send().await.unwrap();
     let allowed = response.headers()["allow"].to_str().unwrap().to_owned();
-    assert!(
-        allowed.contains("GET") && allowed.contains("POST"),
-        "{allowed}"
-    );
+    assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
     assert_eq!(refusal(response).await, is(405, "method_not_allowed"));
 }
 
@@ -203,12 +152,7 @@ async fn pages_of_other_sites_are_kept_out_of_every_route() {
             "{path}"
         );
         assert_eq!(
-            with(
-                client,
-                path,
-                &[json.clone(), (ORIGIN, "http://evil.example")]
-            )
-            .await,
+            with(client, path, &[json.clone(), (ORIGIN, "http://evil.example")]).await,
             is(403, "forbidden"),
             "{path}"
         );
@@ -222,11 +166,7 @@ async fn pages_of_other_sites_are_kept_out_of_every_route() {
             is(415, "unsupported_media_type"),
             "{path}"
         );
-        assert_eq!(
-            with(client, path, &[]).await,
-            is(415, "unsupported_media_type"),
-            "{path}"
-        );
+        assert_eq!(with(client, path, &[]).await, is(415, "unsupported_media_type"), "{path}");
     }
 }
 

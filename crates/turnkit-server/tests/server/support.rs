@@ -42,10 +42,9 @@ impl Agent for Words {
                 gate.acquire().await.unwrap().forget();
                 match at {
                     0..4 => Some((Ok(word(at)), at + 1)),
-                    4 if fails => Some((
-                        Err(AgentError::new("out_of_words", "there are no more words")),
-                        5,
-                    )),
+                    4 if fails => {
+                        Some((Err(AgentError::new("out_of_words", "there are no more words")), 5))
+                    }
                     _ => None,
                 }
             }
@@ -75,12 +74,7 @@ impl TestSubstrate {
     pub(crate) async fn behind(wrap: impl FnOnce(Router) -> Router) -> TestSubstrate {
         let gate = Arc::new(Semaphore::new(0));
         let substrate = Substrate::builder()
-            .agent(
-                "default",
-                Words {
-                    gate: Arc::clone(&gate),
-                },
-            )
+            .agent("default", Words { gate: Arc::clone(&gate) })
             .build()
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -93,12 +87,7 @@ impl TestSubstrate {
                 async { request }
             }));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        TestSubstrate {
-            url,
-            substrate,
-            gate,
-            requests,
-        }
+        TestSubstrate { url, substrate, gate, requests }
     }
 
     /// Lets the agents take so many steps more; a whole answer has five.
@@ -108,12 +97,7 @@ impl TestSubstrate {
 
     /// Waits until so many requests have come, and says how many.
     pub(crate) async fn asked(&self, count: usize) -> usize {
-        *self
-            .requests
-            .subscribe()
-            .wait_for(|requests| *requests >= count)
-            .await
-            .unwrap()
+        *self.requests.subscribe().wait_for(|requests| *requests >= count).await.unwrap()
     }
 
     pub(crate) fn runs(&self) -> u64 {
@@ -129,13 +113,8 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn start(data_dir: &Path, substrate: &TestSubstrate) -> TestServer {
-        TestServer::with(
-            data_dir,
-            &substrate.url,
-            Environment::default(),
-            Duration::from_secs(30),
-        )
-        .await
+        TestServer::with(data_dir, &substrate.url, Environment::default(), Duration::from_secs(30))
+            .await
     }
 
     pub(crate) async fn with(
@@ -152,35 +131,24 @@ impl TestServer {
         let config = ServerConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: data_dir.to_owned(),
-            substrate: SubstrateChoice::At {
-                url: url.to_owned(),
-                token: None,
-            },
+            substrate: SubstrateChoice::At { url: url.to_owned(), token: None },
             sweep_every,
             environment,
         };
         let server = runtime.spawn(Server::start(config)).await.unwrap().unwrap();
-        let client = Client {
-            http: reqwest::Client::new(),
-            url: server.url(),
-        };
+        let client = Client { http: reqwest::Client::new(), url: server.url() };
         // Kept by the runtime, which is what dies.
         runtime.spawn(async move {
             let _server = server;
             std::future::pending::<()>().await;
         });
-        TestServer {
-            runtime: Some(runtime),
-            client,
-        }
+        TestServer { runtime: Some(runtime), client }
     }
 
     /// Returns when nothing of it runs any more.
     pub(crate) async fn kill(mut self) {
         let runtime = self.runtime.take().unwrap();
-        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(HANG))
-            .await
-            .unwrap();
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(HANG)).await.unwrap();
     }
 }
 
@@ -204,11 +172,7 @@ impl Rig {
         let data_dir = tempfile::tempdir().unwrap();
         let substrate = TestSubstrate::start().await;
         let server = TestServer::start(data_dir.path(), &substrate).await;
-        Rig {
-            substrate,
-            server,
-            data_dir,
-        }
+        Rig { substrate, server, data_dir }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -231,17 +195,11 @@ impl Client {
     pub(crate) async fn session(&self) -> String {
         let response = self.http.post(self.at("")).send().await.unwrap();
         assert_eq!(response.status(), 201);
-        json_of(response).await["sessionId"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        json_of(response).await["sessionId"].as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
-        let request = self
-            .http
-            .post(self.at(path))
-            .header("content-type", "application/json");
+        let request = self.http.post(self.at(path)).header("content-type", "application/json");
         request.body(body.to_string()).send().await.unwrap()
     }
 
@@ -255,37 +213,20 @@ impl Client {
     }
 
     pub(crate) async fn resume(&self, session: &str, turn: &str, after: u64) -> Lines {
-        Lines::of(
-            self.get(&format!("/{session}/turns/{turn}?after={after}"))
-                .await,
-        )
+        Lines::of(self.get(&format!("/{session}/turns/{turn}?after={after}")).await)
     }
 
     pub(crate) async fn cancel(&self, session: &str, turn: &str) -> reqwest::Response {
-        self.http
-            .post(self.at(&format!("/{session}/turns/{turn}/cancel")))
-            .send()
-            .await
-            .unwrap()
+        self.http.post(self.at(&format!("/{session}/turns/{turn}/cancel"))).send().await.unwrap()
     }
 
     /// `(role, text, status)` of each message.
     pub(crate) async fn messages(&self, session: &str) -> Vec<(String, String, String)> {
         let messages = json_of(self.get(&format!("/{session}/messages")).await).await;
         let text = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-        let tuple = |message| {
-            (
-                text(message, "role"),
-                text(message, "text"),
-                text(message, "status"),
-            )
-        };
-        messages["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(tuple)
-            .collect()
+        let tuple =
+            |message| (text(message, "role"), text(message, "text"), text(message, "status"));
+        messages["messages"].as_array().unwrap().iter().map(tuple).collect()
     }
 
     pub(crate) async fn open_turns(&self, session: &str) -> Vec<Value> {
@@ -317,10 +258,7 @@ impl Lines {
     fn of(response: reqwest::Response) -> Lines {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/x-ndjson");
-        Lines {
-            response,
-            buffer: String::new(),
-        }
+        Lines { response, buffer: String::new() }
     }
 
     /// The next line, without keep-alives; `None` at the end.
@@ -334,10 +272,8 @@ impl Lines {
                 }
                 continue;
             }
-            let chunk = timeout(HANG, self.response.chunk())
-                .await
-                .expect("the body hangs")
-                .unwrap()?;
+            let chunk =
+                timeout(HANG, self.response.chunk()).await.expect("the body hangs").unwrap()?;
             self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
@@ -361,14 +297,9 @@ impl Lines {
 
 /// The last line of a body that failed, as `(code, retryable)`.
 pub(crate) fn failure(lines: &[String]) -> (String, bool) {
-    let [.., error, failed] = lines else {
-        panic!("no failure: {lines:?}")
-    };
+    let [.., error, failed] = lines else { panic!("no failure: {lines:?}") };
     let (error, failed) = (parse(error), parse(failed));
-    assert_eq!(
-        (&error["type"], &failed["type"]),
-        (&json!("error"), &json!("session.run.failed"))
-    );
+    assert_eq!((&error["type"], &failed["type"]), (&json!("error"), &json!("session.run.failed")));
     (
         failed["data"]["code"].as_str().unwrap().to_owned(),
         failed["data"]["retryable"].as_bool().unwrap(),
@@ -384,9 +315,7 @@ pub(crate) fn kind(line: &str) -> String {
 }
 
 pub(crate) fn is_complete(lines: &[String]) -> bool {
-    lines
-        .last()
-        .is_some_and(|line| kind(line) == "session.run.completed")
+    lines.last().is_some_and(|line| kind(line) == "session.run.completed")
 }
 
 pub(crate) fn message(role: &str, text: &str, status: &str) -> (String, String, String) {

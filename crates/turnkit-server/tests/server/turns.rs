@@ -23,10 +23,7 @@ async fn a_turn_streams_line_by_line_while_it_runs() {
     );
     for at in 0..4 {
         rig.substrate.allow(1);
-        assert_eq!(
-            parse(&lines.next().await.unwrap())["data"]["delta"],
-            format!("w{at} ")
-        );
+        assert_eq!(parse(&lines.next().await.unwrap())["data"]["delta"], format!("w{at} "));
     }
     rig.substrate.allow(1);
     assert_eq!(
@@ -34,10 +31,7 @@ async fn a_turn_streams_line_by_line_while_it_runs() {
         format!(r#"{{"type":"session.run.completed","data":{{"sessionId":"{session}"}}}}"#)
     );
     assert_eq!(lines.next().await, None);
-    let kept = [
-        message("user", "hello", "complete"),
-        message("assistant", TEXT, "complete"),
-    ];
+    let kept = [message("user", "hello", "complete"), message("assistant", TEXT, "complete")];
     assert_eq!(rig.client().messages(&session).await, kept);
 }
 
@@ -96,11 +90,7 @@ async fn after_n_events_come_the_others() {
     rig.substrate.allow(1);
     let whole = [begun, whole.all().await].concat();
     for (after, (first, lines)) in resumed.into_iter().enumerate() {
-        assert_eq!(
-            [first, lines.all().await].concat(),
-            whole[after..],
-            "after {after}"
-        );
+        assert_eq!([first, lines.all().await].concat(), whole[after..], "after {after}");
     }
     assert_eq!(rig.substrate.runs(), 1);
 }
@@ -115,10 +105,7 @@ async fn a_cursor_beyond_the_turn_is_an_error_and_the_answer_is_saved_all_the_sa
     let beyond = rig.client().resume(&session, "t", 100).await;
     rig.substrate.asked(2).await;
     rig.substrate.allow(4);
-    assert_eq!(
-        crate::support::failure(&beyond.all().await),
-        ("invalid_cursor".to_owned(), true)
-    );
+    assert_eq!(crate::support::failure(&beyond.all().await), ("invalid_cursor".to_owned(), true));
     assert!(is_complete(&whole.all().await));
 }
 
@@ -129,19 +116,11 @@ async fn a_complete_turn_is_answered_from_the_database() {
     rig.substrate.allow(5);
     rig.client().turn(&session, "t", "hello").await.all().await;
     let again = rig.client().turn(&session, "t", "hello").await.all().await;
-    let [started, result, completed] = again.as_slice() else {
-        panic!("{again:?}")
-    };
+    let [started, result, completed] = again.as_slice() else { panic!("{again:?}") };
     assert_eq!(kind(started), "session.run.started");
-    assert_eq!(
-        parse(result),
-        json!({ "type": "result", "data": { "finalText": TEXT } })
-    );
+    assert_eq!(parse(result), json!({ "type": "result", "data": { "finalText": TEXT } }));
     assert_eq!(parse(completed)["data"]["replayed"], true);
-    assert_eq!(
-        rig.client().resume(&session, "t", 3).await.all().await,
-        again[1..]
-    );
+    assert_eq!(rig.client().resume(&session, "t", 3).await.all().await, again[1..]);
     assert_eq!(rig.substrate.runs(), 1);
 }
 
@@ -154,10 +133,7 @@ async fn a_client_that_leaves_finds_the_answer_later() {
     lines.take(2).await;
     drop(lines);
     rig.substrate.allow(4);
-    assert_eq!(
-        rig.client().answer(&session).await,
-        (TEXT.to_owned(), "complete".to_owned())
-    );
+    assert_eq!(rig.client().answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
 }
 
 #[tokio::test]
@@ -179,28 +155,10 @@ async fn a_run_that_fails_keeps_its_partial_text_and_fails_the_same_again() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     rig.substrate.allow(5);
-    let lines = rig
-        .client()
-        .turn(&session, "t", "please fail")
-        .await
-        .all()
-        .await;
-    assert_eq!(
-        crate::support::failure(&lines),
-        ("out_of_words".to_owned(), false)
-    );
-    assert_eq!(
-        rig.client()
-            .turn(&session, "t", "please fail")
-            .await
-            .all()
-            .await,
-        lines
-    );
-    assert_eq!(
-        rig.client().messages(&session).await[1],
-        message("assistant", TEXT, "failed")
-    );
+    let lines = rig.client().turn(&session, "t", "please fail").await.all().await;
+    assert_eq!(crate::support::failure(&lines), ("out_of_words".to_owned(), false));
+    assert_eq!(rig.client().turn(&session, "t", "please fail").await.all().await, lines);
+    assert_eq!(rig.client().messages(&session).await[1], message("assistant", TEXT, "failed"));
     let messages = json_of(rig.client().get(&format!("/{session}/messages")).await).await;
     assert_eq!(messages["messages"][1]["error"]["code"], "out_of_words");
     assert_eq!(rig.substrate.runs(), 1);
@@ -211,16 +169,9 @@ async fn the_next_turn_of_a_session_has_the_next_index() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     rig.substrate.allow(10);
-    rig.client()
-        .turn(&session, "one", "hello")
-        .await
-        .all()
-        .await;
+    rig.client().turn(&session, "one", "hello").await.all().await;
     let second = rig.client().turn(&session, "two", "again").await;
-    assert_eq!(
-        second.response.headers()["x-execution-id"],
-        format!("local:{session}:1")
-    );
+    assert_eq!(second.response.headers()["x-execution-id"], format!("local:{session}:1"));
     assert!(is_complete(&second.all().await));
     let sessions = json_of(rig.client().get("").await).await;
     assert_eq!(sessions["sessions"][0]["sessionId"], json!(session));
@@ -232,23 +183,12 @@ async fn health_and_metrics_say_what_is_going_on() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     let lines = rig.client().turn(&session, "t", "hello").await;
-    let get = |path: &str| {
-        rig.client()
-            .http
-            .get(format!("{}{path}", rig.client().url))
-            .send()
-    };
+    let get = |path: &str| rig.client().http.get(format!("{}{path}", rig.client().url)).send();
     let page = get("/metrics").await.unwrap().text().await.unwrap();
     assert!(page.contains("\nturnkit_turns_running 1\n"), "{page}");
     rig.substrate.allow(5);
     lines.all().await;
-    assert_eq!(
-        json_of(get("/health").await.unwrap()).await,
-        json!({ "status": "ok" })
-    );
+    assert_eq!(json_of(get("/health").await.unwrap()).await, json!({ "status": "ok" }));
     let page = get("/metrics").await.unwrap().text().await.unwrap();
-    assert!(
-        page.contains("turnkit_attempts_total{kind=\"run\"} 1\n"),
-        "{page}"
-    );
+    assert!(page.contains("turnkit_attempts_total{kind=\"run\"} 1\n"), "{page}");
 }

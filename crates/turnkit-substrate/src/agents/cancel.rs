@@ -24,12 +24,7 @@ impl Cancel {
 
     /// Why the run is stopped, once it is.
     pub(crate) async fn stopped(&mut self) -> Stop {
-        let stop = self
-            .0
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|stop| *stop);
+        let stop = self.0.wait_for(Option::is_some).await.ok().and_then(|stop| *stop);
         match stop {
             Some(stop) => stop,
             None => std::future::pending().await,

@@ -96,9 +96,7 @@ impl Answer {
             trace: digest
                 .iter()
                 .take(8)
-                .fold(String::from("demo-"), |trace, byte| {
-                    format!("{trace}{byte:02x}")
-                }),
+                .fold(String::from("demo-"), |trace, byte| format!("{trace}{byte:02x}")),
             words: words(message).count(),
             pieces: if is_long { long() } else { short(message) },
         }
@@ -153,17 +151,12 @@ impl Answer {
         let events = u32::try_from(script.len() + 1).unwrap_or(u32::MAX);
         let result = Outcome {
             final_text: &text,
-            metadata: Metadata {
-                session_id: &self.session,
-                trace_id: &self.trace,
-            },
+            metadata: Metadata { session_id: &self.session, trace_id: &self.trace },
             token_usage: TokenUsage {
                 input_tokens: self.words,
                 output_tokens: words(&text).count(),
             },
-            timing: Timing {
-                total_ms: millis(pace.saturating_mul(events)),
-            },
+            timing: Timing { total_ms: millis(pace.saturating_mul(events)) },
         };
         script.push_back(event("result", &result));
     }
@@ -227,12 +220,7 @@ struct ToolState<'a> {
 
 impl<'a> ToolState<'a> {
     fn new(status: &'a str) -> Self {
-        Self {
-            status,
-            input: ToolInput { command: "wc -w" },
-            output: None,
-            title: None,
-        }
+        Self { status, input: ToolInput { command: "wc -w" }, output: None, title: None }
     }
 }
 
@@ -273,8 +261,7 @@ struct Timing {
 const PART: &str = "message.part.updated";
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 /// The first 80 characters of a message.

@@ -99,10 +99,7 @@ impl AgentError {
     #[must_use]
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         let code = if is_name(code) { code } else { "agent_error" };
-        Self {
-            code: code.to_owned(),
-            message: bounded(message.into()),
-        }
+        Self { code: code.to_owned(), message: bounded(message.into()) }
     }
 
     /// Its code.

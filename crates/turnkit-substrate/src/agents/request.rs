@@ -21,15 +21,8 @@ impl RunRequest {
     #[must_use]
     pub fn new(execution_id: ExecutionId, message: &str) -> Self {
         let body = serde_json::json!({ "message": message }).to_string();
-        let fields = Fields {
-            message: Some(message.to_owned()),
-            ..Fields::default()
-        };
-        Self {
-            execution_id,
-            body: body.into(),
-            fields,
-        }
+        let fields = Fields { message: Some(message.to_owned()), ..Fields::default() };
+        Self { execution_id, body: body.into(), fields }
     }
 
     /// Reads a request's body; an empty one is the same as `{}`.
@@ -38,11 +31,7 @@ impl RunRequest {
             [] => Fields::default(),
             json => Fields::parse(json)?,
         };
-        Ok(Self {
-            execution_id,
-            body,
-            fields,
-        })
+        Ok(Self { execution_id, body, fields })
     }
 
     /// The execution that this run is.
@@ -133,10 +122,7 @@ pub(crate) enum InvalidBody {
     #[error("the body is not one JSON object: line {line}, column {column}")]
     Json { line: usize, column: usize },
     #[error("must be {must}")]
-    Member {
-        name: &'static str,
-        must: &'static str,
-    },
+    Member { name: &'static str, must: &'static str },
 }
 
 #[derive(Clone, Default)]
@@ -194,8 +180,5 @@ fn member<'a, T: Deserialize<'a>>(
 fn backend(raw: Option<&RawValue>) -> Result<Option<Backend>, InvalidBody> {
     let must = "an object of strings `type` and `model`";
     let read = raw.map(|raw| object(raw.get().as_bytes())).transpose();
-    read.map_err(|_| InvalidBody::Member {
-        name: "backend",
-        must,
-    })
+    read.map_err(|_| InvalidBody::Member { name: "backend", must })
 }

@@ -52,14 +52,7 @@ impl MemoryLog {
     pub fn with_clock(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let server = Arc::new(Budget::new(limits.bytes_in_all));
         let table = Mutex::new(Table::new(&limits, Arc::clone(&server)));
-        Self {
-            shared: Arc::new(Shared {
-                limits,
-                clock,
-                server,
-                table,
-            }),
-        }
+        Self { shared: Arc::new(Shared { limits, clock, server, table }) }
     }
 }
 
@@ -122,19 +115,13 @@ impl Shared {
         }
         let mut frame = FrameBuffer::default();
         let first = EventId { epoch: now, seq: 1 };
-        frame
-            .encode(first, &opening.first)
-            .map_err(LogError::Frame)?;
+        frame.encode(first, &opening.first).map_err(LogError::Frame)?;
         let bytes = EXECUTION + id_bytes(&key.id) + frame.cost();
-        table
-            .charge(&key.scope, bytes, now)
-            .map_err(LogError::Full)?;
+        table.charge(&key.scope, bytes, now).map_err(LogError::Full)?;
         let scope = table.scope(&key.scope);
         let execution = Arc::new(Execution::new(key, opening.fingerprint, &scope.budget, now));
         lock(&execution.journal).push(frame.as_bytes());
-        scope
-            .bound
-            .insert(key.id.clone(), Bond::Log(Arc::clone(&execution)));
+        scope.bound.insert(key.id.clone(), Bond::Log(Arc::clone(&execution)));
         let reader = Arc::clone(&execution) as Arc<dyn LogReader>;
         let writer = self.writer(execution, first);
         Ok(Start::Started { writer, reader })
@@ -160,10 +147,7 @@ impl Shared {
         }
         let epoch = self.clock.unix_ms().max(journal.epoch() + 1);
         journal.begin_epoch(epoch);
-        let last = EventId {
-            epoch,
-            seq: journal.last(),
-        };
+        let last = EventId { epoch, seq: journal.last() };
         drop(journal);
         Some(self.writer(execution, last))
     }
@@ -281,9 +265,7 @@ struct MemoryWriter {
 impl MemoryWriter {
     fn append_now(&mut self, event: &Event) -> Result<EventId, AppendError> {
         let id = self.encode(event)?;
-        self.shared
-            .charge(&self.execution, self.frame.cost())
-            .map_err(AppendError::Full)?;
+        self.shared.charge(&self.execution, self.frame.cost()).map_err(AppendError::Full)?;
         self.store(id)
             .inspect_err(|_| self.shared.give_back(&self.execution, self.frame.cost()))?;
         self.advance(id);
@@ -319,11 +301,9 @@ impl MemoryWriter {
             journal.begin_epoch(self.last.epoch);
         }
         let id = &self.execution.key.id;
-        let ended = events::runner_lost(id, now)
-            .map_err(|error| error.to_string())
-            .and_then(|lost| {
-                self.end_now(Ending::Failed, &lost)
-                    .map_err(|error| error.to_string())
+        let ended =
+            events::runner_lost(id, now).map_err(|error| error.to_string()).and_then(|lost| {
+                self.end_now(Ending::Failed, &lost).map_err(|error| error.to_string())
             });
         if let Err(error) = ended {
             tracing::error!(execution_id = %self.execution.key.id, error, "a lost run could not be ended");
@@ -331,10 +311,7 @@ impl MemoryWriter {
     }
 
     fn encode(&mut self, event: &Event) -> Result<EventId, AppendError> {
-        let id = EventId {
-            seq: self.last.seq + 1,
-            ..self.last
-        };
+        let id = EventId { seq: self.last.seq + 1, ..self.last };
         self.frame.encode(id, event)?;
         Ok(id)
     }
@@ -344,14 +321,10 @@ impl MemoryWriter {
         let mut journal = lock(&self.execution.journal);
         self.check_fence(&journal)?;
         if id.seq > limits.events_per_execution {
-            return Err(AppendError::Full(Bound::EventsPerExecution(
-                limits.events_per_execution,
-            )));
+            return Err(AppendError::Full(Bound::EventsPerExecution(limits.events_per_execution)));
         }
         if journal.frame_bytes() + self.frame.as_bytes().len() as u64 > limits.bytes_per_execution {
-            return Err(AppendError::Full(Bound::BytesPerExecution(
-                limits.bytes_per_execution,
-            )));
+            return Err(AppendError::Full(Bound::BytesPerExecution(limits.bytes_per_execution)));
         }
         journal.push(self.frame.as_bytes());
         Ok(())

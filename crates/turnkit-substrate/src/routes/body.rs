@@ -27,10 +27,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
             drain(body, limit.saturating_mul(DRAINED)).await;
             Err(ApiError::payload_too_large(limit))
         }
-        Err(_) => Err(ApiError::invalid(
-            "body",
-            "the body ended before its length",
-        )),
+        Err(_) => Err(ApiError::invalid("body", "the body ended before its length")),
     }
 }
 
@@ -56,9 +53,5 @@ fn says_json(headers: &HeaderMap) -> bool {
 
 fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next();
-    essence.is_some_and(|essence| {
-        essence
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"application/json")
-    })
+    essence.is_some_and(|essence| essence.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }

@@ -32,10 +32,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, ApiError> {
     let body = body::read(request, &shared.limits).await?;
     let asked: Asked = object(&body).map_err(|_| {
-        ApiError::invalid(
-            "executionId",
-            "the body must be an object with the string `executionId`",
-        )
+        ApiError::invalid("executionId", "the body must be an object with the string `executionId`")
     })?;
     let id = headers::parse_id(&asked.execution_id, "executionId")?;
     let key = ExecutionKey { scope, id };
@@ -65,10 +62,7 @@ async fn bind_cancelled(
 ) -> Result<Arc<dyn LogReader>, ApiError> {
     let first =
         events::started(&key.id, None, shared.clock.unix_ms()).map_err(|error| encoding(&error))?;
-    let opening = Opening {
-        fingerprint: None,
-        first,
-    };
+    let opening = Opening { fingerprint: None, first };
     match shared.log.start(key, opening).await? {
         Start::Exists(reader) => Ok(reader),
         Start::Spent => Err(ApiError::execution_expired()),

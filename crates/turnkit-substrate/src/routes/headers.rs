@@ -14,9 +14,7 @@ pub(super) type IdPath = Result<Path<String>, PathRejection>;
 
 pub(super) fn execution_id(headers: &HeaderMap) -> Result<Option<ExecutionId>, ApiError> {
     let parse = |text: &str| parse_id(text, "X-Execution-ID");
-    one(headers, &EXECUTION_ID, "X-Execution-ID")?
-        .map(parse)
-        .transpose()
+    one(headers, &EXECUTION_ID, "X-Execution-ID")?.map(parse).transpose()
 }
 
 pub(super) fn cursor(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
@@ -24,9 +22,7 @@ pub(super) fn cursor(headers: &HeaderMap) -> Result<Option<Cursor>, ApiError> {
         ApiError::invalid("Last-Event-ID", error.to_string())
     };
     let parse = |text: &str| text.parse().map_err(malformed);
-    one(headers, &LAST_EVENT_ID, "Last-Event-ID")?
-        .map(parse)
-        .transpose()
+    one(headers, &LAST_EVENT_ID, "Last-Event-ID")?.map(parse).transpose()
 }
 
 pub(super) fn id_in_path(path: IdPath) -> Result<ExecutionId, ApiError> {
@@ -52,6 +48,5 @@ fn one<'a>(
         return Err(ApiError::invalid(field, "the header stands there twice"));
     }
     let text = value.to_str();
-    text.map(Some)
-        .map_err(|_| ApiError::invalid(field, "the header is not visible ASCII"))
+    text.map(Some).map_err(|_| ApiError::invalid(field, "the header is not visible ASCII"))
 }

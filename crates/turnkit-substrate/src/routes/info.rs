@@ -12,10 +12,7 @@ pub(super) async fn agents(State(shared): State<Arc<Shared>>) -> Response {
     let agents = shared.agents.iter().map(|(identifier, agent)| {
         json!({ "identifier": identifier, "description": agent.description_boxed() })
     });
-    json_response(
-        StatusCode::OK,
-        &json!({ "agents": agents.collect::<Value>() }),
-    )
+    json_response(StatusCode::OK, &json!({ "agents": agents.collect::<Value>() }))
 }
 
 pub(super) async fn capabilities(State(shared): State<Arc<Shared>>) -> Response {

@@ -31,10 +31,7 @@ pub(super) async fn run(
     let cursor = headers::cursor(request.headers())?;
     let body = body::read(request, &shared.limits).await?;
     let fingerprint = Fingerprint::of(&body);
-    let key = ExecutionKey {
-        scope,
-        id: id.clone().map_or_else(fresh_id, Ok)?,
-    };
+    let key = ExecutionKey { scope, id: id.clone().map_or_else(fresh_id, Ok)? };
     let request = RunRequest::parse(key.id.clone(), body).map_err(|error| invalid(&error))?;
     if cursor.is_none() && !request.message().is_empty() {
         return start_or_attach(&shared, key, request, fingerprint).await;
@@ -75,10 +72,7 @@ async fn start(
     let timeout = timeout(&shared, &request)?;
     let first = first(&shared, &request)?;
     let permit = shared.runs.admit(&key.scope, &shared.limits)?;
-    let opening = Opening {
-        fingerprint: Some(fingerprint),
-        first,
-    };
+    let opening = Opening { fingerprint: Some(fingerprint), first };
     match shared.log.start(&key, opening).await? {
         Start::Exists(reader) => same(reader, fingerprint),
         Start::Spent => Err(ApiError::execution_expired()),
@@ -128,10 +122,7 @@ fn timeout(shared: &Shared, request: &RunRequest) -> Result<Duration, ApiError> 
 fn first(shared: &Shared, request: &RunRequest) -> Result<turnkit_wire::Event, ApiError> {
     let session = request.session_id();
     if session.is_some_and(|session| session.len() > MAX_SESSION) {
-        return Err(ApiError::invalid(
-            "sessionId",
-            format!("must be at most {MAX_SESSION} bytes"),
-        ));
+        return Err(ApiError::invalid("sessionId", format!("must be at most {MAX_SESSION} bytes")));
     }
     events::started(request.execution_id(), session, shared.clock.unix_ms()).map_err(|error| {
         tracing::error!(%error, "the first event of an execution could not be encoded");

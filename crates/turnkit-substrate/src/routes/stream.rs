@@ -61,12 +61,7 @@ pub(super) async fn respond(
             return Err(ApiError::invalid_replay_cursor(last.to_string()));
         }
     };
-    let frames = Frames {
-        reader,
-        after,
-        heartbeat: shared.limits.heartbeat,
-        is_opened: false,
-    };
+    let frames = Frames { reader, after, heartbeat: shared.limits.heartbeat, is_opened: false };
     let body = Body::from_stream(stream::unfold(frames, Frames::next));
     Ok((id_header(id), STREAM_HEADERS, body).into_response())
 }
@@ -80,10 +75,7 @@ const STREAM_HEADERS: [(HeaderName, &str); 3] = [
 /// An id is visible ASCII, which every header may carry.
 fn id_header(id: &ExecutionId) -> HeaderMap {
     let value = HeaderValue::from_str(id.as_str()).ok();
-    value
-        .map(|value| (EXECUTION_ID, value))
-        .into_iter()
-        .collect()
+    value.map(|value| (EXECUTION_ID, value)).into_iter().collect()
 }
 
 /// One reader's way through a log: its cursor, and nothing else.

@@ -30,18 +30,12 @@ impl Server {
             let asked = async move { asked.await.unwrap_or(()) };
             substrate.serve(listener, asked).await.unwrap();
         });
-        Self {
-            address,
-            shutdown: Some(shutdown),
-            serving,
-        }
+        Self { address, shutdown: Some(shutdown), serving }
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        client
-            .post(format!("http://{}{path}", self.address))
-            .timeout(Duration::from_secs(60))
+        client.post(format!("http://{}{path}", self.address)).timeout(Duration::from_secs(60))
     }
 
     /// Starts the execution `id`, or attaches to it.
@@ -49,10 +43,7 @@ impl Server {
         let request = self.post("/agents/run/stream").json(body);
         let response = request.header("X-Execution-ID", id).send().await.unwrap();
         assert_eq!(response.status(), 200);
-        Stream {
-            response,
-            decoder: sse::Decoder::new(),
-        }
+        Stream { response, decoder: sse::Decoder::new() }
     }
 
     /// All events of a new execution.
@@ -140,9 +131,7 @@ pub(crate) fn failure(events: &[Event]) -> (String, String) {
 /// The data of the `result` that must stand before a good end.
 #[track_caller]
 pub(crate) fn result(events: &[Event]) -> Value {
-    let [.., result, end] = events else {
-        panic!("too few events")
-    };
+    let [.., result, end] = events else { panic!("too few events") };
     assert_eq!(end.kind(), "execution.completed", "{}", end.as_json());
     assert_eq!(result.kind(), "result");
     data(result)
@@ -150,11 +139,7 @@ pub(crate) fn result(events: &[Event]) -> Value {
 
 /// The parts of these types, and what their deltas are when joined.
 pub(crate) fn joined(events: &[Event], kind: &str) -> String {
-    let parts = events
-        .iter()
-        .filter(|event| event.kind() == "message.part.updated");
+    let parts = events.iter().filter(|event| event.kind() == "message.part.updated");
     let parts = parts.map(data).filter(|data| data["part"]["type"] == kind);
-    parts
-        .filter_map(|data| Some(data["delta"].as_str()?.to_owned()))
-        .collect()
+    parts.filter_map(|data| Some(data["delta"].as_str()?.to_owned())).collect()
 }

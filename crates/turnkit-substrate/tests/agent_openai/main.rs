@@ -62,10 +62,7 @@ async fn an_answer_streams_with_reasoning_text_and_usage() {
         assert_eq!(joined(&events, "text"), "Grüß Gott");
         let result = result(&events);
         assert_eq!(result["finalText"], "Grüß Gott");
-        assert_eq!(
-            result["tokenUsage"],
-            json!({ "inputTokens": 12, "outputTokens": 3 })
-        );
+        assert_eq!(result["tokenUsage"], json!({ "inputTokens": 12, "outputTokens": 3 }));
         let metadata =
             json!({ "traceId": "chatcmpl-1", "model": "small-model", "finishReason": "stop" });
         assert_eq!(result["metadata"], metadata);
@@ -73,10 +70,7 @@ async fn an_answer_streams_with_reasoning_text_and_usage() {
 
         let request = &upstream.requests()[0];
         assert_eq!(request.line, "POST /v1/chat/completions HTTP/1.1");
-        assert_eq!(
-            request.header("authorization"),
-            Some(format!("Bearer {KEY}").as_str())
-        );
+        assert_eq!(request.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
         assert_eq!(request.header("accept"), Some("text/event-stream"));
         let expected = json!({
             "model": "small-model",
@@ -96,9 +90,7 @@ async fn an_answer_streams_with_reasoning_text_and_usage() {
         let (server, _upstream) = serve(vec![stream(&pieces)]).await;
         let events = server.ask("Hello?").await;
         let parts = |events: &[turnkit_wire::Event]| -> Vec<_> {
-            let parts = events
-                .iter()
-                .filter(|event| event.kind() == "message.part.updated");
+            let parts = events.iter().filter(|event| event.kind() == "message.part.updated");
             parts.map(|event| event.as_json().to_owned()).collect()
         };
         assert_eq!(parts(&events), parts(&whole));
@@ -126,22 +118,14 @@ async fn text_is_passed_on_while_the_answer_is_still_going_on() {
 
 #[tokio::test]
 async fn one_connection_serves_one_answer_after_the_other() {
-    let body = [
-        chunk(&json!({ "content": "x" })),
-        "data: [DONE]\n\n".to_owned(),
-    ]
-    .concat();
+    let body = [chunk(&json!({ "content": "x" })), "data: [DONE]\n\n".to_owned()].concat();
     let framed = |body: &str| format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     let head =
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let one = || Step::send(&format!("{head}{}", framed(&body)));
     let (server, upstream) = serve(vec![vec![one(), Step::NextRequest, one(), Step::Close]]).await;
     for id in ["exec-1", "exec-2"] {
-        let events = server
-            .open(id, &json!({ "message": "m" }))
-            .await
-            .rest()
-            .await;
+        let events = server.open(id, &json!({ "message": "m" })).await.rest().await;
         assert_eq!(result(&events)["finalText"], "x");
     }
     assert_eq!((upstream.requests().len(), upstream.connections()), (2, 1));
@@ -158,12 +142,8 @@ async fn history_system_prompt_model_and_parameters_are_sent() {
         .history(3, 1_000);
     let server = Server::with(agent.build().unwrap()).await;
     let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
-    let history = [
-        turn("user", "1"),
-        turn("assistant", "one"),
-        turn("user", "2"),
-        turn("assistant", "two"),
-    ];
+    let history =
+        [turn("user", "1"), turn("assistant", "one"), turn("user", "2"), turn("assistant", "two")];
     let body = json!({ "message": "3", "history": history, "backend": { "model": "large-model" } });
     result(&server.run(&body).await);
     let expected = json!({
@@ -180,10 +160,7 @@ async fn a_history_or_model_that_cannot_be_sent_fails_before_anything_is() {
     let (server, upstream) = serve(vec![]).await;
     let wrong = json!({ "message": "m", "history": [{ "role": "root", "content": "" }] });
     let (code, message) = failure(&server.run(&wrong).await);
-    assert_eq!(
-        (code.as_str(), &message[..16]),
-        (code::INVALID_HISTORY, "history[0].role ")
-    );
+    assert_eq!((code.as_str(), &message[..16]), (code::INVALID_HISTORY, "history[0].role "));
     let other = json!({ "message": "m", "backend": { "model": "huge" } });
     let events = server.open("exec-2", &other).await.rest().await;
     assert_eq!(failure(&events).0, code::MODEL_NOT_OFFERED);
@@ -194,18 +171,11 @@ async fn a_history_or_model_that_cannot_be_sent_fails_before_anything_is() {
 async fn a_refusal_keeps_its_status_and_message_and_loses_the_key() {
     let error = |status, message: &str| {
         let body = json!({ "error": { "message": message, "type": "x", "code": "y" } });
-        vec![
-            head(status, "application/json"),
-            Step::send(&body.to_string()),
-            Step::Close,
-        ]
+        vec![head(status, "application/json"), Step::send(&body.to_string()), Step::Close]
     };
     let (code, message, _) = failure_of(error(401, &format!("Incorrect key: {KEY}"))).await;
     assert_eq!(code, code::UPSTREAM_UNAUTHORIZED);
-    assert_eq!(
-        message,
-        "the upstream answered 401 Unauthorized: Incorrect key: [key]"
-    );
+    assert_eq!(message, "the upstream answered 401 Unauthorized: Incorrect key: [key]");
     let (code, message, _) = failure_of(error(400, &"long ".repeat(100_000))).await;
     assert_eq!(code, code::UPSTREAM_REJECTED);
     assert!(message.starts_with("the upstream answered 400 Bad Request") && message.len() < 600);
@@ -233,13 +203,8 @@ async fn a_rate_limit_is_waited_for_within_bounds() {
     );
     assert_eq!(upstream.requests().len(), 1);
 
-    let (server, upstream) = serve(vec![
-        limited("0"),
-        limited("0"),
-        limited("0"),
-        answer("too late"),
-    ])
-    .await;
+    let (server, upstream) =
+        serve(vec![limited("0"), limited("0"), limited("0"), answer("too late")]).await;
     assert_eq!(failure(&server.ask("m").await).0, code::RATE_LIMITED);
     assert_eq!(upstream.requests().len(), 3);
 }
@@ -250,10 +215,7 @@ async fn nothing_is_asked_again_once_an_event_came() {
     let (server, upstream) = serve(vec![dropped, answer("again")]).await;
     let events = server.ask("m").await;
     assert_eq!(failure(&events).0, code::UPSTREAM_INTERRUPTED);
-    assert_eq!(
-        (joined(&events, "text").as_str(), upstream.connections()),
-        ("half", 1)
-    );
+    assert_eq!((joined(&events, "text").as_str(), upstream.connections()), ("half", 1));
 }
 
 #[tokio::test]
@@ -263,21 +225,14 @@ async fn a_connection_that_breaks_fails_the_run_behind_its_text() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let framed = format!("{head}{:x}\r\n{half}\r\n", half.len());
     let (code, _, text) = failure_of(vec![Step::send(&framed), Step::Close]).await;
-    assert_eq!(
-        (code.as_str(), text.as_str()),
-        (code::UPSTREAM_INTERRUPTED, "half")
-    );
+    assert_eq!((code.as_str(), text.as_str()), (code::UPSTREAM_INTERRUPTED, "half"));
 
     let whole = chunk_with(
         &json!({ "choices": [{ "index": 0, "delta": { "content": "whole" }, "finish_reason": "stop" }] }),
     );
     let framed = format!("{head}{:x}\r\n{whole}\r\n", whole.len());
     let (server, _upstream) = serve(vec![vec![Step::send(&framed), Step::Close]]).await;
-    assert_eq!(
-        result(&server.ask("m").await)["finalText"],
-        "whole",
-        "only the usage was missing"
-    );
+    assert_eq!(result(&server.ask("m").await)["finalText"], "whole", "only the usage was missing");
 }
 
 #[tokio::test]
@@ -286,10 +241,7 @@ async fn an_error_in_the_middle_fails_the_run_behind_its_text() {
         format!("data: {{\"error\":{{\"message\":\"overloaded, {KEY}\",\"code\":529}}}}\n\n");
     let body = [chunk(&json!({ "content": "half" })), error].concat();
     let (code, message, text) = failure_of(stream(&[body.as_bytes()])).await;
-    assert_eq!(
-        (code.as_str(), text.as_str()),
-        (code::UPSTREAM_ERROR, "half")
-    );
+    assert_eq!((code.as_str(), text.as_str()), (code::UPSTREAM_ERROR, "half"));
     assert_eq!(message, "the upstream sent an error: overloaded, [key]");
 }
 
@@ -302,19 +254,13 @@ async fn garbage_and_huge_frames_fail_the_run() {
     assert_eq!(code, code::UPSTREAM_INTERRUPTED);
     let html = vec![head(200, "text/html"), Step::send("<html>"), Step::Close];
     let (code, message, _) = failure_of(html).await;
-    assert_eq!(
-        (code.as_str(), message.contains("text/html")),
-        (code::UPSTREAM_PROTOCOL, true)
-    );
+    assert_eq!((code.as_str(), message.contains("text/html")), (code::UPSTREAM_PROTOCOL, true));
 
     let endless = vec![b'x'; 64 * 1024];
     let mut pieces = vec![&b"data: "[..]];
     pieces.extend((0..40).map(|_| &endless[..]));
     let (code, message, _) = failure_of(stream(&pieces)).await;
-    assert_eq!(
-        (code.as_str(), message.contains("1048576 bytes")),
-        (code::UPSTREAM_PROTOCOL, true)
-    );
+    assert_eq!((code.as_str(), message.contains("1048576 bytes")), (code::UPSTREAM_PROTOCOL, true));
 }
 
 #[tokio::test]
@@ -351,10 +297,7 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn nobody_there_fails_the_run() {
     let upstream = Upstream::new(vec![]).await;
-    let agent = agent(&upstream)
-        .retry(1, Duration::from_secs(10))
-        .build()
-        .unwrap();
+    let agent = agent(&upstream).retry(1, Duration::from_secs(10)).build().unwrap();
     let address = upstream.close().await;
     let (code, message) = failure(&Server::with(agent).await.ask("m").await);
     assert_eq!(code, code::UPSTREAM_UNREACHABLE);
@@ -396,10 +339,7 @@ async fn a_cancel_closes_the_connection_at_once() {
         upstream.asked().await;
         server.cancel("exec-1").await;
         upstream.left().await;
-        assert_eq!(
-            stream.rest().await.last().unwrap().kind(),
-            "execution.cancelled"
-        );
+        assert_eq!(stream.rest().await.last().unwrap().kind(), "execution.cancelled");
     }
 }
 

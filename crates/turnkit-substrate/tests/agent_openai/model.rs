@@ -31,10 +31,7 @@ impl Model {
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut lines = lines.map_while(Result::ok);
         let base_url = lines.find_map(|line| Some(line.strip_prefix("listening on ")?.to_owned()));
-        Some(Self {
-            process,
-            base_url: base_url.expect("the model is not served"),
-        })
+        Some(Self { process, base_url: base_url.expect("the model is not served") })
     }
 }
 
@@ -70,15 +67,10 @@ async fn a_real_model_answers_remembers_and_is_stopped() {
     let tokens = |result: &Value| result["tokenUsage"]["inputTokens"].as_u64().unwrap();
     assert!(tokens(&second) > tokens(&first), "the history was read");
 
-    let mut stream = server
-        .open("exec-3", &json!({ "message": "Tell me a long story." }))
-        .await;
+    let mut stream = server.open("exec-3", &json!({ "message": "Tell me a long story." })).await;
     stream.until("message.part.updated").await;
     server.cancel("exec-3").await;
-    assert_eq!(
-        stream.rest().await.last().unwrap().kind(),
-        "execution.cancelled"
-    );
+    assert_eq!(stream.rest().await.last().unwrap().kind(), "execution.cancelled");
 
     let too_long = json!({ "message": "word ".repeat(4_000) });
     let (code, message) = failure(&server.open("exec-4", &too_long).await.rest().await);

@@ -45,18 +45,12 @@ pub(crate) fn head(status: u16, content_type: &str) -> Step {
 pub(crate) fn stream(pieces: &[&[u8]]) -> Vec<Step> {
     let pieces = pieces.iter().map(|piece| Step::Send(piece.to_vec()));
     let head = [head(200, "text/event-stream; charset=utf-8")];
-    head.into_iter()
-        .chain(pieces)
-        .chain([Step::Close])
-        .collect()
+    head.into_iter().chain(pieces).chain([Step::Close]).collect()
 }
 
 /// A good answer with this text.
 pub(crate) fn answer(text: &str) -> Vec<Step> {
-    let body = [
-        chunk(&json!({ "content": text })),
-        "data: [DONE]\n\n".to_owned(),
-    ];
+    let body = [chunk(&json!({ "content": text })), "data: [DONE]\n\n".to_owned()];
     stream(&[body.concat().as_bytes()])
 }
 
@@ -104,11 +98,7 @@ impl Request {
             .map(|line| line.split_once(": ").unwrap())
             .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
             .collect();
-        let mut request = Self {
-            line,
-            body: Value::Null,
-            headers,
-        };
+        let mut request = Self { line, body: Value::Null, headers };
         let length: usize = request.header("content-length")?.parse().unwrap();
         let mut body = vec![0; length];
         socket.read_exact(&mut body).await.ok()?;
@@ -158,11 +148,7 @@ impl Upstream {
                 }
             }
         });
-        Self {
-            address,
-            shared,
-            accepting,
-        }
+        Self { address, shared, accepting }
     }
 
     pub(crate) fn base_url(&self) -> String {

@@ -52,16 +52,9 @@ impl Agent for Driven {
         cancel: Cancel,
     ) -> impl Stream<Item = Step> + Send + 'static {
         let (steps, stepped) = mpsc::unbounded_channel();
-        let driver = Driver {
-            request,
-            cancel,
-            steps,
-        };
+        let driver = Driver { request, cancel, steps };
         self.runs.send(driver).unwrap();
-        stream::unfold(stepped, async |mut stepped| {
-            Some((stepped.recv().await?, stepped))
-        })
-        .boxed()
+        stream::unfold(stepped, async |mut stepped| Some((stepped.recv().await?, stepped))).boxed()
     }
 }
 
@@ -71,9 +64,7 @@ pub(crate) struct Fixed(pub(crate) Arc<Vec<Event>>);
 
 impl Fixed {
     pub(crate) fn texts(count: usize) -> Self {
-        Self(Arc::new(
-            (0..count).map(|at| text(&format!("{at} "))).collect(),
-        ))
+        Self(Arc::new((0..count).map(|at| text(&format!("{at} "))).collect()))
     }
 }
 

@@ -12,14 +12,8 @@ use crate::{
 
 #[tokio::test]
 async fn one_run_too_many_is_told_to_come_back() {
-    let per_scope = Limits {
-        running_per_scope: 2,
-        ..Limits::default()
-    };
-    let in_all = Limits {
-        running_in_all: 2,
-        ..Limits::default()
-    };
+    let per_scope = Limits { running_per_scope: 2, ..Limits::default() };
+    let in_all = Limits { running_in_all: 2, ..Limits::default() };
     for limits in [per_scope, in_all] {
         let (agent, mut runs) = Driven::new();
         let server = Server::with_limits(agent, limits).await;
@@ -42,14 +36,9 @@ async fn one_run_too_many_is_told_to_come_back() {
 
 #[tokio::test]
 async fn one_scope_s_runs_are_not_another_s() {
-    let limits = Limits {
-        running_per_scope: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { running_per_scope: 1, ..Limits::default() };
     let (agent, _runs) = Driven::new();
-    let builder = Substrate::builder()
-        .agent("default", agent)
-        .log(MemoryLog::new(limits));
+    let builder = Substrate::builder().agent("default", agent).log(MemoryLog::new(limits));
     let server = Server::serve(builder.token("one", "token-1").token("two", "token-2")).await;
     let _one = Stream::open(server.run("a", "hello").bearer_auth("token-1")).await;
     let _two = Stream::open(server.run("a", "hello").bearer_auth("token-2")).await;
@@ -60,10 +49,7 @@ async fn one_scope_s_runs_are_not_another_s() {
 #[tokio::test]
 async fn without_any_room_a_start_is_refused_and_what_runs_goes_on() {
     let (agent, mut runs) = Driven::new();
-    let limits = Limits {
-        bytes_in_all: 5_000,
-        ..Limits::default()
-    };
+    let limits = Limits { bytes_in_all: 5_000, ..Limits::default() };
     let server = Server::with_limits(agent, limits).await;
     let first = Stream::open(server.run("a", "hello")).await;
     let run = runs.recv().await.unwrap();
@@ -73,35 +59,24 @@ async fn without_any_room_a_start_is_refused_and_what_runs_goes_on() {
     }
     let refused = Answer::of(server.run("b", "hello")).await;
     refused.assert_error(503, "unavailable");
-    Answer::of(server.attach("b", "0"))
-        .await
-        .assert_error(404, "execution_not_found");
+    Answer::of(server.attach("b", "0")).await.assert_error(404, "execution_not_found");
     let cancel = server.cancel("c").await;
     cancel.assert_error(503, "unavailable");
 
     drop(run);
     assert_eq!(first.rest().await.len(), 3);
     Stream::open(server.run("b", "hello")).await;
-    Answer::of(server.attach("a", "0"))
-        .await
-        .assert_error(410, "execution_expired");
+    Answer::of(server.attach("a", "0")).await.assert_error(410, "execution_expired");
 }
 
 #[tokio::test]
 async fn a_gigabyte_of_events_stays_within_the_budget() {
     const BUDGET: u64 = 16 * 1024 * 1024;
-    let limits = Limits {
-        bytes_in_all: BUDGET,
-        ..Limits::default()
-    };
+    let limits = Limits { bytes_in_all: BUDGET, ..Limits::default() };
     let megabyte = vec![text(&"x".repeat(100_000)); 10];
     let server = Server::with_limits(Fixed(Arc::new(megabyte)), limits).await;
     for run in 0..1_000 {
-        let frames = server
-            .run(&format!("run-{run}"), "hello")
-            .send()
-            .await
-            .unwrap();
+        let frames = server.run(&format!("run-{run}"), "hello").send().await.unwrap();
         assert!(frames.bytes().await.unwrap().len() > 1_000_000);
         let used = server.substrate.usage().await.unwrap().bytes;
         assert!(used <= BUDGET, "{used}");
@@ -115,9 +90,7 @@ async fn an_id_stays_bound_for_a_day_after_its_events_are_gone() {
     let server = Server::with_clock(Fixed::texts(1), limits.clone(), Arc::clone(&clock) as _).await;
     let first = stream(server.run("a", "hello")).await;
     clock.advance(limits.retention);
-    Answer::of(server.run("a", "hello"))
-        .await
-        .assert_error(410, "execution_expired");
+    Answer::of(server.run("a", "hello")).await.assert_error(410, "execution_expired");
     clock.advance(limits.binding);
     let second = stream(server.run("a", "hello")).await;
     assert!(second[0].epoch() > first[0].epoch());

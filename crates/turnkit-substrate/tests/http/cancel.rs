@@ -64,10 +64,7 @@ async fn a_spent_id_is_told_so() {
         Server::with_clock(Fixed::texts(1), Limits::default(), Arc::clone(&clock) as _).await;
     stream(server.run("a", "hello")).await;
     clock.advance(Limits::default().retention);
-    server
-        .cancel("a")
-        .await
-        .assert_error(410, "execution_expired");
+    server.cancel("a").await.assert_error(410, "execution_expired");
 }
 
 /// An agent that never lets go of its thread again.
@@ -96,10 +93,7 @@ async fn an_agent_that_blocks_its_thread_is_fenced_off() {
     let answer = server.cancel("a").await;
     assert_eq!(answer.body["state"], "cancelled");
     let cancelled = opened.next().await.unwrap();
-    assert_eq!(
-        (cancelled.kind.as_str(), cancelled.seq()),
-        ("execution.cancelled", 2)
-    );
+    assert_eq!((cancelled.kind.as_str(), cancelled.seq()), ("execution.cancelled", 2));
     assert!(cancelled.epoch() > started.epoch());
     assert_eq!(opened.next().await, None);
     drop(release);

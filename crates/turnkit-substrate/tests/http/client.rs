@@ -60,12 +60,7 @@ impl Server {
         // A connection of its own for every request.
         let client = reqwest::Client::builder().no_proxy();
         let client = client.pool_max_idle_per_host(0).build().unwrap();
-        Self {
-            substrate,
-            address,
-            client,
-            serving,
-        }
+        Self { substrate, address, client, serving }
     }
 
     /// Resolves when the server has shut down.
@@ -90,8 +85,7 @@ impl Server {
     /// A request to run, as an adapter sends it.
     pub(crate) fn run(&self, id: &str, message: &str) -> RequestBuilder {
         let body = json!({ "message": message });
-        self.post("/agents/run/stream", &body)
-            .header("X-Execution-ID", id)
+        self.post("/agents/run/stream", &body).header("X-Execution-ID", id)
     }
 
     pub(crate) fn attach(&self, id: &str, cursor: &str) -> RequestBuilder {
@@ -143,16 +137,8 @@ impl Answer {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await.unwrap();
-        let body = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap()
-        };
-        Self {
-            status,
-            headers,
-            body,
-        }
+        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
+        Self { status, headers, body }
     }
 
     /// Checks the shape that every error has.
@@ -206,13 +192,7 @@ impl Stream {
         assert_eq!(headers["cache-control"], "no-store");
         assert_eq!(headers["x-accel-buffering"], "no");
         let (bytes, parser, frames) = (Vec::new(), Parser::new(), VecDeque::new());
-        Self {
-            headers,
-            bytes,
-            response,
-            parser,
-            frames,
-        }
+        Self { headers, bytes, response, parser, frames }
     }
 
     pub(crate) fn execution_id(&self) -> &str {

@@ -15,18 +15,12 @@ use crate::{
 };
 
 async fn with_connections(agent: impl Agent, connection: ConnectionLimits) -> Server {
-    let limits = Limits {
-        connection,
-        ..Limits::default()
-    };
+    let limits = Limits { connection, ..Limits::default() };
     Server::with_limits(agent, limits).await
 }
 
 fn quick() -> ConnectionLimits {
-    ConnectionLimits {
-        header_read: Duration::from_millis(50),
-        ..ConnectionLimits::default()
-    }
+    ConnectionLimits { header_read: Duration::from_millis(50), ..ConnectionLimits::default() }
 }
 
 #[tokio::test]
@@ -41,11 +35,7 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test]
 async fn a_head_that_does_not_end_is_not_waited_for() {
     let server = with_connections(Fixed::texts(1), quick()).await;
-    let answer = raw(
-        server.address,
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-    )
-    .await;
+    let answer = raw(server.address, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
     assert!(!answer.contains("200"), "{answer}");
 }
 
@@ -110,18 +100,13 @@ async fn lines_cannot_be_injected_through_an_id() {
 
 #[tokio::test]
 async fn one_connection_too_many_is_told_to_come_back() {
-    let connection = ConnectionLimits {
-        connections: 2,
-        ..ConnectionLimits::default()
-    };
+    let connection = ConnectionLimits { connections: 2, ..ConnectionLimits::default() };
     let (agent, mut runs) = Driven::new();
     let server = with_connections(agent, connection).await;
     let first = Stream::open(server.run("a", "hello")).await;
     let run = runs.recv().await.unwrap();
     let _second = Stream::open(server.attach("a", "0")).await;
-    Answer::of(server.get("/health"))
-        .await
-        .assert_error(503, "unavailable");
+    Answer::of(server.get("/health")).await.assert_error(503, "unavailable");
     drop(run);
     first.rest().await;
     while Answer::of(server.get("/health")).await.status != 200 {}
@@ -144,11 +129,7 @@ async fn a_shutdown_lets_runs_and_their_readers_finish() {
     let frames = opened.rest().await;
     assert_eq!(
         kinds(&frames),
-        [
-            "execution.started",
-            "message.part.updated",
-            "execution.completed"
-        ]
+        ["execution.started", "message.part.updated", "execution.completed"]
     );
     server.finished().await.unwrap();
 }
@@ -156,18 +137,11 @@ async fn a_shutdown_lets_runs_and_their_readers_finish() {
 #[tokio::test]
 async fn a_run_that_outlives_the_shutdown_is_stopped() {
     let (agent, mut runs) = Driven::new();
-    let connection = ConnectionLimits {
-        shutdown: Duration::from_millis(50),
-        ..ConnectionLimits::default()
-    };
-    let log = MemoryLog::new(Limits {
-        connection,
-        ..Limits::default()
-    });
+    let connection =
+        ConnectionLimits { shutdown: Duration::from_millis(50), ..ConnectionLimits::default() };
+    let log = MemoryLog::new(Limits { connection, ..Limits::default() });
     let (stop, stopped) = oneshot::channel::<()>();
-    let builder = Substrate::builder()
-        .agent("default", agent)
-        .log(log.clone());
+    let builder = Substrate::builder().agent("default", agent).log(log.clone());
     let server = Server::serve_until(builder, async { drop(stopped.await) }).await;
     let mut opened = Stream::open(server.run("a", "hello")).await;
     let mut run = runs.recv().await.unwrap();
@@ -179,12 +153,8 @@ async fn a_run_that_outlives_the_shutdown_is_stopped() {
     server.finished().await.unwrap();
     assert_eq!(substrate.stats().running, 0);
 
-    let after = Server::serve(
-        Substrate::builder()
-            .agent("default", Fixed::texts(1))
-            .log(log),
-    )
-    .await;
+    let after =
+        Server::serve(Substrate::builder().agent("default", Fixed::texts(1)).log(log)).await;
     let status = after.status("a").await;
     assert_eq!(status.body["state"], "failed");
     let frames = Stream::open(after.attach("a", "0")).await.rest().await;

@@ -18,20 +18,14 @@ async fn it_reasons_calls_a_tool_and_answers_in_pieces() {
     assert_eq!(kinds.first(), Some(&"execution.started"));
     assert_eq!(kinds[kinds.len() - 2..], ["result", "execution.completed"]);
 
-    let parts: Vec<_> = frames
-        .iter()
-        .filter(|frame| frame.kind == "message.part.updated")
-        .collect();
-    let mut types: Vec<_> = parts
-        .iter()
-        .map(|frame| frame.data["part"]["type"].as_str().unwrap())
-        .collect();
+    let parts: Vec<_> =
+        frames.iter().filter(|frame| frame.kind == "message.part.updated").collect();
+    let mut types: Vec<_> =
+        parts.iter().map(|frame| frame.data["part"]["type"].as_str().unwrap()).collect();
     types.dedup();
     assert_eq!(types, ["reasoning", "tool", "text"]);
-    let tools: Vec<_> = parts
-        .iter()
-        .filter_map(|frame| frame.data["part"]["state"]["status"].as_str())
-        .collect();
+    let tools: Vec<_> =
+        parts.iter().filter_map(|frame| frame.data["part"]["state"]["status"].as_str()).collect();
     assert_eq!(tools, ["running", "completed"]);
 
     let text: String = parts
@@ -50,10 +44,7 @@ async fn it_reasons_calls_a_tool_and_answers_in_pieces() {
 async fn its_answer_depends_on_the_message_alone() {
     let without_times = |frames: Vec<Frame>| -> Vec<_> {
         let middle = 1..frames.len() - 1;
-        frames[middle]
-            .iter()
-            .map(|frame| (frame.kind.clone(), frame.data.clone()))
-            .collect()
+        frames[middle].iter().map(|frame| (frame.kind.clone(), frame.data.clone())).collect()
     };
     let first = without_times(answer("same").await);
     assert_eq!(first, without_times(answer("same").await));
@@ -64,10 +55,7 @@ async fn its_answer_depends_on_the_message_alone() {
 async fn the_word_long_gets_200_pieces() {
     let pieces = async |message| {
         let frames = answer(message).await;
-        frames
-            .iter()
-            .filter(|frame| frame.data["part"]["type"] == "text")
-            .count()
+        frames.iter().filter(|frame| frame.data["part"]["type"] == "text").count()
     };
     assert_eq!(pieces("Tell me a LONG story").await, 200);
     assert!(pieces("so it belongs here").await < 100);

@@ -40,16 +40,9 @@ async fn starts_and_cancels_of_one_id_end_in_one_log() {
         let starts = join_all((0..8).map(|_| stream(server.run("one", "hello"))));
         let cancels = join_all((0..8).map(|_| server.cancel("one")));
         let (streams, statuses) = tokio::join!(starts, cancels);
-        assert!(
-            streams.iter().all(|frames| *frames == streams[0]),
-            "round {round}"
-        );
+        assert!(streams.iter().all(|frames| *frames == streams[0]), "round {round}");
         assert_eq!(streams[0].last().unwrap().kind, "execution.cancelled");
-        assert!(
-            statuses
-                .iter()
-                .all(|status| status.body["state"] == "cancelled")
-        );
+        assert!(statuses.iter().all(|status| status.body["state"] == "cancelled"));
         assert!(server.substrate.stats().runs_started <= 1);
     }
 }
@@ -103,14 +96,8 @@ impl ExecutionLog for Late {
 async fn a_client_that_leaves_while_its_id_is_bound_leaves_a_run_or_a_cancel_behind() {
     let (bound, mut binds) = mpsc::unbounded_channel();
     let answer = Arc::new(Semaphore::new(0));
-    let log = Late {
-        log: MemoryLog::default(),
-        bound,
-        answer: Arc::clone(&answer),
-    };
-    let builder = Substrate::builder()
-        .agent("default", Fixed::texts(3))
-        .log(log);
+    let log = Late { log: MemoryLog::default(), bound, answer: Arc::clone(&answer) };
+    let builder = Substrate::builder().agent("default", Fixed::texts(3)).log(log);
     let server = Server::serve(builder).await;
     let cancel = server.post("/agents/run/cancel", &json!({ "executionId": "cancelled" }));
     for request in [server.run("run", "hello"), cancel] {
@@ -134,9 +121,7 @@ async fn a_client_that_leaves_while_its_id_is_bound_leaves_a_run_or_a_cancel_beh
 async fn a_reader_that_never_reads_holds_up_nobody() {
     let events = vec![text(&"x".repeat(100_000)); 400];
     let server = Server::with_agent(Fixed(Arc::new(events))).await;
-    let mut silent = tokio::net::TcpStream::connect(server.address)
-        .await
-        .unwrap();
+    let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let body = r#"{"message":"hello"}"#;
     let head = format!(
         "POST /agents/run/stream HTTP/1.1\r\nHost: localhost\r\nX-Execution-ID: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",

@@ -36,16 +36,11 @@ async fn a_body_that_is_no_request_is_refused_by_its_field() {
         (r#"{"message":"a","timeout":-1}"#, "timeout"),
         (r#"{"message":"a","timeout":1.5}"#, "timeout"),
     ] {
-        let request = server
-            .request(Method::POST, RUN)
-            .header("Content-Type", "application/json");
+        let request = server.request(Method::POST, RUN).header("Content-Type", "application/json");
         let answer = Answer::of(request.body(body)).await;
         answer.assert_error(400, "invalid_request");
         assert_eq!(answer.body["error"]["field"], field, "{body}");
-        assert!(
-            !answer.body.to_string().contains("hello"),
-            "no error repeats what was sent"
-        );
+        assert!(!answer.body.to_string().contains("hello"), "no error repeats what was sent");
     }
     let long = json!({ "message": "a", "sessionId": "s".repeat(513) });
     let answer = Answer::of(server.post(RUN, &long)).await;
@@ -65,9 +60,7 @@ async fn an_attach_needs_an_id() {
     let server = Server::with_agent(Fixed::texts(1)).await;
     for attach in [
         server.post(RUN, &json!({ "message": "" })),
-        server
-            .post(RUN, &json!({ "message": "a" }))
-            .header("Last-Event-ID", "0"),
+        server.post(RUN, &json!({ "message": "a" })).header("Last-Event-ID", "0"),
     ] {
         let answer = Answer::of(attach).await;
         answer.assert_error(400, "invalid_request");
@@ -79,11 +72,7 @@ async fn an_attach_needs_an_id() {
 async fn a_body_must_say_that_it_is_json() {
     let server = Server::with_agent(Fixed::texts(1)).await;
     for path in [RUN, "/agents/run/cancel"] {
-        let request = || {
-            server
-                .request(Method::POST, path)
-                .body(r#"{"message":"a"}"#)
-        };
+        let request = || server.request(Method::POST, path).body(r#"{"message":"a"}"#);
         for request in [
             request(),
             request().header("Content-Type", "text/plain"),
@@ -93,19 +82,14 @@ async fn a_body_must_say_that_it_is_json() {
                 .header("Content-Type", "text/plain")
                 .header("Content-Type", "application/json"),
         ] {
-            Answer::of(request)
-                .await
-                .assert_error(415, "unsupported_media_type");
+            Answer::of(request).await.assert_error(415, "unsupported_media_type");
         }
     }
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
-    let limits = Limits {
-        request_body: 1_000,
-        ..Limits::default()
-    };
+    let limits = Limits { request_body: 1_000, ..Limits::default() };
     let server = Server::with_limits(Fixed::texts(1), limits).await;
     let body = |bytes: usize| json!({ "message": "x".repeat(bytes - r#"{"message":""}"#.len()) });
     for path in [RUN, "/agents/run/cancel"] {
@@ -116,25 +100,16 @@ async fn a_body_over_the_limit_is_refused() {
     assert_eq!(stream(server.post(RUN, &body(1_000))).await.len(), 3);
     let endless =
         futures_util::stream::iter((0..50).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100])));
-    let chunked = server
-        .request(Method::POST, RUN)
-        .header("Content-Type", "application/json");
+    let chunked = server.request(Method::POST, RUN).header("Content-Type", "application/json");
     let chunked = chunked.body(reqwest::Body::wrap_stream(endless));
-    Answer::of(chunked)
-        .await
-        .assert_error(413, "payload_too_large");
+    Answer::of(chunked).await.assert_error(413, "payload_too_large");
 }
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
-    let connection = ConnectionLimits {
-        body_read: Duration::from_millis(30),
-        ..ConnectionLimits::default()
-    };
-    let limits = Limits {
-        connection,
-        ..Limits::default()
-    };
+    let connection =
+        ConnectionLimits { body_read: Duration::from_millis(30), ..ConnectionLimits::default() };
+    let limits = Limits { connection, ..Limits::default() };
     let server = Server::with_limits(Fixed::texts(1), limits).await;
     let head = "POST /agents/run/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"mess";
     let answer = raw(server.address, head.as_bytes()).await;
@@ -157,16 +132,8 @@ async fn a_header_that_stands_there_twice_is_refused() {
 #[tokio::test]
 async fn other_paths_and_methods_are_told() {
     let server = Server::with_agent(Fixed::texts(1)).await;
-    for path in [
-        "/",
-        "/nothing",
-        "/agents/run",
-        "/agents/executions/a/b",
-        "/agents/",
-    ] {
-        Answer::of(server.get(path))
-            .await
-            .assert_error(404, "not_found");
+    for path in ["/", "/nothing", "/agents/run", "/agents/executions/a/b", "/agents/"] {
+        Answer::of(server.get(path)).await.assert_error(404, "not_found");
     }
     for (method, path, allowed) in [
         (Method::GET, RUN, "POST"),
@@ -183,16 +150,10 @@ async fn other_paths_and_methods_are_told() {
 async fn it_says_what_it_can_do() {
     let server = Server::with_agent(Fixed::texts(1)).await;
     let health = Answer::of(server.get("/health")).await;
-    assert_eq!(
-        (health.status.as_u16(), health.body),
-        (200, json!({ "status": "ok" }))
-    );
+    assert_eq!((health.status.as_u16(), health.body), (200, json!({ "status": "ok" })));
 
     let agents = Answer::of(server.get("/agents")).await;
-    assert_eq!(
-        agents.body,
-        json!({ "agents": [{ "identifier": "default", "description": "" }] })
-    );
+    assert_eq!(agents.body, json!({ "agents": [{ "identifier": "default", "description": "" }] }));
 
     let capabilities = Answer::of(server.get("/capabilities")).await.body;
     let limits = &capabilities["limits"];

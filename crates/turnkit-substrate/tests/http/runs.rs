@@ -84,9 +84,7 @@ async fn an_agent_that_never_pauses_is_stopped_all_the_same() {
     };
     let server = Server::with_limits(Restless, limits()).await;
     let body = json!({ "message": "hello", "timeout": 50 });
-    let run = server
-        .post("/agents/run/stream", &body)
-        .header("X-Execution-ID", "a");
+    let run = server.post("/agents/run/stream", &body).header("X-Execution-ID", "a");
     let mut opened = Stream::open(run).await;
     let terminal = loop {
         match opened.next().await.unwrap() {
@@ -106,11 +104,7 @@ async fn a_timeout_that_the_limits_do_not_allow_is_refused() {
     let longest = 3_600_000;
     for (timeout, is_allowed) in [(1, true), (longest, true), (0, false), (longest + 1, false)] {
         let body = json!({ "message": "hello", "timeout": timeout });
-        let response = server
-            .post("/agents/run/stream", &body)
-            .send()
-            .await
-            .unwrap();
+        let response = server.post("/agents/run/stream", &body).send().await.unwrap();
         assert_eq!(response.status() == 200, is_allowed, "{timeout}");
     }
     let body = json!({ "message": "hello", "timeout": longest + 1 });
@@ -121,10 +115,7 @@ async fn a_timeout_that_the_limits_do_not_allow_is_refused() {
 
 #[tokio::test]
 async fn an_event_over_the_limit_fails_its_run() {
-    let limits = Limits {
-        event: 1_000,
-        ..Limits::default()
-    };
+    let limits = Limits { event: 1_000, ..Limits::default() };
     let server = Server::with_limits(Fixed(Arc::new(vec![text(&"x".repeat(1_000))])), limits).await;
     let data = assert_failed(&stream(server.run("a", "hello")).await, "event_too_large");
     assert!(data["message"].as_str().unwrap().contains("1000"));
@@ -132,12 +123,9 @@ async fn an_event_over_the_limit_fails_its_run() {
 
 #[tokio::test]
 async fn events_of_the_substrate_cannot_be_forged() {
-    for kind in [
-        "execution.started",
-        "execution.completed",
-        "execution.failed",
-        "execution.cancelled",
-    ] {
+    for kind in
+        ["execution.started", "execution.completed", "execution.failed", "execution.cancelled"]
+    {
         let events = vec![text("one"), Event::bare(kind).unwrap(), text("two")];
         let server = Server::with_agent(Fixed(Arc::new(events))).await;
         let frames = stream(server.run("a", "hello")).await;
@@ -148,28 +136,15 @@ async fn events_of_the_substrate_cannot_be_forged() {
 
 #[tokio::test]
 async fn a_log_that_is_full_fails_its_run() {
-    let events = Limits {
-        events_per_execution: 10,
-        ..Limits::default()
-    };
-    let bytes = Limits {
-        bytes_per_execution: 2_000,
-        ..Limits::default()
-    };
-    let scope = Limits {
-        bytes_per_scope: 3_000,
-        ..Limits::default()
-    };
+    let events = Limits { events_per_execution: 10, ..Limits::default() };
+    let bytes = Limits { bytes_per_execution: 2_000, ..Limits::default() };
+    let scope = Limits { bytes_per_scope: 3_000, ..Limits::default() };
     for limits in [events, bytes, scope] {
         let server = Server::with_limits(Fixed::texts(1_000), limits).await;
         let frames = stream(server.run("a", "hello")).await;
         assert_failed(&frames, "log_full");
         assert!(frames.len() > 5, "{}", frames.len());
-        assert_eq!(
-            stream(server.attach("a", "0")).await,
-            frames,
-            "nothing of it is evicted"
-        );
+        assert_eq!(stream(server.attach("a", "0")).await, frames, "nothing of it is evicted");
     }
 }
 
@@ -180,19 +155,14 @@ async fn an_agent_gets_the_whole_body() {
     let body = r#"{"identifier":"default","message":"h\u00e9","sessionId":"s","metadata":{"n":1E2},
         "backend":{"type":"t","model":"m"},"timeout":5000,"unknown":[ -0 ]}"#;
     let run = server.request(reqwest::Method::POST, "/agents/run/stream");
-    let run = run
-        .header("Content-Type", "Application/JSON; charset=utf-8")
-        .body(body);
+    let run = run.header("Content-Type", "Application/JSON; charset=utf-8").body(body);
     let _opened = Stream::open(run.header("X-Execution-ID", "a")).await;
     let request = runs.recv().await.unwrap().request;
     assert_eq!(request.execution_id().as_str(), "a");
     assert_eq!((request.message(), request.session_id()), ("hé", Some("s")));
     assert_eq!(request.metadata().unwrap().get(), r#"{"n":1E2}"#);
     let backend = request.backend().unwrap();
-    assert_eq!(
-        (backend.kind.as_deref(), backend.model.as_deref()),
-        (Some("t"), Some("m"))
-    );
+    assert_eq!((backend.kind.as_deref(), backend.model.as_deref()), (Some("t"), Some("m")));
     assert_eq!(request.timeout_ms(), Some(5_000));
     assert_eq!(request.member("unknown").unwrap().unwrap().get(), "[ -0 ]");
     assert_eq!(request.body(), body.as_bytes());
@@ -202,21 +172,13 @@ async fn an_agent_gets_the_whole_body() {
 async fn the_identifier_chooses_the_agent() {
     let (first, mut firsts) = Driven::new();
     let (second, mut seconds) = Driven::new();
-    let builder = Substrate::builder()
-        .agent("default", first)
-        .agent("other-1", second);
+    let builder = Substrate::builder().agent("default", first).agent("other-1", second);
     let server = Server::serve(builder).await;
     let run = |identifier| {
-        server.post(
-            "/agents/run/stream",
-            &json!({ "identifier": identifier, "message": "hello" }),
-        )
+        server.post("/agents/run/stream", &json!({ "identifier": identifier, "message": "hello" }))
     };
     let _other = Stream::open(run("other-1")).await;
-    assert_eq!(
-        seconds.recv().await.unwrap().request.identifier(),
-        "other-1"
-    );
+    assert_eq!(seconds.recv().await.unwrap().request.identifier(), "other-1");
     let _default = Stream::open(run("default")).await;
     assert_eq!(firsts.recv().await.unwrap().request.identifier(), "default");
     let answer = Answer::of(run("unknown")).await;

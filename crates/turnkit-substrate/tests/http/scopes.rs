@@ -13,13 +13,8 @@ fn builder() -> SubstrateBuilder {
 }
 
 async fn two_scopes() -> Server {
-    Server::serve(
-        builder()
-            .token("one", "token-1")
-            .token("two", "token-2")
-            .token("one", "token-3"),
-    )
-    .await
+    Server::serve(builder().token("one", "token-1").token("two", "token-2").token("one", "token-3"))
+        .await
 }
 
 #[tokio::test]
@@ -31,10 +26,7 @@ async fn every_route_but_health_needs_a_token() {
             server.attach("a", "0"),
             server.get("/agents/executions/a/stream"),
             server.get("/agents/executions/a"),
-            server.post(
-                "/agents/run/cancel",
-                &serde_json::json!({ "executionId": "a" }),
-            ),
+            server.post("/agents/run/cancel", &serde_json::json!({ "executionId": "a" })),
             server.get("/agents"),
             server.get("/capabilities"),
         ]
@@ -59,25 +51,13 @@ async fn every_route_but_health_needs_a_token() {
     ] {
         refuse(server.get("/agents").header("Authorization", wrong)).await;
     }
-    let twice = server
-        .get("/agents")
-        .header("Authorization", "Bearer token-1");
+    let twice = server.get("/agents").header("Authorization", "Bearer token-1");
     refuse(twice.header("Authorization", "Bearer token-1")).await;
     assert_eq!(Answer::of(server.get("/health")).await.status, 200);
     for request in all() {
-        assert_ne!(
-            request
-                .bearer_auth("token-1")
-                .send()
-                .await
-                .unwrap()
-                .status(),
-            401
-        );
+        assert_ne!(request.bearer_auth("token-1").send().await.unwrap().status(), 401);
     }
-    let lower = server
-        .get("/agents")
-        .header("Authorization", "bearer token-1");
+    let lower = server.get("/agents").header("Authorization", "bearer token-1");
     assert_eq!(Answer::of(lower).await.status, 200);
 }
 
@@ -103,10 +83,7 @@ async fn another_scope_s_execution_looks_exactly_like_an_unknown_one() {
         let names = |answer: &Answer| answer.headers.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&theirs), names(&nobodys));
     }
-    assert_eq!(
-        stream(server.attach("a", "0").bearer_auth("token-3")).await,
-        frames
-    );
+    assert_eq!(stream(server.attach("a", "0").bearer_auth("token-3")).await, frames);
     let own = Stream::open(server.run("a", "another").bearer_auth("token-2")).await;
     assert_eq!(own.rest().await.len(), 5);
     assert_eq!(server.substrate.stats().runs_started, 2);
@@ -135,10 +112,7 @@ async fn without_tokens_it_serves_loopback_only() {
     assert!(matches!(refused, Err(ServeError::NotLoopback { .. })));
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let closed = builder().token("one", "token-1").build().unwrap();
-    closed
-        .serve(listener, std::future::ready(()))
-        .await
-        .unwrap();
+    closed.serve(listener, std::future::ready(())).await.unwrap();
 }
 
 #[tokio::test]
@@ -147,9 +121,7 @@ async fn without_tokens_only_requests_to_this_machine_by_its_own_pages_are_taken
     let port = server.address.port();
     let ask = |host: &str, origin: Option<&str>| {
         let request = server.get("/agents").header("Host", host);
-        origin
-            .into_iter()
-            .fold(request, |request, origin| request.header("Origin", origin))
+        origin.into_iter().fold(request, |request, origin| request.header("Origin", origin))
     };
     let own = format!("http://localhost:{port}");
     for (host, origin) in [
@@ -162,11 +134,7 @@ async fn without_tokens_only_requests_to_this_machine_by_its_own_pages_are_taken
         (&own[7..], Some(own.as_str())),
         ("localhost", Some("http://localhost")),
     ] {
-        assert_eq!(
-            Answer::of(ask(host, origin)).await.status,
-            200,
-            "{host} {origin:?}"
-        );
+        assert_eq!(Answer::of(ask(host, origin)).await.status, 200, "{host} {origin:?}");
     }
     for (host, origin) in [
         ("evil.test", None),
@@ -183,9 +151,7 @@ async fn without_tokens_only_requests_to_this_machine_by_its_own_pages_are_taken
         ("localhost:1", Some("http://localhost:2")),
         ("localhost", Some("http://127.0.0.1")),
     ] {
-        Answer::of(ask(host, origin))
-            .await
-            .assert_error(403, "forbidden");
+        Answer::of(ask(host, origin)).await.assert_error(403, "forbidden");
     }
     assert_eq!(Answer::of(server.get("/health")).await.status, 200);
 }
@@ -193,18 +159,12 @@ async fn without_tokens_only_requests_to_this_machine_by_its_own_pages_are_taken
 #[test]
 fn a_substrate_that_cannot_be_is_not_built() {
     let fixed = || Fixed::texts(1);
-    assert!(matches!(
-        Substrate::builder().build(),
-        Err(BuildError::NoAgent)
-    ));
+    assert!(matches!(Substrate::builder().build(), Err(BuildError::NoAgent)));
     for name in ["", "a b", "é", &"x".repeat(65), "a/b"] {
         let built = Substrate::builder().agent(name, fixed()).build();
         assert!(matches!(built, Err(BuildError::AgentName { .. })), "{name}");
     }
-    let twice = Substrate::builder()
-        .agent("a", fixed())
-        .agent("a", fixed())
-        .build();
+    let twice = Substrate::builder().agent("a", fixed()).agent("a", fixed()).build();
     assert!(matches!(twice, Err(BuildError::AgentTwice { .. })));
     for token in ["", "a b", "é", "a\n"] {
         let Err(error) = builder().token("one", token).build() else {

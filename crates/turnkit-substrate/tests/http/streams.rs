@@ -43,10 +43,7 @@ async fn it_carries_every_event_as_the_agent_made_it() {
 #[tokio::test]
 async fn silence_is_broken_by_comments() {
     let (agent, mut runs) = Driven::new();
-    let limits = Limits {
-        heartbeat: Duration::from_millis(10),
-        ..Limits::default()
-    };
+    let limits = Limits { heartbeat: Duration::from_millis(10), ..Limits::default() };
     let server = Server::with_limits(agent, limits).await;
     let mut opened = Stream::open(server.run("a", "hello")).await;
     let run = runs.recv().await.unwrap();
@@ -62,11 +59,7 @@ async fn silence_is_broken_by_comments() {
     let frames = opened.rest().await;
     assert_eq!(
         kinds(&frames),
-        [
-            "execution.started",
-            "message.part.updated",
-            "execution.completed"
-        ]
+        ["execution.started", "message.part.updated", "execution.completed"]
     );
 }
 
@@ -100,12 +93,8 @@ async fn the_run_goes_on_without_any_reader() {
 #[tokio::test]
 async fn without_an_id_the_server_makes_one() {
     let server = Server::with_agent(Fixed::texts(1)).await;
-    let run = || {
-        server.post(
-            "/agents/run/stream",
-            &json!({ "message": "hello", "sessionId": "s\n1" }),
-        )
-    };
+    let run =
+        || server.post("/agents/run/stream", &json!({ "message": "hello", "sessionId": "s\n1" }));
     let mut first = Stream::open(run()).await;
     let second = Stream::open(run()).await;
     let id = first.execution_id().to_owned();
@@ -119,10 +108,7 @@ async fn without_an_id_the_server_makes_one() {
 #[tokio::test]
 async fn a_reader_that_is_behind_the_log_is_cut_off_when_the_log_is_dropped() {
     let big = text(&"x".repeat(500_000));
-    let limits = Limits {
-        bytes_in_all: 33_000_000,
-        ..Limits::default()
-    };
+    let limits = Limits { bytes_in_all: 33_000_000, ..Limits::default() };
     let server = Server::with_limits(Fixed(Arc::new(vec![big; 64])), limits).await;
     let mut behind = Stream::open(server.run("a", "hello")).await;
     behind.next().await.unwrap();

@@ -38,12 +38,7 @@ impl House {
         let epoch = opened.next().await.unwrap().epoch();
         opened.next().await.unwrap();
         opened.next().await.unwrap();
-        Self {
-            server,
-            runs,
-            running,
-            epoch,
-        }
+        Self { server, runs, running, epoch }
     }
 
     /// The cursor of this event, in the executions that are there.
@@ -63,12 +58,8 @@ impl House {
 
     /// Every way to ask for all events without starting anything.
     fn attaches_from_start(&self, id: &str) -> Vec<RequestBuilder> {
-        let absent = self
-            .server
-            .post("/agents/run/stream", &json!({ "sessionId": "s" }));
-        let bodiless = self
-            .server
-            .request(reqwest::Method::POST, "/agents/run/stream");
+        let absent = self.server.post("/agents/run/stream", &json!({ "sessionId": "s" }));
+        let bodiless = self.server.request(reqwest::Method::POST, "/agents/run/stream");
         let mut all = self.attaches(id, "0");
         all.push(self.server.run(id, ""));
         all.push(absent.header("X-Execution-ID", id));
@@ -166,9 +157,7 @@ async fn without_a_message_or_with_a_cursor_nothing_starts() {
     let mut attaches = house.attaches_from_start("unknown");
     attaches.extend(house.attaches("unknown", "1-1"));
     for attach in attaches {
-        Answer::of(attach)
-            .await
-            .assert_error(404, "execution_not_found");
+        Answer::of(attach).await.assert_error(404, "execution_not_found");
     }
     house.assert_nothing_started();
 }
@@ -193,9 +182,7 @@ async fn an_attach_to_a_spent_execution_is_told_so() {
     attaches.extend(house.attaches("spent", "1000-2"));
     attaches.extend(house.attaches("spent", "1000-99"));
     for attach in attaches {
-        Answer::of(attach)
-            .await
-            .assert_error(410, "execution_expired");
+        Answer::of(attach).await.assert_error(410, "execution_expired");
     }
 }
 
@@ -250,17 +237,9 @@ async fn a_cursor_that_the_log_does_not_hold_is_told() {
 async fn a_malformed_cursor_is_refused_whatever_the_execution() {
     let house = House::new().await;
     for id in ["unknown", "running", "retained", "spent"] {
-        for cursor in [
-            "",
-            "1",
-            "abc",
-            "-1",
-            "1-",
-            "01-1",
-            "1-1-1",
-            "1 - 1",
-            "18446744073709551616-1",
-        ] {
+        for cursor in
+            ["", "1", "abc", "-1", "1-", "01-1", "1-1-1", "1 - 1", "18446744073709551616-1"]
+        {
             for attach in house.attaches(id, cursor) {
                 let answer = Answer::of(attach).await;
                 answer.assert_error(400, "invalid_request");
@@ -282,10 +261,8 @@ async fn a_malformed_id_is_refused() {
         }
     }
     for id in ["a%20b", "a%0D%0Ab", "a%00b", "%FF", "%E4%B8%AD", &long] {
-        for path in [
-            format!("/agents/executions/{id}"),
-            format!("/agents/executions/{id}/stream"),
-        ] {
+        for path in [format!("/agents/executions/{id}"), format!("/agents/executions/{id}/stream")]
+        {
             let answer = Answer::of(house.server.get(&path)).await;
             answer.assert_error(400, "invalid_request");
             assert_eq!(answer.body["error"]["field"], "id");
@@ -308,14 +285,6 @@ async fn a_status_tells_where_an_execution_stands() {
         retained.body,
         json!({ "executionId": "retained", "state": "completed", "last": house.cursor(4), "startedAt": started_at, "endedAt": started_at })
     );
-    house
-        .server
-        .status("unknown")
-        .await
-        .assert_error(404, "execution_not_found");
-    house
-        .server
-        .status("spent")
-        .await
-        .assert_error(410, "execution_expired");
+    house.server.status("unknown").await.assert_error(404, "execution_not_found");
+    house.server.status("spent").await.assert_error(410, "execution_expired");
 }

@@ -91,14 +91,8 @@ pub(super) const NOON: u64 = 1_700_000_000_000;
 
 /// A scope's budget, and a server's.
 pub(super) fn budgets(bytes: u64) -> [Limits; 2] {
-    let scope = Limits {
-        bytes_per_scope: bytes,
-        ..Limits::default()
-    };
-    let server = Limits {
-        bytes_in_all: bytes,
-        ..Limits::default()
-    };
+    let scope = Limits { bytes_per_scope: bytes, ..Limits::default() };
+    let server = Limits { bytes_in_all: bytes, ..Limits::default() };
     [scope, server]
 }
 
@@ -108,26 +102,16 @@ pub(super) fn key(id: &str) -> ExecutionKey {
 
 pub(super) fn key_in(scope: &str, id: &str) -> ExecutionKey {
     let id = ExecutionId::parse(id).unwrap();
-    ExecutionKey {
-        scope: Scope::new(scope),
-        id,
-    }
+    ExecutionKey { scope: Scope::new(scope), id }
 }
 
 pub(super) fn opening(id: &str) -> Opening {
     let fingerprint = Some(Fingerprint::of(id.as_bytes()));
-    Opening {
-        fingerprint,
-        first: started(id),
-    }
+    Opening { fingerprint, first: started(id) }
 }
 
 pub(super) fn started(id: &str) -> Event {
-    Event::new(
-        "execution.started",
-        &serde_json::json!({ "executionId": id }),
-    )
-    .unwrap()
+    Event::new("execution.started", &serde_json::json!({ "executionId": id })).unwrap()
 }
 
 pub(super) fn number(number: u64) -> Event {

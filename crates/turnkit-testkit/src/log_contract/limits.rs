@@ -11,14 +11,8 @@ use super::bench::{Bench, NOON, budgets, fill, key, number, opening, read, sized
 
 /// Past a bound of the execution nothing is stored but the terminal event.
 pub async fn a_full_log_takes_its_end<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
-    let events = Limits {
-        events_per_execution: 3,
-        ..Limits::default()
-    };
-    let bytes = Limits {
-        bytes_per_execution: 400,
-        ..Limits::default()
-    };
+    let events = Limits { events_per_execution: 3, ..Limits::default() };
+    let bytes = Limits { bytes_per_execution: 400, ..Limits::default() };
     for (limits, bound, stored) in [
         (events, Bound::EventsPerExecution(3), Some(3)),
         (bytes, Bound::BytesPerExecution(400), None),
@@ -26,10 +20,7 @@ pub async fn a_full_log_takes_its_end<L: ExecutionLog>(make: impl Fn(Limits, Arc
         let bench = Bench::with_limits(&make, limits);
         let (mut writer, reader) = bench.start("a").await;
         let full = fill(&mut *writer).await;
-        assert!(
-            matches!(full, AppendError::Full(of) if of == bound),
-            "{full}"
-        );
+        assert!(matches!(full, AppendError::Full(of) if of == bound), "{full}");
         let before = reader.status().await.unwrap().last.seq;
         assert!(stored.is_none_or(|stored| stored == before));
         assert!(read(&*reader, 0, before).await.len() <= 400);
@@ -87,15 +78,10 @@ pub async fn an_expired_id_is_spent_then_free<L: ExecutionLog>(
     let bench = Bench::new(make);
     let (writer, reader) = bench.start("a").await;
     bench.clock.advance(Duration::from_secs(1_000_000));
-    assert!(
-        matches!(bench.find("a").await, Found::Retained(_)),
-        "what runs does not expire"
-    );
+    assert!(matches!(bench.find("a").await, Found::Retained(_)), "what runs does not expire");
     writer.end(Ending::Completed, &number(0)).await.unwrap();
 
-    bench
-        .clock
-        .advance(Limits::default().retention.saturating_sub(TICK));
+    bench.clock.advance(Limits::default().retention.saturating_sub(TICK));
     assert!(matches!(bench.find("a").await, Found::Retained(_)));
     bench.clock.advance(TICK);
     assert!(matches!(bench.find("a").await, Found::Spent));
@@ -103,9 +89,7 @@ pub async fn an_expired_id_is_spent_then_free<L: ExecutionLog>(
     assert!(matches!(reader.next(0).await, Err(LogError::Expired)));
     assert!(matches!(reader.status().await, Err(LogError::Expired)));
 
-    bench
-        .clock
-        .advance(Limits::default().binding.saturating_sub(TICK));
+    bench.clock.advance(Limits::default().binding.saturating_sub(TICK));
     assert!(matches!(bench.start_again("a").await, Start::Spent));
     bench.clock.advance(TICK);
     assert!(matches!(bench.find("a").await, Found::Unknown));
@@ -115,13 +99,7 @@ pub async fn an_expired_id_is_spent_then_free<L: ExecutionLog>(
 
 /// An event costs its bytes and at most 64 more; what is refused costs nothing; what is gone is given back to the last byte.
 pub async fn every_byte_is_accounted<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
-    let bench = Bench::with_limits(
-        make,
-        Limits {
-            events_per_execution: 100,
-            ..Limits::default()
-        },
-    );
+    let bench = Bench::with_limits(make, Limits { events_per_execution: 100, ..Limits::default() });
     assert_eq!(bench.usage().await, Usage::default());
     let (mut writer, _reader) = bench.start("a").await;
     let start = bench.usage().await;

@@ -12,10 +12,7 @@ fn an_event_keeps_its_bytes() {
     let event = Event::from_json(json.as_bytes()).unwrap();
     assert_eq!(event.as_json(), json);
     assert_eq!(event.as_line(), format!("{json}\n").as_bytes());
-    assert_eq!(
-        event.data_json(),
-        Some(r#"{"a":"\/\u0041\u0000\ud800","a":2}"#)
-    );
+    assert_eq!(event.data_json(), Some(r#"{"a":"\/\u0041\u0000\ud800","a":2}"#));
     assert_eq!(event.kind(), "t");
 }
 
@@ -29,19 +26,10 @@ fn line_breaks_between_tokens_become_spaces() {
 
 #[test]
 fn the_line_end_of_the_input_is_the_lines_own() {
-    for json in [
-        "{\"type\":\"t\"}",
-        "{\"type\":\"t\"}\n",
-        "{\"type\":\"t\"}\r\n",
-    ] {
+    for json in ["{\"type\":\"t\"}", "{\"type\":\"t\"}\n", "{\"type\":\"t\"}\r\n"] {
+        assert_eq!(Event::from_json(json.as_bytes()).unwrap().as_json(), "{\"type\":\"t\"}");
         assert_eq!(
-            Event::from_json(json.as_bytes()).unwrap().as_json(),
-            "{\"type\":\"t\"}"
-        );
-        assert_eq!(
-            Event::from_bytes(Bytes::copy_from_slice(json.as_bytes()))
-                .unwrap()
-                .as_json(),
+            Event::from_bytes(Bytes::copy_from_slice(json.as_bytes())).unwrap().as_json(),
             "{\"type\":\"t\"}"
         );
     }
@@ -51,14 +39,8 @@ fn the_line_end_of_the_input_is_the_lines_own() {
 fn keys_count_as_what_they_spell() {
     let event = Event::from_json(br#"{"\u0074ype":"\u0061b","d\u0061ta":1}"#).unwrap();
     assert_eq!((event.kind(), event.data_json()), ("ab", Some("1")));
-    assert_eq!(
-        kind_of(br#"{"type":"a","\u0074ype":"b"}"#),
-        K::DuplicateMember("type")
-    );
-    assert_eq!(
-        kind_of(br#"{"type":"a","data":1,"dat\u0061":1}"#),
-        K::DuplicateMember("data")
-    );
+    assert_eq!(kind_of(br#"{"type":"a","\u0074ype":"b"}"#), K::DuplicateMember("type"));
+    assert_eq!(kind_of(br#"{"type":"a","data":1,"dat\u0061":1}"#), K::DuplicateMember("data"));
 }
 
 #[test]
@@ -73,10 +55,7 @@ fn what_is_wrong_is_said_with_its_offset() {
         (
             br#"{"type":"a","b":01}"#,
             17,
-            K::Unexpected {
-                found: b'1',
-                expected: crate::Expected::CommaOrBrace,
-            },
+            K::Unexpected { found: b'1', expected: crate::Expected::CommaOrBrace },
         ),
         (b"{\"type\":\"a\x01\"}", 10, K::ControlCharacter(1)),
         (br#"{"type":"a\x"}"#, 10, K::InvalidEscape),
@@ -86,23 +65,14 @@ fn what_is_wrong_is_said_with_its_offset() {
     ];
     for (json, offset, kind) in cases {
         let error = Event::from_json(json).unwrap_err();
-        assert_eq!(
-            (error.offset(), error.kind()),
-            (offset, &kind),
-            "{}",
-            json.escape_ascii()
-        );
+        assert_eq!((error.offset(), error.kind()), (offset, &kind), "{}", json.escape_ascii());
     }
 }
 
 #[test]
 fn nesting_is_bounded() {
     let nested = |depth: usize| {
-        format!(
-            r#"{{"type":"t","data":{}{}}}"#,
-            "[".repeat(depth),
-            "]".repeat(depth)
-        )
+        format!(r#"{{"type":"t","data":{}{}}}"#, "[".repeat(depth), "]".repeat(depth))
     };
     assert!(Event::from_json(nested(1023).as_bytes()).is_ok());
     assert_eq!(kind_of(nested(1024).as_bytes()), K::TooDeep { limit: 1024 });
@@ -114,19 +84,11 @@ fn nesting_is_bounded() {
 
 #[test]
 fn size_is_bounded() {
-    let json = format!(
-        r#"{{"type":"t","data":"{}"}}"#,
-        "a".repeat(Event::MAX_BYTES - 22)
-    );
+    let json = format!(r#"{{"type":"t","data":"{}"}}"#, "a".repeat(Event::MAX_BYTES - 22));
     assert_eq!(json.len(), Event::MAX_BYTES);
     assert!(Event::from_json(json.as_bytes()).is_ok());
     let over = json.replacen("\"t\"", "\"tt\"", 1);
-    assert_eq!(
-        kind_of(over.as_bytes()),
-        K::TooLarge {
-            limit: Event::MAX_BYTES
-        }
-    );
+    assert_eq!(kind_of(over.as_bytes()), K::TooLarge { limit: Event::MAX_BYTES });
     assert!(Event::from_bytes_within(over.into(), 2 * Event::MAX_BYTES).is_ok());
     assert!(Event::from_bytes_within(json.into(), 10).is_err());
 }
@@ -134,26 +96,17 @@ fn size_is_bounded() {
 #[test]
 fn from_bytes_keeps_what_it_can() {
     let line = Bytes::from_static(b"{\"type\":\"t\"}\n");
-    assert_eq!(
-        Event::from_bytes(line.clone()).unwrap().as_line().as_ptr(),
-        line.as_ptr()
-    );
+    assert_eq!(Event::from_bytes(line.clone()).unwrap().as_line().as_ptr(), line.as_ptr());
     let event = Event::from_bytes(Bytes::from_static(b"{\"type\":\"t\"}")).unwrap();
     assert_eq!(event.as_line(), line);
-    assert_ne!(
-        event.detached().as_line().as_ptr(),
-        event.as_line().as_ptr()
-    );
+    assert_ne!(event.detached().as_line().as_ptr(), event.as_line().as_ptr());
     assert_eq!(event.detached(), event);
 }
 
 #[test]
 fn kinds_that_need_escapes_are_spelt_and_read_back() {
     let event = Event::from_parts("a\"\n\u{1}é", b"1").unwrap();
-    assert_eq!(
-        event.as_json(),
-        "{\"type\":\"a\\\"\\n\\u0001é\",\"data\":1}"
-    );
+    assert_eq!(event.as_json(), "{\"type\":\"a\\\"\\n\\u0001é\",\"data\":1}");
     assert_eq!(event.kind(), "a\"\n\u{1}é");
     assert_eq!(Event::from_json(event.as_line()).unwrap(), event);
     assert_eq!(event.data_json(), Some("1"));
@@ -167,10 +120,7 @@ fn new_events_are_canonical() {
     assert_eq!(event.canonical_parts(), Some((&b"t"[..], &b"[1,2]"[..])));
     assert_eq!(event.data::<[u8; 2]>().unwrap(), [1, 2]);
     assert_eq!(Event::bare("t").unwrap().as_line(), b"{\"type\":\"t\"}\n");
-    assert!(matches!(
-        Event::bare("t").unwrap().data::<u8>(),
-        Err(DataError::Missing)
-    ));
+    assert!(matches!(Event::bare("t").unwrap().data::<u8>(), Err(DataError::Missing)));
     assert!(matches!(Event::bare(""), Err(EncodeError::EmptyKind)));
     assert!(matches!(Event::new("", &1), Err(EncodeError::EmptyKind)));
 }
@@ -182,8 +132,5 @@ fn debug_shows_no_content() {
         r#"Event { kind: "t", bytes: 29, .. }"#
     );
     let error = Event::from_json(br#"{"type":"t","secret"}"#).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "decode an event: found '}' instead of a colon at byte 20"
-    );
+    assert_eq!(error.to_string(), "decode an event: found '}' instead of a colon at byte 20");
 }

@@ -5,11 +5,12 @@
 
 use core::ops::Range;
 
-use super::{stops::Stops, string};
+use super::{
+    nesting::{Container, MAX_DEPTH, Nesting},
+    stops::Stops,
+    string,
+};
 use crate::error::{DecodeError, DecodeErrorKind, Expected};
-
-/// Containers inside each other, the event's own object included (PROTOCOL 1.1).
-pub(crate) const MAX_DEPTH: usize = 1024;
 
 /// Where the members that matter stand in a verified object.
 #[derive(Debug)]
@@ -61,13 +62,7 @@ struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         let fault = (bytes.len(), DecodeErrorKind::Truncated);
-        Scanner {
-            bytes,
-            stops: Stops::new(),
-            escaped: false,
-            breaks: false,
-            fault,
-        }
+        Scanner { bytes, stops: Stops::new(), escaped: false, breaks: false, fault }
     }
 
     #[cold]
@@ -89,12 +84,9 @@ impl<'a> Scanner<'a> {
         at += 1;
         self.end(at)?;
         match members.kind {
-            Some((kind, kind_escaped)) => Ok(Layout {
-                kind,
-                kind_escaped,
-                data: members.data,
-                breaks: self.breaks,
-            }),
+            Some((kind, kind_escaped)) => {
+                Ok(Layout { kind, kind_escaped, data: members.data, breaks: self.breaks })
+            }
             None => self.fail(at, DecodeErrorKind::MissingType),
         }
     }
@@ -259,11 +251,8 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn string(&mut self, at: &mut usize) -> Scan {
         let stop = self.stops.next(self.bytes, *at + 1);
-        let end = if self.bytes.get(stop) == Some(&b'"') {
-            stop
-        } else {
-            self.string_over_stops(stop)?
-        };
+        let end =
+            if self.bytes.get(stop) == Some(&b'"') { stop } else { self.string_over_stops(stop)? };
         *at = end + 1;
         Ok(())
     }
@@ -359,11 +348,7 @@ impl<'a> Scanner<'a> {
         if !self.peek(at)?.is_ascii_digit() {
             return self.fail(at, DecodeErrorKind::InvalidNumber);
         }
-        Ok(at
-            + self.bytes[at..]
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count())
+        Ok(at + self.bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count())
     }
 
     /// Nothing but white space until the end.
@@ -424,62 +409,6 @@ enum Name {
     Type,
     Data,
     Other,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Container {
-    Array,
-    Object,
-}
-
-/// One bit for each open container inside the event's object; the innermost 64 stand in a word of their own.
-struct Nesting {
-    depth: usize,
-    inner: u64,
-    outer: [u64; MAX_DEPTH / 64],
-}
-
-impl Nesting {
-    #[inline]
-    fn new() -> Self {
-        Nesting {
-            depth: 1,
-            inner: 0,
-            outer: [0; MAX_DEPTH / 64],
-        }
-    }
-
-    /// Whether there was room.
-    #[inline]
-    fn push(&mut self, container: Container) -> bool {
-        if self.depth == MAX_DEPTH {
-            return false;
-        }
-        if self.depth.is_multiple_of(64) {
-            self.outer[self.depth / 64] = self.inner;
-        }
-        self.inner = self.inner << 1 | u64::from(container == Container::Object);
-        self.depth += 1;
-        true
-    }
-
-    #[inline]
-    fn pop(&mut self) {
-        self.depth -= 1;
-        self.inner >>= 1;
-        if self.depth.is_multiple_of(64) {
-            self.inner = self.outer[self.depth / 64];
-        }
-    }
-
-    #[inline]
-    fn innermost(&self) -> Option<Container> {
-        match (self.depth, self.inner & 1) {
-            (1, _) => None,
-            (_, 1) => Some(Container::Object),
-            _ => Some(Container::Array),
-        }
-    }
 }
 
 #[cfg(test)]

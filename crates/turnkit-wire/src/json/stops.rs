@@ -20,20 +20,13 @@ pub(crate) struct Stops {
 impl Stops {
     #[inline]
     pub(crate) fn new() -> Self {
-        Stops {
-            base: NOWHERE,
-            mask: 0,
-            non_ascii: true,
-        }
+        Stops { base: NOWHERE, mask: 0, non_ascii: true }
     }
 
     /// For input that is known to be UTF-8: what is not ASCII is no stop.
     #[inline]
     pub(crate) fn of_utf8() -> Self {
-        Stops {
-            non_ascii: false,
-            ..Stops::new()
-        }
+        Stops { non_ascii: false, ..Stops::new() }
     }
 
     /// The first stop at or after `at`, or the length of `bytes`, which must be the same in every call.
@@ -110,9 +103,10 @@ fn bits(found: &[u8; BLOCK]) -> u64 {
         return 0;
     }
     let (words, _) = found.as_chunks();
-    words.iter().rev().fold(0, |mask, &word| {
-        mask << 8 | u64::from_le_bytes(word).wrapping_mul(GATHER) >> 56
-    })
+    words
+        .iter()
+        .rev()
+        .fold(0, |mask, &word| mask << 8 | u64::from_le_bytes(word).wrapping_mul(GATHER) >> 56)
 }
 
 /// The first byte of `text` that cannot stand in a JSON string as it is.
@@ -125,10 +119,7 @@ pub(crate) fn first_to_escape(text: &[u8], at: usize) -> usize {
 #[inline]
 pub(crate) fn line_stop(bytes: &[u8], mut at: usize) -> usize {
     while let Some(block) = bytes[at..].first_chunk::<32>() {
-        if block
-            .iter()
-            .fold(false, |any, &byte| any | is_line_stop(byte))
-        {
+        if block.iter().fold(false, |any, &byte| any | is_line_stop(byte)) {
             break;
         }
         at += block.len();
@@ -142,10 +133,7 @@ pub(crate) fn line_stop(bytes: &[u8], mut at: usize) -> usize {
         }
         at += 8;
     }
-    at + bytes[at..]
-        .iter()
-        .take_while(|&&byte| !is_line_stop(byte))
-        .count()
+    at + bytes[at..].iter().take_while(|&&byte| !is_line_stop(byte)).count()
 }
 
 const FOURTEENS: u64 = u64::from_le_bytes([14; 8]);
@@ -171,10 +159,7 @@ mod tests {
                     bytes[position] = byte;
                     let ascii_stop = byte < 0x20 || byte == b'"' || byte == b'\\';
                     let expected = |stop: bool| if stop { position } else { length };
-                    assert_eq!(
-                        Stops::new().next(&bytes, 0),
-                        expected(ascii_stop || byte >= 0x80)
-                    );
+                    assert_eq!(Stops::new().next(&bytes, 0), expected(ascii_stop || byte >= 0x80));
                     assert_eq!(Stops::of_utf8().next(&bytes, 0), expected(ascii_stop));
                     assert_eq!(first_to_escape(&bytes, 0), expected(ascii_stop));
                     assert_eq!(line_stop(&bytes, 0), expected(!(14..0x80).contains(&byte)));
@@ -191,10 +176,7 @@ mod tests {
             let mut at = from;
             while at < bytes.len() {
                 let expected = at
-                    + bytes[at..]
-                        .iter()
-                        .take_while(|byte| !matches!(byte, b'"' | b'\\'))
-                        .count();
+                    + bytes[at..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count();
                 at = stops.next(bytes, at);
                 assert_eq!(at, expected);
                 at += 1;

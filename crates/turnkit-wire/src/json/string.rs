@@ -86,23 +86,15 @@ fn decode_unicode(escape: &[u8]) -> (char, usize) {
     let second = escape.get(6..).and_then(code_unit);
     if let (0xD800..0xDC00, Some(low @ 0xDC00..0xE000)) = (first, second) {
         let point = 0x1_0000 + ((first - 0xD800) << 10) + (low - 0xDC00);
-        return (
-            char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER),
-            12,
-        );
+        return (char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
     }
-    (
-        char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),
-        6,
-    )
+    (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
 }
 
 /// The code unit of a `\uXXXX` at the start of `escape`.
 fn code_unit(escape: &[u8]) -> Option<u32> {
     let digits = escape.strip_prefix(b"\\u")?.first_chunk::<4>()?;
-    digits.iter().try_fold(0, |unit, &digit| {
-        Some(unit << 4 | char::from(digit).to_digit(16)?)
-    })
+    digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
 }
 
 #[cfg(test)]
@@ -111,10 +103,7 @@ mod tests {
 
     #[test]
     fn escapes_decode_to_what_they_spell() {
-        assert_eq!(
-            decode(br#"a\"\\\/\b\f\n\r\t\u0041\u00e9z"#),
-            "a\"\\/\u{8}\u{c}\n\r\tA\u{e9}z"
-        );
+        assert_eq!(decode(br#"a\"\\\/\b\f\n\r\t\u0041\u00e9z"#), "a\"\\/\u{8}\u{c}\n\r\tA\u{e9}z");
         assert_eq!(decode(br"\ud83d\ude00"), "\u{1f600}");
     }
 

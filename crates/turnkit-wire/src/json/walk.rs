@@ -36,11 +36,7 @@ impl<'a> Text<'a> {
     #[must_use]
     #[inline]
     pub fn is(&self, other: &str) -> bool {
-        if self.escaped {
-            string::decode(self.raw) == other
-        } else {
-            self.raw == other.as_bytes()
-        }
+        if self.escaped { string::decode(self.raw) == other } else { self.raw == other.as_bytes() }
     }
 
     /// Whether the text is empty.
@@ -65,21 +61,14 @@ impl<'a> Value<'a> {
     pub(crate) fn text(self) -> Option<Text<'a>> {
         match self.0.first()? {
             b'"' => Walk::new(self.0).string(),
-            b'-' | b'0'..=b'9' => Some(Text {
-                raw: self.0,
-                escaped: false,
-            }),
+            b'-' | b'0'..=b'9' => Some(Text { raw: self.0, escaped: false }),
             _ => None,
         }
     }
 
     /// A string; numbers do not count.
     pub(crate) fn string(self) -> Option<Text<'a>> {
-        if self.is(b'"') {
-            Walk::new(self.0).string()
-        } else {
-            None
-        }
+        if self.is(b'"') { Walk::new(self.0).string() } else { None }
     }
 
     /// A whole number that is not negative, also as a string, also spelt as `9.0`.
@@ -122,11 +111,7 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let mut walk = Walk {
-            bytes,
-            at: 0,
-            stops: Stops::of_utf8(),
-        };
+        let mut walk = Walk { bytes, at: 0, stops: Stops::of_utf8() };
         walk.token();
         walk
     }
@@ -193,10 +178,7 @@ impl<'a> Walk<'a> {
             }
         }
         self.at = end + 1;
-        Some(Text {
-            raw: &self.bytes[start..end],
-            escaped,
-        })
+        Some(Text { raw: &self.bytes[start..end], escaped })
     }
 
     #[inline]

@@ -35,23 +35,13 @@ fn every_cut_gives_the_same() {
     assert_eq!(whole[1], Ok(b"{\"type\":\"b\", \"data\":1}\n".to_vec()));
     let start = input.find("nonsense").unwrap() as u64;
     assert_eq!(whole[2], Err((start, DecodeErrorKind::NotAnObject)));
-    assert_eq!(
-        whole[3],
-        Err((start + 9 + 32, DecodeErrorKind::TooLarge { limit: 32 }))
-    );
+    assert_eq!(whole[3], Err((start + 9 + 32, DecodeErrorKind::TooLarge { limit: 32 })));
     assert_eq!(whole[4], Ok(b"{\"type\":\"c\"}\n".to_vec()));
     for cut in 0..=input.len() {
         let (left, right) = input.as_bytes().split_at(cut);
-        assert_eq!(
-            decode(32, [left.to_vec(), right.to_vec()]),
-            whole,
-            "cut at {cut}"
-        );
+        assert_eq!(decode(32, [left.to_vec(), right.to_vec()]), whole, "cut at {cut}");
     }
-    assert_eq!(
-        decode(32, input.as_bytes().iter().map(|&byte| [byte].to_vec())),
-        whole
-    );
+    assert_eq!(decode(32, input.as_bytes().iter().map(|&byte| [byte].to_vec())), whole);
 }
 
 #[test]
@@ -85,31 +75,20 @@ fn small_events_share_small_chunks_only() {
     let large = Bytes::from(line.repeat(10_000));
     let mut decoder = Decoder::new();
     decoder.push(large.clone());
-    let events: Vec<Event> = core::iter::from_fn(|| decoder.next_event())
-        .map(Result::unwrap)
-        .collect();
+    let events: Vec<Event> =
+        core::iter::from_fn(|| decoder.next_event()).map(Result::unwrap).collect();
     assert_eq!(events.len(), 10_000);
     let range = large.as_ptr_range();
-    assert!(
-        events
-            .iter()
-            .all(|event| !range.contains(&event.as_line().as_ptr()))
-    );
+    assert!(events.iter().all(|event| !range.contains(&event.as_line().as_ptr())));
     drop(decoder);
     assert!(large.is_unique());
 
-    let big = Bytes::from(format!(
-        "{{\"type\":\"a\",\"data\":\"{}\"}}\n{line}",
-        "x".repeat(100_000)
-    ));
+    let big =
+        Bytes::from(format!("{{\"type\":\"a\",\"data\":\"{}\"}}\n{line}", "x".repeat(100_000)));
     let mut decoder = Decoder::new();
     decoder.push(big.clone());
-    assert_eq!(
-        decoder.next_event().unwrap().unwrap().as_line().as_ptr(),
-        big.as_ptr()
-    );
+    assert_eq!(decoder.next_event().unwrap().unwrap().as_line().as_ptr(), big.as_ptr());
     assert!(
-        !big.as_ptr_range()
-            .contains(&decoder.next_event().unwrap().unwrap().as_line().as_ptr())
+        !big.as_ptr_range().contains(&decoder.next_event().unwrap().unwrap().as_line().as_ptr())
     );
 }

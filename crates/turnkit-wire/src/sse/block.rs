@@ -152,11 +152,7 @@ impl Block {
             Field::Event | Field::Id => (0, self.max_id),
             Field::Retry => return Ok(()),
         };
-        if held + length > limit {
-            Err(OverLimit)
-        } else {
-            Ok(())
-        }
+        if held + length > limit { Err(OverLimit) } else { Ok(()) }
     }
 
     /// Whether the line whose value was begun may have `length` bytes.
@@ -166,11 +162,7 @@ impl Block {
             Field::Event | Field::Id => (0, self.max_id),
             Field::Retry => return Ok(()),
         };
-        if held + length > limit {
-            Err(OverLimit)
-        } else {
-            Ok(())
-        }
+        if held + length > limit { Err(OverLimit) } else { Ok(()) }
     }
 
     /// Takes the value of a whole line, which is UTF-8 and stands in the chunk.
@@ -328,11 +320,9 @@ impl Digits {
         for &byte in text {
             *self = match (*self, byte) {
                 (Digits::None, b'0'..=b'9') => Digits::Number(u64::from(byte - b'0')),
-                (Digits::Number(number), b'0'..=b'9') => Digits::Number(
-                    number
-                        .saturating_mul(10)
-                        .saturating_add(u64::from(byte - b'0')),
-                ),
+                (Digits::Number(number), b'0'..=b'9') => {
+                    Digits::Number(number.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
+                }
                 _ => Digits::Invalid,
             };
         }

@@ -161,12 +161,7 @@ impl Decoder {
         if frame.data() == DONE {
             return Ok(None);
         }
-        if frame.has_event() {
-            self.named_event()
-        } else {
-            self.whole_event()
-        }
-        .map(Some)
+        if frame.has_event() { self.named_event() } else { self.whole_event() }.map(Some)
     }
 
     /// A named frame: the name gives the type, the data the data.
@@ -196,10 +191,7 @@ impl Decoder {
             // A value that stands in the chunk is one line: where LF ends it, the chunk holds the event's line.
             let own_line = self.chunk.get(range.end) == Some(&b'\n') && !layout.breaks;
             if own_line && may_share(length, self.chunk.len()) {
-                return Ok(Event::from_layout(
-                    self.chunk.slice(range.start..=range.end),
-                    &layout,
-                ));
+                return Ok(Event::from_layout(self.chunk.slice(range.start..=range.end), &layout));
             }
         }
         self.arena.put(data);
@@ -221,8 +213,7 @@ impl Head {
     #[inline]
     fn name(&self) -> &[u8] {
         let line = &self.line[..];
-        line.get(TYPE_KEY.len()..line.len().saturating_sub(DATA_KEY.len()))
-            .unwrap_or_default()
+        line.get(TYPE_KEY.len()..line.len().saturating_sub(DATA_KEY.len())).unwrap_or_default()
     }
 
     /// Takes a name. Whether it is spelt as it stands; otherwise nothing is taken.

@@ -20,11 +20,7 @@ impl Frame<'_> {
     /// The name of the event; `message` where the frame gives none.
     #[must_use]
     pub fn event(&self) -> &str {
-        if self.has_event() {
-            string::verified(self.name)
-        } else {
-            "message"
-        }
+        if self.has_event() { string::verified(self.name) } else { "message" }
     }
 
     /// Whether the frame gives a name (that is not empty).

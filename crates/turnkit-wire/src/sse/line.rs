@@ -18,16 +18,9 @@ pub(crate) enum Line {
     /// Nothing of it was seen yet.
     Start,
     /// A beginning that may still become a field's name.
-    Name {
-        bytes: [u8; LONGEST_NAME],
-        length: u8,
-    },
+    Name { bytes: [u8; LONGEST_NAME], length: u8 },
     /// Behind the colon of a field; `length` bytes of the line were seen, of the value something only when it has begun.
-    Value {
-        field: Field,
-        length: usize,
-        begun: bool,
-    },
+    Value { field: Field, length: usize, begun: bool },
     /// A comment or an unknown field: dropped as it comes.
     Ignored,
 }
@@ -84,10 +77,7 @@ impl Line {
             *free = byte;
             length += 1;
         }
-        *self = Line::Name {
-            bytes,
-            length: u8::try_from(length).unwrap_or(u8::MAX),
-        };
+        *self = Line::Name { bytes, length: u8::try_from(length).unwrap_or(u8::MAX) };
         piece.len()
     }
 
@@ -98,22 +88,14 @@ impl Line {
             return piece.len();
         };
         let length = value - usize::from(piece[value - 1] == b' ');
-        *self = Line::Value {
-            field,
-            length,
-            begun: false,
-        };
+        *self = Line::Value { field, length, begun: false };
         length
     }
 
     /// The state after a name and its colon.
     fn after_name(name: &[u8]) -> Line {
         match Field::of(name) {
-            Some(field) => Line::Value {
-                field,
-                length: name.len() + 1,
-                begun: false,
-            },
+            Some(field) => Line::Value { field, length: name.len() + 1, begun: false },
             None => Line::Ignored,
         }
     }

@@ -75,10 +75,7 @@ impl Error for TooLarge {}
 
 impl From<TooLarge> for DecodeError {
     fn from(error: TooLarge) -> Self {
-        DecodeError::new(
-            error.offset,
-            DecodeErrorKind::TooLarge { limit: error.limit },
-        )
+        DecodeError::new(error.offset, DecodeErrorKind::TooLarge { limit: error.limit })
     }
 }
 

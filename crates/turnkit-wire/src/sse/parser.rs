@@ -256,12 +256,9 @@ impl Parser {
         field: Field,
         value: Range<usize>,
     ) -> Result<(), TooLarge> {
-        self.block
-            .begin(chunk, field, self.chunk_start + value.start as u64);
-        let taken = self
-            .block
-            .extend(field, &chunk[value], false)
-            .and_then(|()| self.block.finish(field));
+        self.block.begin(chunk, field, self.chunk_start + value.start as u64);
+        let taken =
+            self.block.extend(field, &chunk[value], false).and_then(|()| self.block.finish(field));
         taken.map_err(|_| self.fail(self.line_start))
     }
 
@@ -284,23 +281,15 @@ impl Parser {
         self.take_piece(chunk, piece, ascii)?;
         let line = core::mem::replace(&mut self.line, Line::Start);
         let field = match line {
-            Line::Value {
-                field, begun: true, ..
-            } => field,
-            Line::Value {
-                field,
-                length,
-                begun: false,
-            } => self.begin(chunk, field, length, end)?,
+            Line::Value { field, begun: true, .. } => field,
+            Line::Value { field, length, begun: false } => self.begin(chunk, field, length, end)?,
             Line::Name { length, .. } => match line.bare_field() {
                 Some(field) => self.begin(chunk, field, usize::from(length), end)?,
                 None => return Ok(()),
             },
             Line::Start | Line::Ignored => return Ok(()),
         };
-        self.block
-            .finish(field)
-            .map_err(|_| self.fail(self.line_start))
+        self.block.finish(field).map_err(|_| self.fail(self.line_start))
     }
 
     /// A piece of a line that stands in more than one chunk.
@@ -313,12 +302,7 @@ impl Parser {
         if matches!(self.line, Line::Start | Line::Name { .. }) {
             piece.start += self.line.read_name(&chunk[piece.clone()]);
         }
-        let Line::Value {
-            field,
-            length,
-            begun,
-        } = self.line
-        else {
+        let Line::Value { field, length, begun } = self.line else {
             return Ok(());
         };
         if piece.is_empty() {
@@ -329,11 +313,7 @@ impl Parser {
             piece.start += usize::from(chunk[piece.start] == b' ');
             self.begin(chunk, field, length, piece.start)?;
         }
-        self.line = Line::Value {
-            field,
-            length,
-            begun: true,
-        };
+        self.line = Line::Value { field, length, begun: true };
         let admitted = self.block.admit_longer(field, length);
         let taken = admitted.and_then(|()| self.block.extend(field, &chunk[piece], ascii));
         taken.map_err(|_| self.fail(self.line_start))
@@ -356,10 +336,7 @@ impl Parser {
 
     #[cold]
     fn fail(&mut self, offset: u64) -> TooLarge {
-        let failed = TooLarge {
-            limit: self.max_event,
-            offset,
-        };
+        let failed = TooLarge { limit: self.max_event, offset };
         self.failed = Some(failed);
         failed
     }
@@ -384,8 +361,5 @@ fn line_end(chunk: &[u8], start: usize) -> (usize, bool) {
         }
     }
     let rest = &chunk[at..];
-    (
-        at + memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()),
-        false,
-    )
+    (at + memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()), false)
 }

@@ -25,11 +25,7 @@ enum Place {
 
 impl Slot {
     pub(crate) fn new(limit: usize) -> Self {
-        Slot {
-            place: Place::Nowhere,
-            buffer: Vec::new(),
-            limit: limit.saturating_add(MARGIN),
-        }
+        Slot { place: Place::Nowhere, buffer: Vec::new(), limit: limit.saturating_add(MARGIN) }
     }
 
     #[inline]
@@ -118,7 +114,6 @@ impl Slot {
             limit if limit <= EAGER_LIMIT => limit,
             limit => needed.saturating_mul(2).clamp(EAGER_LIMIT, limit),
         };
-        self.buffer
-            .reserve_exact(capacity.max(needed) - self.buffer.len());
+        self.buffer.reserve_exact(capacity.max(needed) - self.buffer.len());
     }
 }

@@ -18,15 +18,9 @@ fn written(event: &Event, id: Option<&str>) -> BytesMut {
 #[test]
 fn canonical_events_become_named_frames() {
     let event = Event::new("t", &1).unwrap();
-    assert_eq!(
-        written(&event, Some("1-2")),
-        "id: 1-2\nevent: t\ndata: 1\n\n"
-    );
+    assert_eq!(written(&event, Some("1-2")), "id: 1-2\nevent: t\ndata: 1\n\n");
     let message = Event::new("message", &1).unwrap();
-    assert_eq!(
-        written(&message, None),
-        "data: {\"type\":\"message\",\"data\":1}\n\n"
-    );
+    assert_eq!(written(&message, None), "data: {\"type\":\"message\",\"data\":1}\n\n");
 }
 
 #[test]
@@ -76,10 +70,7 @@ fn frames_that_are_no_events_are_errors_and_decoding_goes_on() {
 fn joined_data_is_one_line_again() {
     let got = decode(b"data: {\"type\":\ndata: \"t\"}\n\nevent: t\ndata: [\ndata: 1]\n\n");
     assert_eq!(got[0].as_ref().unwrap().as_line(), b"{\"type\": \"t\"}\n");
-    assert_eq!(
-        got[1].as_ref().unwrap().as_line(),
-        b"{\"type\":\"t\",\"data\":[ 1]}\n"
-    );
+    assert_eq!(got[1].as_ref().unwrap().as_line(), b"{\"type\":\"t\",\"data\":[ 1]}\n");
 }
 
 #[test]
@@ -92,15 +83,9 @@ fn the_last_event_id_is_that_of_the_event_handed_out() {
     assert_eq!(decoder.next_event().unwrap().unwrap().kind(), "a");
     assert_eq!((decoder.last_event_id(), decoder.cursor()), ("1", "1"));
     assert_eq!(decoder.next_event().unwrap().unwrap().kind(), "b");
-    assert_eq!(
-        (decoder.last_event_id(), decoder.cursor(), decoder.is_done()),
-        ("2", "2", false)
-    );
+    assert_eq!((decoder.last_event_id(), decoder.cursor(), decoder.is_done()), ("2", "2", false));
     assert!(decoder.next_event().is_none());
-    assert_eq!(
-        (decoder.last_event_id(), decoder.cursor(), decoder.is_done()),
-        ("2", "4", true)
-    );
+    assert_eq!((decoder.last_event_id(), decoder.cursor(), decoder.is_done()), ("2", "4", true));
 }
 
 #[test]
@@ -109,34 +94,20 @@ fn an_event_without_an_id_is_told_from_one_that_has_its_own() {
     decoder.push(Bytes::from_static(
         b"id: 1\nevent: a\ndata: 1\n\nevent: b\ndata: 2\n\nid: 3\n\nevent: c\ndata: 3\n\nid: 3\nevent: d\ndata: 4\n\n",
     ));
-    for (kind, id, own) in [
-        ("a", "1", true),
-        ("b", "1", false),
-        ("c", "3", true),
-        ("d", "3", true),
-    ] {
+    for (kind, id, own) in [("a", "1", true), ("b", "1", false), ("c", "3", true), ("d", "3", true)]
+    {
         assert_eq!(decoder.next_event().unwrap().unwrap().kind(), kind);
-        assert_eq!(
-            (decoder.last_event_id(), decoder.event_has_id()),
-            (id, own),
-            "{kind}"
-        );
+        assert_eq!((decoder.last_event_id(), decoder.event_has_id()), (id, own), "{kind}");
     }
 }
 
 #[test]
 fn a_frame_over_the_bound_ends_the_stream_with_one_error() {
     let mut decoder = Decoder::with_max_event(64);
-    decoder.push(Bytes::from(alloc::format!(
-        "event: a\ndata: 1\n\ndata: {}",
-        "x".repeat(100)
-    )));
+    decoder.push(Bytes::from(alloc::format!("event: a\ndata: 1\n\ndata: {}", "x".repeat(100))));
     assert!(decoder.next_event().unwrap().is_ok());
     let error = decoder.next_event().unwrap().unwrap_err();
-    assert_eq!(
-        (error.offset(), error.kind()),
-        (18, &DecodeErrorKind::TooLarge { limit: 64 })
-    );
+    assert_eq!((error.offset(), error.kind()), (18, &DecodeErrorKind::TooLarge { limit: 64 }));
     decoder.push(Bytes::from_static(b"\n\nevent: b\ndata: 1\n\n"));
     assert!(decoder.next_event().is_none());
 }
@@ -145,23 +116,14 @@ fn a_frame_over_the_bound_ends_the_stream_with_one_error() {
 fn ids_and_names_cannot_inject_lines() {
     let mut out = BytesMut::new();
     for bad in ["a\nb", "a\rb", "a\0b"] {
-        assert_eq!(
-            write_frame(&mut out, Some(bad), None, b""),
-            Err(InvalidFrame::Event)
-        );
-        assert_eq!(
-            write_frame(&mut out, None, Some(bad), b""),
-            Err(InvalidFrame::Id)
-        );
+        assert_eq!(write_frame(&mut out, Some(bad), None, b""), Err(InvalidFrame::Event));
+        assert_eq!(write_frame(&mut out, None, Some(bad), b""), Err(InvalidFrame::Id));
         assert_eq!(
             write_event(&mut out, Some(bad), &Event::bare("t").unwrap()),
             Err(InvalidFrame::Id)
         );
     }
-    assert_eq!(
-        write_frame(&mut out, None, None, b"\xff"),
-        Err(InvalidFrame::Data)
-    );
+    assert_eq!(write_frame(&mut out, None, None, b"\xff"), Err(InvalidFrame::Data));
     assert!(out.is_empty());
 }
 
@@ -169,10 +131,7 @@ fn ids_and_names_cannot_inject_lines() {
 fn data_with_line_breaks_is_split() {
     let mut out = BytesMut::new();
     write_frame(&mut out, Some("t"), Some("1"), b"a\nb\r\n\rc\n").unwrap();
-    assert_eq!(
-        out,
-        "id: 1\nevent: t\ndata: a\ndata: b\ndata: \ndata: c\ndata: \n\n"
-    );
+    assert_eq!(out, "id: 1\nevent: t\ndata: a\ndata: b\ndata: \ndata: c\ndata: \n\n");
 }
 
 #[test]

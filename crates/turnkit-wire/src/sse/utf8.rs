@@ -112,10 +112,7 @@ mod tests {
                 utf8.push(&text[..cut], &mut out);
                 utf8.push(&text[cut..], &mut out);
                 let lossy = utf8.finish(&mut out);
-                assert_eq!(
-                    String::from_utf8(out).unwrap(),
-                    String::from_utf8_lossy(text)
-                );
+                assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8_lossy(text));
                 assert_eq!(lossy, core::str::from_utf8(text).is_err());
             }
         }

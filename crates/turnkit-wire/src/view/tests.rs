@@ -49,14 +49,7 @@ fn text_goes_before_content_and_the_last_of_two_counts() {
 
 #[test]
 fn data_of_another_shape_gives_an_empty_view() {
-    for data in [
-        "null",
-        "[]",
-        "1",
-        r#""x""#,
-        r#"{"part":[1],"delta":{}}"#,
-        "{}",
-    ] {
+    for data in ["null", "[]", "1", r#""x""#, r#"{"part":[1],"delta":{}}"#, "{}"] {
         let event = Event::from_parts("message.part.updated", data.as_bytes()).unwrap();
         let view = PartUpdate::of(&event).unwrap();
         assert!(
@@ -90,27 +83,17 @@ fn failures_come_in_many_shapes() {
     for (data, code, message) in [
         (r#"{"code":"c","message":"m"}"#, Some("c"), Some("m")),
         (r#"{"code":429,"error":"m"}"#, Some("429"), Some("m")),
-        (
-            r#"{"error":{"code":"c","message":"m"}}"#,
-            Some("c"),
-            Some("m"),
-        ),
+        (r#"{"error":{"code":"c","message":"m"}}"#, Some("c"), Some("m")),
         (r#""m""#, None, Some("m")),
         ("null", None, None),
     ] {
-        for kind in [
-            kind::ERROR,
-            kind::EXECUTION_FAILED,
-            kind::EXECUTION_CANCELLED,
-            kind::RUN_FAILED,
-        ] {
+        for kind in
+            [kind::ERROR, kind::EXECUTION_FAILED, kind::EXECUTION_CANCELLED, kind::RUN_FAILED]
+        {
             let event = Event::from_parts(kind, data.as_bytes()).unwrap();
             let view = Failure::of(&event).unwrap();
             assert_eq!(
-                (
-                    str_of(view.code()).as_deref(),
-                    str_of(view.message()).as_deref()
-                ),
+                (str_of(view.code()).as_deref(), str_of(view.message()).as_deref()),
                 (code, message),
                 "{data}"
             );
@@ -118,10 +101,7 @@ fn failures_come_in_many_shapes() {
     }
     let failed = crate::lifecycle::run_failed("s", "m", true, None, Some("produce"));
     let view = Failure::of(&failed).unwrap();
-    assert_eq!(
-        (view.retryable(), str_of(view.phase()).as_deref()),
-        (Some(true), Some("produce"))
-    );
+    assert_eq!((view.retryable(), str_of(view.phase()).as_deref()), (Some(true), Some("produce")));
 }
 
 #[test]
@@ -131,11 +111,7 @@ fn executions_say_which_one_they_are() {
     );
     let view = Execution::of(&event).unwrap();
     assert_eq!(
-        (
-            str_of(view.id()).as_deref(),
-            str_of(view.session_id()).as_deref(),
-            view.timestamp()
-        ),
+        (str_of(view.id()).as_deref(), str_of(view.session_id()).as_deref(), view.timestamp()),
         (Some("exec-1"), Some("s"), Some(1))
     );
 }

@@ -25,15 +25,7 @@ fn wrapped(value: &[u8]) -> Vec<u8> {
 }
 
 fn without_breaks(json: &[u8]) -> Vec<u8> {
-    json.iter()
-        .map(|&byte| {
-            if matches!(byte, b'\r' | b'\n') {
-                b' '
-            } else {
-                byte
-            }
-        })
-        .collect()
+    json.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect()
 }
 
 #[test]
@@ -47,20 +39,10 @@ fn every_value_is_judged_as_expected() {
         assert_eq!(whole.is_ok(), parts.is_ok(), "{}", case.name);
         assert_eq!(whole.is_ok(), shared.is_ok(), "{}", case.name);
         if case.expect != Expect::Either {
-            assert_eq!(
-                whole.is_ok(),
-                case.expect == Expect::Accept,
-                "{}: {whole:?}",
-                case.name
-            );
+            assert_eq!(whole.is_ok(), case.expect == Expect::Accept, "{}: {whole:?}", case.name);
         }
         let Ok(event) = whole else { continue };
-        assert_eq!(
-            event.as_json().as_bytes(),
-            without_breaks(&json),
-            "{}",
-            case.name
-        );
+        assert_eq!(event.as_json().as_bytes(), without_breaks(&json), "{}", case.name);
         assert_eq!(
             (event.kind(), event.data_json().map(str::trim_ascii)),
             ("t", Some(trimmed(&value).as_str())),
@@ -75,19 +57,12 @@ fn every_value_is_judged_as_expected() {
 /// not UTF-8, and a byte order mark, it does not.
 #[test]
 fn what_the_suite_leaves_open_is_decided_by_the_grammar() {
-    for case in cases::<Case>("json-cases.json")
-        .iter()
-        .filter(|case| case.expect == Expect::Either)
+    for case in cases::<Case>("json-cases.json").iter().filter(|case| case.expect == Expect::Either)
     {
         let value = bytes(&case.input_base64);
         let utf8 = core::str::from_utf8(&value)
             .is_ok_and(|text| !text.starts_with('\u{feff}') && !text.contains('\0'));
-        assert_eq!(
-            Event::from_parts("t", &value).is_ok(),
-            utf8,
-            "{}",
-            case.name
-        );
+        assert_eq!(Event::from_parts("t", &value).is_ok(), utf8, "{}", case.name);
     }
 }
 
@@ -132,8 +107,5 @@ fn every_accepted_event_survives_a_hop_over_sse_at_every_cut() {
 }
 
 fn trimmed(value: &[u8]) -> String {
-    String::from_utf8(without_breaks(value))
-        .unwrap()
-        .trim_ascii()
-        .to_owned()
+    String::from_utf8(without_breaks(value)).unwrap().trim_ascii().to_owned()
 }

@@ -3,10 +3,7 @@
 //! Each case is run whole, byte by byte, as its source cuts it, and cut in two at every position.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-#![expect(
-    clippy::print_stdout,
-    reason = "where the cases are missing, the test says so aloud"
-)]
+#![expect(clippy::print_stdout, reason = "where the cases are missing, the test says so aloud")]
 
 mod json;
 mod sse;
@@ -25,9 +22,7 @@ const CUT_EVERYWHERE: usize = 400;
 /// The cases of a file; none where the folder is missing, which only CI takes for a failure.
 fn cases<T: DeserializeOwned>(file: &str) -> Vec<T> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    let path = env::var_os("TURNKIT_VECTORS")
-        .map_or_else(beside, PathBuf::from)
-        .join(file);
+    let path = env::var_os("TURNKIT_VECTORS").map_or_else(beside, PathBuf::from).join(file);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) => {
@@ -48,10 +43,7 @@ fn bytes(base64: &str) -> Vec<u8> {
 
 /// The ways in which a case is cut.
 fn cuts(input: &[u8]) -> Vec<Vec<Vec<u8>>> {
-    let mut all = vec![
-        vec![input.to_vec()],
-        input.iter().map(|&byte| vec![byte]).collect(),
-    ];
+    let mut all = vec![vec![input.to_vec()], input.iter().map(|&byte| vec![byte]).collect()];
     if input.len() <= CUT_EVERYWHERE {
         all.extend((0..=input.len()).map(|cut| vec![input[..cut].to_vec(), input[cut..].to_vec()]));
     }

@@ -54,16 +54,12 @@ fn parse(mut parser: Parser, chunks: &[Vec<u8>]) -> Result<Outcome, TooLarge> {
                 frames.push((frame.event().to_owned(), data, frame.id().to_owned()));
             })?;
             let retry = parser.retry_ms();
-            dispatched.extend(
-                frames
-                    .into_iter()
-                    .map(|(event, data, id_after)| Dispatched {
-                        event,
-                        data,
-                        id_after,
-                        retry,
-                    }),
-            );
+            dispatched.extend(frames.into_iter().map(|(event, data, id_after)| Dispatched {
+                event,
+                data,
+                id_after,
+                retry,
+            }));
         }
     }
     Ok(Outcome {
@@ -91,9 +87,7 @@ fn parse_whole_chunks(
 fn all_cuts(case: &Case) -> Vec<Vec<Vec<u8>>> {
     let mut all = cuts(&bytes(&case.input_base64));
     all.extend(
-        case.chunks_base64
-            .iter()
-            .map(|chunks| chunks.iter().map(|chunk| bytes(chunk)).collect()),
+        case.chunks_base64.iter().map(|chunks| chunks.iter().map(|chunk| bytes(chunk)).collect()),
     );
     all
 }
@@ -101,31 +95,17 @@ fn all_cuts(case: &Case) -> Vec<Vec<Vec<u8>>> {
 #[test]
 fn every_stream_parses_as_expected_at_every_cut() {
     let mut run = 0;
-    for case in cases::<Case>("sse-cases.json")
-        .iter()
-        .filter(|case| case.limit.is_none())
-    {
+    for case in cases::<Case>("sse-cases.json").iter().filter(|case| case.limit.is_none()) {
         for chunks in all_cuts(case) {
             let outcome = parse(Parser::new(), &chunks).unwrap();
-            assert_eq!(
-                outcome.dispatched, case.expected,
-                "{}: {chunks:?}",
-                case.name
-            );
-            assert_eq!(
-                outcome.last_event_id, case.final_last_event_id,
-                "{}",
-                case.name
-            );
+            assert_eq!(outcome.dispatched, case.expected, "{}: {chunks:?}", case.name);
+            assert_eq!(outcome.last_event_id, case.final_last_event_id, "{}", case.name);
             assert_eq!(outcome.retry, case.final_retry, "{}", case.name);
             let frames = parse_whole_chunks(Parser::new(), &chunks).unwrap();
-            let expected = case.expected.iter().map(|frame| {
-                (
-                    frame.event.clone(),
-                    frame.data.clone(),
-                    frame.id_after.clone(),
-                )
-            });
+            let expected = case
+                .expected
+                .iter()
+                .map(|frame| (frame.event.clone(), frame.data.clone(), frame.id_after.clone()));
             assert!(frames.into_iter().eq(expected), "{}: {chunks:?}", case.name);
         }
         run += 1;
@@ -135,10 +115,7 @@ fn every_stream_parses_as_expected_at_every_cut() {
 
 #[test]
 fn reconnection_times_follow_each_other_as_expected() {
-    for case in cases::<Case>("sse-cases.json")
-        .iter()
-        .filter(|case| case.limit.is_none())
-    {
+    for case in cases::<Case>("sse-cases.json").iter().filter(|case| case.limit.is_none()) {
         let mut parser = Parser::new();
         let mut seen = Vec::new();
         for byte in bytes(&case.input_base64) {
@@ -158,12 +135,7 @@ fn limits_trip_exactly_where_expected() {
         let Some(limit) = &case.limit else { continue };
         for chunks in all_cuts(&case) {
             let parsed = parse_whole_chunks(Parser::with_max_event(limit.bytes), &chunks);
-            assert_eq!(
-                parsed.is_ok(),
-                limit.expect == Expect::Ok,
-                "{}: {chunks:?}",
-                case.name
-            );
+            assert_eq!(parsed.is_ok(), limit.expect == Expect::Ok, "{}: {chunks:?}", case.name);
             if let Ok(frames) = parsed {
                 assert_eq!(frames.len(), case.expected.len(), "{}", case.name);
             }

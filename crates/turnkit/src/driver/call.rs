@@ -21,10 +21,7 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            timeout: settings.hook_timeout,
-            errors: Vec::new(),
-        }
+        Self { timeout: settings.hook_timeout, errors: Vec::new() }
     }
 
     /// Runs a hook that the answer depends on.

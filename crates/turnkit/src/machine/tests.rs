@@ -77,11 +77,7 @@ const ENDS: [End; 5] = [
     End::Signal(Signal::Cancel),
     End::Signal(Signal::Left),
 ];
-const POLICIES: [ClientLeft; 3] = [
-    ClientLeft::Continue,
-    ClientLeft::Cancel,
-    ClientLeft::Abandon,
-];
+const POLICIES: [ClientLeft; 3] = [ClientLeft::Continue, ClientLeft::Cancel, ClientLeft::Abandon];
 const LOOKUPS: [Lookup; 3] = [Lookup::Nothing, Lookup::Saved, Lookup::Fails];
 const PERSISTS: [Persist; 3] = [Persist::Saved, Persist::AlreadySaved, Persist::Fails];
 const SIGNALS: [&[Signal]; 5] = [
@@ -201,11 +197,7 @@ fn answer(step: &Step, course: &Course, machine: &mut Machine, trace: &mut Trace
         Step::Transform => {
             course.at_transform.iter().for_each(|&s| signal(machine, s));
             let text = machine.raw_text().as_str().to_uppercase();
-            machine.transformed(if course.transform {
-                Ok(text)
-            } else {
-                Err(fault())
-            });
+            machine.transformed(if course.transform { Ok(text) } else { Err(fault()) });
         }
         Step::Persist => {
             assert!(machine.final_text().is_some());
@@ -281,11 +273,7 @@ enum Ending {
     Replay,
     Abandoned,
     Completed(String),
-    Failed {
-        phase: Phase,
-        code: &'static str,
-        retryable: bool,
-    },
+    Failed { phase: Phase, code: &'static str, retryable: bool },
 }
 
 impl Course {
@@ -313,30 +301,18 @@ impl Course {
     }
 
     fn text(&self) -> String {
-        let parts = self
-            .inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| **input == Input::Text);
+        let parts = self.inputs.iter().enumerate().filter(|(_, input)| **input == Input::Text);
         let texts: Vec<String> = parts.map(|(n, _)| format!("{n}.")).collect();
         texts.concat()
     }
 
     /// The whole or partial text.
     fn raw(&self) -> String {
-        if self.end == End::DoneWithText {
-            "whole".into()
-        } else {
-            self.text()
-        }
+        if self.end == End::DoneWithText { "whole".into() } else { self.text() }
     }
 
     fn ending(&self) -> Ending {
-        let failed = |phase, code, retryable| Ending::Failed {
-            phase,
-            code,
-            retryable,
-        };
+        let failed = |phase, code, retryable| Ending::Failed { phase, code, retryable };
         match (self.is_interrupted(&self.at_lookup), self.lookup) {
             (Some(ClientLeft::Abandon), _) => return Ending::Abandoned,
             (_, Lookup::Saved) => return Ending::Replay,
@@ -375,10 +351,7 @@ impl Course {
     /// What was forwarded before the ending.
     fn forwarded(&self) -> Vec<Event> {
         let inputs = self.inputs.iter().enumerate();
-        inputs
-            .filter(|(_, input)| input.is_forwarded())
-            .map(|(n, input)| input.event(n))
-            .collect()
+        inputs.filter(|(_, input)| input.is_forwarded()).map(|(n, input)| input.event(n)).collect()
     }
 
     /// Whether the producer is asked at all.
@@ -398,34 +371,14 @@ fn check(course: &Course) {
 
 /// Invariants 1 and 2.
 fn check_beginning(course: &Course, trace: &Trace) {
-    assert_eq!(
-        trace.steps[..2],
-        ["Emit session.run.started", "Lookup"],
-        "{course:?}"
-    );
+    assert_eq!(trace.steps[..2], ["Emit session.run.started", "Lookup"], "{course:?}");
     assert_eq!(trace.count("Lookup"), 1, "{course:?}");
-    assert_eq!(
-        trace.count("Produce"),
-        usize::from(course.is_asked()),
-        "{course:?}"
-    );
-    let forwarded = if course.is_asked() {
-        course.forwarded()
-    } else {
-        Vec::new()
-    };
+    assert_eq!(trace.count("Produce"), usize::from(course.is_asked()), "{course:?}");
+    let forwarded = if course.is_asked() { course.forwarded() } else { Vec::new() };
     assert_eq!(trace.lines[1..=forwarded.len()], forwarded, "{course:?}");
     let engine_made = &trace.kinds()[1 + forwarded.len()..];
-    let own = [
-        "result",
-        "error",
-        "session.run.failed",
-        "session.run.completed",
-    ];
-    assert!(
-        engine_made.iter().all(|kind| own.contains(kind)),
-        "{course:?} {engine_made:?}"
-    );
+    let own = ["result", "error", "session.run.failed", "session.run.completed"];
+    assert!(engine_made.iter().all(|kind| own.contains(kind)), "{course:?} {engine_made:?}");
 }
 
 /// Invariants 4, 5 and 9.
@@ -434,36 +387,20 @@ fn check_ending(course: &Course, trace: &Trace, ending: &Ending) {
     let (replayed, result) = (trace.replayed, trace.result.clone().unwrap());
     match ending {
         Ending::Replay => {
-            assert_eq!(
-                kinds,
-                ["session.run.started", "result", "session.run.completed"]
-            );
+            assert_eq!(kinds, ["session.run.started", "result", "session.run.completed"]);
             assert_eq!((replayed, result), (true, Ok("saved".into())));
             assert!(trace.lines[2].as_json().contains(r#""replayed":true"#));
         }
         Ending::Abandoned => {
             let endings = ["session.run.completed", "session.run.failed", "error"];
-            assert!(
-                kinds.iter().all(|kind| !endings.contains(kind)),
-                "{course:?}"
-            );
-            assert_eq!(
-                result,
-                Err((Phase::Produce, Some("abandoned".into()), false))
-            );
+            assert!(kinds.iter().all(|kind| !endings.contains(kind)), "{course:?}");
+            assert_eq!(result, Err((Phase::Produce, Some("abandoned".into()), false)));
         }
         Ending::Completed(text) => {
             assert_eq!((replayed, result), (false, Ok(text.clone())), "{course:?}");
-            assert_eq!(
-                kinds.last().unwrap() == &"session.run.completed",
-                trace.overrun.is_none()
-            );
+            assert_eq!(kinds.last().unwrap() == &"session.run.completed", trace.overrun.is_none());
         }
-        Ending::Failed {
-            phase,
-            code,
-            retryable,
-        } => {
+        Ending::Failed { phase, code, retryable } => {
             let expected = (*phase, Some((*code).to_owned()), *retryable);
             assert_eq!(result, Err(expected), "{course:?}");
             check_failure(course, trace, code);
@@ -471,41 +408,21 @@ fn check_ending(course: &Course, trace: &Trace, ending: &Ending) {
     }
     let terminal = |kind: &&&str| ["session.run.completed", "session.run.failed"].contains(kind);
     let expected = usize::from(*ending != Ending::Abandoned);
-    assert_eq!(
-        kinds.iter().filter(terminal).count(),
-        expected,
-        "{course:?}"
-    );
+    assert_eq!(kinds.iter().filter(terminal).count(), expected, "{course:?}");
     assert_eq!(trace.events, kinds.len() as u64, "{course:?}");
 }
 
 fn check_failure(course: &Course, trace: &Trace, code: &str) {
     let kinds = trace.kinds();
-    assert_eq!(
-        kinds[kinds.len() - 2..],
-        ["error", "session.run.failed"],
-        "{course:?}"
-    );
-    assert_eq!(
-        kinds.iter().filter(|kind| **kind == "error").count(),
-        1,
-        "{course:?}"
-    );
-    let [error, failed] = &trace.lines[trace.lines.len() - 2..] else {
-        unreachable!()
-    };
-    let own = course
-        .inputs
-        .iter()
-        .position(|input| *input == Input::OwnError);
+    assert_eq!(kinds[kinds.len() - 2..], ["error", "session.run.failed"], "{course:?}");
+    assert_eq!(kinds.iter().filter(|kind| **kind == "error").count(), 1, "{course:?}");
+    let [error, failed] = &trace.lines[trace.lines.len() - 2..] else { unreachable!() };
+    let own = course.inputs.iter().position(|input| *input == Input::OwnError);
     if let Some(n) = own.filter(|_| course.is_asked()) {
         assert_eq!(*error, Input::OwnError.event(n), "{course:?}");
     }
     let code = format!(r#""code":"{code}""#);
-    assert!(
-        error.as_json().contains(&code) && failed.as_json().contains(&code),
-        "{course:?}"
-    );
+    assert!(error.as_json().contains(&code) && failed.as_json().contains(&code), "{course:?}");
 }
 
 /// Invariants 3, 4, 6 and 8.
@@ -515,23 +432,12 @@ fn check_hooks(course: &Course, trace: &Trace, ending: &Ending) {
         .map(String::as_str)
         .filter(|step| *step != "Forward" && *step != "Produce")
         .collect();
-    let failed = [
-        "Fail",
-        "Emit error",
-        "Emit session.run.failed",
-        "Close",
-        "Flush",
-        "End",
-    ];
+    let failed = ["Fail", "Emit error", "Emit session.run.failed", "Close", "Flush", "End"];
     let expected = match ending {
         Ending::Abandoned => vec!["End"],
-        Ending::Replay => vec![
-            "Emit result",
-            "Emit session.run.completed",
-            "Close",
-            "Flush",
-            "End",
-        ],
+        Ending::Replay => {
+            vec!["Emit result", "Emit session.run.completed", "Close", "Flush", "End"]
+        }
         Ending::Completed(_) => {
             let complete = (course.persist == Persist::Saved).then_some("Complete");
             let told: &[&str] = match trace.overrun {
@@ -539,10 +445,7 @@ fn check_hooks(course: &Course, trace: &Trace, ending: &Ending) {
                 Some(_) => &["Emit error", "Emit session.run.failed"],
             };
             let hooks = ["Transform", "Persist"].into_iter().chain(complete);
-            hooks
-                .chain(told.iter().copied())
-                .chain(["Close", "Flush", "End"])
-                .collect()
+            hooks.chain(told.iter().copied()).chain(["Close", "Flush", "End"]).collect()
         }
         Ending::Failed { phase, .. } => {
             let before: &[&str] = match phase {
@@ -585,20 +488,13 @@ fn check_cursor(course: &Course, trace: &Trace, ending: &Ending) {
     };
     let units = trace.lines.len() - terminal;
     let cursor = usize::try_from(course.resume_after).unwrap();
-    let skipped = if *ending == Ending::Replay {
-        cursor.min(1)
-    } else {
-        cursor.min(units)
-    };
+    let skipped = if *ending == Ending::Replay { cursor.min(1) } else { cursor.min(units) };
     assert_eq!(trace.sent, trace.lines[skipped..], "{course:?}");
     let beyond = matches!(ending, Ending::Completed(_)) && cursor > units;
     assert_eq!(trace.overrun, beyond.then_some(units as u64), "{course:?}");
     if beyond {
         let failed = trace.lines.last().unwrap().as_json();
-        assert!(
-            failed.contains(r#""retryable":true,"code":"invalid_cursor""#),
-            "{failed}"
-        );
+        assert!(failed.contains(r#""retryable":true,"code":"invalid_cursor""#), "{failed}");
     }
 }
 
@@ -634,10 +530,7 @@ fn every_sequence_of_events_and_ends_keeps_the_invariants() {
     for inputs in sequences(3) {
         for end in ENDS {
             for client_left in POLICIES {
-                check(&Course {
-                    client_left,
-                    ..quiet(inputs.clone(), end)
-                });
+                check(&Course { client_left, ..quiet(inputs.clone(), end) });
             }
         }
     }
@@ -647,19 +540,12 @@ fn every_sequence_of_events_and_ends_keeps_the_invariants() {
 fn every_answer_of_every_hook_under_every_cursor_keeps_the_invariants() {
     for inputs in sequences(1) {
         for (lookup, persist) in LOOKUPS.into_iter().flat_map(|l| PERSISTS.map(|p| (l, p))) {
-            for (transform, resume_after) in [true, false]
-                .into_iter()
-                .flat_map(|t| (0..4).map(move |r| (t, r)))
+            for (transform, resume_after) in
+                [true, false].into_iter().flat_map(|t| (0..4).map(move |r| (t, r)))
             {
                 for end in ENDS {
                     let course = quiet(inputs.clone(), end);
-                    check(&Course {
-                        resume_after,
-                        lookup,
-                        transform,
-                        persist,
-                        ..course
-                    });
+                    check(&Course { resume_after, lookup, transform, persist, ..course });
                 }
             }
         }
@@ -673,13 +559,7 @@ fn every_interrupt_at_every_moment_keeps_the_invariants() {
             for end in ENDS {
                 let course = quiet(vec![Input::Text], end);
                 let (at_lookup, at_transform) = (at_lookup.to_vec(), at_transform.to_vec());
-                check(&Course {
-                    client_left,
-                    lookup,
-                    at_lookup,
-                    at_transform,
-                    ..course
-                });
+                check(&Course { client_left, lookup, at_lookup, at_transform, ..course });
             }
         }
     }
@@ -694,34 +574,26 @@ fn any_course() -> impl Strategy<Value = Course> {
         prop::sample::select(POLICIES.to_vec()),
     );
     let inputs = prop::collection::vec(prop::sample::select(INPUTS.to_vec()), 0..20);
-    (
-        answers,
-        inputs,
-        signals(),
-        signals(),
-        any::<bool>(),
-        0..25_u64,
+    (answers, inputs, signals(), signals(), any::<bool>(), 0..25_u64).prop_map(
+        |(
+            (lookup, end, persist, client_left),
+            inputs,
+            at_lookup,
+            at_transform,
+            transform,
+            resume_after,
+        )| Course {
+            resume_after,
+            client_left,
+            lookup,
+            at_lookup,
+            inputs,
+            end,
+            transform,
+            at_transform,
+            persist,
+        },
     )
-        .prop_map(
-            |(
-                (lookup, end, persist, client_left),
-                inputs,
-                at_lookup,
-                at_transform,
-                transform,
-                resume_after,
-            )| Course {
-                resume_after,
-                client_left,
-                lookup,
-                at_lookup,
-                inputs,
-                end,
-                transform,
-                at_transform,
-                persist,
-            },
-        )
 }
 
 proptest! {

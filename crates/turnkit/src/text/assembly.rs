@@ -61,10 +61,7 @@ impl Assembly {
             held: 0,
             lost_part: false,
             saw_part: false,
-            echo: Echo {
-                prompt: prompt.map(Into::into),
-                message: None,
-            },
+            echo: Echo { prompt: prompt.map(Into::into), message: None },
         }
     }
 
@@ -143,10 +140,7 @@ impl Assembly {
             return Err(TurnError::produce(code::TEXT_TOO_LARGE, &message));
         }
         if self.answer.is_none() && !self.saw_part {
-            return Err(TurnError::produce(
-                code::EMPTY_ANSWER,
-                "the answer is empty",
-            ));
+            return Err(TurnError::produce(code::EMPTY_ANSWER, "the answer is empty"));
         }
         Ok(())
     }
@@ -206,8 +200,7 @@ impl Text {
     fn grow(&mut self, additional: usize, limit: usize) {
         let doubled = (self.text.capacity() * 2).min(limit);
         let needed = self.text.len() + additional;
-        self.text
-            .reserve_exact(doubled.max(needed) - self.text.len());
+        self.text.reserve_exact(doubled.max(needed) - self.text.len());
     }
 }
 
@@ -238,8 +231,5 @@ fn floor_char_boundary(text: &str, limit: usize) -> usize {
     if limit >= text.len() {
         return text.len();
     }
-    (0..=limit)
-        .rev()
-        .find(|&end| text.is_char_boundary(end))
-        .unwrap_or_default()
+    (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default()
 }

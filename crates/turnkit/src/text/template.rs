@@ -86,11 +86,7 @@ struct Span {
 impl Span {
     /// None for a text that is not a part of `line`.
     fn of(text: Text<'_>, line: &[u8]) -> Option<Self> {
-        let start = text
-            .raw()
-            .as_ptr()
-            .addr()
-            .checked_sub(line.as_ptr().addr())?;
+        let start = text.raw().as_ptr().addr().checked_sub(line.as_ptr().addr())?;
         let end = start + text.raw().len();
         (end <= line.len()).then_some(Self { start, end })
     }

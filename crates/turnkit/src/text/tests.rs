@@ -30,9 +30,7 @@ fn read_with(stream: &str, limit: usize, prompt: Option<&str>) -> TextReader {
 fn settle(mut reader: TextReader, done: Option<&str>) -> Result<String, String> {
     let settled = reader.settle(done.map(str::to_owned));
     let text = reader.take().into_string();
-    settled
-        .map(|()| text)
-        .map_err(|error| error.code().unwrap().to_owned())
+    settled.map(|()| text).map_err(|error| error.code().unwrap().to_owned())
 }
 
 fn text(stream: &str) -> String {
@@ -120,10 +118,7 @@ const PARTS_AND_RESULT: &str = r#"
 
 #[test]
 fn the_first_text_that_is_not_blank_wins() {
-    assert_eq!(
-        settle(read(PARTS_AND_RESULT), Some("done")).unwrap(),
-        "done"
-    );
+    assert_eq!(settle(read(PARTS_AND_RESULT), Some("done")).unwrap(), "done");
     assert_eq!(settle(read(PARTS_AND_RESULT), Some(" ")).unwrap(), "result");
     assert_eq!(settle(read(PARTS_AND_RESULT), None).unwrap(), "result");
     let blank = PARTS_AND_RESULT.replace(r#""finalText":"result""#, r#""finalText":"\t""#);
@@ -144,11 +139,7 @@ fn without_any_part_and_any_text_there_is_no_answer() {
         (r#"{"type":"result"}"#, None),
         (r#"{"type":"result","data":{"finalText":7}}"#, None),
     ] {
-        assert_eq!(
-            settle(read(stream), done).unwrap_err(),
-            "empty_answer",
-            "{stream}"
-        );
+        assert_eq!(settle(read(stream), done).unwrap_err(), "empty_answer", "{stream}");
     }
 }
 
@@ -167,25 +158,16 @@ fn a_text_of_exactly_the_limit_is_whole_and_one_byte_more_is_cut_at_a_character(
         stream
     })
     };
-    assert_eq!(
-        settle(read_with(&deltas(&["abcd", "é"]), 6, None), None).unwrap(),
-        "abcdé"
-    );
+    assert_eq!(settle(read_with(&deltas(&["abcd", "é"]), 6, None), None).unwrap(), "abcdé");
     let mut cut = read_with(&deltas(&["abcd", "é", "x"]), 5, None);
     assert_eq!(cut.settle(None).unwrap_err().code(), Some("text_too_large"));
     // After the cut nothing is appended: the partial text has no hole.
     assert_eq!(cut.take().as_str(), "abcd");
-    assert_eq!(
-        settle(read_with(&deltas(&["abcd", "é"]), 5, None), Some("done")).unwrap(),
-        "done"
-    );
+    assert_eq!(settle(read_with(&deltas(&["abcd", "é"]), 5, None), Some("done")).unwrap(), "done");
     let long = read_with("", 5, None);
     assert_eq!(settle(long, Some("abcdef")).unwrap_err(), "text_too_large");
     let mut result = read_with(r#"{"type":"result","data":{"finalText":"ab€cd"}}"#, 4, None);
-    assert_eq!(
-        result.settle(None).unwrap_err().code(),
-        Some("text_too_large")
-    );
+    assert_eq!(result.settle(None).unwrap_err().code(), Some("text_too_large"));
     assert_eq!(result.take().as_str(), "ab");
 }
 
@@ -209,10 +191,7 @@ fn countless_tiny_parts_are_bounded() {
         reader.part(&Event::from_json(part.as_bytes()).unwrap());
     }
     assert!(reader.assembly.parts() < 150);
-    assert_eq!(
-        reader.settle(None).unwrap_err().code(),
-        Some("text_too_large")
-    );
+    assert_eq!(reader.settle(None).unwrap_err().code(), Some("text_too_large"));
 }
 
 const ECHO: &str = r#"
@@ -231,30 +210,18 @@ fn an_echoed_prompt_counts_in_no_text() {
 
 #[test]
 fn a_first_part_that_is_not_the_prompt_or_whose_message_is_the_only_one_counts() {
-    assert_eq!(
-        settle(read_with(ECHO, LIMIT, Some("hell")), None).unwrap(),
-        "hellohello you"
-    );
-    assert_eq!(
-        settle(read_with(ECHO, LIMIT, None), None).unwrap(),
-        "hellohello you"
-    );
+    assert_eq!(settle(read_with(ECHO, LIMIT, Some("hell")), None).unwrap(), "hellohello you");
+    assert_eq!(settle(read_with(ECHO, LIMIT, None), None).unwrap(), "hellohello you");
     let alone = r#"
         {"type":"message.part.updated","data":{"part":{"id":"a","messageID":"bot","type":"text","text":"hello"}}}
         {"type":"message.part.updated","data":{"part":{"id":"s","messageID":"bot","type":"step-finish"}}}
     "#;
-    assert_eq!(
-        settle(read_with(alone, LIMIT, Some("hello")), None).unwrap(),
-        "hello"
-    );
+    assert_eq!(settle(read_with(alone, LIMIT, Some("hello")), None).unwrap(), "hello");
 }
 
 #[test]
 fn an_echo_gives_its_room_back() {
-    assert_eq!(
-        settle(read_with(ECHO, 9, Some("hello")), None).unwrap(),
-        "hello you"
-    );
+    assert_eq!(settle(read_with(ECHO, 9, Some("hello")), None).unwrap(), "hello you");
 }
 
 /// The short way through deltas must say what the view says.
@@ -317,15 +284,9 @@ mod template {
         ] {
             let stream = ["one", " tw\\no", "", " three", "€", " \\\" \\\\", " four"];
             let lines = stream.map(|delta| {
-                shape
-                    .replace("DELTA", delta)
-                    .replace("TEXT", &format!("so far{delta}"))
+                shape.replace("DELTA", delta).replace("TEXT", &format!("so far{delta}"))
             });
-            assert_eq!(
-                text(&lines.join("\n")),
-                "one tw\no three€ \" \\ four",
-                "{shape}"
-            );
+            assert_eq!(text(&lines.join("\n")), "one tw\no three€ \" \\ four", "{shape}");
         }
     }
 
@@ -339,10 +300,7 @@ mod template {
         };
         let mut reader = TextReader::new(LIMIT, None);
         reader.part(&line("one"));
-        assert_eq!(
-            reader.template.read(line(" two").as_line()),
-            Some((0, " two"))
-        );
+        assert_eq!(reader.template.read(line(" two").as_line()), Some((0, " two")));
         assert_eq!(reader.template.read(line("\\n").as_line()), None);
     }
 }

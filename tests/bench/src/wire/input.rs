@@ -54,12 +54,7 @@ impl Input {
             let _ = writeln!(ndjson, r#"{{"type":"message.part.updated","data":{data}}}"#);
         }
         assert_eq!(sse.len(), size.events() * size.frame());
-        Input {
-            size,
-            events: size.events(),
-            sse: sse.into(),
-            ndjson: ndjson.into(),
-        }
+        Input { size, events: size.events(), sse: sse.into(), ndjson: ndjson.into() }
     }
 
     /// The stream in chunks, each in an allocation of its own, as they come from a socket.

@@ -58,21 +58,12 @@ pub(crate) fn measure(
     chunk: usize,
     millis: u64,
 ) -> anyhow::Result<Measurement> {
-    let stream = if contender.path == Path::Decode {
-        &input.ndjson
-    } else {
-        &input.sse
-    };
+    let stream = if contender.path == Path::Decode { &input.ndjson } else { &input.sse };
     let chunks = Input::chunks(stream, chunk);
     let mut seen = 0;
     let allocated = allocation_counter::measure(|| seen = (contender.run)(&chunks));
     if contender.path != Path::Limit {
-        ensure!(
-            seen == input.events,
-            "{} saw {seen} events of {}",
-            contender.name,
-            input.events
-        );
+        ensure!(seen == input.events, "{} saw {seen} events of {}", contender.name, input.events);
     }
     let best = best_of(millis, || {
         std::hint::black_box((contender.run)(std::hint::black_box(&chunks)));

@@ -34,10 +34,8 @@ const CHUNKS: [usize; 3] = [16 * 1024, 1460, 64];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let inputs = [Input::new(Size::Small), Input::new(Size::Big)];
-    let contenders: Vec<Contender> = contenders()
-        .into_iter()
-        .filter(|contender| args.selects(contender.name))
-        .collect();
+    let contenders: Vec<Contender> =
+        contenders().into_iter().filter(|contender| args.selects(contender.name)).collect();
     let progress = progress(contenders.len() * inputs.len() * CHUNKS.len());
     let mut measurements = Vec::new();
     for input in &inputs {
@@ -61,9 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 impl Args {
     fn selects(&self, name: &str) -> bool {
-        self.only
-            .as_ref()
-            .is_none_or(|only| name.contains(only.as_str()))
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 }
 

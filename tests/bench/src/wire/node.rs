@@ -54,10 +54,7 @@ pub(crate) fn measure(
 /// Installs the package once, under the target folder.
 fn prepare() -> anyhow::Result<PathBuf> {
     let executable = std::env::current_exe()?;
-    let folder = executable
-        .parent()
-        .context("no folder of the executable")?
-        .join("bench-node");
+    let folder = executable.parent().context("no folder of the executable")?.join("bench-node");
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("bench.mjs"), SCRIPT)?;
     fs::write(folder.join("package.json"), PACKAGE)?;

@@ -9,31 +9,11 @@ pub(crate) const NAME: &str = "turnkit-wire";
 
 pub(crate) fn contenders() -> Vec<Contender> {
     vec![
-        Contender {
-            path: Path::Limit,
-            name: "memcpy",
-            run: memcpy,
-        },
-        Contender {
-            path: Path::Limit,
-            name: "memchr2",
-            run: memchr2,
-        },
-        Contender {
-            path: Path::Parse,
-            name: NAME,
-            run: parse,
-        },
-        Contender {
-            path: Path::Hop,
-            name: NAME,
-            run: hop,
-        },
-        Contender {
-            path: Path::Decode,
-            name: NAME,
-            run: decode,
-        },
+        Contender { path: Path::Limit, name: "memcpy", run: memcpy },
+        Contender { path: Path::Limit, name: "memchr2", run: memchr2 },
+        Contender { path: Path::Parse, name: NAME, run: parse },
+        Contender { path: Path::Hop, name: NAME, run: hop },
+        Contender { path: Path::Decode, name: NAME, run: decode },
     ]
 }
 
@@ -48,10 +28,7 @@ fn memcpy(chunks: &[Bytes]) -> usize {
 }
 
 fn memchr2(chunks: &[Bytes]) -> usize {
-    chunks
-        .iter()
-        .map(|chunk| memchr::memchr2_iter(b'\n', b'\r', chunk).count())
-        .sum()
+    chunks.iter().map(|chunk| memchr::memchr2_iter(b'\n', b'\r', chunk).count()).sum()
 }
 
 fn parse(chunks: &[Bytes]) -> usize {

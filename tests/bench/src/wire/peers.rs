@@ -12,31 +12,15 @@ use tokio_util::codec::{Decoder, LinesCodec};
 use super::measure::{Contender, Path};
 
 pub(crate) fn contenders() -> Vec<Contender> {
-    let parse = |name, run| Contender {
-        path: Path::Parse,
-        name,
-        run,
-    };
-    let hop = |name, run| Contender {
-        path: Path::Hop,
-        name,
-        run,
-    };
-    let decode = |name, run| Contender {
-        path: Path::Decode,
-        name,
-        run,
-    };
+    let parse = |name, run| Contender { path: Path::Parse, name, run };
+    let hop = |name, run| Contender { path: Path::Hop, name, run };
+    let decode = |name, run| Contender { path: Path::Decode, name, run };
     vec![
-        parse("eventsource-stream", |chunks| {
-            eventsource_stream(chunks, ignore)
-        }),
+        parse("eventsource-stream", |chunks| eventsource_stream(chunks, ignore)),
         parse("sse-core", |chunks| sse_core(chunks, ignore)),
         parse("sse-stream", |chunks| sse_stream(chunks, ignore)),
         parse("sseer", |chunks| sseer(chunks, ignore)),
-        hop("eventsource-stream + Value", |chunks| {
-            eventsource_stream(chunks, value)
-        }),
+        hop("eventsource-stream + Value", |chunks| eventsource_stream(chunks, value)),
         hop("sse-core + Value", |chunks| sse_core(chunks, value)),
         hop("sse-core + RawValue", |chunks| sse_core(chunks, raw_value)),
         hop("sse-core + sonic-rs", |chunks| sse_core(chunks, sonic)),
@@ -44,9 +28,7 @@ pub(crate) fn contenders() -> Vec<Contender> {
         hop("sse-stream + Value", |chunks| sse_stream(chunks, value)),
         hop("sseer + RawValue", |chunks| sseer(chunks, raw_value)),
         decode("serde_json Value", |chunks| lines(chunks, line_as_value)),
-        decode("serde_json RawValue", |chunks| {
-            lines(chunks, line_as_raw_value)
-        }),
+        decode("serde_json RawValue", |chunks| lines(chunks, line_as_raw_value)),
         decode("sonic-rs", |chunks| lines(chunks, line_by_sonic)),
         decode("simd-json", |chunks| lines(chunks, line_by_simd)),
         decode("LinesCodec (lines only)", lines_codec),
@@ -111,11 +93,7 @@ struct Sink {
 
 impl Sink {
     fn new(on_frame: OnFrame) -> Self {
-        Sink {
-            on_frame,
-            out: Vec::with_capacity(256 * 1024),
-            events: 0,
-        }
+        Sink { on_frame, out: Vec::with_capacity(256 * 1024), events: 0 }
     }
 
     fn take(&mut self, kind: &str, data: &str) {

@@ -11,10 +11,9 @@ const MIB: usize = 1024 * 1024;
 
 pub(crate) fn print(millis: u64) {
     println!("\n| one line in 64-byte chunks | 5 MiB | 10 MiB | 20 MiB |\n|---|---|---|---|");
-    for (name, head, run) in [
-        ("NDJSON decode", "", decode as fn(&[Bytes]) -> usize),
-        ("SSE to NDJSON", "data: ", hop),
-    ] {
+    for (name, head, run) in
+        [("NDJSON decode", "", decode as fn(&[Bytes]) -> usize), ("SSE to NDJSON", "data: ", hop)]
+    {
         let times = [5, 10, 20].map(|size| time(head, size * MIB, run, millis));
         let cells = times.map(|time| format!("{:.1} ms", time.as_secs_f64() * 1000.0));
         println!("| {name} | {} |", cells.join(" | "));

@@ -32,14 +32,10 @@ fn print_row(row: &Measurement, group: &[&Measurement]) {
     let ratio = ours.map_or_else(String::new, |ours| {
         format!("{:.1} ×", ours.events_per_second / row.events_per_second)
     });
-    let events = if row.path == Path::Limit {
-        String::new()
-    } else {
-        amount(row.events_per_second)
-    };
-    let allocations = row
-        .allocations_per_event
-        .map_or_else(|| "?".into(), |count| format!("{count:.2}"));
+    let events =
+        if row.path == Path::Limit { String::new() } else { amount(row.events_per_second) };
+    let allocations =
+        row.allocations_per_event.map_or_else(|| "?".into(), |count| format!("{count:.2}"));
     println!(
         "| {} | {} | {} | {} | {events} | {:.0} | {allocations} | {ratio} |",
         row.path.name(),
@@ -52,9 +48,5 @@ fn print_row(row: &Measurement, group: &[&Measurement]) {
 
 /// A number of events in thousands or millions.
 fn amount(number: f64) -> String {
-    if number >= 1e6 {
-        format!("{:.2} M", number / 1e6)
-    } else {
-        format!("{:.1} k", number / 1e3)
-    }
+    if number >= 1e6 { format!("{:.2} M", number / 1e6) } else { format!("{:.1} k", number / 1e3) }
 }

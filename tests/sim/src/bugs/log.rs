@@ -34,15 +34,8 @@ pub(crate) struct FaultyLog {
 
 impl FaultyLog {
     pub(crate) fn new(bug: impl Into<Option<Bug>>) -> Self {
-        let limits = Limits {
-            heartbeat: std::time::Duration::from_secs(2),
-            ..Limits::default()
-        };
-        Self {
-            bug: bug.into(),
-            limits,
-            bound: Mutex::default(),
-        }
+        let limits = Limits { heartbeat: std::time::Duration::from_secs(2), ..Limits::default() };
+        Self { bug: bug.into(), limits, bound: Mutex::default() }
     }
 
     fn found(&self, key: &ExecutionKey) -> Option<Arc<Execution>> {
@@ -55,15 +48,9 @@ impl FaultyLog {
         }
         let execution = Arc::new(Execution::new(self.bug, opening.fingerprint));
         lock(&self.bound).insert(key.clone(), Arc::clone(&execution));
-        let mut writer = Writer {
-            execution: Arc::clone(&execution),
-            epoch: unix_ms(),
-        };
+        let mut writer = Writer { execution: Arc::clone(&execution), epoch: unix_ms() };
         match writer.push(&opening.first, None) {
-            Ok(_) => Ok(Start::Started {
-                writer: Box::new(writer),
-                reader: execution,
-            }),
+            Ok(_) => Ok(Start::Started { writer: Box::new(writer), reader: execution }),
             Err(error) => Err(LogError::Store(error.into())),
         }
     }
@@ -83,9 +70,7 @@ impl ExecutionLog for FaultyLog {
     }
 
     fn find<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<Found, LogError>> {
-        let found = self
-            .found(key)
-            .map_or(Found::Unknown, |execution| Found::Retained(execution));
+        let found = self.found(key).map_or(Found::Unknown, |execution| Found::Retained(execution));
         Box::pin(ready(Ok(found)))
     }
 
@@ -95,9 +80,7 @@ impl ExecutionLog for FaultyLog {
         key: &'a ExecutionKey,
     ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
         let writer = self.found(key).and_then(Execution::taken_over);
-        Box::pin(ready(Ok(
-            writer.map(|writer| Box::new(writer) as Box<dyn LogWriter>)
-        )))
+        Box::pin(ready(Ok(writer.map(|writer| Box::new(writer) as Box<dyn LogWriter>))))
     }
 
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
@@ -127,13 +110,7 @@ struct Journal {
 impl Execution {
     fn new(bug: Option<Bug>, fingerprint: Option<Fingerprint>) -> Self {
         let (started_at, journal) = (unix_ms(), Mutex::default());
-        Self {
-            bug,
-            fingerprint,
-            started_at,
-            journal,
-            changed: Notify::new(),
-        }
+        Self { bug, fingerprint, started_at, journal, changed: Notify::new() }
     }
 
     /// The writer of the node that takes over. What its predecessor had not stored yet is gone.
@@ -152,30 +129,19 @@ impl Execution {
             }
             journal.epoch
         };
-        Some(Writer {
-            execution: self,
-            epoch,
-        })
+        Some(Writer { execution: self, epoch })
     }
 
     /// What a reader at `after` can have now; nothing at all where it has to wait.
     fn read(&self, after: u64) -> Poll<Option<Page>> {
         let journal = lock(&self.journal);
-        let rest = journal
-            .frames
-            .get(usize::try_from(after).unwrap_or(usize::MAX)..)
-            .unwrap_or_default();
+        let rest =
+            journal.frames.get(usize::try_from(after).unwrap_or(usize::MAX)..).unwrap_or_default();
         let Some((last, _)) = rest.last() else {
             return journal.ended.map_or(Poll::Pending, |_| Poll::Ready(None));
         };
-        let frames = rest
-            .iter()
-            .flat_map(|(_, frame)| frame.iter().copied())
-            .collect();
-        Poll::Ready(Some(Page {
-            frames,
-            last: last.seq,
-        }))
+        let frames = rest.iter().flat_map(|(_, frame)| frame.iter().copied()).collect();
+        Poll::Ready(Some(Page { frames, last: last.seq }))
     }
 
     fn position(&self, cursor: Cursor) -> Position {
@@ -195,13 +161,8 @@ impl Execution {
 
     fn standing(&self) -> Status {
         let journal = lock(&self.journal);
-        let last = journal
-            .frames
-            .last()
-            .map_or(EventId { epoch: 0, seq: 0 }, |(id, _)| *id);
-        let state = journal
-            .ended
-            .map_or(State::Running, |(ending, _)| State::Ended(ending));
+        let last = journal.frames.last().map_or(EventId { epoch: 0, seq: 0 }, |(id, _)| *id);
+        let state = journal.ended.map_or(State::Running, |(ending, _)| State::Ended(ending));
         Status {
             state,
             last,
@@ -250,10 +211,7 @@ impl Writer {
             return Err(AppendError::Fenced);
         }
         journal.epoch = self.epoch;
-        let id = EventId {
-            epoch: self.epoch,
-            seq: journal.frames.len() as u64 + 1,
-        };
+        let id = EventId { epoch: self.epoch, seq: journal.frames.len() as u64 + 1 };
         let (mut frame, mut text) = (BytesMut::new(), String::new());
         // Writing to a `String` cannot fail.
         let _ = write!(text, "{id}");

@@ -43,11 +43,8 @@ impl Bug {
     ];
 
     /// Those of the log.
-    pub(crate) const LOG: [Self; 3] = [
-        Self::InclusiveReplay,
-        Self::DeliverBeforeAppend,
-        Self::IdReused,
-    ];
+    pub(crate) const LOG: [Self; 3] =
+        [Self::InclusiveReplay, Self::DeliverBeforeAppend, Self::IdReused];
 
     /// Its name on the command line.
     #[must_use]

@@ -32,27 +32,13 @@ pub(crate) fn transport(
     memory: Memory,
 ) -> Arc<dyn Transport> {
     if world.has(Bug::ResumeStarts) {
-        Arc::new(Restarting {
-            inner,
-            memory,
-            restarts: |cursor| cursor != "0",
-        })
+        Arc::new(Restarting { inner, memory, restarts: |cursor| cursor != "0" })
     } else if world.has(Bug::DispatchOnRetry) {
-        Arc::new(Restarting {
-            inner,
-            memory,
-            restarts: |cursor| cursor == "0",
-        })
+        Arc::new(Restarting { inner, memory, restarts: |cursor| cursor == "0" })
     } else if world.has(Bug::CursorSkipsFiltered) {
-        Arc::new(Rewriting {
-            inner,
-            rewrite: without_filtered,
-        })
+        Arc::new(Rewriting { inner, rewrite: without_filtered })
     } else if world.has(Bug::EndWithoutTerminal) {
-        Arc::new(Rewriting {
-            inner,
-            rewrite: with_an_end,
-        })
+        Arc::new(Rewriting { inner, rewrite: with_an_end })
     } else {
         inner
     }

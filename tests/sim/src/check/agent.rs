@@ -33,10 +33,7 @@ pub fn ran_at_most_once(records: &[Record]) -> Vec<Violation> {
                     let detail = format!("{execution} ran again at {:?}", record.at);
                     broken.push(Violation::new(PROMISE, detail));
                 }
-                *run = Run {
-                    is_asked: true,
-                    ..Run::default()
-                };
+                *run = Run { is_asked: true, ..Run::default() };
             }
             Fact::Answered { execution } => {
                 runs.entry(execution.clone()).or_default().is_answered = true;
@@ -70,10 +67,7 @@ mod tests {
         assert_eq!(broken([asked(), answered()]), 0);
         assert_eq!(broken([asked(), asked()]), 1);
         assert_eq!(broken([asked(), answered(), asked()]), 1);
-        assert_eq!(
-            broken([asked(), Fact::AgentAsked { execution: id("f") }]),
-            0
-        );
+        assert_eq!(broken([asked(), Fact::AgentAsked { execution: id("f") }]), 0);
     }
 
     #[test]

@@ -34,23 +34,12 @@ pub fn is_the_execution(plan: &Plan, records: &[Record]) -> Vec<Violation> {
         let Fact::Client { client, act } = &record.fact else {
             continue;
         };
-        if let ClientAct::Body {
-            execution: Some(execution),
-            ..
-        } = act
+        if let ClientAct::Body { execution: Some(execution), .. } = act
             && *executions.entry(&client.turn).or_insert(execution) != execution
         {
-            broken.push(Violation::new(
-                ONE_EXECUTION,
-                format!("{client} is told {execution}"),
-            ));
+            broken.push(Violation::new(ONE_EXECUTION, format!("{client} is told {execution}")));
         }
-        let view = View {
-            plan,
-            outline: &outline,
-            client,
-            at: record.at,
-        };
+        let view = View { plan, outline: &outline, client, at: record.at };
         let drawing = clients.entry(client).or_default();
         broken.extend(drawing.take(act, &view).map(|(promise, why)| {
             Violation::new(promise, format!("{client} at {:?}: {why}", record.at))
@@ -113,8 +102,7 @@ impl Drawing {
     fn begin(&mut self, execution: Option<ExecutionId>, after: u64) -> Broken {
         self.execution = execution;
         self.body = Body::Events;
-        self.lines
-            .truncate(usize::try_from(after).unwrap_or(usize::MAX));
+        self.lines.truncate(usize::try_from(after).unwrap_or(usize::MAX));
         let is_whole = self.lines.len() as u64 == after;
         (!is_whole).then(|| (DRAWN, format!("the client itself lost count: {after}")))
     }
@@ -161,18 +149,12 @@ impl Drawing {
         if is_saved_answer(event, view) {
             return self.end(Body::Replayed);
         }
-        Some((
-            DRAWN,
-            format!("line {place} is not the next event: {}", event.as_json()),
-        ))
+        Some((DRAWN, format!("line {place} is not the next event: {}", event.as_json())))
     }
 
     /// Whether all lines so far are the first ones of one life of the execution's log.
     fn is_next(&self, view: &View<'_>, place: usize) -> bool {
-        let lives = self
-            .execution
-            .as_ref()
-            .map(|execution| view.outline.lives(execution));
+        let lives = self.execution.as_ref().map(|execution| view.outline.lives(execution));
         lives
             .unwrap_or_default()
             .iter()
@@ -185,9 +167,7 @@ impl Drawing {
             #[serde(default)]
             replayed: bool,
         }
-        let is_replayed = event
-            .data::<Completed>()
-            .is_ok_and(|completed| completed.replayed);
+        let is_replayed = event.data::<Completed>().is_ok_and(|completed| completed.replayed);
         let is_whole = match self.lines.last() {
             Some(last) if is_replayed => is_saved_answer(last, view),
             _ => self.is_all(view),
@@ -198,10 +178,7 @@ impl Drawing {
 
     /// Whether nothing of the execution is missing.
     fn is_all(&self, view: &View<'_>) -> bool {
-        let lives = self
-            .execution
-            .as_ref()
-            .map(|execution| view.outline.lives(execution));
+        let lives = self.execution.as_ref().map(|execution| view.outline.lives(execution));
         let drawn = self.lines.get(1..).unwrap_or_default();
         lives
             .unwrap_or_default()

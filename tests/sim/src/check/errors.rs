@@ -18,12 +18,7 @@ pub(super) fn untrue(
     code: Option<&str>,
     at: Duration,
 ) -> Option<String> {
-    let said = |code: &str| {
-        outline
-            .lives(execution)
-            .iter()
-            .any(|life| has_ended_with(life, code))
-    };
+    let said = |code: &str| outline.lives(execution).iter().any(|life| has_ended_with(life, code));
     let is_true = match code {
         // Known gap: a turn whose run never arrived is bound as cancelled, so that it cannot arrive any more; a worker that
         // takes it up from one that died in between says `cancelled` where `execution_lost` would say more.

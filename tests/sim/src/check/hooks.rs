@@ -43,11 +43,7 @@ pub fn run_once(plan: &Plan, records: &[Record]) -> Vec<Violation> {
 fn is_flushed(hooks: &[Hooked]) -> bool {
     let ends = [Hooked::Saved, Hooked::AlreadySaved, Hooked::Failed];
     let ended = hooks.iter().filter(|hook| ends.contains(hook)).count();
-    hooks
-        .iter()
-        .filter(|hook| **hook == Hooked::Flushed)
-        .count()
-        >= ended
+    hooks.iter().filter(|hook| **hook == Hooked::Flushed).count() >= ended
 }
 
 fn misplaced(before: &[Hooked], hook: Hooked) -> Option<&'static str> {
@@ -67,35 +63,18 @@ mod tests {
     use crate::check::story::{id, records};
 
     fn calm() -> Plan {
-        Plan {
-            faults: Vec::new(),
-            ..Plan::draw(0)
-        }
+        Plan { faults: Vec::new(), ..Plan::draw(0) }
     }
 
     fn broken(hooks: &[Hooked]) -> usize {
-        let facts = hooks.iter().map(|hook| Fact::Hooked {
-            execution: id("e"),
-            hook: *hook,
-        });
+        let facts = hooks.iter().map(|hook| Fact::Hooked { execution: id("e"), hook: *hook });
         run_once(&calm(), &records(facts)).len()
     }
 
     #[test]
     fn two_attempts_that_share_one_answer_are_fine() {
         use Hooked::{AlreadySaved, Completed, Failed, Flushed, Saved};
-        assert_eq!(
-            broken(&[
-                Failed,
-                Flushed,
-                Saved,
-                Completed,
-                Flushed,
-                AlreadySaved,
-                Flushed
-            ]),
-            0
-        );
+        assert_eq!(broken(&[Failed, Flushed, Saved, Completed, Flushed, AlreadySaved, Flushed]), 0);
     }
 
     #[test]

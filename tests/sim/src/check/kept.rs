@@ -34,10 +34,7 @@ pub fn is_whole(plan: &Plan, records: &[Record]) -> Vec<Violation> {
         match kept.get(turn) {
             Some(kept) => broken.extend(disagreement(turn, &told, kept, outline)),
             None if kept.is_empty() => {}
-            None => broken.push(Violation::new(
-                KEPT,
-                format!("{turn} is not in the database"),
-            )),
+            None => broken.push(Violation::new(KEPT, format!("{turn} is not in the database"))),
         }
     }
     for (turn, kept) in kept {
@@ -52,10 +49,7 @@ pub fn is_whole(plan: &Plan, records: &[Record]) -> Vec<Violation> {
 #[must_use]
 pub fn is_at_rest(records: &[Record]) -> Vec<Violation> {
     let restless = records.iter().filter_map(|record| match &record.fact {
-        Fact::Client {
-            client,
-            act: ClientAct::GaveUp,
-        } => Some(format!("{client} gave up")),
+        Fact::Client { client, act: ClientAct::GaveUp } => Some(format!("{client} gave up")),
         Fact::Panicked => Some("somebody panicked".to_owned()),
         Fact::Endless => Some("the clients never ended".to_owned()),
         Fact::StillOpen { turns } => Some(format!("{turns:?} are still open")),
@@ -75,16 +69,10 @@ fn told(records: &[Record]) -> BTreeMap<&str, Told> {
     let mut told: BTreeMap<&str, Told> = BTreeMap::new();
     for record in records {
         match &record.fact {
-            Fact::Client {
-                client,
-                act: ClientAct::Body { .. },
-            } => {
+            Fact::Client { client, act: ClientAct::Body { .. } } => {
                 told.entry(&client.turn).or_default();
             }
-            Fact::Client {
-                client,
-                act: ClientAct::Line(event),
-            } => {
+            Fact::Client { client, act: ClientAct::Line(event) } => {
                 let told = told.entry(&client.turn).or_default();
                 told.completed |= event.kind() == "session.run.completed";
                 told.failed |= event.kind() == "session.run.failed" && is_final(event);
@@ -109,10 +97,7 @@ fn is_final(event: &Event) -> bool {
 
 fn kept(records: &[Record]) -> BTreeMap<&str, &Kept> {
     let kept = records.iter().filter_map(|record| match &record.fact {
-        Fact::Kept {
-            turn,
-            answer: Some(kept),
-        } => Some((turn.as_str(), kept)),
+        Fact::Kept { turn, answer: Some(kept) } => Some((turn.as_str(), kept)),
         _ => None,
     });
     kept.collect()
@@ -121,19 +106,13 @@ fn kept(records: &[Record]) -> BTreeMap<&str, &Kept> {
 fn disagreement(turn: &str, told: &Told, kept: &Kept, outline: &Outline) -> Option<Violation> {
     let is_complete = kept.status == "complete";
     if told.completed && !is_complete {
-        return Some(Violation::new(
-            SAVED,
-            format!("{turn} is {:?}", kept.status),
-        ));
+        return Some(Violation::new(SAVED, format!("{turn} is {:?}", kept.status)));
     }
     // Where the log was lost, one attempt may have read the end before, and another come too late for it.
     let was_lost = ExecutionId::parse(&kept.execution).is_ok_and(|id| outline.was_lost(&id));
     let is_denied = told.failed && is_complete && !was_lost;
     is_denied.then(|| {
-        Violation::new(
-            AGREE,
-            format!("{turn} is complete, and a client was told it failed"),
-        )
+        Violation::new(AGREE, format!("{turn} is complete, and a client was told it failed"))
     })
 }
 
@@ -148,10 +127,7 @@ fn untrue(
         return Some(Violation::new(KEPT, format!("{turn} has no execution id")));
     };
     if kept.messages > 1 {
-        return Some(Violation::new(
-            WHOLE,
-            format!("{turn} has {} answers", kept.messages),
-        ));
+        return Some(Violation::new(WHOLE, format!("{turn} has {} answers", kept.messages)));
     }
     match kept.status.as_str() {
         "complete" => incomplete(outline, turn, &execution, script, kept),
@@ -162,10 +138,7 @@ fn untrue(
                 let untrue = errors::untrue(plan, outline, turn, &execution, code, NEVER_ENDS);
                 untrue.map(|why| Violation::new(HONEST, why))
             }),
-        status => Some(Violation::new(
-            KEPT,
-            format!("{turn} has no answer: {status:?}"),
-        )),
+        status => Some(Violation::new(KEPT, format!("{turn} has no answer: {status:?}"))),
     }
 }
 
@@ -179,10 +152,7 @@ fn incomplete(
     script: &Script,
     kept: &Kept,
 ) -> Option<Violation> {
-    let has_completed = outline
-        .lives(execution)
-        .iter()
-        .any(outline::Execution::has_completed);
+    let has_completed = outline.lives(execution).iter().any(outline::Execution::has_completed);
     let is_answer = script.answer() == Some(kept.text.as_str());
     (!has_completed || !is_answer)
         .then(|| Violation::new(WHOLE, format!("{turn} is saved as {:?}", kept.text)))
@@ -195,19 +165,14 @@ fn unsaved(
     execution: &ExecutionId,
     script: &Script,
 ) -> Option<Violation> {
-    let has_completed = outline
-        .lives(execution)
-        .last()
-        .is_some_and(outline::Execution::has_completed);
+    let has_completed =
+        outline.lives(execution).last().is_some_and(outline::Execution::has_completed);
     let is_due = has_completed
         && script.answer().is_some()
         && !outline.stops.contains_key(turn)
         && !outline.was_lost(execution);
     is_due.then(|| {
-        Violation::new(
-            ANSWERED,
-            format!("{turn} is not saved, and {execution} has completed"),
-        )
+        Violation::new(ANSWERED, format!("{turn} is not saved, and {execution} has completed"))
     })
 }
 

@@ -22,11 +22,7 @@ pub fn is_one_log(records: &[Record]) -> Vec<Violation> {
     for record in records {
         match &record.fact {
             Fact::LogLost => logs.clear(),
-            Fact::Appended {
-                execution,
-                id,
-                event,
-            } => {
+            Fact::Appended { execution, id, event } => {
                 let log = logs.entry(execution).or_default();
                 broken.extend(
                     misplaced(log, *id, event).map(|why| violation(ONE_LOG, execution, *id, why)),
@@ -36,9 +32,8 @@ pub fn is_one_log(records: &[Record]) -> Vec<Violation> {
             _ => {}
         }
     }
-    let unended = logs
-        .iter()
-        .filter(|(_, log)| !log.last().is_some_and(|(_, event)| is_terminal(event)));
+    let unended =
+        logs.iter().filter(|(_, log)| !log.last().is_some_and(|(_, event)| is_terminal(event)));
     broken.extend(
         unended.map(|(execution, _)| Violation::new(ONE_LOG, format!("{execution} never ended"))),
     );
@@ -89,24 +84,14 @@ impl View {
         match fact {
             Fact::LogLost => {
                 let broken = std::mem::take(&mut self.broken);
-                *self = Self {
-                    broken,
-                    lost: *at,
-                    ..Self::default()
-                };
+                *self = Self { broken, lost: *at, ..Self::default() };
             }
             Fact::Bound { execution } => {
                 self.bound.insert(execution.clone(), *at);
             }
-            Fact::Appended {
-                execution,
-                id,
-                event,
-            } => {
+            Fact::Appended { execution, id, event } => {
                 self.name(execution, *id, event);
-                self.log
-                    .entry((execution.clone(), id.seq))
-                    .or_insert((*id, event.clone()));
+                self.log.entry((execution.clone(), id.seq)).or_insert((*id, event.clone()));
             }
             Fact::Watch { execution, act } => self.watch(execution, act),
             _ => {}
@@ -120,23 +105,15 @@ impl View {
                 self.expected.remove(execution);
             }
             WatchAct::Stream { after, .. } => {
-                self.expected
-                    .insert(execution.clone(), after.map_or(1, |id| id.seq + 1));
+                self.expected.insert(execution.clone(), after.map_or(1, |id| id.seq + 1));
                 self.ended.insert(execution.clone(), false);
             }
-            WatchAct::Frame {
-                id: Some(id),
-                event,
-            } => self.frame(execution, *id, event),
+            WatchAct::Frame { id: Some(id), event } => self.frame(execution, *id, event),
             WatchAct::Frame { id: None, .. } => {
                 let detail = format!("{execution} sent a frame without an id");
                 self.broken.push(Violation::new(STRICT, detail));
             }
-            WatchAct::Refused {
-                after,
-                asked,
-                status,
-            } => {
+            WatchAct::Refused { after, asked, status } => {
                 self.refused(execution, *after, *asked, *status);
             }
         }
@@ -148,16 +125,13 @@ impl View {
         };
         let is_next = std::mem::replace(expected, id.seq + 1) == id.seq;
         if !is_next {
-            self.broken
-                .push(violation(STRICT, execution, id, "is not the next event"));
+            self.broken.push(violation(STRICT, execution, id, "is not the next event"));
         }
         if !self.is_stored(execution, id, event) {
-            self.broken
-                .push(violation(APPENDED, execution, id, "is not in the log"));
+            self.broken.push(violation(APPENDED, execution, id, "is not in the log"));
         }
         if self.ended.insert(execution.clone(), is_terminal(event)) == Some(true) {
-            self.broken
-                .push(violation(STRICT, execution, id, "came after the end"));
+            self.broken.push(violation(STRICT, execution, id, "came after the end"));
         }
         self.name(execution, id, event);
     }
@@ -168,17 +142,9 @@ impl View {
     }
 
     fn name(&mut self, execution: &ExecutionId, id: EventId, event: &Event) {
-        let before = self
-            .ids
-            .entry((execution.clone(), id))
-            .or_insert_with(|| event.clone());
+        let before = self.ids.entry((execution.clone(), id)).or_insert_with(|| event.clone());
         if before != event {
-            self.broken.push(violation(
-                NO_REUSE,
-                execution,
-                id,
-                "stood for another event before",
-            ));
+            self.broken.push(violation(NO_REUSE, execution, id, "stood for another event before"));
         }
     }
 
@@ -192,10 +158,7 @@ impl View {
     ) {
         let is_held = match after {
             Some(id) => self.ids.contains_key(&(execution.clone(), id)),
-            None => self
-                .bound
-                .get(execution)
-                .is_some_and(|bound| *bound <= asked),
+            None => self.bound.get(execution).is_some_and(|bound| *bound <= asked),
         };
         if is_held {
             let detail = format!("{execution} refused {after:?} with {status}");
@@ -214,37 +177,22 @@ mod tests {
     use crate::check::story::{at, bare, event, id, log, records};
 
     fn events() -> Vec<Event> {
-        vec![
-            bare("execution.started"),
-            bare("a"),
-            bare("execution.completed"),
-        ]
+        vec![bare("execution.started"), bare("a"), bare("execution.completed")]
     }
 
     /// After everything that these histories hold.
     const LATER: Duration = Duration::from_secs(100);
 
     fn stream(after: Option<EventId>) -> WatchAct {
-        WatchAct::Stream {
-            after,
-            asked: LATER,
-        }
+        WatchAct::Stream { after, asked: LATER }
     }
 
     fn watched(acts: impl IntoIterator<Item = WatchAct>) -> Vec<Fact> {
-        acts.into_iter()
-            .map(|act| Fact::Watch {
-                execution: id("e"),
-                act,
-            })
-            .collect()
+        acts.into_iter().map(|act| Fact::Watch { execution: id("e"), act }).collect()
     }
 
     fn frame(seq: u64, kind: &str) -> WatchAct {
-        WatchAct::Frame {
-            id: Some(at(seq)),
-            event: bare(kind),
-        }
+        WatchAct::Frame { id: Some(at(seq)), event: bare(kind) }
     }
 
     fn promises(broken: &[Violation]) -> Vec<&'static str> {
@@ -266,11 +214,7 @@ mod tests {
         let broken = |events: &[Event]| is_one_log(&records(log(events))).len();
         assert_eq!(broken(&[bare("a"), bare("execution.completed")]), 1);
         assert_eq!(broken(&[bare("execution.started"), bare("a")]), 1);
-        let twice = [
-            bare("execution.started"),
-            bare("execution.failed"),
-            bare("execution.failed"),
-        ];
+        let twice = [bare("execution.started"), bare("execution.failed"), bare("execution.failed")];
         assert_eq!(broken(&twice), 1);
     }
 
@@ -300,11 +244,7 @@ mod tests {
         assert_eq!(seen([after(2), frame(2, "a")]), [STRICT]);
         assert_eq!(seen([stream(None), frame(2, "a")]), [STRICT]);
         assert_eq!(seen([after(1), frame(2, "a"), frame(2, "a")]), [STRICT]);
-        let twice = [
-            after(2),
-            frame(3, "execution.completed"),
-            frame(3, "execution.completed"),
-        ];
+        let twice = [after(2), frame(3, "execution.completed"), frame(3, "execution.completed")];
         assert_eq!(seen(twice), [STRICT, STRICT]);
     }
 
@@ -316,26 +256,16 @@ mod tests {
 
     #[test]
     fn an_id_that_stands_for_two_events_is_found() {
-        let other = WatchAct::Frame {
-            id: Some(at(2)),
-            event: event(r#"{"type":"b"}"#),
-        };
+        let other = WatchAct::Frame { id: Some(at(2)), event: event(r#"{"type":"b"}"#) };
         let broken = seen([stream(Some(at(1))), other]);
         assert_eq!(broken, [APPENDED, NO_REUSE]);
     }
 
     #[test]
     fn a_cursor_that_is_refused_is_found_unless_the_log_was_lost() {
-        let refused = || WatchAct::Refused {
-            after: Some(at(2)),
-            asked: LATER,
-            status: 409,
-        };
+        let refused = || WatchAct::Refused { after: Some(at(2)), asked: LATER, status: 409 };
         assert_eq!(seen([refused()]), [NOT_LOST]);
-        let lost = log(&events())
-            .into_iter()
-            .chain([Fact::LogLost])
-            .chain(watched([refused()]));
+        let lost = log(&events()).into_iter().chain([Fact::LogLost]).chain(watched([refused()]));
         assert!(is_replayed_strictly(&records(lost)).is_empty());
     }
 }

@@ -33,10 +33,7 @@ pub struct Violation {
 
 impl Violation {
     fn new(promise: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            promise,
-            detail: detail.into(),
-        }
+        Self { promise, detail: detail.into() }
     }
 }
 

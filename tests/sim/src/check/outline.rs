@@ -46,33 +46,19 @@ impl Outline {
     pub(super) fn take(&mut self, Record { at, fact }: &Record) {
         match fact {
             Fact::LogLost => self.losses.push(*at),
-            Fact::Fault {
-                kind: "substrate node killed",
-                ..
-            } => self.kills.push(*at),
+            Fact::Fault { kind: "substrate node killed", .. } => self.kills.push(*at),
             Fact::Bound { execution } => {
                 self.bound.entry(execution.clone()).or_insert(*at);
-                self.executions
-                    .entry(execution.clone())
-                    .or_default()
-                    .push(Execution::default());
+                self.executions.entry(execution.clone()).or_default().push(Execution::default());
             }
             Fact::AgentAsked { execution } => {
                 self.asked.entry(execution.clone()).or_default().push(*at);
             }
-            Fact::Appended {
-                execution, event, ..
-            } => {
+            Fact::Appended { execution, event, .. } => {
                 let lives = self.executions.entry(execution.clone()).or_default();
-                lives
-                    .last_mut()
-                    .into_iter()
-                    .for_each(|life| life.events.push(event.clone()));
+                lives.last_mut().into_iter().for_each(|life| life.events.push(event.clone()));
             }
-            Fact::Client {
-                client,
-                act: ClientAct::AskedToStop,
-            } => {
+            Fact::Client { client, act: ClientAct::AskedToStop } => {
                 self.stops.entry(client.turn.clone()).or_insert(*at);
             }
             _ => {}
@@ -97,24 +83,18 @@ impl Execution {
     }
 
     pub(super) fn has_completed(&self) -> bool {
-        self.terminal()
-            .is_some_and(|event| event.kind() == "execution.completed")
+        self.terminal().is_some_and(|event| event.kind() == "execution.completed")
     }
 
     /// What goes on to the client, in order.
     pub(super) fn forwarded(&self) -> impl Iterator<Item = &Event> {
-        self.events
-            .iter()
-            .filter(|event| !is_filtered(event) && event.kind() != "error")
+        self.events.iter().filter(|event| !is_filtered(event) && event.kind() != "error")
     }
 }
 
 /// Whether an event ends a log.
 pub(super) fn is_terminal(event: &Event) -> bool {
-    matches!(
-        event.kind(),
-        "execution.completed" | "execution.failed" | "execution.cancelled"
-    )
+    matches!(event.kind(), "execution.completed" | "execution.failed" | "execution.cancelled")
 }
 
 /// The list of PROTOCOL 4.1, and what the engine does not forward.
@@ -144,7 +124,5 @@ pub(super) fn code(event: &Event) -> Option<String> {
 
 /// The turn's script, by the turn's id.
 pub(super) fn script<'a>(plan: &'a Plan, turn: &str) -> Option<&'a crate::script::Script> {
-    plan.turns()
-        .find(|planned| planned.id == turn)
-        .map(|planned| &planned.script)
+    plan.turns().find(|planned| planned.id == turn).map(|planned| &planned.script)
 }

@@ -10,12 +10,7 @@ use crate::history::{ClientAct, ClientId, EventId, Fact, Record};
 /// One fact a second.
 pub(super) fn records(facts: impl IntoIterator<Item = Fact>) -> Vec<Record> {
     let facts = facts.into_iter().enumerate();
-    facts
-        .map(|(at, fact)| Record {
-            at: Duration::from_secs(at as u64),
-            fact,
-        })
-        .collect()
+    facts.map(|(at, fact)| Record { at: Duration::from_secs(at as u64), fact }).collect()
 }
 
 pub(super) fn id(text: &str) -> ExecutionId {
@@ -47,11 +42,5 @@ pub(super) fn log(events: &[Event]) -> Vec<Fact> {
 
 /// What the first client of `turn` does.
 pub(super) fn client(turn: &str, act: ClientAct) -> Fact {
-    Fact::Client {
-        client: ClientId {
-            turn: turn.to_owned(),
-            tab: 0,
-        },
-        act,
-    }
+    Fact::Client { client: ClientId { turn: turn.to_owned(), tab: 0 }, act }
 }

@@ -33,9 +33,7 @@ impl Api {
     }
 
     pub(super) async fn create_session(&self) -> Option<String> {
-        let answer: Value = self
-            .ask(Method::POST, "/api/sessions", Some(json!({})))
-            .await?;
+        let answer: Value = self.ask(Method::POST, "/api/sessions", Some(json!({}))).await?;
         answer.get("sessionId")?.as_str().map(str::to_owned)
     }
 
@@ -47,12 +45,7 @@ impl Api {
         message: &str,
     ) -> Option<Response<Chunks>> {
         let path = format!("/api/sessions/{session}/turns");
-        self.send(
-            Method::POST,
-            &path,
-            Some(json!({ "turnId": turn, "message": message })),
-        )
-        .await
+        self.send(Method::POST, &path, Some(json!({ "turnId": turn, "message": message }))).await
     }
 
     pub(super) async fn resume(
@@ -76,12 +69,7 @@ impl Api {
     pub(super) async fn open_turns(&self, session: &str) -> Option<Vec<String>> {
         let path = format!("/api/sessions/{session}/turns?state=open");
         let open: Open = self.ask(Method::GET, &path, None).await?;
-        Some(
-            open.turns
-                .into_iter()
-                .map(|turn| turn.execution_id)
-                .collect(),
-        )
+        Some(open.turns.into_iter().map(|turn| turn.execution_id).collect())
     }
 
     /// What the database holds about each turn of the session.
@@ -103,10 +91,7 @@ impl Api {
     ) -> Option<T> {
         let answer = self.send(method, path, body).await?;
         let is_success = answer.status().is_success();
-        let body = net::read(answer.into_body())
-            .await
-            .ok()
-            .filter(|_| is_success)?;
+        let body = net::read(answer.into_body()).await.ok().filter(|_| is_success)?;
         serde_json::from_slice(&body).ok()
     }
 
@@ -116,23 +101,15 @@ impl Api {
         path: &str,
         body: Option<Value>,
     ) -> Option<Response<Chunks>> {
-        let body = body
-            .map(|body| Bytes::from(body.to_string()))
-            .unwrap_or_default();
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = Request::builder().method(method).uri(path);
-        let request = request
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(body)
-            .ok()?;
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body).ok()?;
         let answer = net::send(&self.world, Link::Product, self.worker(), request);
         timeout(HEAD, answer).await.ok()?.ok()
     }
 
     fn worker(&self) -> &'static str {
-        let mut choice = self
-            .choice
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut choice = self.choice.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         host::WORKERS[choice.usize(..self.world.plan().workers)]
     }
 }
@@ -141,9 +118,7 @@ impl Api {
 pub(super) async fn code(body: Chunks) -> String {
     let body = net::read(body).await.unwrap_or_default();
     let error: Option<Value> = serde_json::from_slice(&body).ok();
-    let code = error
-        .as_ref()
-        .and_then(|error| error.pointer("/error/code")?.as_str());
+    let code = error.as_ref().and_then(|error| error.pointer("/error/code")?.as_str());
     code.unwrap_or("(none)").to_owned()
 }
 

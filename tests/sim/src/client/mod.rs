@@ -39,12 +39,7 @@ pub(crate) async fn converse(world: World) -> Result<(), BoxError> {
 async fn conversation(world: World, session: usize) -> Option<String> {
     let api = Api::new(world.clone(), session as u64);
     let id: Arc<str> = patiently(&world, || api.create_session()).await?.into();
-    let turns = world
-        .plan()
-        .sessions
-        .get(session)
-        .cloned()
-        .unwrap_or_default();
+    let turns = world.plan().sessions.get(session).cloned().unwrap_or_default();
     for turn in turns {
         let tabs = (0..turn.clients.len()).map(|tab| open(&world, &id, &turn, tab));
         join_all(tabs).await;
@@ -53,10 +48,7 @@ async fn conversation(world: World, session: usize) -> Option<String> {
 }
 
 async fn open(world: &World, session: &Arc<str>, turn: &Turn, tab: usize) {
-    let id = ClientId {
-        turn: turn.id.clone(),
-        tab,
-    };
+    let id = ClientId { turn: turn.id.clone(), tab };
     let mut tab = Tab::new(world.clone(), Arc::clone(session), turn, id.clone());
     while !is_late(world) {
         match tab.connect().await {
@@ -64,20 +56,15 @@ async fn open(world: &World, session: &Arc<str>, turn: &Turn, tab: usize) {
             Next::Again(pause) => sleep(pause).await,
         }
     }
-    world.add(Fact::Client {
-        client: id,
-        act: ClientAct::GaveUp,
-    });
+    world.add(Fact::Client { client: id, act: ClientAct::GaveUp });
 }
 
 async fn audit(world: &World, sessions: &[String]) {
     let api = Api::new(world.clone(), u64::MAX);
     loop {
         let open = join_all(sessions.iter().map(|session| api.open_turns(session))).await;
-        let open: Option<Vec<String>> = open
-            .into_iter()
-            .collect::<Option<Vec<_>>>()
-            .map(|turns| turns.concat());
+        let open: Option<Vec<String>> =
+            open.into_iter().collect::<Option<Vec<_>>>().map(|turns| turns.concat());
         match open {
             Some(turns) if turns.is_empty() => break,
             Some(turns) if is_late(world) => return world.add(Fact::StillOpen { turns }),
@@ -85,10 +72,7 @@ async fn audit(world: &World, sessions: &[String]) {
         }
     }
     for session in sessions {
-        for (turn, answer) in patiently(world, || api.answers(session))
-            .await
-            .unwrap_or_default()
-        {
+        for (turn, answer) in patiently(world, || api.answers(session)).await.unwrap_or_default() {
             world.add(Fact::Kept { turn, answer });
         }
     }

@@ -65,13 +65,9 @@ impl Tab {
     /// One connection, to its end.
     pub(super) async fn connect(&mut self) -> Next {
         let answer = if self.is_accepted {
-            self.api
-                .resume(&self.session, &self.id.turn, self.cursor)
-                .await
+            self.api.resume(&self.session, &self.id.turn, self.cursor).await
         } else {
-            self.api
-                .start(&self.session, &self.id.turn, &self.message)
-                .await
+            self.api.start(&self.session, &self.id.turn, &self.message).await
         };
         match answer {
             Some(answer) if answer.status() == 200 => self.body(answer).await,
@@ -86,10 +82,7 @@ impl Tab {
             self.is_accepted = true;
         }
         let execution = transport::execution(answer.headers());
-        self.add(ClientAct::Body {
-            execution,
-            after: self.cursor,
-        });
+        self.add(ClientAct::Body { execution, after: self.cursor });
         let next = self.read(answer.into_body()).await;
         self.add(ClientAct::BodyOver);
         next
@@ -173,11 +166,8 @@ impl Tab {
     /// Asks until it is heard, while the body is read on.
     fn stop(&self) -> Option<Next> {
         self.add(ClientAct::AskedToStop);
-        let (api, session, turn) = (
-            Arc::clone(&self.api),
-            Arc::clone(&self.session),
-            self.id.turn.clone(),
-        );
+        let (api, session, turn) =
+            (Arc::clone(&self.api), Arc::clone(&self.session), self.id.turn.clone());
         drop(tokio::spawn(async move {
             while api.stop(&session, &turn).await.is_none() {
                 sleep(AGAIN).await;
@@ -195,9 +185,6 @@ impl Tab {
     }
 
     fn add(&self, act: ClientAct) {
-        self.world.add(Fact::Client {
-            client: self.id.clone(),
-            act,
-        });
+        self.world.add(Fact::Client { client: self.id.clone(), act });
     }
 }

@@ -40,15 +40,7 @@ impl Faulty {
         let hosts = [inner.local_addr()?, inner.peer_addr()?];
         let reset = world.opened(hosts.map(|address| name(address.ip())));
         let (inner, stall) = (Some(inner), None);
-        Ok(Self {
-            inner,
-            world,
-            reset,
-            fault,
-            read: 0,
-            written: 0,
-            stall,
-        })
+        Ok(Self { inner, world, reset, fault, read: 0, written: 0, stall })
     }
 
     /// How many bytes may be read at once; none where the connection ends here.
@@ -139,15 +131,11 @@ impl AsyncWrite for Faulty {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner
-            .as_mut()
-            .map_or(Poll::Ready(Ok(())), |inner| Pin::new(inner).poll_flush(cx))
+        self.inner.as_mut().map_or(Poll::Ready(Ok(())), |inner| Pin::new(inner).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().map_or(Poll::Ready(Ok(())), |inner| {
-            Pin::new(inner).poll_shutdown(cx)
-        })
+        self.inner.as_mut().map_or(Poll::Ready(Ok(())), |inner| Pin::new(inner).poll_shutdown(cx))
     }
 }
 

@@ -102,18 +102,10 @@ async fn exchange(
 /// In origin form, with the name of its host.
 fn on_the_wire(request: Request<Bytes>) -> Request<Full<Bytes>> {
     let (mut parts, body) = request.into_parts();
-    let authority = parts
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().to_owned());
+    let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = authority.and_then(|host| HeaderValue::from_str(&host).ok());
-    parts.headers.insert(
-        header::HOST,
-        host.unwrap_or(HeaderValue::from_static(LOOPBACK)),
-    );
-    parts
-        .headers
-        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    parts.headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static(LOOPBACK)));
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(Uri::default, Uri::from);
     Request::from_parts(parts, Full::new(body))

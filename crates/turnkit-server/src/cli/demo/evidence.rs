@@ -75,11 +75,8 @@ impl Evidence {
 
     fn was_cut(&self) -> Check {
         let holds = self.before.len() as u64 == self.cut_after && !self.after.is_empty();
-        let seen = format!(
-            "{} lines before the cut, {} after it",
-            self.before.len(),
-            self.after.len()
-        );
+        let seen =
+            format!("{} lines before the cut, {} after it", self.before.len(), self.after.len());
         Check {
             name: "cut",
             claim: "the connection was cut in the middle of the turn",
@@ -89,30 +86,19 @@ impl Evidence {
     }
 
     fn ran_once(&self) -> Check {
-        let started = self
-            .log
-            .iter()
-            .filter(|logged| logged.event.kind() == "execution.started")
-            .count();
+        let started =
+            self.log.iter().filter(|logged| logged.event.kind() == "execution.started").count();
         let holds = self.runs_started == 1 && started == 1;
         let seen = format!(
             "the substrate says that it asked the agent {}, and its log holds {}",
             times(self.runs_started),
             counted(started, "execution.started")
         );
-        Check {
-            name: "ran_once",
-            claim: "the agent ran once",
-            holds,
-            seen,
-        }
+        Check { name: "ran_once", claim: "the agent ran once", holds, seen }
     }
 
     fn log_is_whole(&self) -> Check {
-        let last = self
-            .log
-            .last()
-            .map_or("nothing", |logged| logged.event.kind());
+        let last = self.log.last().map_or("nothing", |logged| logged.event.kind());
         let holds = last == "execution.completed" && self.has_every_seq();
         let id =
             |logged: Option<&Logged>| logged.map(|logged| logged.id.clone()).unwrap_or_default();
@@ -121,26 +107,15 @@ impl Evidence {
             id(self.log.first()),
             id(self.log.last())
         );
-        Check {
-            name: "log",
-            claim: "the log is whole, from one run",
-            holds,
-            seen,
-        }
+        Check { name: "log", claim: "the log is whole, from one run", holds, seen }
     }
 
     /// Ids are `<epoch>-<seq>`: one epoch is one run, and `seq` counts from 1 (PROTOCOL 3.1).
     fn has_every_seq(&self) -> bool {
-        let Some((epoch, _)) = self
-            .log
-            .first()
-            .and_then(|logged| logged.id.split_once('-'))
-        else {
+        let Some((epoch, _)) = self.log.first().and_then(|logged| logged.id.split_once('-')) else {
             return false;
         };
-        (1..)
-            .zip(&self.log)
-            .all(|(seq, logged)| logged.id == format!("{epoch}-{seq}"))
+        (1..).zip(&self.log).all(|(seq, logged)| logged.id == format!("{epoch}-{seq}"))
     }
 
     fn lines_join(&self) -> Check {
@@ -148,15 +123,8 @@ impl Evidence {
         let undisturbed = bytes(&self.undisturbed);
         let lines = self.before.len() + self.after.len();
         let holds = joined == undisturbed
-            && self
-                .after
-                .last()
-                .is_some_and(|last| last.kind() == "session.run.completed");
-        let seen = match joined
-            .iter()
-            .zip(&undisturbed)
-            .position(|(one, other)| one != other)
-        {
+            && self.after.last().is_some_and(|last| last.kind() == "session.run.completed");
+        let seen = match joined.iter().zip(&undisturbed).position(|(one, other)| one != other) {
             Some(at) => format!("they differ at byte {at}"),
             None if joined.len() == undisturbed.len() => {
                 format!(
@@ -177,34 +145,18 @@ impl Evidence {
     }
 
     fn is_saved_once(&self) -> Check {
-        let roles: Vec<_> = self
-            .saved
-            .iter()
-            .map(|saved| (saved.role.as_str(), saved.status.as_str()))
-            .collect();
+        let roles: Vec<_> =
+            self.saved.iter().map(|saved| (saved.role.as_str(), saved.status.as_str())).collect();
         let holds =
             roles == [("user", "complete"), ("assistant", "complete")] && self.saved == self.served;
-        let answers = self
-            .saved
-            .iter()
-            .filter(|saved| saved.role == "assistant")
-            .count();
+        let answers = self.saved.iter().filter(|saved| saved.role == "assistant").count();
         let seen = format!(
             "{} attempts ended with it, the database holds {}, and the messages route {}",
             self.attempts.all(),
             counted(answers, "answer"),
-            if self.saved == self.served {
-                "says the same"
-            } else {
-                "says something else"
-            }
+            if self.saved == self.served { "says the same" } else { "says something else" }
         );
-        Check {
-            name: "saved_once",
-            claim: "the answer was saved once",
-            holds,
-            seen,
-        }
+        Check { name: "saved_once", claim: "the answer was saved once", holds, seen }
     }
 
     fn text_is_same(&self) -> Check {
@@ -216,32 +168,18 @@ impl Evidence {
             saved.map_or(0, |text| text.chars().count()),
             drawn.chars().count()
         );
-        Check {
-            name: "text",
-            claim: "the saved answer is the text of the lines",
-            holds,
-            seen,
-        }
+        Check { name: "text", claim: "the saved answer is the text of the lines", holds, seen }
     }
 
     /// What each layer did, counted.
     pub(super) fn deeds(&self) -> [(&'static str, String); 5] {
         let (logged, attempts) = (self.log.len(), self.attempts);
-        let own = self
-            .log
-            .iter()
-            .filter(|logged| logged.event.kind().starts_with("execution."))
-            .count();
+        let own =
+            self.log.iter().filter(|logged| logged.event.kind().starts_with("execution.")).count();
         let (runs, readers) = (times(self.runs_started), attempts.all());
-        let (drives, attaches) = (
-            attempts.run + attempts.attach,
-            attempts.attach + attempts.read,
-        );
+        let (drives, attaches) = (attempts.run + attempts.attach, attempts.attach + attempts.read);
         [
-            (
-                "agent",
-                format!("ran {runs} and made {} events", logged - own),
-            ),
+            ("agent", format!("ran {runs} and made {} events", logged - own)),
             (
                 "substrate",
                 format!(
@@ -264,10 +202,7 @@ impl Evidence {
             ),
             (
                 "server",
-                format!(
-                    "saved {} messages, the answer under its execution id",
-                    self.saved.len()
-                ),
+                format!("saved {} messages, the answer under its execution id", self.saved.len()),
             ),
         ]
     }
@@ -279,11 +214,7 @@ impl Evidence {
 
     /// The text that the first client has put together out of its lines, over the cut.
     fn drawn(&self) -> String {
-        self.before
-            .iter()
-            .chain(&self.after)
-            .filter_map(text_delta)
-            .collect()
+        self.before.iter().chain(&self.after).filter_map(text_delta).collect()
     }
 }
 
@@ -307,27 +238,15 @@ fn text_delta(event: &Event) -> Option<String> {
 }
 
 fn bytes<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<u8> {
-    events
-        .into_iter()
-        .flat_map(Event::as_line)
-        .copied()
-        .collect()
+    events.into_iter().flat_map(Event::as_line).copied().collect()
 }
 
 fn times(count: u64) -> String {
-    if count == 1 {
-        "once".to_owned()
-    } else {
-        format!("{count} times")
-    }
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 fn counted(count: usize, what: &str) -> String {
-    if count == 1 {
-        format!("one {what}")
-    } else {
-        format!("{count} × {what}")
-    }
+    if count == 1 { format!("one {what}") } else { format!("{count} × {what}") }
 }
 
 #[cfg(test)]
@@ -343,18 +262,11 @@ mod tests {
     }
 
     fn saved(role: &str, text: &str) -> Saved {
-        Saved {
-            role: role.into(),
-            text: text.into(),
-            status: "complete".into(),
-        }
+        Saved { role: role.into(), text: text.into(), status: "complete".into() }
     }
 
     fn logged(seq: u64, event: Event) -> Logged {
-        Logged {
-            id: format!("7-{seq}"),
-            event,
-        }
+        Logged { id: format!("7-{seq}"), event }
     }
 
     fn good() -> Evidence {
@@ -386,12 +298,7 @@ mod tests {
     fn broken(change: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
         let mut evidence = good();
         change(&mut evidence);
-        evidence
-            .checks()
-            .into_iter()
-            .filter(|check| !check.holds)
-            .map(|check| check.name)
-            .collect()
+        evidence.checks().into_iter().filter(|check| !check.holds).map(|check| check.name).collect()
     }
 
     #[test]
@@ -411,32 +318,17 @@ mod tests {
     #[test]
     fn a_gap_in_the_log_and_another_epoch_are_seen() {
         assert_eq!(broken(|evidence| drop(evidence.log.remove(1))), ["log"]);
-        assert_eq!(
-            broken(|evidence| evidence.log[3].id = "8-4".into()),
-            ["log"]
-        );
+        assert_eq!(broken(|evidence| evidence.log[3].id = "8-4".into()), ["log"]);
         assert_eq!(broken(|evidence| drop(evidence.log.pop())), ["log"]);
         assert_eq!(broken(|evidence| evidence.log.clear()), ["ran_once", "log"]);
     }
 
     #[test]
     fn a_line_too_many_or_too_few_or_another_one_is_seen() {
-        assert_eq!(
-            broken(|evidence| evidence.after.insert(0, text("a"))),
-            ["lines", "text"]
-        );
-        assert_eq!(
-            broken(|evidence| drop(evidence.after.remove(0))),
-            ["lines", "text"]
-        );
-        assert_eq!(
-            broken(|evidence| drop(evidence.undisturbed.pop())),
-            ["lines"]
-        );
-        assert_eq!(
-            broken(|evidence| evidence.undisturbed[1] = text("x")),
-            ["lines"]
-        );
+        assert_eq!(broken(|evidence| evidence.after.insert(0, text("a"))), ["lines", "text"]);
+        assert_eq!(broken(|evidence| drop(evidence.after.remove(0))), ["lines", "text"]);
+        assert_eq!(broken(|evidence| drop(evidence.undisturbed.pop())), ["lines"]);
+        assert_eq!(broken(|evidence| evidence.undisturbed[1] = text("x")), ["lines"]);
     }
 
     #[test]
@@ -466,9 +358,6 @@ mod tests {
             broken(|evidence| both(evidence, |messages| messages[1].status = "failed".into())),
             ["saved_once"]
         );
-        assert_eq!(
-            broken(|evidence| drop(evidence.served.pop())),
-            ["saved_once"]
-        );
+        assert_eq!(broken(|evidence| drop(evidence.served.pop())), ["saved_once"]);
     }
 }

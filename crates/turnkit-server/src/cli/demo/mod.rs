@@ -63,14 +63,9 @@ struct Hung;
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut story = Story::new(options.json);
-    let evidence = timeout(PATIENCE, stage::play(&options, &mut story))
-        .await
-        .map_err(|_| Hung)??;
+    let evidence =
+        timeout(PATIENCE, stage::play(&options, &mut story)).await.map_err(|_| Hung)??;
     let checks = evidence.checks();
     story.verdict(&evidence, &checks)?;
-    Ok(if checks.iter().all(|check| check.holds) {
-        End::Done
-    } else {
-        End::Failed
-    })
+    Ok(if checks.iter().all(|check| check.holds) { End::Done } else { End::Failed })
 }

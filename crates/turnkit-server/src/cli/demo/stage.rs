@@ -43,11 +43,7 @@ pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidenc
     let directory = Temporary::new()?;
     let server = Server::start(config(options, &directory.path)).await?;
     let substrate = server.embedded().ok_or(DemoError::NoSubstrate)?;
-    story.opening(
-        &server.url(),
-        &substrate.url(),
-        &directory.path.join(store::FILE),
-    )?;
+    story.opening(&server.url(), &substrate.url(), &directory.path.join(store::FILE))?;
     let client = ProductClient::new(&server.url())?;
     let session = client.create_session().await?;
     let mut evidence = clients(&client, &session, options, story).await?;
@@ -59,11 +55,7 @@ pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidenc
     let messages = client.messages(&session).await?;
     evidence.served = messages
         .into_iter()
-        .map(|message| Saved {
-            role: message.role,
-            text: message.text,
-            status: message.status,
-        })
+        .map(|message| Saved { role: message.role, text: message.text, status: message.status })
         .collect();
     server.stop(NO_GRACE).await;
     Ok(evidence)
@@ -151,9 +143,7 @@ fn is_replayed(event: &Event) -> bool {
         replayed: bool,
     }
     event.kind() == "session.run.completed"
-        && event
-            .data::<Completed>()
-            .is_ok_and(|completed| completed.replayed)
+        && event.data::<Completed>().is_ok_and(|completed| completed.replayed)
 }
 
 async fn read_all(
@@ -192,10 +182,7 @@ async fn read_log(substrate: &Embedded, execution_id: &str) -> Result<Vec<Logged
         decoder.push(chunk);
         while let Some(event) = decoder.next_event() {
             let event = event?;
-            log.push(Logged {
-                id: decoder.last_event_id().to_owned(),
-                event,
-            });
+            log.push(Logged { id: decoder.last_event_id().to_owned(), event });
         }
     }
     Ok(log)
@@ -207,11 +194,7 @@ fn read_database(path: &Path, session: &str) -> Result<Vec<Saved>, rusqlite::Err
     let sql = "SELECT role, text, status FROM messages WHERE session_id = ?1 ORDER BY turn_index, role DESC";
     let mut statement = database.prepare(sql)?;
     let messages = statement.query_map([session], |row| {
-        Ok(Saved {
-            role: row.get(0)?,
-            text: row.get(1)?,
-            status: row.get(2)?,
-        })
+        Ok(Saved { role: row.get(0)?, text: row.get(1)?, status: row.get(2)? })
     })?;
     messages.collect()
 }

@@ -24,11 +24,7 @@ pub(super) struct Story {
 
 impl Story {
     pub(super) fn new(is_json: bool) -> Story {
-        Story {
-            screen: Screen::stdout(),
-            width: columns(),
-            is_json,
-        }
+        Story { screen: Screen::stdout(), width: columns(), is_json }
     }
 
     pub(super) fn opening(
@@ -41,27 +37,19 @@ impl Story {
         self.told(Look::Dim, "", PATH)?;
         self.blank()?;
         self.did("server", server)?;
-        self.did(
-            "substrate",
-            format_args!("{substrate}, with a token made for this run"),
-        )?;
+        self.did("substrate", format_args!("{substrate}, with a token made for this run"))?;
         self.did("database", database.display())
     }
 
     pub(super) fn begins(&mut self, session: &str, turn: &str, execution: &str) -> io::Result<()> {
         self.title("A turn begins")?;
         let path = format!("/api/sessions/{session}/turns");
-        self.client(format_args!(
-            "POST {path}  {{\"turnId\":\"{turn}\",\u{2026}}}"
-        ))?;
+        self.client(format_args!("POST {path}  {{\"turnId\":\"{turn}\",\u{2026}}}"))?;
         self.did(
             "server",
             "writes turn and message in one transaction, and marks the turn as dispatched, once",
         )?;
-        self.did(
-            "adapter",
-            format_args!("POST /agents/run/stream  X-Execution-ID: {execution}"),
-        )?;
+        self.did("adapter", format_args!("POST /agents/run/stream  X-Execution-ID: {execution}"))?;
         self.did(
             "substrate",
             "binds that id to this one run, and logs each event before anyone gets it",
@@ -76,11 +64,8 @@ impl Story {
     /// One line of the turn, with the cursor that its reader has then.
     pub(super) fn line(&mut self, event: &Event, cursor: Option<u64>) -> io::Result<()> {
         let is_envelope = event.kind().starts_with("session.run.");
-        let (layer, look) = if is_envelope {
-            ("engine", Look::Magenta)
-        } else {
-            ("agent", Look::Yellow)
-        };
+        let (layer, look) =
+            if is_envelope { ("engine", Look::Magenta) } else { ("agent", Look::Yellow) };
         let cursor = cursor.map_or_else(|| "end".to_owned(), |cursor| cursor.to_string());
         let json = harmless(event.as_json());
         let room = self.width.map(|width| width.saturating_sub(LAYER + 6));
@@ -102,12 +87,8 @@ impl Story {
         cursor: u64,
         missed: usize,
     ) -> io::Result<()> {
-        self.title(format_args!(
-            "{missed} lines later the client comes back with its cursor"
-        ))?;
-        self.client(format_args!(
-            "GET /api/sessions/{session}/turns/{turn}?after={cursor}"
-        ))?;
+        self.title(format_args!("{missed} lines later the client comes back with its cursor"))?;
+        self.client(format_args!("GET /api/sessions/{session}/turns/{turn}?after={cursor}"))?;
         self.did(
             "adapter",
             "attaches to the same execution, from its first event; it cannot start one",
@@ -146,11 +127,8 @@ impl Story {
     }
 
     fn check(&mut self, check: &Check) -> io::Result<()> {
-        let (mark, look) = if check.holds {
-            ("\u{2713}", Look::Green)
-        } else {
-            ("\u{2717}", Look::Red)
-        };
+        let (mark, look) =
+            if check.holds { ("\u{2713}", Look::Green) } else { ("\u{2717}", Look::Red) };
         let mark = format!("  {}", self.screen.paint(look, mark));
         self.screen.line(format_args!("{mark} {}", check.claim))?;
         let seen = self.screen.paint(Look::Dim, &check.seen).to_string();
@@ -158,11 +136,8 @@ impl Story {
     }
 
     fn conclusion(&mut self, checks: &[Check]) -> io::Result<()> {
-        let broken: Vec<_> = checks
-            .iter()
-            .filter(|check| !check.holds)
-            .map(|check| check.claim)
-            .collect();
+        let broken: Vec<_> =
+            checks.iter().filter(|check| !check.holds).map(|check| check.claim).collect();
         let (look, text) = match broken.as_slice() {
             [] => (
                 Look::Green,
@@ -189,10 +164,7 @@ impl Story {
     }
 
     fn told(&mut self, look: Look, layer: &str, text: impl Display) -> io::Result<()> {
-        let layer = self
-            .screen
-            .paint(look, format!("{layer:>LAYER$}"))
-            .to_string();
+        let layer = self.screen.paint(look, format!("{layer:>LAYER$}")).to_string();
         self.raw(format_args!("{layer}  {text}"))
     }
 

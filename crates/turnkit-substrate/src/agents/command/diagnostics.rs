@@ -108,10 +108,7 @@ impl Diagnostics {
 
     fn tell_left_out(&mut self) {
         if let Some(lines) = self.throttle.left_out() {
-            tracing::warn!(
-                lines,
-                "a program floods its standard error; lines were left out"
-            );
+            tracing::warn!(lines, "a program floods its standard error; lines were left out");
         }
     }
 }
@@ -146,10 +143,7 @@ mod tests {
             diagnostics.take(text);
             diagnostics.last().to_owned()
         };
-        assert_eq!(
-            last_after(b"one\n\n  two\x1b[31m \xff\r\nthr"),
-            "two\\u{1b}[31m \u{fffd}"
-        );
+        assert_eq!(last_after(b"one\n\n  two\x1b[31m \xff\r\nthr"), "two\\u{1b}[31m \u{fffd}");
         assert_eq!(last_after(b"ee\n"), "three");
         assert_eq!(last_after(&[b'x'; 5_000]), "three");
         assert_eq!(last_after(b"y\n"), "x".repeat(1_024));

@@ -43,10 +43,7 @@ impl Environment {
 
 impl Default for Environment {
     fn default() -> Self {
-        Self {
-            passed: Command::PASSED.map(OsString::from).to_vec(),
-            set: Values::default(),
-        }
+        Self { passed: Command::PASSED.map(OsString::from).to_vec(), set: Values::default() }
     }
 }
 
@@ -86,7 +83,5 @@ pub(super) fn locate(
 fn executable(path: PathBuf) -> io::Result<PathBuf> {
     let file = fs::metadata(&path)?;
     let is_executable = file.is_file() && file.permissions().mode() & 0o111 != 0;
-    is_executable
-        .then_some(path)
-        .ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+    is_executable.then_some(path).ok_or_else(|| io::ErrorKind::PermissionDenied.into())
 }

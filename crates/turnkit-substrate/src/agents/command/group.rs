@@ -42,10 +42,7 @@ impl Group {
             output: leader.stdout.take(),
             errors: leader.stderr.take(),
         };
-        let group = Self {
-            leader,
-            child_ended,
-        };
+        let group = Self { leader, child_ended };
         Ok((group, pipes))
     }
 

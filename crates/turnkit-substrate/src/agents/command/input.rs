@@ -95,9 +95,6 @@ mod tests {
     #[test]
     fn a_member_that_calls_itself_the_execution_id_is_not_passed_on() {
         let body = r#"{"executionId":"forged","message":"m"}"#;
-        assert_eq!(
-            line_of(body),
-            "{\"executionId\":\"exec-1\",\"message\":\"m\"}\n"
-        );
+        assert_eq!(line_of(body), "{\"executionId\":\"exec-1\",\"message\":\"m\"}\n");
     }
 }

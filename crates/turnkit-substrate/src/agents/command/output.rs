@@ -65,11 +65,7 @@ impl Output {
 
     /// The next event of what was read, also the last one without its newline once the pipe is closed.
     pub(super) fn next_event(&mut self) -> Option<Result<Event, AgentError>> {
-        let next = if self.is_open() {
-            self.decoder.next_event()
-        } else {
-            self.decoder.finish()
-        };
+        let next = if self.is_open() { self.decoder.next_event() } else { self.decoder.finish() };
         next.map(|event| event.map_err(|error| self.invalid(&error)))
     }
 
@@ -139,11 +135,7 @@ mod tests {
                 }
             }
             let message = "line 4 of the program's output is no event: not a JSON object (byte 27 of the output)";
-            assert_eq!(
-                found,
-                Some(AgentError::new(code::INVALID_OUTPUT, message)),
-                "{size}"
-            );
+            assert_eq!(found, Some(AgentError::new(code::INVALID_OUTPUT, message)), "{size}");
         }
     }
 }

@@ -192,10 +192,9 @@ impl Run {
 
     fn judge(&self, status: io::Result<ExitStatus>) -> Result<(), AgentError> {
         match status {
-            Ok(status) if status.success() && self.last == Last::None => Err(AgentError::new(
-                code::NO_EVENTS,
-                "the program ended without an event",
-            )),
+            Ok(status) if status.success() && self.last == Last::None => {
+                Err(AgentError::new(code::NO_EVENTS, "the program ended without an event"))
+            }
             Ok(status) if status.success() => Ok(()),
             Ok(status) => {
                 let last = self.diagnostics.last();

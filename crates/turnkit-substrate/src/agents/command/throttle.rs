@@ -16,21 +16,14 @@ impl Throttle {
     const PER_SECOND: f64 = 10.0;
 
     pub(super) fn new() -> Self {
-        Self {
-            tokens: f64::from(Self::BURST),
-            last: Duration::ZERO,
-            left_out: 0,
-        }
+        Self { tokens: f64::from(Self::BURST), last: Duration::ZERO, left_out: 0 }
     }
 
     /// Whether a line may go out now; where not, it is counted.
     pub(super) fn admits(&mut self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.last).as_secs_f64();
         self.last = now;
-        self.tokens = f64::min(
-            self.tokens + passed * Self::PER_SECOND,
-            f64::from(Self::BURST),
-        );
+        self.tokens = f64::min(self.tokens + passed * Self::PER_SECOND, f64::from(Self::BURST));
         let admits = self.tokens >= 1.0;
         if admits {
             self.tokens -= 1.0;

@@ -134,11 +134,7 @@ impl Answer {
             return Err(failure::of_object(&error, self.key.as_ref()));
         }
         self.id = self.id.take().or(short(chunk.id));
-        self.usage = chunk
-            .usage
-            .as_ref()
-            .and_then(TokenUsage::read)
-            .or(self.usage);
+        self.usage = chunk.usage.as_ref().and_then(TokenUsage::read).or(self.usage);
         let choices = chunk.choices.into_iter().flatten();
         for mut choice in choices.filter(Choice::is_first) {
             let reason = short(choice.take_finish_reason());
@@ -173,10 +169,7 @@ impl Answer {
         }
         let open = match self.open.take() {
             Some(open) if open.kind == kind => open,
-            _ => Open {
-                kind,
-                id: self.new_part(),
-            },
+            _ => Open { kind, id: self.new_part() },
         };
         let part = self.part(&open.id, kind);
         let delta = Some(delta);
@@ -189,9 +182,7 @@ impl Answer {
     fn keep(&mut self, delta: &str) {
         self.text_size += delta.bytes().map(escaped).sum::<usize>();
         let text = self.text.take();
-        self.text = text
-            .filter(|_| self.text_size <= FINAL_TEXT)
-            .map(|text| text + delta);
+        self.text = text.filter(|_| self.text_size <= FINAL_TEXT).map(|text| text + delta);
     }
 
     fn call(&mut self, piece: &ToolCall) -> Result<(), AgentError> {
@@ -226,17 +217,11 @@ impl Answer {
             return Ok(at);
         }
         if self.calls.len() == CALLS {
-            return Err(failure::protocol(format!(
-                "has more than {CALLS} tool calls"
-            )));
+            return Err(failure::protocol(format!("has more than {CALLS} tool calls")));
         }
         let index = piece.index.unwrap_or(self.calls.len() as u64);
         let part = self.new_part();
-        let call = Call {
-            part,
-            index,
-            ..Call::default()
-        };
+        let call = Call { part, index, ..Call::default() };
         self.calls.push(call);
         Ok(self.calls.len() - 1)
     }
@@ -264,12 +249,8 @@ impl Answer {
             ..ToolState::pending()
         };
         // Arguments that are nested too deep for an event can still stand in it as text.
-        let as_text = ToolState {
-            input: None,
-            ..state
-        };
-        self.call_event(call, None, state)
-            .or_else(|_| self.call_event(call, None, as_text))
+        let as_text = ToolState { input: None, ..state };
+        self.call_event(call, None, state).or_else(|_| self.call_event(call, None, as_text))
     }
 
     /// The answer is whole: tell what is known only now.
@@ -298,10 +279,7 @@ impl Answer {
                 finish_reason: self.finish_reason.as_deref(),
             },
             token_usage: self.usage,
-            timing: Timing {
-                total_ms: millis(at),
-                first_token_ms: self.first_at.map(millis),
-            },
+            timing: Timing { total_ms: millis(at), first_token_ms: self.first_at.map(millis) },
         }
     }
 
@@ -345,11 +323,7 @@ impl Call {
 impl ToolState<'_> {
     /// Asked for, and run by nobody here.
     fn pending() -> Self {
-        Self {
-            status: "pending",
-            input: None::<&RawValue>,
-            raw: None,
-        }
+        Self { status: "pending", input: None::<&RawValue>, raw: None }
     }
 }
 

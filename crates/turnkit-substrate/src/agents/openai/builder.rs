@@ -80,11 +80,7 @@ struct Draft {
 
 impl OpenAiBuilder {
     pub(super) fn new(base_url: String, model: String) -> Self {
-        Self {
-            base_url,
-            connect_timeout: Duration::from_secs(10),
-            settings: Draft::new(model),
-        }
+        Self { base_url, connect_timeout: Duration::from_secs(10), settings: Draft::new(model) }
     }
 
     /// Sends this key as the bearer token. Default: none is sent.
@@ -163,9 +159,7 @@ impl OpenAiBuilder {
             tracing::warn!(host = url.host_str(), "the key is sent without encryption");
         }
         let settings = draft.with(url, client(self.connect_timeout)?);
-        Ok(OpenAi {
-            settings: settings.into(),
-        })
+        Ok(OpenAi { settings: settings.into() })
     }
 }
 
@@ -292,10 +286,7 @@ mod tests {
     #[test]
     fn the_endpoint_is_below_the_base_url() {
         for base in ["http://h:1/v1", "http://h:1/v1/"] {
-            assert_eq!(
-                endpoint(base).unwrap().as_str(),
-                "http://h:1/v1/chat/completions"
-            );
+            assert_eq!(endpoint(base).unwrap().as_str(), "http://h:1/v1/chat/completions");
         }
         let bare = endpoint("https://api.example").unwrap();
         assert_eq!(bare.as_str(), "https://api.example/chat/completions");
@@ -306,12 +297,9 @@ mod tests {
         let is_in_the_clear = |base| is_in_the_clear(&endpoint(base).unwrap());
         assert!(is_in_the_clear("http://192.168.0.2:8000/v1"));
         assert!(is_in_the_clear("http://api.example/v1"));
-        for base in [
-            "http://localhost:1",
-            "http://127.0.0.9",
-            "http://[::1]:1",
-            "https://api.example",
-        ] {
+        for base in
+            ["http://localhost:1", "http://127.0.0.9", "http://[::1]:1", "https://api.example"]
+        {
             assert!(!is_in_the_clear(base), "{base}");
         }
     }
@@ -320,10 +308,7 @@ mod tests {
     fn what_cannot_be_sent_is_refused() {
         let builder = || OpenAi::builder("http://localhost", "m");
         for key in ["", "s3cret s3cret", "s3cret\r\nX-Evil: 1", "s3cretключ"] {
-            assert!(
-                refused(builder().key(key)).contains("visible ASCII"),
-                "{key:?}"
-            );
+            assert!(refused(builder().key(key)).contains("visible ASCII"), "{key:?}");
         }
         assert!(refused(builder().offer("")).contains("name is empty"));
         assert!(refused(builder().parameter("stream", false)).contains("parameter stream"));
@@ -333,9 +318,6 @@ mod tests {
     fn no_debug_output_holds_the_key() {
         let builder = OpenAi::builder("http://localhost", "m").key("s3cret");
         let printed = format!("{builder:?} {:?}", builder.clone().build().unwrap());
-        assert!(
-            printed.contains("ApiKey(..)") && !printed.contains("s3cret"),
-            "{printed}"
-        );
+        assert!(printed.contains("ApiKey(..)") && !printed.contains("s3cret"), "{printed}");
     }
 }

@@ -118,9 +118,7 @@ fn piece_said(piece: &Value) -> Option<Vec<Said<'_>>> {
         "text" => Some(vec![(TEXT, piece.get("text")?.as_str()?)]),
         "thinking" => {
             let thoughts = piece.get("thinking")?.as_array()?.iter();
-            thoughts
-                .map(|thought| Some((REASONING, thought.get("text")?.as_str()?)))
-                .collect()
+            thoughts.map(|thought| Some((REASONING, thought.get("text")?.as_str()?))).collect()
         }
         _ => None,
     }

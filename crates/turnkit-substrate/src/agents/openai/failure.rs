@@ -49,17 +49,11 @@ pub(super) fn of_status(status: StatusCode, body: &[u8], key: Option<&ApiKey>) -
 pub(super) fn of_object(error: &Value, key: Option<&ApiKey>) -> AgentError {
     let told = message(error).unwrap_or_else(|| error.to_string());
     let told = printable(told, key);
-    AgentError::new(
-        code::UPSTREAM_ERROR,
-        format!("the upstream sent an error: {told}"),
-    )
+    AgentError::new(code::UPSTREAM_ERROR, format!("the upstream sent an error: {told}"))
 }
 
 pub(super) fn protocol(what: impl std::fmt::Display) -> AgentError {
-    AgentError::new(
-        code::UPSTREAM_PROTOCOL,
-        format!("the upstream's answer {what}"),
-    )
+    AgentError::new(code::UPSTREAM_PROTOCOL, format!("the upstream's answer {what}"))
 }
 
 /// The message of an error body: JSON in one of the shapes that servers use, or plain text.

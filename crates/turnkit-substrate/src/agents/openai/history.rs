@@ -29,10 +29,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            messages: 100,
-            bytes: 256 * 1024,
-        }
+        Self { messages: 100, bytes: 256 * 1024 }
     }
 }
 
@@ -47,15 +44,10 @@ impl Limits {
         });
         let left_out = history.len() - fitting.count();
         if left_out > 0 {
-            tracing::debug!(
-                left_out,
-                "the oldest messages of a conversation are not sent"
-            );
+            tracing::debug!(left_out, "the oldest messages of a conversation are not sent");
         }
         let kept = history.split_off(left_out);
-        kept.into_iter()
-            .skip_while(|message| message.role == "assistant")
-            .collect()
+        kept.into_iter().skip_while(|message| message.role == "assistant").collect()
     }
 }
 
@@ -71,9 +63,7 @@ pub(super) fn read(member: Option<&RawValue>) -> Result<Vec<Message>, AgentError
     let history = history.unwrap_or_default();
     let is_unknown = |message: &Message| !ROLES.contains(&message.role.as_str());
     match history.iter().position(is_unknown) {
-        Some(at) => Err(invalid(format!(
-            "history[{at}].role must be user, assistant or system"
-        ))),
+        Some(at) => Err(invalid(format!("history[{at}].role must be user, assistant or system"))),
         None => Ok(history),
     }
 }

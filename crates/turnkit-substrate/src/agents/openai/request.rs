@@ -19,10 +19,7 @@ pub(super) fn body(
 ) -> Result<Bytes, AgentError> {
     let history = request.member("history").map_err(|error| encode(&error))?;
     let history = settings.history.apply(history::read(history)?);
-    let system = settings
-        .system
-        .iter()
-        .map(|text| Message::new("system", text));
+    let system = settings.system.iter().map(|text| Message::new("system", text));
     let message = Message::new("user", request.message());
     let completion = Completion {
         model,
@@ -56,9 +53,8 @@ impl Completion<'_> {
 /// The operator's own, and that usage is wanted.
 fn parameters(settings: &Settings) -> Map<String, Value> {
     let mut parameters = settings.parameters.clone();
-    let options = parameters
-        .entry("stream_options")
-        .or_insert_with(|| json!({ "include_usage": true }));
+    let options =
+        parameters.entry("stream_options").or_insert_with(|| json!({ "include_usage": true }));
     if options.is_null() {
         parameters.remove("stream_options");
     }
@@ -70,9 +66,7 @@ pub(super) fn model<'a>(
     settings: &'a Settings,
     request: &RunRequest,
 ) -> Result<&'a str, AgentError> {
-    let wanted = request
-        .backend()
-        .and_then(|backend| backend.model.as_deref());
+    let wanted = request.backend().and_then(|backend| backend.model.as_deref());
     let mut models = settings.models.iter();
     let model = match wanted {
         Some(wanted) => models.find(|model| *model == wanted),
@@ -85,8 +79,5 @@ pub(super) fn model<'a>(
 }
 
 fn encode(error: &serde_json::Error) -> AgentError {
-    AgentError::new(
-        code::UPSTREAM_PROTOCOL,
-        format!("the request cannot be written: {error}"),
-    )
+    AgentError::new(code::UPSTREAM_PROTOCOL, format!("the request cannot be written: {error}"))
 }

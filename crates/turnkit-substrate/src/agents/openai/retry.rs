@@ -13,10 +13,7 @@ pub(super) struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
-            times: 2,
-            within: Duration::from_secs(30),
-        }
+        Self { times: 2, within: Duration::from_secs(30) }
     }
 }
 
@@ -65,23 +62,14 @@ mod tests {
 
     #[test]
     fn waits_keep_to_both_bounds() {
-        let retry = Retry {
-            times: 2,
-            within: S(30),
-        };
+        let retry = Retry { times: 2, within: S(30) };
         assert_eq!(retry.wait(0, S(0), Some(S(30)), 0.5), Some(S(30)));
         assert_eq!(retry.wait(0, S(1), Some(S(30)), 0.5), None);
         assert_eq!(retry.wait(0, S(0), Some(Duration::MAX), 0.5), None);
         assert_eq!(retry.wait(1, S(0), None, 0.5), Some(S(1)));
         assert_eq!(retry.wait(2, S(0), None, 0.5), None);
-        assert_eq!(
-            retry.wait(0, S(0), None, 0.0),
-            Some(Duration::from_millis(375))
-        );
-        assert_eq!(
-            retry.wait(0, S(0), None, 1.0),
-            Some(Duration::from_millis(625))
-        );
+        assert_eq!(retry.wait(0, S(0), None, 0.0), Some(Duration::from_millis(375)));
+        assert_eq!(retry.wait(0, S(0), None, 1.0), Some(Duration::from_millis(625)));
     }
 
     #[test]
@@ -93,18 +81,9 @@ mod tests {
             asked(&headers, now)
         };
         assert_eq!(wait("retry-after", "7"), Some(S(7)));
-        assert_eq!(
-            wait("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some(S(5))
-        );
-        assert_eq!(
-            wait("retry-after", "Sat, 06 Nov 1993 08:49:37 GMT"),
-            Some(S(0))
-        );
-        assert_eq!(
-            wait("retry-after-ms", "20"),
-            Some(Duration::from_millis(20))
-        );
+        assert_eq!(wait("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(S(5)));
+        assert_eq!(wait("retry-after", "Sat, 06 Nov 1993 08:49:37 GMT"), Some(S(0)));
+        assert_eq!(wait("retry-after-ms", "20"), Some(Duration::from_millis(20)));
         assert_eq!(wait("retry-after", "soon"), None);
     }
 }

@@ -122,10 +122,7 @@ impl Talk {
 
     fn silent(&self) -> AgentError {
         let after = self.settings.idle_timeout;
-        AgentError::new(
-            code::UPSTREAM_TIMEOUT,
-            format!("the upstream sent nothing for {after:?}"),
-        )
+        AgentError::new(code::UPSTREAM_TIMEOUT, format!("the upstream sent nothing for {after:?}"))
     }
 }
 
@@ -134,10 +131,7 @@ const EPILOGUE: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_millis(250);
 
 fn broken(error: &reqwest::Error) -> AgentError {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "the connection to an upstream broke"
-    );
+    tracing::warn!(error = error as &dyn std::error::Error, "the connection to an upstream broke");
     AgentError::new(
         code::UPSTREAM_INTERRUPTED,
         "the connection to the upstream broke in the middle of the answer",

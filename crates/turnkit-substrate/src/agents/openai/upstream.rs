@@ -37,9 +37,7 @@ pub(super) async fn ask(settings: &Settings, body: Bytes) -> Result<Reply, Agent
             Err(refusal) => refusal,
         };
         let jitter = fastrand::f64();
-        let wait = settings
-            .retry
-            .wait(retry, started.elapsed(), refusal.asked, jitter);
+        let wait = settings.retry.wait(retry, started.elapsed(), refusal.asked, jitter);
         let Some(wait) = wait.filter(|_| refusal.is_passing) else {
             return Err(refusal.failure);
         };
@@ -85,19 +83,12 @@ async fn accept(response: Response) -> Result<Reply, Refusal> {
 
 async fn whole(response: Response) -> Result<Reply, Refusal> {
     match read(response, Event::MAX_BYTES).await {
-        Read {
-            body,
-            end: End::Whole,
-        } => Ok(Reply::Whole(body)),
-        Read {
-            end: End::TooLong, ..
-        } => {
+        Read { body, end: End::Whole } => Ok(Reply::Whole(body)),
+        Read { end: End::TooLong, .. } => {
             let what = format!("is longer than {} bytes", Event::MAX_BYTES);
             Err(Refusal::lasting(failure::protocol(what)))
         }
-        Read {
-            end: End::Broken, ..
-        } => Err(Refusal::lasting(AgentError::new(
+        Read { end: End::Broken, .. } => Err(Refusal::lasting(AgentError::new(
             code::UPSTREAM_INTERRUPTED,
             "the connection to the upstream broke in the middle of the answer",
         ))),
@@ -117,10 +108,7 @@ async fn refused(settings: &Settings, response: Response) -> Refusal {
 
 fn unanswered(error: reqwest::Error) -> Refusal {
     let error = error.without_url();
-    tracing::warn!(
-        error = &error as &dyn std::error::Error,
-        "an upstream did not answer"
-    );
+    tracing::warn!(error = &error as &dyn std::error::Error, "an upstream did not answer");
     let message = if error.is_connect() {
         "no connection to the upstream could be made"
     } else {
@@ -134,19 +122,12 @@ fn unanswered(error: reqwest::Error) -> Refusal {
 }
 
 fn late(after: Duration) -> AgentError {
-    AgentError::new(
-        code::UPSTREAM_TIMEOUT,
-        format!("the upstream did not answer within {after:?}"),
-    )
+    AgentError::new(code::UPSTREAM_TIMEOUT, format!("the upstream did not answer within {after:?}"))
 }
 
 impl Refusal {
     fn lasting(failure: AgentError) -> Self {
-        Self {
-            failure,
-            is_passing: false,
-            asked: None,
-        }
+        Self { failure, is_passing: false, asked: None }
     }
 }
 
@@ -174,10 +155,7 @@ async fn read(mut response: Response, limit: usize) -> Read {
             Ok(Err(_)) | Err(_) => break End::Broken,
         }
     };
-    Read {
-        body: body.freeze(),
-        end,
-    }
+    Read { body: body.freeze(), end }
 }
 
 /// How much of an error's body is read.

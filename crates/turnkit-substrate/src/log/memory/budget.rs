@@ -23,9 +23,7 @@ impl Budget {
     /// Takes `bytes`, or nothing where they do not fit.
     pub(super) fn take(&self, bytes: u64) -> bool {
         let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
-            .is_ok()
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
     }
 
     /// Takes `bytes` whatever the limit: for what must never be refused.

@@ -98,9 +98,7 @@ impl Journal {
 
     /// The frames after event number `after` that stand in one segment.
     pub(super) fn read(&self, after: u64) -> Option<Page> {
-        let segment = self
-            .sealed
-            .partition_point(|segment| segment.last() <= after);
+        let segment = self.sealed.partition_point(|segment| segment.last() <= after);
         match self.sealed.get(segment) {
             Some(sealed) => Some(Page {
                 frames: sealed.frames.slice(sealed.offset_after(after)..),
@@ -175,27 +173,18 @@ impl<B> Segment<B> {
 impl Segment<Vec<u8>> {
     fn after(after: u64) -> Self {
         let (frames, ends) = (Vec::new(), Vec::new());
-        Self {
-            after,
-            frames,
-            ends,
-        }
+        Self { after, frames, ends }
     }
 
     fn push(&mut self, frame: &[u8]) {
         self.frames.extend_from_slice(frame);
         // A frame is bounded by `Limits::event`, at most 1 GiB, so a segment ends below 4 GiB.
-        self.ends
-            .push(u32::try_from(self.frames.len()).unwrap_or(u32::MAX));
+        self.ends.push(u32::try_from(self.frames.len()).unwrap_or(u32::MAX));
     }
 
     fn sealed(mut self) -> Segment<Bytes> {
         self.frames.shrink_to_fit();
         self.ends.shrink_to_fit();
-        Segment {
-            after: self.after,
-            frames: Bytes::from(self.frames),
-            ends: self.ends,
-        }
+        Segment { after: self.after, frames: Bytes::from(self.frames), ends: self.ends }
     }
 }

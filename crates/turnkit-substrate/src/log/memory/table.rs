@@ -117,10 +117,7 @@ impl Table {
     /// The scope whose execution ended first.
     fn oldest(&mut self) -> Option<&mut ScopeTable> {
         let ended = |table: &&mut ScopeTable| table.ended.front().map(|(at, _)| *at);
-        let tables = self
-            .scopes
-            .values_mut()
-            .filter(|table| !table.ended.is_empty());
+        let tables = self.scopes.values_mut().filter(|table| !table.ended.is_empty());
         tables.min_by_key(ended)
     }
 
@@ -199,7 +196,5 @@ pub(super) fn id_bytes(id: &ExecutionId) -> u64 {
 }
 
 fn is_due(queue: &VecDeque<(u64, ExecutionId)>, now: u64, after: u64) -> bool {
-    queue
-        .front()
-        .is_some_and(|(at, _)| at.saturating_add(after) <= now)
+    queue.front().is_some_and(|(at, _)| at.saturating_add(after) <= now)
 }

@@ -24,17 +24,11 @@ fn log(limits: Limits) -> (MemoryLog, Arc<Still>) {
 }
 
 fn key(id: &str) -> ExecutionKey {
-    ExecutionKey {
-        scope: Scope::local(),
-        id: turnkit_id::ExecutionId::parse(id).unwrap(),
-    }
+    ExecutionKey { scope: Scope::local(), id: turnkit_id::ExecutionId::parse(id).unwrap() }
 }
 
 fn start(log: &MemoryLog, id: &str) -> Start {
-    let opening = Opening {
-        fingerprint: None,
-        first: event(0),
-    };
+    let opening = Opening { fingerprint: None, first: event(0) };
     block_on(log.start(&key(id), opening)).unwrap()
 }
 
@@ -63,9 +57,7 @@ fn follow(reader: &dyn LogReader, mut after: u64) -> Vec<u8> {
 fn assert_whole(frames: &[u8], events: u64) {
     let text = std::str::from_utf8(frames).unwrap();
     let seqs = text.lines().filter_map(|line| line.strip_prefix("id: "));
-    let seqs: Vec<u64> = seqs
-        .map(|id| id.split_once('-').unwrap().1.parse().unwrap())
-        .collect();
+    let seqs: Vec<u64> = seqs.map(|id| id.split_once('-').unwrap().1.parse().unwrap()).collect();
     assert_eq!(seqs, (1..=events).collect::<Vec<_>>());
 }
 
@@ -86,10 +78,7 @@ fn of_racing_starts_one_wins_and_all_read_the_same() {
             })
         });
         let threads: Vec<_> = threads.collect();
-        let ends: Vec<_> = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect();
+        let ends: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert_eq!(ends.iter().filter(|(won, _)| *won).count(), 1);
         assert!(ends.iter().all(|(_, frames)| *frames == ends[0].1));
         assert_whole(&ends[0].1, 3);
@@ -129,21 +118,14 @@ fn a_take_over_leaves_one_end() {
         let (mut writer, reader) = started(&log, "a");
         let runner = thread::spawn(move || {
             let appended = block_on(writer.append(&event(1))).is_ok();
-            (
-                appended,
-                block_on(writer.end(Ending::Completed, &event(2))).is_ok(),
-            )
+            (appended, block_on(writer.end(Ending::Completed, &event(2))).is_ok())
         });
         let taken = block_on(log.take_over(&key("a"))).unwrap();
         let cancelled =
             taken.is_some_and(|writer| block_on(writer.end(Ending::Cancelled, &event(9))).is_ok());
         let (appended, completed) = runner.join().unwrap();
         assert!(cancelled != completed, "one of them ends it");
-        let ending = if cancelled {
-            Ending::Cancelled
-        } else {
-            Ending::Completed
-        };
+        let ending = if cancelled { Ending::Cancelled } else { Ending::Completed };
         let status = block_on(reader.status()).unwrap();
         assert_eq!(status.state, State::Ended(ending));
         assert_whole(&follow(&*reader, 0), 2 + u64::from(appended));
@@ -155,10 +137,7 @@ fn a_take_over_leaves_one_end() {
 fn racing_appends_stay_within_the_budget_to_the_byte() {
     const BUDGET: u64 = 3_000;
     let race = || {
-        let (log, clock) = log(Limits {
-            bytes_in_all: BUDGET,
-            ..Limits::default()
-        });
+        let (log, clock) = log(Limits { bytes_in_all: BUDGET, ..Limits::default() });
         let (old, _) = started(&log, "old");
         block_on(old.end(Ending::Completed, &event(0))).unwrap();
         let runs = ["a", "b"].map(|id| {
@@ -175,16 +154,11 @@ fn racing_appends_stay_within_the_budget_to_the_byte() {
         for run in runs {
             run.join().unwrap();
         }
-        assert!(matches!(
-            block_on(log.find(&key("old"))).unwrap(),
-            Found::Spent
-        ));
+        assert!(matches!(block_on(log.find(&key("old"))).unwrap(), Found::Spent));
 
         let passes = [log.shared.limits.retention, log.shared.limits.binding];
         for time in passes.map(crate::limits::millis) {
-            clock
-                .0
-                .fetch_add(time, std::sync::atomic::Ordering::Relaxed);
+            clock.0.fetch_add(time, std::sync::atomic::Ordering::Relaxed);
             block_on(log.sweep()).unwrap();
         }
         assert_eq!(block_on(log.usage(None)).unwrap(), Usage::default());

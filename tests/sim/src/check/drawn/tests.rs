@@ -10,22 +10,12 @@ fn plan() -> Plan {
 
 /// A turn that has an answer, and the answer.
 fn turn(plan: &Plan) -> (String, String) {
-    let turn = plan
-        .turns()
-        .find(|turn| turn.script.answer().is_some())
-        .unwrap();
+    let turn = plan.turns().find(|turn| turn.script.answer().is_some()).unwrap();
     (turn.id.clone(), turn.script.answer().unwrap().to_owned())
 }
 
 fn stored() -> Vec<Fact> {
-    log(&[
-        "execution.started",
-        "a",
-        "heartbeat",
-        "b",
-        "execution.completed",
-    ]
-    .map(bare))
+    log(&["execution.started", "a", "heartbeat", "b", "execution.completed"].map(bare))
 }
 
 fn broken(acts: &[ClientAct]) -> Vec<&'static str> {
@@ -37,17 +27,11 @@ fn broken_after(facts: Vec<Fact>, acts: &[ClientAct]) -> Vec<&'static str> {
     let (turn, _) = turn(&plan);
     let acts = acts.iter().map(|act| client(&turn, act.clone()));
     let broken = is_the_execution(&plan, &records(facts.into_iter().chain(acts)));
-    broken
-        .into_iter()
-        .map(|violation| violation.promise)
-        .collect()
+    broken.into_iter().map(|violation| violation.promise).collect()
 }
 
 fn body(after: u64) -> ClientAct {
-    ClientAct::Body {
-        execution: Some(id("e")),
-        after,
-    }
+    ClientAct::Body { execution: Some(id("e")), after }
 }
 
 fn line(kind: &str) -> ClientAct {
@@ -59,9 +43,7 @@ fn started() -> ClientAct {
 }
 
 fn completed() -> ClientAct {
-    ClientAct::Line(event(
-        r#"{"type":"session.run.completed","data":{"sessionId":"s"}}"#,
-    ))
+    ClientAct::Line(event(r#"{"type":"session.run.completed","data":{"sessionId":"s"}}"#))
 }
 
 fn replayed() -> ClientAct {
@@ -78,9 +60,7 @@ fn failed(retryable: bool, code: &str) -> ClientAct {
 }
 
 fn answer(text: &str) -> ClientAct {
-    ClientAct::Line(event(&format!(
-        r#"{{"type":"result","data":{{"finalText":"{text}"}}}}"#
-    )))
+    ClientAct::Line(event(&format!(r#"{{"type":"result","data":{{"finalText":"{text}"}}}}"#)))
 }
 
 #[test]
@@ -88,16 +68,7 @@ fn a_whole_turn_in_one_piece_or_in_two_is_fine() {
     assert!(broken(&[body(0), started(), line("a"), line("b"), completed()]).is_empty());
     let over = ClientAct::BodyOver;
     assert!(
-        broken(&[
-            body(0),
-            started(),
-            line("a"),
-            over,
-            body(2),
-            line("b"),
-            completed()
-        ])
-        .is_empty()
+        broken(&[body(0), started(), line("a"), over, body(2), line("b"), completed()]).is_empty()
     );
 }
 
@@ -107,23 +78,14 @@ fn a_gap_a_repeat_and_another_order_are_found() {
     assert_eq!(broken(&[body(0), started(), line("a"), line("a")]), [DRAWN]);
     assert_eq!(broken(&[body(0), line("a")]), [DRAWN]);
     let over = ClientAct::BodyOver;
-    assert_eq!(
-        broken(&[body(0), started(), line("a"), over, body(2), line("a")]),
-        [DRAWN]
-    );
+    assert_eq!(broken(&[body(0), started(), line("a"), over, body(2), line("a")]), [DRAWN]);
 }
 
 #[test]
 fn a_completed_that_comes_too_early_is_found() {
-    assert_eq!(
-        broken(&[body(0), started(), line("a"), completed()]),
-        [DRAWN]
-    );
+    assert_eq!(broken(&[body(0), started(), line("a"), completed()]), [DRAWN]);
     let unended = log(&["execution.started", "a"].map(bare));
-    assert_eq!(
-        broken_after(unended, &[body(0), started(), line("a"), completed()]),
-        [DRAWN]
-    );
+    assert_eq!(broken_after(unended, &[body(0), started(), line("a"), completed()]), [DRAWN]);
 }
 
 #[test]
@@ -131,49 +93,22 @@ fn the_saved_answer_replaces_what_was_drawn_and_no_other_text_does() {
     let (_, text) = turn(&plan());
     assert!(broken(&[body(0), started(), answer(&text), replayed()]).is_empty());
     let over = ClientAct::BodyOver;
-    let late = [
-        body(0),
-        started(),
-        line("a"),
-        over,
-        body(2),
-        answer(&text),
-        replayed(),
-    ];
+    let late = [body(0), started(), line("a"), over, body(2), answer(&text), replayed()];
     assert!(broken(&late).is_empty());
-    assert_eq!(
-        broken(&[body(0), started(), answer("another"), replayed()]),
-        [DRAWN, DRAWN]
-    );
+    assert_eq!(broken(&[body(0), started(), answer("another"), replayed()]), [DRAWN, DRAWN]);
 }
 
 #[test]
 fn what_follows_an_ending_is_found() {
-    let whole = [
-        body(0),
-        started(),
-        line("a"),
-        line("b"),
-        completed(),
-        line("c"),
-    ];
+    let whole = [body(0), started(), line("a"), line("b"), completed(), line("c")];
     assert_eq!(broken(&whole), [ENDING]);
     assert_eq!(broken(&[body(0), started(), failed(true, "x")]), [ENDING]);
-    assert_eq!(
-        broken(&[body(0), started(), line("error"), line("a")]),
-        [ENDING]
-    );
+    assert_eq!(broken(&[body(0), started(), line("error"), line("a")]), [ENDING]);
 }
 
 #[test]
 fn a_failed_attempt_voids_the_cursor() {
-    let again = [
-        body(0),
-        started(),
-        line("error"),
-        failed(true, "x"),
-        ClientAct::BodyOver,
-    ];
+    let again = [body(0), started(), line("error"), failed(true, "x"), ClientAct::BodyOver];
     let whole = [body(0), started(), line("a"), line("b"), completed()];
     assert!(broken(&[&again[..], &whole[..]].concat()).is_empty());
 }
@@ -184,12 +119,8 @@ fn an_error_that_nothing_bears_out_is_found() {
         let asked = Fact::AgentAsked { execution: id("e") };
         stored().into_iter().chain([asked]).collect()
     };
-    let told = |code: &str| {
-        broken_after(
-            ran(),
-            &[body(0), started(), line("error"), failed(false, code)],
-        )
-    };
+    let told =
+        |code: &str| broken_after(ran(), &[body(0), started(), line("error"), failed(false, code)]);
     assert_eq!(told("execution_gap"), [HONEST]);
     assert_eq!(told("cancelled"), [HONEST]);
     assert_eq!(told("runner_lost"), [HONEST]);
@@ -197,22 +128,12 @@ fn an_error_that_nothing_bears_out_is_found() {
 
 #[test]
 fn an_error_that_the_world_bears_out_is_fine() {
-    let stopped = [
-        body(0),
-        started(),
-        ClientAct::AskedToStop,
-        line("error"),
-        failed(false, "cancelled"),
-    ];
+    let stopped =
+        [body(0), started(), ClientAct::AskedToStop, line("error"), failed(false, "cancelled")];
     assert!(broken(&stopped).is_empty());
     let mut facts = stored();
     facts.push(Fact::LogLost);
-    let lost = [
-        body(0),
-        started(),
-        line("error"),
-        failed(false, "execution_lost"),
-    ];
+    let lost = [body(0), started(), line("error"), failed(false, "execution_lost")];
     assert!(broken_after(facts, &lost).is_empty());
     let asked = vec![Fact::AgentAsked { execution: id("e") }];
     assert_eq!(broken_after(asked, &lost), [HONEST]);
@@ -220,25 +141,13 @@ fn an_error_that_the_world_bears_out_is_fine() {
 
 #[test]
 fn another_execution_of_the_same_turn_is_found() {
-    let other = ClientAct::Body {
-        execution: Some(id("f")),
-        after: 0,
-    };
-    assert_eq!(
-        broken(&[body(0), started(), ClientAct::BodyOver, other]),
-        [ONE_EXECUTION]
-    );
+    let other = ClientAct::Body { execution: Some(id("f")), after: 0 };
+    assert_eq!(broken(&[body(0), started(), ClientAct::BodyOver, other]), [ONE_EXECUTION]);
 }
 
 #[test]
 fn a_turn_that_is_not_found_any_more_is_found() {
-    let gone = ClientAct::Refused {
-        status: 404,
-        code: "turn_not_found".to_owned(),
-    };
+    let gone = ClientAct::Refused { status: 404, code: "turn_not_found".to_owned() };
     assert!(broken(std::slice::from_ref(&gone)).is_empty());
-    assert_eq!(
-        broken(&[body(0), started(), ClientAct::BodyOver, gone]),
-        [FOUND]
-    );
+    assert_eq!(broken(&[body(0), started(), ClientAct::BodyOver, gone]), [FOUND]);
 }

@@ -6,16 +6,11 @@ use crate::{
 
 fn plan() -> Plan {
     let mut plans = (0..).map(Plan::draw);
-    plans
-        .find(|plan| plan.turns().any(|turn| turn.script.answer().is_some()))
-        .unwrap()
+    plans.find(|plan| plan.turns().any(|turn| turn.script.answer().is_some())).unwrap()
 }
 
 fn script(plan: &Plan) -> (&str, &Script) {
-    let turn = plan
-        .turns()
-        .find(|turn| turn.script.answer().is_some())
-        .unwrap();
+    let turn = plan.turns().find(|turn| turn.script.answer().is_some()).unwrap();
     (&turn.id, &turn.script)
 }
 
@@ -30,25 +25,16 @@ fn row(status: &str, text: &str, code: Option<&str>) -> Kept {
         text: text.to_owned(),
         ..Kept::of("e".to_owned())
     };
-    Kept {
-        code: code.map(str::to_owned),
-        ..kept
-    }
+    Kept { code: code.map(str::to_owned), ..kept }
 }
 
 fn broken(facts: Vec<Fact>, kept: impl FnOnce(&Script) -> Kept) -> Vec<&'static str> {
     let plan = plan();
     let (turn, script) = script(&plan);
-    let row = Fact::Kept {
-        turn: turn.to_owned(),
-        answer: Some(kept(script)),
-    };
+    let row = Fact::Kept { turn: turn.to_owned(), answer: Some(kept(script)) };
     let records = records(facts.into_iter().chain([row]));
     let broken = is_whole(&plan, &records);
-    broken
-        .into_iter()
-        .map(|violation| violation.promise)
-        .collect()
+    broken.into_iter().map(|violation| violation.promise).collect()
 }
 
 fn told(json: &str) -> Vec<Fact> {
@@ -75,34 +61,20 @@ fn a_completed_execution_whose_answer_is_saved_is_fine() {
 
 #[test]
 fn a_completed_that_was_told_and_is_not_saved_is_found() {
-    let facts = stopped()
-        .into_iter()
-        .chain(told(r#"{"type":"session.run.completed"}"#));
-    assert_eq!(
-        broken(facts.collect(), |_| row("stopped", "", Some("cancelled"))),
-        [SAVED]
-    );
+    let facts = stopped().into_iter().chain(told(r#"{"type":"session.run.completed"}"#));
+    assert_eq!(broken(facts.collect(), |_| row("stopped", "", Some("cancelled"))), [SAVED]);
 }
 
 #[test]
 fn a_completed_execution_that_nobody_saved_is_found() {
-    assert_eq!(
-        broken(executed(), |_| row("failed", "", Some("execution_gap"))),
-        [ANSWERED]
-    );
+    assert_eq!(broken(executed(), |_| row("failed", "", Some("execution_gap"))), [ANSWERED]);
     assert!(broken(stopped(), |_| row("stopped", "", Some("cancelled"))).is_empty());
 }
 
 #[test]
 fn another_text_than_the_answer_is_found() {
-    assert_eq!(
-        broken(executed(), |_| row("complete", "half", None)),
-        [WHOLE]
-    );
-    assert_eq!(
-        broken(stopped(), |_| row("stopped", "spliced", Some("cancelled"))),
-        [WHOLE]
-    );
+    assert_eq!(broken(executed(), |_| row("complete", "half", None)), [WHOLE]);
+    assert_eq!(broken(stopped(), |_| row("stopped", "spliced", Some("cancelled"))), [WHOLE]);
 }
 
 #[test]
@@ -122,10 +94,7 @@ fn a_client_that_is_told_of_a_failure_that_was_none_is_found() {
 #[test]
 fn a_code_that_nothing_bears_out_is_found() {
     let failed = log(&["execution.started", "execution.failed"].map(bare));
-    assert_eq!(
-        broken(failed.clone(), |_| row("failed", "", Some("execution_gap"))),
-        [HONEST]
-    );
+    assert_eq!(broken(failed.clone(), |_| row("failed", "", Some("execution_gap"))), [HONEST]);
     assert_eq!(broken(failed, |_| row("failed", "", None)), [HONEST]);
 }
 
@@ -136,17 +105,10 @@ fn a_turn_without_any_answer_is_found() {
 
 #[test]
 fn who_gives_up_and_what_stays_open_are_found() {
-    let open = Fact::StillOpen {
-        turns: vec!["e".to_owned()],
-    };
+    let open = Fact::StillOpen { turns: vec!["e".to_owned()] };
     assert_eq!(
-        is_at_rest(&records([
-            client("t", ClientAct::GaveUp),
-            open,
-            Fact::Endless,
-            Fact::Panicked
-        ]))
-        .len(),
+        is_at_rest(&records([client("t", ClientAct::GaveUp), open, Fact::Endless, Fact::Panicked]))
+            .len(),
         4
     );
     assert!(is_at_rest(&records(executed())).is_empty());

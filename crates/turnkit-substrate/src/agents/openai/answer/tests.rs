@@ -19,10 +19,7 @@ fn events_of(frames: &[String]) -> (Vec<String>, Result<(), AgentError>) {
     }
     let end = end.and_then(|()| answer.close(Duration::from_secs(1)));
     let events = std::iter::from_fn(|| answer.next_event());
-    (
-        events.map(|event| event.as_json().to_owned()).collect(),
-        end,
-    )
+    (events.map(|event| event.as_json().to_owned()).collect(), end)
 }
 
 fn frame(data: &str) -> String {
@@ -73,10 +70,7 @@ fn text_goes_on_as_deltas_of_one_part() {
     assert_eq!(events, expected);
     assert_eq!(result["finalText"], "Hello \"you\"");
     assert_eq!(result["timing"], json!({ "totalMs": 4, "firstTokenMs": 1 }));
-    assert_eq!(
-        result["metadata"],
-        json!({ "sessionId": "s", "finishReason": "stop" })
-    );
+    assert_eq!(result["metadata"], json!({ "sessionId": "s", "finishReason": "stop" }));
     assert_eq!(result["tokenUsage"], Value::Null);
 }
 
@@ -127,13 +121,7 @@ fn tool_events(events: &[String]) -> Vec<Value> {
         let event: Value = serde_json::from_str(event).unwrap();
         let (part, delta) = (&event["data"]["part"], &event["data"]["delta"]);
         assert_eq!(part["type"], "tool");
-        json!([
-            part["id"],
-            part["callID"],
-            part["tool"],
-            delta,
-            part["state"]
-        ])
+        json!([part["id"], part["callID"], part["tool"], delta, part["state"]])
     };
     events.iter().map(tool).collect()
 }
@@ -168,15 +156,8 @@ fn tool_calls_go_on_as_deltas_and_once_as_a_whole() {
 fn a_new_id_is_a_new_call_though_the_index_is_the_same() {
     let whole =
         |id: &str| json!({ "index": 0, "id": id, "function": { "name": "f", "arguments": "{}" } });
-    let (events, _) = good(&[
-        tool_piece(&whole("a")),
-        tool_piece(&whole("b")),
-        finish("stop"),
-    ]);
-    let ids: Vec<_> = tool_events(&events)
-        .iter()
-        .map(|event| event[1].clone())
-        .collect();
+    let (events, _) = good(&[tool_piece(&whole("a")), tool_piece(&whole("b")), finish("stop")]);
+    let ids: Vec<_> = tool_events(&events).iter().map(|event| event[1].clone()).collect();
     assert_eq!(ids, ["a", "b", "a", "b"]);
 }
 
@@ -217,9 +198,7 @@ fn tool_calls_are_bounded() {
         json!({ "index": 0, "id": "a", "function": { "arguments": "x".repeat(ARGUMENTS / 2) } });
     let mut frames = vec![tool_piece(&long), tool_piece(&long)];
     assert!(failed(&frames).contains("stopped in the middle"));
-    frames.push(tool_piece(
-        &json!({ "index": 1, "function": { "arguments": "x" } }),
-    ));
+    frames.push(tool_piece(&json!({ "index": 1, "function": { "arguments": "x" } })));
     assert!(failed(&frames).contains("more than 262144 bytes"));
 }
 
@@ -242,11 +221,7 @@ fn usage_is_told_whenever_it_comes() {
 #[test]
 fn the_answer_ends_with_done_or_with_a_finish_reason() {
     let text = || delta(&json!({ "content": "x" }));
-    for end in [
-        vec![done()],
-        vec![finish("length")],
-        vec![finish("stop"), done()],
-    ] {
+    for end in [vec![done()], vec![finish("length")], vec![finish("stop"), done()]] {
         let frames: Vec<_> = [vec![text()], end].concat();
         assert_eq!(good(&frames).1["finalText"], "x");
     }
@@ -276,10 +251,7 @@ fn errors_in_the_middle_fail_the_answer_behind_its_text() {
         frame(r#"{"error":{"message":"overloaded by sk-s3cret","code":503}}"#),
         frame(r#"{"error":"overloaded by sk-s3cret"}"#),
         frame(r#"{"object":"error","message":"overloaded by sk-s3cret"}"#),
-        format!(
-            "event: error\n{}",
-            frame(r#"{"message":"overloaded by sk-s3cret"}"#)
-        ),
+        format!("event: error\n{}", frame(r#"{"message":"overloaded by sk-s3cret"}"#)),
         format!("event: error\n{}", frame("overloaded by sk-s3cret")),
     ];
     for error in errors {
@@ -295,30 +267,16 @@ fn what_is_no_chunk_is_told_by_its_place_alone() {
     let told = |data: &str| failed(&[frame(data)]);
     assert!(told("hunter2").contains("no JSON object"));
     assert!(told("[1]").contains("no JSON object"));
-    for content in [
-        r#"["hunter2"]"#,
-        r#"[{"type":"image","url":"hunter2"}]"#,
-        "7",
-    ] {
-        let told = told(&format!(
-            r#"{{"choices":[{{"delta":{{"content":{content}}}}}]}}"#
-        ));
-        assert_eq!(
-            told,
-            "upstream_protocol: the upstream's answer has a content that is not text"
-        );
+    for content in [r#"["hunter2"]"#, r#"[{"type":"image","url":"hunter2"}]"#, "7"] {
+        let told = told(&format!(r#"{{"choices":[{{"delta":{{"content":{content}}}}}]}}"#));
+        assert_eq!(told, "upstream_protocol: the upstream's answer has a content that is not text");
     }
     let wrong = told(r#"{"choices":[{"delta":{"refusal":["hunter2"]}}]}"#);
-    assert!(
-        wrong.contains("line 1, column 32") && !wrong.contains("hunter2"),
-        "{wrong}"
-    );
+    assert!(wrong.contains("line 1, column 32") && !wrong.contains("hunter2"), "{wrong}");
     let lossy = {
         let (mut answer, mut parser, mut end) = (answer(), Parser::new(), Ok(()));
         let frame = b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\"}}]}\n\n";
-        parser
-            .feed(frame, |frame| end = answer.frame(&frame, Duration::ZERO))
-            .unwrap();
+        parser.feed(frame, |frame| end = answer.frame(&frame, Duration::ZERO)).unwrap();
         end.unwrap_err()
     };
     assert!(lossy.message().contains("not UTF-8"));
@@ -329,11 +287,8 @@ fn a_long_text_is_not_repeated_in_the_result() {
     let piece = "x".repeat(FINAL_TEXT);
     let (_, whole) = good(&[delta(&json!({ "content": piece })), done()]);
     assert_eq!(whole["finalText"].as_str().map(str::len), Some(FINAL_TEXT));
-    let (events, cut) = good(&[
-        delta(&json!({ "content": piece })),
-        delta(&json!({ "content": "y" })),
-        done(),
-    ]);
+    let (events, cut) =
+        good(&[delta(&json!({ "content": piece })), delta(&json!({ "content": "y" })), done()]);
     assert_eq!((events.len(), &cut["finalText"]), (2, &Value::Null));
     let control = "\u{1}".repeat(FINAL_TEXT / 6 + 1);
     let (_, cut) = good(&[delta(&json!({ "content": control })), done()]);
@@ -355,9 +310,7 @@ fn an_answer_in_one_piece_is_an_answer() {
         "choices": [{ "index": 0, "message": { "role": "assistant", "content": "hello" }, "finish_reason": "stop" }],
         "usage": { "prompt_tokens": 1, "completion_tokens": 1 },
     });
-    answer
-        .whole(json.to_string().as_bytes(), Duration::ZERO)
-        .unwrap();
+    answer.whole(json.to_string().as_bytes(), Duration::ZERO).unwrap();
     let events: Vec<_> = std::iter::from_fn(|| answer.next_event()).collect();
     let result: Value = events[1].data().unwrap();
     assert_eq!(result["finalText"], "hello");
