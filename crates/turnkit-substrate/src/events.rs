@@ -11,7 +11,7 @@ pub(crate) const CANCELLED: &str = "execution.cancelled";
 
 /// The kinds that only the substrate may append.
 pub(crate) fn is_reserved(kind: &str) -> bool {
-    matches!(kind, STARTED | COMPLETED | FAILED | CANCELLED)
+    kind.starts_with("execution.")
 }
 
 pub(crate) fn started(

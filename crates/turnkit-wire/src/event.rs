@@ -263,7 +263,9 @@ impl Event {
             blank_breaks(&mut line[start..]);
         }
         line.put_slice(b"}\n");
-        Event { line: line.into(), kind, data: Data { start: address(start), tail: 2 } }
+        let start = address(start + data.len() - data.trim_ascii_start().len());
+        let tail = address(2 + data.len() - data.trim_ascii_end().len());
+        Event { line: line.into(), kind, data: Data { start, tail } }
     }
 
     fn data_range(&self) -> Option<Range<usize>> {

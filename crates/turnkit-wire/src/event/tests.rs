@@ -83,6 +83,22 @@ fn nesting_is_bounded() {
 }
 
 #[test]
+fn space_around_the_data_is_not_the_data_however_the_event_was_made() {
+    let parts = Event::from_parts("k", b" [1]\r\n").unwrap();
+    assert_eq!(parts.as_json(), r#"{"type":"k","data": [1]  }"#);
+    let parsed = Event::from_json(parts.as_json().as_bytes()).unwrap();
+    for event in [parts, parsed] {
+        assert_eq!(event.data_json(), Some("[1]"));
+        let mut stream = BytesMut::new();
+        crate::sse::write_event(&mut stream, None, &event).unwrap();
+        assert!(stream.starts_with(b"data: {"), "not canonical, so an unnamed frame");
+    }
+    let mut decoder = crate::sse::Decoder::new();
+    decoder.push(Bytes::from_static(b"event: k\ndata:  [1] \n\n"));
+    assert_eq!(decoder.next_event().unwrap().unwrap().data_json(), Some("[1]"));
+}
+
+#[test]
 fn size_is_bounded() {
     let json = format!(r#"{{"type":"t","data":"{}"}}"#, "a".repeat(Event::MAX_BYTES - 22));
     assert_eq!(json.len(), Event::MAX_BYTES);

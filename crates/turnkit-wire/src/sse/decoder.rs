@@ -169,7 +169,8 @@ impl Decoder {
     fn named_event(&mut self) -> Result<Event, DecodeError> {
         let Frame { name, data, .. } = self.parser.frame(&self.chunk);
         let breaks = scan::value(data)?;
-        if self.head.name() != name && !self.head.set(name) || breaks {
+        let is_spaced = data.trim_ascii().len() != data.len();
+        if self.head.name() != name && !self.head.set(name) || breaks || is_spaced {
             return Ok(Event::compose(string::verified(name), data, breaks));
         }
         self.arena.reserve(self.head.line.len() + data.len() + 2);
