@@ -18,9 +18,7 @@ fn every_event_reads_as_written() {
                 assert_eq!(Some(event.kind()), text(&case, "kind"), "{case}");
                 assert_eq!(event.data_json(), text(&case, "data"), "{case}");
             }
-            (Err(error), Some(kind)) => {
-                assert!(named(&error).starts_with(kind), "{case}: {error:?}")
-            }
+            (Err(error), Some(kind)) => assert_names(&error, kind, &case),
             (read, _) => panic!("{case}: {read:?}"),
         }
     }
@@ -77,8 +75,8 @@ fn drain(got: &mut Vec<Result<Event, DecodeError>>, next: impl FnMut() -> Decode
     got.extend(std::iter::from_fn(next));
 }
 
-fn named(error: &DecodeError) -> String {
-    format!("{:?}", error.kind())
+fn assert_names(error: &DecodeError, kind: &str, case: &Value) {
+    assert!(format!("{:?}", error.kind()).starts_with(kind), "{case}: {error:?}");
 }
 
 fn check(case: &Value, got: &[Result<Event, DecodeError>]) {
@@ -87,9 +85,7 @@ fn check(case: &Value, got: &[Result<Event, DecodeError>]) {
     for (got, expected) in got.iter().zip(expected) {
         match (got, expected.as_str().unwrap().strip_prefix('!')) {
             (Ok(event), None) => assert_eq!(event.as_json(), expected.as_str().unwrap(), "{case}"),
-            (Err(error), Some(kind)) => {
-                assert!(named(error).starts_with(kind), "{case}: {error:?}")
-            }
+            (Err(error), Some(kind)) => assert_names(error, kind, case),
             _ => panic!("{case}: {got:?}"),
         }
     }
