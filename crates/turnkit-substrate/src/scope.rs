@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, Uri, header, uri::Authority};
+use http::{HeaderMap, Request, Uri, Version, header, uri::Authority};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -64,13 +64,16 @@ impl Guard {
         self.tokens.is_empty()
     }
 
-    /// The scope in which a request with these headers acts.
-    pub(crate) fn scope(&self, headers: &HeaderMap) -> Result<Scope, ApiError> {
+    /// The scope in which this request acts.
+    pub(crate) fn scope<B>(&self, request: &Request<B>) -> Result<Scope, ApiError> {
         if self.is_open() {
-            self.check_host_and_origin(headers)?;
+            let host = self.check_host(request)?;
+            check_origin(request.headers(), &host)?;
             return Ok(Scope::local());
         }
-        bearer(headers).and_then(|token| self.scope_of(token)).ok_or_else(ApiError::unauthorized)
+        bearer(request.headers())
+            .and_then(|token| self.scope_of(token))
+            .ok_or_else(ApiError::unauthorized)
     }
 
     /// Compares with every token, so that the time says nothing about which one, or how much of it, was right.
@@ -86,19 +89,15 @@ impl Guard {
     }
 
     /// Without tokens a browser on this machine is a way in for any web page: `Host` stops DNS rebinding, `Origin` the rest.
-    fn check_host_and_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let mut hosts = headers.get_all(header::HOST).iter();
-        let host = hosts.next().map(|value| authority(value.as_bytes()));
-        if hosts.next().is_some() || !host.as_ref().is_none_or(|host| self.is_ours(host.as_ref())) {
-            return Err(ApiError::forbidden("the Host header names another server"));
+    fn check_host<B>(&self, request: &Request<B>) -> Result<Authority, ApiError> {
+        let host = host(request).ok_or_else(|| ApiError::forbidden("a request must name its host, once"))?;
+        // A request in absolute form names the host a second time (RFC 9112 3.2.2).
+        let target = request.uri().authority().map(|target| authority(target.as_str().as_bytes()));
+        if !self.is_ours(Some(&host)) || target.is_some_and(|target| !self.is_ours(target.as_ref()))
+        {
+            return Err(ApiError::forbidden("the request names another server"));
         }
-        for origin in headers.get_all(header::ORIGIN) {
-            let origin = origin_authority(origin.as_bytes());
-            if origin.is_none() || host.as_ref().is_none_or(|host| *host != origin) {
-                return Err(ApiError::forbidden("the Origin header names another site"));
-            }
-        }
-        Ok(())
+        Ok(host)
     }
 
     fn is_ours(&self, host: Option<&Authority>) -> bool {
@@ -107,6 +106,26 @@ impl Guard {
             is_loopback(host.host()) || self.hosts.iter().any(listed)
         })
     }
+}
+
+/// The host that the request is for: of its one `Host`, or of its target, where HTTP/2 puts it (RFC 9113 8.3.1).
+fn host<B>(request: &Request<B>) -> Option<Authority> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => authority(host.as_bytes()),
+        (None, _) if request.version() >= Version::HTTP_2 => {
+            authority(request.uri().authority()?.as_str().as_bytes())
+        }
+        _ => None,
+    }
+}
+
+fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
+    let origins = headers.get_all(header::ORIGIN);
+    if origins.iter().any(|origin| origin_authority(origin.as_bytes()).as_ref() != Some(host)) {
+        return Err(ApiError::forbidden("the Origin header names another site"));
+    }
+    Ok(())
 }
 
 struct Token {

@@ -41,7 +41,7 @@ async fn into_scope(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let scope = shared.guard.scope(request.headers())?;
+    let scope = shared.guard.scope(&request)?;
     request.extensions_mut().insert(scope);
     Ok(next.run(request).await)
 }

@@ -5,7 +5,7 @@ use turnkit_substrate::{BuildError, ServeError, Substrate, SubstrateBuilder};
 
 use crate::{
     agents::Fixed,
-    client::{Answer, Server, Stream, stream},
+    client::{Answer, Server, Stream, raw, stream},
 };
 
 fn builder() -> SubstrateBuilder {
@@ -154,6 +154,31 @@ async fn without_tokens_only_requests_to_this_machine_by_its_own_pages_are_taken
         Answer::of(ask(host, origin)).await.assert_error(403, "forbidden");
     }
     assert_eq!(Answer::of(server.get("/health")).await.status, 200);
+}
+
+#[tokio::test]
+async fn without_tokens_a_request_must_say_once_and_truly_whom_it_is_for() {
+    let server = Server::serve(builder()).await;
+    let run = async |target: &str, headers: &str| {
+        let body = r#"{"message":"hello"}"#;
+        let request = format!(
+            "POST {target} HTTP/1.1\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        raw(server.address, request.as_bytes()).await
+    };
+    for (target, headers) in [
+        ("/agents/run/stream", ""),
+        ("/agents/run/stream", "Host: localhost\r\nHost: localhost\r\n"),
+        ("http://evil.test/agents/run/stream", "Host: localhost\r\n"),
+        ("http://localhost/agents/run/stream", ""),
+    ] {
+        let answer = run(target, headers).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{target} {headers}: {answer}");
+    }
+    assert_eq!(server.substrate.stats().runs_started, 0);
+    let answer = run("http://localhost/agents/run/stream", "Host: localhost\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[test]
