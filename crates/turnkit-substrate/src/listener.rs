@@ -39,7 +39,8 @@ pub struct ConnectionLimits {
     /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482): 60 s. So a peer that is gone, and one that
     /// reads nothing for so long, loses its connection.
     pub tcp_user_timeout: Duration,
-    /// How long requests may go on after the shutdown began: 30 s. Then they are cut.
+    /// How long requests may go on after the shutdown began: 30 s. Then they are cut; by a substrate, once its runs have
+    /// ended as well.
     pub shutdown: Duration,
 }
 
@@ -89,6 +90,27 @@ pub async fn serve<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let connections = accept_until(listener, service, limits, shutdown).await;
+    connections.end_within(limits.shutdown).await;
+}
+
+/// Serves `service` on every connection of `listener` until `shutdown` resolves; then the listener is closed, and the
+/// connections end with the requests that are under way.
+pub(crate) async fn accept_until<S, B>(
+    listener: TcpListener,
+    service: S,
+    limits: &ConnectionLimits,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Connections
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let phase = watch::Sender::new(Phase::Open);
     let acceptor = Acceptor::new(limits);
     let spawn = |connection: Connection, stream| {
@@ -100,9 +122,21 @@ pub async fn serve<S, B>(
     }
     drop(listener);
     phase.send_replace(Phase::Draining);
-    if time::timeout(limits.shutdown, phase.closed()).await.is_err() {
-        phase.send_replace(Phase::Closed);
-        phase.closed().await;
+    Connections { phase }
+}
+
+/// The connections that are left when no new one is accepted. Dropping it cuts them.
+pub(crate) struct Connections {
+    phase: watch::Sender<Phase>,
+}
+
+impl Connections {
+    /// Waits until they have ended, and cuts those that have not after `grace`.
+    pub(crate) async fn end_within(self, grace: Duration) {
+        if time::timeout(grace, self.phase.closed()).await.is_err() {
+            self.phase.send_replace(Phase::Closed);
+            self.phase.closed().await;
+        }
     }
 }
 

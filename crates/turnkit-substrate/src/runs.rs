@@ -29,6 +29,7 @@ struct Running {
     scopes: HashMap<Scope, usize>,
     handles: HashMap<ExecutionKey, CancelHandle>,
     is_closed: bool,
+    is_stopped: bool,
 }
 
 impl Runs {
@@ -84,9 +85,11 @@ impl Runs {
         self.lock().is_closed = true;
     }
 
-    /// Stops every run, because the process ends.
+    /// Stops every run, because the process ends; also one that has its place and has not begun.
     pub(crate) fn stop_all(&self) {
-        for handle in self.lock().handles.values() {
+        let mut running = self.lock();
+        running.is_stopped = true;
+        for handle in running.handles.values() {
             handle.stop(Stop::ShuttingDown);
         }
     }
@@ -115,7 +118,11 @@ impl Permit {
     pub(crate) fn enlist(&mut self, key: &ExecutionKey) -> (CancelHandle, Cancel) {
         let (handle, cancel) = CancelHandle::new();
         self.enlisted = Some(key.clone());
-        self.runs.lock().handles.insert(key.clone(), handle.clone());
+        let mut running = self.runs.lock();
+        if running.is_stopped {
+            handle.stop(Stop::ShuttingDown);
+        }
+        running.handles.insert(key.clone(), handle.clone());
         self.runs.started.fetch_add(1, Ordering::Relaxed);
         (handle, cancel)
     }

@@ -1,7 +1,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::{net::TcpListener, time};
+use tokio::{
+    net::TcpListener,
+    time::{self, Instant},
+};
 
 use crate::{
     Agent, Clock, Limits, Scope, SystemClock,
@@ -41,8 +44,9 @@ impl Substrate {
     /// [`Limits::connection`].
     ///
     /// Then it accepts nothing new and lets running executions and their readers finish, for up to
-    /// [`ConnectionLimits::shutdown`](crate::listener::ConnectionLimits::shutdown); what still runs then ends with
-    /// `execution.failed`, code `shutting_down`. Dropping the future drops all connections; runs go on.
+    /// [`ConnectionLimits::shutdown`](crate::listener::ConnectionLimits::shutdown). What still runs then ends with
+    /// `execution.failed`, code `shutting_down`; agents have [`CANCEL_GRACE`](crate::agents::CANCEL_GRACE) to wind down,
+    /// and readers 5 s more to take what they have not read. Dropping the future drops all connections; runs go on.
     ///
     /// # Errors
     /// [`ServeError::NotLoopback`] without any token on an address that others can reach; an address that cannot be read.
@@ -55,17 +59,10 @@ impl Substrate {
         if self.shared.guard.is_open() && !address.ip().is_loopback() {
             return Err(ServeError::NotLoopback { address });
         }
-        let limits = &self.shared.limits.connection;
-        let shutdown = async {
-            shutdown.await;
-            self.shared.runs.close();
-        };
-        let serve = listener::serve(listener, self.router(), limits, shutdown);
         tokio::select! {
-            () = serve => {}
+            () = self.serve_and_finish(listener, shutdown) => {}
             () = self.sweep_for_ever() => {}
         }
-        self.finish_runs(limits.shutdown).await;
         Ok(())
     }
 
@@ -83,22 +80,41 @@ impl Substrate {
         self.shared.log.usage(None).await
     }
 
-    async fn sweep_for_ever(&self) {
-        loop {
-            time::sleep(SWEEP_EVERY).await;
-            if let Err(error) = self.shared.log.sweep().await {
-                tracing::error!(%error, "the log could not be swept");
-            }
-        }
+    /// The end has an order: no new runs and connections; the runs end, each with its terminal event; their readers take
+    /// it; and only then are connections cut. Cut before that, a reader would never learn how its run has ended.
+    async fn serve_and_finish(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) {
+        let (runs, limits) = (&self.shared.runs, &self.shared.limits.connection);
+        let shutdown = async {
+            shutdown.await;
+            runs.close();
+        };
+        let connections = listener::accept_until(listener, self.router(), limits, shutdown).await;
+        let begun = Instant::now();
+        self.finish_runs(limits.shutdown).await;
+        let grace_left = limits.shutdown.saturating_sub(begun.elapsed());
+        connections.end_within(grace_left.max(LAST_READS)).await;
     }
 
-    /// Waits for runs that have no reader, then stops them.
+    /// Lets runs end for as long as `grace`, then stops them.
     async fn finish_runs(&self, grace: Duration) {
         let runs = &self.shared.runs;
         if time::timeout(grace, runs.drained()).await.is_err() {
             runs.stop_all();
             if time::timeout(CANCEL_GRACE * 2, runs.drained()).await.is_err() {
                 tracing::error!(running = runs.count(), "runs did not stop");
+            }
+        }
+    }
+
+    async fn sweep_for_ever(&self) {
+        loop {
+            time::sleep(SWEEP_EVERY).await;
+            if let Err(error) = self.shared.log.sweep().await {
+                tracing::error!(%error, "the log could not be swept");
             }
         }
     }
@@ -208,6 +224,9 @@ pub(crate) struct Shared {
 }
 
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// How long readers have, at least, to take how their runs have ended.
+const LAST_READS: Duration = Duration::from_secs(5);
 
 fn named(
     agents: Vec<(String, Arc<dyn ErasedAgent>)>,

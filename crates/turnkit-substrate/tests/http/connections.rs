@@ -135,7 +135,7 @@ async fn a_shutdown_lets_runs_and_their_readers_finish() {
 }
 
 #[tokio::test]
-async fn a_run_that_outlives_the_shutdown_is_stopped() {
+async fn a_run_that_outlives_the_shutdown_is_stopped_and_its_reader_is_told() {
     let (agent, mut runs) = Driven::new();
     let connection =
         ConnectionLimits { shutdown: Duration::from_millis(50), ..ConnectionLimits::default() };
@@ -148,6 +148,9 @@ async fn a_run_that_outlives_the_shutdown_is_stopped() {
     opened.next().await.unwrap();
     drop(stop);
     run.cancel.cancelled().await;
+    let frames = opened.rest().await;
+    assert_eq!(kinds(&frames), ["execution.failed"]);
+    assert_eq!(frames[0].data["code"], "shutting_down");
     drop(run);
     let substrate = server.substrate.clone();
     server.finished().await.unwrap();
