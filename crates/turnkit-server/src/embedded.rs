@@ -13,8 +13,8 @@ use turnkit_substrate::{Limits, Substrate};
 
 use crate::server::StartError;
 
-/// How long what still runs may go on once the product is done with it.
-const GRACE: Duration = Duration::from_secs(1);
+/// What still runs when it is told to stop has had the product's grace.
+const GRACE: Duration = Duration::ZERO;
 
 /// A substrate that only this process knows how to talk to.
 pub(crate) struct Embedded {
@@ -43,7 +43,7 @@ impl Embedded {
         format!("http://{}", self.address)
     }
 
-    /// Ends what still runs, and waits for it.
+    /// Ends what still runs, lets its readers take how, and waits for both.
     pub(crate) async fn stop(self) {
         // A substrate that has gone already cannot be told, and need not be.
         let _ = self.stop.send(());

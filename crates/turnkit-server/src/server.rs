@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::agents::demo::Demo;
 use turnkit_substrate::listener::{self, ConnectionLimits};
@@ -18,7 +19,8 @@ use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::product::{OpenError, Product};
 
-/// How long the product may still write down how its last turns ended, once their substrate has stopped.
+/// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
+/// stopped.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// How a [`Server`] is set up.
@@ -88,23 +90,28 @@ impl Server {
 
     /// Accepts nothing new, lets running turns finish for up to `grace`, and stops.
     ///
-    /// A turn that runs longer is cut: with an embedded substrate it fails, as its log is about to be gone, and keeps its
-    /// partial text. With another one it stays open, and the next server takes it up.
+    /// A turn that runs longer is cut: with an embedded substrate it fails with code `shutting_down`, as its log is about to
+    /// be gone; it keeps its partial text, and its clients are told. With another one it stays open, and the next server
+    /// takes it up.
     pub async fn stop(self, grace: Duration) {
-        let deadline = Instant::now() + grace;
         // A listener that has gone already cannot be told, and need not be.
         let _ = self.stop.send(());
         self.sweeping.abort();
-        let all_done = async { tokio::join!(self.serving, self.product.drained()) };
-        if timeout_at(deadline, all_done).await.is_err() {
+        let connections = self.serving.abort_handle();
+        let mut finished = pin!(async { tokio::join!(self.serving, self.product.drained()) });
+        let in_time = timeout(grace, &mut finished).await.is_ok();
+        if !in_time {
             tracing::warn!(turns = self.product.running(), "turns did not end in time");
         }
-        let Some(embedded) = self.embedded else {
-            return;
-        };
-        embedded.stop().await;
-        // What is not written by then is taken up by the next server.
-        let _ = timeout_at(Instant::now() + LAST_WRITES, self.product.drained()).await;
+        // The end has an order: runs, then the turns that read them, then the clients of the turns.
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await;
+            if !in_time {
+                // What is not written by then is taken up by the next server.
+                let _ = timeout(LAST_WRITES, finished).await;
+            }
+        }
+        connections.abort();
     }
 
     /// Waits until it drives no turn any more.
@@ -193,5 +200,7 @@ async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embed
 
 async fn serve(product: Product, listener: TcpListener, stopped: oneshot::Receiver<()>) {
     let stopped = async { drop(stopped.await) };
-    listener::serve(listener, product.router(), &ConnectionLimits::default(), stopped).await;
+    // How long a shutdown may take is said when it begins.
+    let limits = ConnectionLimits { shutdown: Duration::MAX, ..ConnectionLimits::default() };
+    listener::serve(listener, product.router(), &limits, stopped).await;
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use turnkit_substrate::Substrate;
 use turnkit_substrate::log::memory::MemoryLog;
+use turnkit_substrate::{ServeError, Substrate};
 
 use super::End;
 use super::serve::{AgentOptions, ready, unless_asked_again};
@@ -42,6 +42,7 @@ struct Unavailable(SocketAddr, #[source] std::io::Error);
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
+    options.check()?;
     let substrate = options.build()?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.map_err(|error| Unavailable(options.listen, error))?;
@@ -60,6 +61,14 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 }
 
 impl Options {
+    /// Before anything is open: serving refuses it as well, but scripts would have read the ready line by then.
+    fn check(&self) -> Result<(), ServeError> {
+        if self.token.is_none() && !self.listen.ip().is_loopback() {
+            return Err(ServeError::NotLoopback { address: self.listen });
+        }
+        Ok(())
+    }
+
     fn build(&self) -> Result<Substrate, turnkit_substrate::BuildError> {
         let agent = self.agent.agent();
         let builder = Substrate::builder()

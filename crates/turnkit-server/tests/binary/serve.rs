@@ -38,6 +38,8 @@ fn others_than_loopback_are_refused() {
     assert!(text(&output.stderr).contains("only loopback addresses"), "{}", text(&output.stderr));
     let output = run(&["substrate", "--listen", "0.0.0.0:0"]);
     assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("only loopback addresses"), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "", "it is not ready");
 }
 
 #[test]

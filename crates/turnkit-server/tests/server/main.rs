@@ -10,5 +10,6 @@
 mod cancelling;
 mod faults;
 mod refusals;
+mod stopping;
 mod support;
 mod turns;

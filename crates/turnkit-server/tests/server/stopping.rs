@@ -1,0 +1,77 @@
+//! Servers that are told to stop while a turn runs.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
+use turnkit_substrate::agents::demo::Demo;
+
+use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, message, parse};
+
+/// The turns of these tests run longer.
+const GRACE: Duration = Duration::from_millis(50);
+
+async fn serve(data_dir: &TempDir, substrate: SubstrateChoice) -> (Server, Client) {
+    let server = Server::start(ServerConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: data_dir.path().to_owned(),
+        substrate,
+        sweep_every: Duration::from_secs(30),
+        environment: Environment::default(),
+    });
+    let server = server.await.unwrap();
+    let client = Client { http: reqwest::Client::new(), url: server.url() };
+    (server, client)
+}
+
+fn text_of(lines: &[String]) -> String {
+    let deltas = lines.iter().map(|line| parse(line));
+    let deltas = deltas.filter(|line| line["data"]["part"]["type"] == "text");
+    deltas.filter_map(|line| Some(line["data"]["delta"].as_str()?.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_turn_that_outlives_the_grace_fails_and_its_client_and_its_row_say_so() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let agent = Demo::new().pace(Duration::from_millis(100));
+    let (server, client) = serve(&data_dir, SubstrateChoice::Embedded(agent)).await;
+    let session = client.session().await;
+    let mut body = client.turn(&session, "t", "long").await;
+    let before = body.take(12).await;
+    let (lines, ()) = tokio::join!(body.all(), server.stop(GRACE));
+    let lines = [before, lines].concat();
+    assert_eq!(failure(&lines), ("shutting_down".to_owned(), false));
+
+    let database = Connection::open(data_dir.path().join("turnkit.db")).unwrap();
+    let query = "SELECT state, failure_code, text, status FROM turns JOIN messages USING (session_id) WHERE role = 'assistant'";
+    let row: [String; 4] = database
+        .query_row(query, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))
+        .unwrap();
+    let text = text_of(&lines);
+    assert_eq!(row, ["failed", "shutting_down", &text, "failed"]);
+}
+
+#[tokio::test]
+async fn a_turn_at_another_substrate_outlives_the_server() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let substrate = TestSubstrate::start().await;
+    let at = SubstrateChoice::At { url: substrate.url.clone(), token: None };
+    let (server, client) = serve(&data_dir, at).await;
+    let session = client.session().await;
+    let mut body = client.turn(&session, "t", "hello").await;
+    substrate.allow(2);
+    body.take(3).await;
+    server.stop(GRACE).await;
+    while let Ok(chunk) = body.response.chunk().await {
+        assert!(chunk.is_some(), "a cut body must not look whole");
+    }
+
+    let next = TestServer::start(data_dir.path(), &substrate).await;
+    substrate.allow(3);
+    let rest = next.client.resume(&session, "t", 3).await.all().await;
+    assert!(is_complete(&rest), "{rest:?}");
+    let saved = next.client.messages(&session).await;
+    assert_eq!(saved[1], message("assistant", crate::support::TEXT, "complete"));
+    assert_eq!(substrate.runs(), 1);
+}
