@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
 
 use super::error::ApiError;
@@ -15,17 +15,43 @@ use super::error::ApiError;
 pub(crate) const MAX_BODY: usize = 512 * 1024;
 const BODY_READ: Duration = Duration::from_secs(30);
 
-/// A JSON body of at most [`MAX_BODY`] bytes.
+/// A JSON object of at most [`MAX_BODY`] bytes.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Json<T>, ApiError> {
-        let read = timeout(BODY_READ, read(request.into_body()));
-        let body = read.await.map_err(|_| ApiError::too_slow())??;
-        serde_json::from_slice(&body).map(Json).map_err(|error| not_as_expected(&error))
+        object(&read_in_time(request).await?).map(Json)
     }
+}
+
+/// A body that says nothing: none, or an object whose members nobody asked for.
+pub(super) struct Nothing;
+
+impl<S: Sync> FromRequest<S> for Nothing {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Nothing, ApiError> {
+        let body = read_in_time(request).await?;
+        if !body.is_empty() {
+            object::<IgnoredAny>(&body)?;
+        }
+        Ok(Nothing)
+    }
+}
+
+async fn read_in_time(request: Request) -> Result<bytes::Bytes, ApiError> {
+    let read = timeout(BODY_READ, read(request.into_body()));
+    read.await.map_err(|_| ApiError::too_slow())?
+}
+
+/// An array is refused: serde would take the members' values in their order.
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::invalid("the request body must be a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| not_as_expected(&error))
 }
 
 async fn read(body: Body) -> Result<bytes::Bytes, ApiError> {
@@ -54,7 +80,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<
     }
 }
 
-/// The query of a URL.
+/// The query of a URL. Its members are text: whoever wants a number says what is wrong with one.
 pub(super) struct InQuery<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
@@ -62,8 +88,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for InQuery<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<InQuery<T>, ApiError> {
         let query = Query::from_request_parts(parts, state).await;
-        query
-            .map(|Query(values)| InQuery(values))
-            .map_err(|rejection| ApiError::invalid(rejection.body_text()))
+        query.map(|Query(values)| InQuery(values)).map_err(|_| {
+            ApiError::invalid("the query must be name=value pairs, each name there once at most")
+        })
     }
 }

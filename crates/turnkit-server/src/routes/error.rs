@@ -80,6 +80,11 @@ impl ApiError {
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
+    pub(crate) fn encoded() -> ApiError {
+        let message = "the request body must be sent as it is, without a Content-Encoding";
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
     pub(crate) fn too_many(limit: usize) -> ApiError {
         let message = format!("this server drives {limit} turns already");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_turns", message)

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 
@@ -28,6 +28,7 @@ pub(super) async fn guard(mut request: Request, next: Next) -> Response {
 fn check(request: &Request) -> Result<(), ApiError> {
     let host = check_host(request.uri(), request.headers())?;
     check_origin(request.headers(), &host)?;
+    check_content_encoding(request.headers())?;
     let is_empty = http_body::Body::is_end_stream(request.body());
     check_content_type(request.method(), request.headers(), is_empty)
 }
@@ -56,6 +57,13 @@ fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
         return Err(ApiError::forbidden("this server does not answer pages of another origin"));
     }
     Ok(())
+}
+
+fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match single(headers, &CONTENT_ENCODING)? {
+        Some(given) if !given.eq_ignore_ascii_case("identity") => Err(ApiError::encoded()),
+        _ => Ok(()),
+    }
 }
 
 fn check_content_type(

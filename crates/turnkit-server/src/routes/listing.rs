@@ -1,5 +1,6 @@
 //! What lists have in common.
 
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use super::error::ApiError;
@@ -8,10 +9,24 @@ use super::error::ApiError;
 const MAX_LIMIT: u32 = 200;
 
 /// How many entries a page may have, as the query's member `name` says.
-pub(super) fn limit(name: &str, asked: Option<u32>) -> Result<u32, ApiError> {
-    match asked.unwrap_or(MAX_LIMIT) {
+pub(super) fn limit(name: &str, asked: Option<&str>) -> Result<u32, ApiError> {
+    match number(name, asked)?.unwrap_or(MAX_LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
         _ => Err(ApiError::invalid(format!("{name} must be a number from 1 to {MAX_LIMIT}"))),
+    }
+}
+
+/// The number that the query's member `name` holds: digits, and one way to write each number.
+pub(super) fn number<N: FromStr>(name: &str, text: Option<&str>) -> Result<Option<N>, ApiError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if is_plain && (text == "0" || !text.starts_with('0')) => Ok(Some(number)),
+        _ => Err(ApiError::invalid(format!(
+            "{name} must be a whole number, without sign or leading zeros"
+        ))),
     }
 }
 

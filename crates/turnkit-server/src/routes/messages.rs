@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::body::{InPath, InQuery};
 use super::error::ApiError;
-use super::listing::{limit, rfc3339};
+use super::listing::{limit, number, rfc3339};
 use crate::principal::Principal;
 use crate::store::{Failure, Message, MessagePage};
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
-    before: Option<u64>,
-    turns: Option<u32>,
+    before: Option<String>,
+    turns: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -53,7 +53,10 @@ pub(super) async fn list(
     InPath(session): InPath<String>,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
-    let page = MessagePage { before: query.before, turns: limit("turns", query.turns)? };
+    let page = MessagePage {
+        before: number("before", query.before.as_deref())?,
+        turns: limit("turns", query.turns.as_deref())?,
+    };
     let messages =
         app.store.messages(owner, session, page).await?.ok_or_else(ApiError::no_session)?;
     let messages = messages.into_iter().map(Item::from).collect();

@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 
 use self::error::ApiError;
 use crate::page;
@@ -26,6 +26,9 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) turns: Arc<Turns>,
 }
+
+/// For answers that are of this moment.
+const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// All routes, behind the guard.
 pub(crate) fn router(app: App) -> Router {

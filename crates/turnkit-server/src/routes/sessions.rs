@@ -8,10 +8,10 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::App;
-use super::body::InQuery;
+use super::body::{InQuery, Nothing};
 use super::error::ApiError;
 use super::listing::{limit, rfc3339};
+use super::{App, NO_STORE};
 use crate::principal::Principal;
 use crate::store::{Session, SessionPage};
 
@@ -25,15 +25,16 @@ struct Created {
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     Extension(owner): Extension<Principal>,
+    _: Nothing,
 ) -> Result<Response, ApiError> {
     let session_id = app.store.create_session(owner).await?;
-    Ok((StatusCode::CREATED, Json(Created { session_id })).into_response())
+    Ok((StatusCode::CREATED, NO_STORE, Json(Created { session_id })).into_response())
 }
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
     before: Option<String>,
-    limit: Option<u32>,
+    limit: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -55,7 +56,7 @@ pub(super) async fn list(
     Extension(owner): Extension<Principal>,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
-    let page = SessionPage { before: query.before, limit: limit("limit", query.limit)? };
+    let page = SessionPage { before: query.before, limit: limit("limit", query.limit.as_deref())? };
     let sessions = app.store.sessions(owner, page).await?;
     let sessions = sessions.into_iter().map(Item::from).collect();
     Ok(Json(Listed { sessions }).into_response())

@@ -11,9 +11,10 @@ use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use turnkit_wire::ndjson;
 
-use super::App;
-use super::body::{self, InPath, InQuery};
+use super::body::{self, InPath, InQuery, Nothing};
 use super::error::ApiError;
+use super::listing::number;
+use super::{App, NO_STORE};
 use crate::principal::Principal;
 use crate::store::{NewTurn, Turn, TurnState};
 use crate::turns::{Refused, Streaming};
@@ -47,8 +48,7 @@ pub(super) async fn start(
 
 #[derive(Deserialize)]
 pub(super) struct ResumeQuery {
-    #[serde(default)]
-    after: u64,
+    after: Option<String>,
 }
 
 /// `GET …/turns/{turnId}?after=N`: the turn's body after its first N events. Never starts anything.
@@ -58,8 +58,9 @@ pub(super) async fn resume(
     InPath((session, turn_id)): InPath<(String, String)>,
     InQuery(query): InQuery<ResumeQuery>,
 ) -> Result<Response, ApiError> {
+    let after = number("after", query.after.as_deref())?.unwrap_or(0);
     let turn = find(&app, owner, session, turn_id).await?;
-    let resumed = tokio::spawn(Arc::clone(&app.turns).resume(turn, query.after));
+    let resumed = tokio::spawn(Arc::clone(&app.turns).resume(turn, after));
     Ok(stream(resumed.await.map_err(|_| broke())??))
 }
 
@@ -77,6 +78,7 @@ pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Extension(owner): Extension<Principal>,
     InPath((session, turn_id)): InPath<(String, String)>,
+    _: Nothing,
 ) -> Result<Response, ApiError> {
     let turn = find(&app, owner, session, turn_id.clone()).await?;
     let execution_id = turn.execution_id.to_string();
@@ -84,7 +86,7 @@ pub(super) async fn cancel(
     let state = cancelled.await.map_err(|_| broke())??;
     let status = if state == TurnState::Open { StatusCode::ACCEPTED } else { StatusCode::OK };
     let state = state.as_str();
-    Ok((status, Json(Cancelled { turn_id, execution_id, state })).into_response())
+    Ok((status, NO_STORE, Json(Cancelled { turn_id, execution_id, state })).into_response())
 }
 
 #[derive(Deserialize)]
@@ -163,7 +165,11 @@ async fn find(
     session: String,
     turn_id: String,
 ) -> Result<Turn, ApiError> {
-    app.store.turn(owner, session, turn_id).await?.ok_or_else(ApiError::no_turn)
+    if let Some(turn) = app.store.turn(owner.clone(), session.clone(), turn_id).await? {
+        return Ok(turn);
+    }
+    app.store.open_turn(owner, session).await?.ok_or_else(ApiError::no_session)?;
+    Err(ApiError::no_turn())
 }
 
 fn stream(streaming: Streaming) -> Response {

@@ -1,6 +1,6 @@
 //! Everything that a request can be wrong in, with status and code.
 
-use reqwest::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Rig, json_of};
@@ -29,6 +29,7 @@ async fn a_start_that_is_not_one_is_refused() {
     let bad = [
         json!({}),
         json!([]),
+        json!(["t", "hello", null]),
         json!({ "turnId": "t" }),
         json!({ "message": "hello" }),
         json!({ "turnId": "", "message": "hello" }),
@@ -92,7 +93,9 @@ async fn what_does_not_exist_is_not_found() {
         refusal(client.get(&format!("/{session}/turns/t?after=0")).await).await,
         is(404, "turn_not_found")
     );
-    assert_eq!(refusal(client.get("/nobody/turns/t").await).await, is(404, "turn_not_found"));
+    assert_eq!(refusal(client.get("/nobody/turns/t").await).await, is(404, "session_not_found"));
+    assert_eq!(refusal(client.cancel("nobody", "t").await).await, is(404, "session_not_found"));
+    assert_eq!(refusal(client.cancel(&session, "t").await).await, is(404, "turn_not_found"));
     assert_eq!(refusal(client.get("/%ff/messages").await).await, is(404, "not_found"));
     assert_eq!(refusal(client.get("/a/b/c/d").await).await, is(404, "not_found"));
     assert_eq!(rig.substrate.runs(), 0, "a resume starts nothing");
@@ -107,11 +110,61 @@ async fn a_query_that_is_not_one_is_refused() {
         "turns?state=closed",
         "turns/t?after=-1",
         "turns/t?after=x",
+        "turns/t?after=01",
+        "turns/t?after=%2B1",
+        "turns/t?after=",
+        "turns/t?after=18446744073709551616",
+        "turns/t?after=1&after=2",
+        "messages?before=00",
         "messages?turns=0",
         "messages?turns=201",
     ] {
         let response = rig.client().get(&format!("/{session}/{query}")).await;
         assert_eq!(refusal(response).await, is(400, "invalid_request"), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_there_must_be_an_object() {
+    let rig = Rig::start().await;
+    let client = rig.client();
+    let session = client.session().await;
+    let cancel = format!("/{session}/turns/t/cancel");
+    for path in ["", cancel.as_str(), &format!("/{session}/turns")] {
+        for body in ["[", "[]", "{\"a\":", "{junk", "null", "{} {}", " "] {
+            let request =
+                client.http.post(client.at(path)).header(CONTENT_TYPE, "application/json");
+            let answer = refusal(request.body(body).send().await.unwrap()).await;
+            assert_eq!(answer, is(400, "invalid_request"), "{path} {body}");
+        }
+        let request = client.http.post(client.at(path)).header(CONTENT_TYPE, "application/json");
+        let request = request.header(CONTENT_ENCODING, "gzip").body("{}");
+        let answer = refusal(request.send().await.unwrap()).await;
+        assert_eq!(answer, is(415, "unsupported_media_type"), "{path}");
+    }
+    let created = client.post("", &json!({ "title": "ours to ignore" })).await;
+    assert_eq!(
+        (created.status().as_u16(), &created.headers()["cache-control"]),
+        (201, &"no-store".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn no_refusal_speaks_of_what_the_server_is_made_of() {
+    let rig = Rig::start().await;
+    let client = rig.client();
+    let session = client.session().await;
+    for refused in [
+        client.post(&format!("/{session}/turns"), &json!(["t", "hello"])).await,
+        client.post(&format!("/{session}/turns"), &json!([])).await,
+        client.get(&format!("/{session}/turns/t?after=x")).await,
+        client.get(&format!("/{session}/messages?turns=-1")).await,
+        client.get("?limit=1&limit=2").await,
+    ] {
+        let message = json_of(refused).await["error"]["message"].to_string();
+        for word in ["struct", "deserialize", "u64", "u32", "digit found"] {
+            assert!(!message.contains(word), "{message}");
+        }
     }
 }
 
