@@ -11,12 +11,13 @@ use super::client::ProductClient;
 use super::drawing::Drawing;
 use super::follow::{Step, Turn};
 use super::signals::Signals;
-use super::terminal::{Look, Screen};
+use super::terminal::{Look, Screen, Written};
 
 /// Send a message to a server and stream the answer.
 ///
-/// The answer goes to standard output; reasoning, tool calls and what happens to the connection go to standard error. A
-/// connection that drops comes back by itself, without a word missing or doubled. Ctrl-C stops the turn, a second one leaves.
+/// The answer goes to standard output; reasoning, tool calls and what happens to the connection go to standard error. Where
+/// standard output is no terminal, it gets the answer as it is and one newline. A connection that drops comes back by itself,
+/// without a word missing or doubled. Ctrl-C stops the turn, a second one leaves.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
@@ -45,7 +46,8 @@ Examples:
   git diff | turnkit chat -
   turnkit chat --json hello | jq .type
 
-Exit codes: 0 answered; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C.";
+Exit codes: 0 answered; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C;
+141 nobody reads the output any more.";
 
 /// Bytes of a message that are read from standard input.
 const MAX_MESSAGE: u64 = 512 * 1024;
@@ -118,7 +120,7 @@ impl View {
     }
 
     /// Shows one step; gives the end where it is one.
-    fn show(&mut self, step: Step) -> io::Result<Option<End>> {
+    fn show(&mut self, step: Step) -> Written<Option<End>> {
         match step {
             Step::Event(event) => {
                 self.event(&event)?;
@@ -138,15 +140,15 @@ impl View {
         Ok(None)
     }
 
-    fn event(&mut self, event: &Event) -> io::Result<()> {
+    fn event(&mut self, event: &Event) -> Written {
         if self.is_json {
             return Screen::stdout().line(event.as_json());
         }
         self.drawing.event(event)
     }
 
-    fn note(&mut self, text: impl std::fmt::Display) -> io::Result<()> {
-        self.drawing.break_line()?;
+    fn note(&mut self, text: impl std::fmt::Display) -> Written {
+        self.drawing.make_way()?;
         let note = self.status.paint(Look::Dim, text).to_string();
         self.status.line(note)
     }

@@ -1,5 +1,6 @@
 //! A turn followed to its end, whatever happens to the connection.
 
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -15,7 +16,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 pub(super) enum Step {
     /// One event.
     Event(Event),
-    /// The connection was lost, and comes back after `cursor` events.
+    /// The connection was lost, and comes back after `cursor` events. Told once, however often it takes.
     Lost { why: ClientError, cursor: u64 },
     /// The attempt has failed and can be made again: what was drawn is void, the events come from the first one.
     Anew,
@@ -32,6 +33,8 @@ pub(super) struct Turn {
     is_accepted: bool,
     lines: Option<Lines>,
     failures: u32,
+    /// Whether the reader knows that the connection is lost.
+    is_told: bool,
 }
 
 impl Turn {
@@ -41,21 +44,34 @@ impl Turn {
         turn_id: String,
         message: String,
     ) -> Turn {
-        let (cursor, is_accepted, lines, failures) = (0, false, None, 0);
-        Turn { client, session, id: turn_id, message, cursor, is_accepted, lines, failures }
+        Turn {
+            client,
+            session,
+            id: turn_id,
+            message,
+            cursor: 0,
+            is_accepted: false,
+            lines: None,
+            failures: 0,
+            is_told: false,
+        }
     }
 
     /// The next step. After `session.run.completed` or `session.run.failed` the turn is over.
     /// Cancel: safe; nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Result<Step, ClientError> {
-        match self.read().await {
-            Ok(event) => Ok(self.took(event)),
-            Err(error) if error.is_passing() && self.failures < MAX_FAILURES => {
-                self.lines = None;
-                self.failures += 1;
-                Ok(Step::Lost { why: error, cursor: self.cursor })
+        loop {
+            match self.read().await {
+                Ok(event) => return Ok(self.took(event)),
+                Err(error) if error.is_passing() && self.failures < MAX_FAILURES => {
+                    self.lines = None;
+                    self.failures += 1;
+                    if !mem::replace(&mut self.is_told, true) {
+                        return Ok(Step::Lost { why: error, cursor: self.cursor });
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -87,6 +103,7 @@ impl Turn {
     }
 
     fn took(&mut self, event: Event) -> Step {
+        self.is_told = false;
         if is_retryable_failure(&event) && self.failures < MAX_FAILURES {
             self.failures += 1;
             (self.cursor, self.is_accepted, self.lines) = (0, false, None);

@@ -41,7 +41,8 @@ Examples:
   turnkit serve                    open http://127.0.0.1:8787 in a browser
   turnkit chat 'Tell me a story'   talk to it in the terminal
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C;
+141 nobody reads the output any more (as after SIGPIPE).
 Every option can also be set by the environment variable beside it. NO_COLOR turns colours off.";
 
 /// How a command ended.
@@ -70,6 +71,7 @@ pub fn run() -> ExitCode {
     let Cli { logging, command } = Cli::parse();
     match start(&logging, command) {
         Ok(end) => end.into(),
+        Err(error) if is_unread(&error) => ExitCode::from(141),
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
@@ -97,6 +99,11 @@ impl Command {
     fn is_server(&self) -> bool {
         matches!(self, Command::Serve(_) | Command::Substrate(_))
     }
+}
+
+/// Whether it ended only because the reader of its output did, who has nothing to be told.
+fn is_unread(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(terminal::WriteError::is_unread)
 }
 
 /// `turnkit: failed to …: why: why`

@@ -1,7 +1,6 @@
 //! `turnkit serve`
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use turnkit_substrate::agents::demo::Demo;
 
 use super::End;
 use super::signals::Signals;
-use super::terminal::Screen;
+use super::terminal::{Screen, Written};
 use crate::{Environment, Server, ServerConfig, SubstrateChoice};
 
 /// How long running turns may go on once the server is told to stop.
@@ -113,7 +112,7 @@ impl Options {
 }
 
 /// The line that scripts wait for.
-pub(super) fn ready(url: &str) -> io::Result<()> {
+pub(super) fn ready(url: &str) -> Written {
     Screen::stdout().text(format_args!("turnkit listening on {url}\n"))
 }
 

@@ -7,7 +7,26 @@ use std::io::{self, IsTerminal, Write};
 /// A place to write to, with or without colour.
 pub(super) struct Screen<W> {
     out: W,
+    name: &'static str,
     has_color: bool,
+}
+
+/// What became of writing.
+pub(super) type Written<T = ()> = Result<T, WriteError>;
+
+/// Nothing more can be written there.
+#[derive(Debug, thiserror::Error)]
+#[error("write to {name}")]
+pub(super) struct WriteError {
+    name: &'static str,
+    source: io::Error,
+}
+
+impl WriteError {
+    /// Whether the reader has gone, as `head` does when it has seen enough.
+    pub(super) fn is_unread(&self) -> bool {
+        self.source.kind() == io::ErrorKind::BrokenPipe
+    }
 }
 
 /// How a piece of text looks.
@@ -41,7 +60,7 @@ impl Screen<io::Stdout> {
     pub(super) fn stdout() -> Screen<io::Stdout> {
         let out = io::stdout();
         let has_color = wants_color(out.is_terminal());
-        Screen { out, has_color }
+        Screen { out, name: "standard output", has_color }
     }
 }
 
@@ -49,20 +68,24 @@ impl Screen<io::Stderr> {
     pub(super) fn stderr() -> Screen<io::Stderr> {
         let out = io::stderr();
         let has_color = wants_color(out.is_terminal());
-        Screen { out, has_color }
+        Screen { out, name: "standard error", has_color }
     }
 }
 
 impl<W: Write> Screen<W> {
     /// Writes a line.
-    pub(super) fn line(&mut self, text: impl Display) -> io::Result<()> {
-        writeln!(self.out, "{text}")
+    pub(super) fn line(&mut self, text: impl Display) -> Written {
+        writeln!(self.out, "{text}").map_err(|error| self.failed(error))
     }
 
     /// Writes text as it comes, at once.
-    pub(super) fn text(&mut self, text: impl Display) -> io::Result<()> {
-        write!(self.out, "{text}")?;
-        self.out.flush()
+    pub(super) fn text(&mut self, text: impl Display) -> Written {
+        let written = write!(self.out, "{text}").and_then(|()| self.out.flush());
+        written.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: io::Error) -> WriteError {
+        WriteError { name: self.name, source }
     }
 
     /// `text` in a look, for [`line`](Self::line) and [`text`](Self::text).
@@ -145,9 +168,9 @@ mod tests {
 
     #[test]
     fn without_colour_a_look_leaves_no_trace() {
-        let screen = Screen { out: Vec::new(), has_color: false };
+        let screen = Screen { out: Vec::new(), name: "a test", has_color: false };
         assert_eq!(screen.paint(Look::Green, "x").to_string(), "x");
-        let screen = Screen { out: Vec::new(), has_color: true };
+        let screen = Screen { out: Vec::new(), name: "a test", has_color: true };
         assert_eq!(screen.paint(Look::Green, "x").to_string(), "\x1b[32mx\x1b[0m");
     }
 }

@@ -8,8 +8,8 @@
 )]
 
 mod cancelling;
+mod chat;
 mod faults;
 mod refusals;
-mod stopping;
 mod support;
 mod turns;

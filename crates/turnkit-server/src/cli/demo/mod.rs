@@ -48,7 +48,8 @@ Examples:
   turnkit demo --cut-after 30 --message 'Tell me something long'
   turnkit demo --json | jq .ok
 
-Exit codes: 0 everything is as it should be; 1 something is not; 2 wrong usage.";
+Exit codes: 0 everything is as it should be; 1 something is not; 2 wrong usage;
+141 nobody reads the output any more.";
 
 fn at_least_one() -> RangedU64ValueParser {
     clap::value_parser!(u64).range(1..)

@@ -8,7 +8,7 @@ use serde_json::json;
 use turnkit_wire::Event;
 
 use super::evidence::{Check, Evidence};
-use crate::cli::terminal::{Look, Screen, columns, fitted, harmless};
+use crate::cli::terminal::{Look, Screen, Written, columns, fitted, harmless};
 
 /// Width of the column that says which layer it is.
 const LAYER: usize = 9;
@@ -27,12 +27,7 @@ impl Story {
         Story { screen: Screen::stdout(), width: columns(), is_json }
     }
 
-    pub(super) fn opening(
-        &mut self,
-        server: &str,
-        substrate: &str,
-        database: &Path,
-    ) -> io::Result<()> {
+    pub(super) fn opening(&mut self, server: &str, substrate: &str, database: &Path) -> Written {
         self.title("One chat turn over HTTP, cut in the middle and taken up again")?;
         self.told(Look::Dim, "", PATH)?;
         self.blank()?;
@@ -41,7 +36,7 @@ impl Story {
         self.did("database", database.display())
     }
 
-    pub(super) fn begins(&mut self, session: &str, turn: &str, execution: &str) -> io::Result<()> {
+    pub(super) fn begins(&mut self, session: &str, turn: &str, execution: &str) -> Written {
         self.title("A turn begins")?;
         let path = format!("/api/sessions/{session}/turns");
         self.client(format_args!("POST {path}  {{\"turnId\":\"{turn}\",\u{2026}}}"))?;
@@ -62,7 +57,7 @@ impl Story {
     }
 
     /// One line of the turn, with the cursor that its reader has then.
-    pub(super) fn line(&mut self, event: &Event, cursor: Option<u64>) -> io::Result<()> {
+    pub(super) fn line(&mut self, event: &Event, cursor: Option<u64>) -> Written {
         let is_envelope = event.kind().starts_with("session.run.");
         let (layer, look) =
             if is_envelope { ("engine", Look::Magenta) } else { ("agent", Look::Yellow) };
@@ -73,7 +68,7 @@ impl Story {
         self.told(look, layer, line)
     }
 
-    pub(super) fn cut(&mut self, cursor: u64) -> io::Result<()> {
+    pub(super) fn cut(&mut self, cursor: u64) -> Written {
         self.title(format_args!("The connection is cut after {cursor} lines"))?;
         self.client("is gone")?;
         self.did("engine", "goes on: the turn does not hang on its client")?;
@@ -86,7 +81,7 @@ impl Story {
         turn: &str,
         cursor: u64,
         missed: usize,
-    ) -> io::Result<()> {
+    ) -> Written {
         self.title(format_args!("{missed} lines later the client comes back with its cursor"))?;
         self.client(format_args!("GET /api/sessions/{session}/turns/{turn}?after={cursor}"))?;
         self.did(
@@ -101,7 +96,7 @@ impl Story {
     }
 
     /// What became of it.
-    pub(super) fn verdict(&mut self, evidence: &Evidence, checks: &[Check]) -> io::Result<()> {
+    pub(super) fn verdict(&mut self, evidence: &Evidence, checks: &[Check]) -> Written {
         if self.is_json {
             return self.screen.line(as_json(evidence, checks));
         }
@@ -118,7 +113,7 @@ impl Story {
         self.conclusion(checks)
     }
 
-    fn layers(&mut self, evidence: &Evidence) -> io::Result<()> {
+    fn layers(&mut self, evidence: &Evidence) -> Written {
         self.title("What each layer did")?;
         for (layer, deed) in evidence.deeds() {
             self.did(layer, deed)?;
@@ -126,7 +121,7 @@ impl Story {
         Ok(())
     }
 
-    fn check(&mut self, check: &Check) -> io::Result<()> {
+    fn check(&mut self, check: &Check) -> Written {
         let (mark, look) =
             if check.holds { ("\u{2713}", Look::Green) } else { ("\u{2717}", Look::Red) };
         let mark = format!("  {}", self.screen.paint(look, mark));
@@ -135,7 +130,7 @@ impl Story {
         self.screen.line(format_args!("    {seen}"))
     }
 
-    fn conclusion(&mut self, checks: &[Check]) -> io::Result<()> {
+    fn conclusion(&mut self, checks: &[Check]) -> Written {
         let broken: Vec<_> =
             checks.iter().filter(|check| !check.holds).map(|check| check.claim).collect();
         let (look, text) = match broken.as_slice() {
@@ -149,30 +144,30 @@ impl Story {
         self.screen.line(text)
     }
 
-    fn client(&mut self, text: impl Display) -> io::Result<()> {
+    fn client(&mut self, text: impl Display) -> Written {
         self.told(Look::Green, "client", text)
     }
 
-    fn did(&mut self, layer: &str, text: impl Display) -> io::Result<()> {
+    fn did(&mut self, layer: &str, text: impl Display) -> Written {
         self.told(Look::Cyan, layer, text)
     }
 
-    fn title(&mut self, text: impl Display) -> io::Result<()> {
+    fn title(&mut self, text: impl Display) -> Written {
         self.blank()?;
         let title = self.screen.paint(Look::Bold, text).to_string();
         self.raw(title)
     }
 
-    fn told(&mut self, look: Look, layer: &str, text: impl Display) -> io::Result<()> {
+    fn told(&mut self, look: Look, layer: &str, text: impl Display) -> Written {
         let layer = self.screen.paint(look, format!("{layer:>LAYER$}")).to_string();
         self.raw(format_args!("{layer}  {text}"))
     }
 
-    fn blank(&mut self) -> io::Result<()> {
+    fn blank(&mut self) -> Written {
         self.raw("")
     }
 
-    fn raw(&mut self, text: impl Display) -> io::Result<()> {
+    fn raw(&mut self, text: impl Display) -> Written {
         if self.is_json {
             return Ok(());
         }
