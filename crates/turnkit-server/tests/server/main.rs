@@ -11,5 +11,6 @@ mod cancelling;
 mod chat;
 mod faults;
 mod refusals;
+mod stopping;
 mod support;
 mod turns;
