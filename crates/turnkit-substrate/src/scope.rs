@@ -90,7 +90,8 @@ impl Guard {
 
     /// Without tokens a browser on this machine is a way in for any web page: `Host` stops DNS rebinding, `Origin` the rest.
     fn check_host<B>(&self, request: &Request<B>) -> Result<Authority, ApiError> {
-        let host = host(request).ok_or_else(|| ApiError::forbidden("a request must name its host, once"))?;
+        let host = host(request)
+            .ok_or_else(|| ApiError::forbidden("a request must name its host, once"))?;
         // A request in absolute form names the host a second time (RFC 9112 3.2.2).
         let target = request.uri().authority().map(|target| authority(target.as_str().as_bytes()));
         if !self.is_ours(Some(&host)) || target.is_some_and(|target| !self.is_ours(target.as_ref()))

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use futures_core::Stream;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use turnkit_wire::Event;
@@ -54,17 +54,18 @@ impl Agent for Demo {
     fn run(
         &self,
         request: RunRequest,
-        _cancel: Cancel,
+        mut cancel: Cancel,
     ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let pace = self.pace;
         let script = Answer::to(&request).script(pace);
-        stream::unfold(script, move |mut left| async move {
+        let events = stream::unfold(script, move |mut left| async move {
             let event = left.pop_front()?;
             if !pace.is_zero() {
                 tokio::time::sleep(pace).await;
             }
             Some((event, left))
-        })
+        });
+        events.take_until(async move { cancel.cancelled().await })
     }
 
     fn description(&self) -> Cow<'_, str> {
@@ -312,3 +313,26 @@ const LONG: [&str; 12] = [
     "**Nothing** is lost,",
     "and *nothing* comes twice.",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use turnkit_id::ExecutionId;
+
+    use super::*;
+    use crate::agents::{CancelHandle, Stop};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_demo_ends_at_once() {
+        let (handle, cancel) = CancelHandle::new();
+        let request = RunRequest::new(ExecutionId::parse("e").unwrap(), "hello");
+        let demo = Demo::new().pace(Duration::from_secs(3_600));
+        let mut events = pin!(demo.run(request, cancel));
+        assert!(events.next().await.is_some());
+        let started = tokio::time::Instant::now();
+        handle.stop(Stop::Cancelled);
+        assert!(events.next().await.is_none());
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+}
