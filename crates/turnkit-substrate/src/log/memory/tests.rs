@@ -140,8 +140,8 @@ fn racing_appends_stay_within_the_budget_to_the_byte() {
         let (log, clock) = log(Limits { bytes_in_all: BUDGET, ..Limits::default() });
         let (old, _) = started(&log, "old");
         block_on(old.end(Ending::Completed, &event(0))).unwrap();
-        let runs = ["a", "b"].map(|id| {
-            let (mut writer, _) = started(&log, id);
+        let writers = ["a", "b"].map(|id| started(&log, id).0);
+        let runs = writers.map(|mut writer| {
             let log = log.clone();
             thread::spawn(move || {
                 let big = Event::new("text", &"x".repeat(300)).unwrap();
