@@ -3,15 +3,17 @@ import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PLACES = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", chromium.executablePath()];
 
+/** The browser that `CHROMIUM` names, or else one of the system's or Playwright's. */
 export function chromiumPath() {
-  return PLACES.find((path) => path && existsSync(path));
+  const named = process.env.CHROMIUM;
+  return (named ? [named] : PLACES).find(existsSync);
 }
 
-/** A browser with a profile of its own. */
-export function openBrowser() {
-  return chromium.launch({ executablePath: chromiumPath(), args: FLAGS });
+/** A browser with a profile of its own. @param {string[]} [flags] */
+export function openBrowser(flags = []) {
+  return chromium.launch({ executablePath: chromiumPath(), args: [...FLAGS, ...flags] });
 }
 
 /** A tab whose errors fail the test: a script that threw, and whatever the content security policy stopped. */

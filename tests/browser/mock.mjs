@@ -10,7 +10,7 @@ const POLICY =
 
 /**
  * What an agent says to a message.
- * @typedef {{ deltas: string[], reasoning?: string[], tool?: boolean, pace?: number, gate?: Promise<void>, gateAt?: number,
+ * @typedef {{ deltas: string[], events?: { type: string, data?: any }[], reasoning?: string[], tool?: boolean, pace?: number, gate?: Promise<void>, gateAt?: number,
  *   failure?: { code: string, message: string, retryable?: boolean } }} Script
  */
 export class Mock {
@@ -110,9 +110,10 @@ export class Mock {
 
   async #drive(turn) {
     this.runs.set(turn.turnId, (this.runs.get(turn.turnId) ?? 0) + 1);
-    const { deltas, reasoning = [], tool = false, pace = 0, gate, gateAt = 0, failure } = this.answer(turn.message);
+    const { deltas, events = [], reasoning = [], tool = false, pace = 0, gate, gateAt = 0, failure } = this.answer(turn.message);
     const part = (data, delta) => emit(turn, "message.part.updated", { part: { messageID: "m1", ...data }, ...(delta !== undefined && { delta }) });
     emit(turn, "session.run.started", { sessionId: turn.session, tenantId: "t", turnIndex: turn.turnIndex });
+    for (const { type, data } of events) emit(turn, type, data);
     for (const delta of reasoning) part({ id: "r1", type: "reasoning", text: delta }, delta);
     const state = { input: { command: "wc -w" }, title: "Count the words" };
     if (tool) part({ id: "t1", type: "tool", tool: "bash", state: { status: "running", ...state } });

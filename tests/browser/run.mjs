@@ -1,13 +1,17 @@
 /**
- * Runs all tests of the page: `node run.mjs [PATH OF THE BINARY turnkit]`. Without a binary, what needs the real server is
- * left out, and that is said. Needs Node 20 and Chromium (Debian: `apt-get install chromium`), or `CHROMIUM=/path`.
+ * Runs all tests of the page, or takes its pictures: `node run.mjs [PATH OF THE BINARY turnkit] [--screenshots]`. Without a
+ * binary, what needs the real server is left out, and that is said. Installs what package-lock.json names. Needs Node 20.11
+ * and Chromium: `apt-get install chromium`, `npx playwright-core install chromium`, or `CHROMIUM=/path`.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 
 const here = import.meta.dirname;
-const binary = process.argv[2] ?? process.env.TURNKIT;
+const isShooting = process.argv.includes("--screenshots");
+const binary = process.argv.slice(2).find((argument) => !argument.startsWith("--")) ?? process.env.TURNKIT;
+/** Each file has a browser of its own and mostly waits. */
+const AT_ONCE = 3;
 
 function run(program, args, env = {}) {
   const { status, error } = spawnSync(program, args, { cwd: here, stdio: "inherit", env: { ...process.env, ...env } });
@@ -19,11 +23,21 @@ function stop(message) {
   process.exit(1);
 }
 
-if (binary && !existsSync(binary)) stop(`there is no ${binary}`);
-if (!existsSync(new URL("node_modules/playwright-core", import.meta.url))) run("npm", ["ci", "--no-audit", "--no-fund"]);
-const { chromiumPath } = await import("./browser.mjs");
-if (!chromiumPath()) stop("there is no Chromium: install it, or name it in CHROMIUM");
-if (!binary) console.error("no binary was named: the tests with the real server are left out");
+/** Whether npm has installed what the lock file names now. */
+function isInstalled() {
+  const [wanted, got] = ["package-lock.json", "node_modules/.package-lock.json"].map((name) => statSync(resolve(here, name), { throwIfNoEntry: false }));
+  return got !== undefined && got.mtimeMs >= wanted.mtimeMs;
+}
 
-const tests = readdirSync(here).filter((name) => name.endsWith(".test.mjs") && (binary || name !== "server.test.mjs"));
-run(process.execPath, ["--test", "--test-concurrency=1", ...tests], binary ? { TURNKIT: resolve(binary) } : {});
+if (binary && !existsSync(binary)) stop(`there is no ${binary}`);
+if (!isInstalled()) run("npm", ["ci", "--no-audit", "--no-fund"]);
+const { chromiumPath } = await import("./browser.mjs");
+if (!chromiumPath()) stop("there is no Chromium: `apt-get install chromium`, `npx playwright-core install chromium` in tests/browser, or name one in CHROMIUM");
+
+const env = binary ? { TURNKIT: resolve(binary) } : {};
+if (isShooting) run(process.execPath, ["screenshots.mjs"], env);
+else {
+  if (!binary) console.error("no binary was named: the tests with the real server are left out");
+  const tests = readdirSync(here).filter((name) => name.endsWith(".test.mjs") && (binary || !name.startsWith("server")));
+  run(process.execPath, ["--test", `--test-concurrency=${AT_ONCE}`, "--test-reporter=spec", ...tests], env);
+}

@@ -1,5 +1,6 @@
 //! The workspace's own commands: `cargo xtask --help`.
 
+mod browser;
 mod codec;
 mod fuzz;
 mod no_std;
@@ -30,7 +31,7 @@ const EXAMPLES: &str = "Examples:
 #[derive(Subcommand)]
 enum Command {
     /// Run everything: format, lints, tidy, tests, documentation, the `no_std` proof
-    Test,
+    Test(test::Args),
     /// What CI runs: `test`, then the demo in a release build
     Ci,
     /// Run the codec's snapshot tests, show the snapshots, and review those that changed
@@ -45,6 +46,8 @@ enum Command {
     Sim(run::Args),
     /// Test the page in a real browser (needs node and Chromium)
     Browser,
+    /// Take the pictures in docs/screenshots anew (needs node and Chromium)
+    Screenshots,
     /// Fuzz the codec (needs cargo-fuzz and a nightly toolchain)
     Fuzz(fuzz::Args),
 }
@@ -61,14 +64,15 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Test => test::run(),
+        Command::Test(args) => test::run(&args),
         Command::Ci => test::ci(),
         Command::Codec(args) => codec::run(&args),
         Command::Tidy => tidy::run(),
         Command::NoStd => no_std::run(),
         Command::Bench(args) => run::bench(&args),
         Command::Sim(args) => run::sim(&args),
-        Command::Browser => run::browser(),
+        Command::Browser => browser::test(),
+        Command::Screenshots => browser::screenshots(),
         Command::Fuzz(args) => fuzz::run(&args),
     }
 }

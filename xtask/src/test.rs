@@ -1,28 +1,51 @@
 //! `cargo xtask test` and `cargo xtask ci`: the same steps for people and for CI.
 
+use std::env;
 use std::time::Instant;
 
+use anyhow::ensure;
+
 use crate::shell::{announce, cargo, run as sh};
-use crate::{no_std, tidy};
+use crate::{browser, no_std, tidy};
+
+/// What is left out.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Leave out the page's tests in a real browser, which need node and Chromium; refused where CI=true
+    #[arg(long)]
+    no_browser: bool,
+}
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
-const STEPS: [Step; 7] = [
+const BROWSER: Step = ("browser", browser::test);
+
+const STEPS: [Step; 8] = [
     ("format", || sh(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("lints", lints),
     ("features", features),
     ("tests", || sh(&mut cargo(["test", "--workspace", "--locked"]))),
+    BROWSER,
     ("documentation", documentation),
     ("no_std", no_std::run),
 ];
 
 /// Runs every step, and stops at the first that fails.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let is_ci = env::var_os("CI").is_some_and(|value| value == "true");
+    ensure!(
+        !(args.no_browser && is_ci),
+        "CI tests the page in a browser: run without --no-browser"
+    );
     let start = Instant::now();
     for (number, (name, step)) in (1..).zip(STEPS) {
         announce(&format!("[{number}/{}] {name}", STEPS.len()));
-        step()?;
+        if args.no_browser && name == BROWSER.0 {
+            eprintln!("left out, as --no-browser says");
+        } else {
+            step()?;
+        }
     }
     announce(&format!("all passed in {} s", start.elapsed().as_secs()));
     Ok(())
@@ -30,7 +53,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 /// Runs every step and then the README's first command.
 pub(crate) fn ci() -> anyhow::Result<()> {
-    run()?;
+    run(&Args::default())?;
     announce("demo");
     sh(&mut cargo(["run", "--release", "--locked", "--", "demo"]))
 }

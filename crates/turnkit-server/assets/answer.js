@@ -6,6 +6,10 @@ import { Markdown } from "./markdown.js";
 
 /** Characters of a tool's input or output that are shown. */
 const SHOWN = 20_000;
+/** Characters of a tool's name and title that are shown. */
+const LINE = 200;
+/** What colours a terminal, moves its cursor, names its window: programs write it, and here it means nothing. */
+const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])/g;
 
 /** The parts of one answer. Events are taken at once; the page is drawn by `draw`, once for many events. */
 export class Answer {
@@ -13,6 +17,10 @@ export class Answer {
   #parts = new Map();
   /** @type {Set<Part>} */
   #changed = new Set();
+  /** In order of appearance. @type {Set<TextPart>} */
+  #texts = new Set();
+  /** What is still to be folded. @type {Set<ReasoningPart>} */
+  #thoughts = new Set();
   /** The first text part, while it may be the user's message sent back (PROTOCOL 4.1). @type {TextPart | null} */
   #echo = null;
   #prompt;
@@ -26,8 +34,7 @@ export class Answer {
 
   /** @param {TurnEvent} event */
   take({ type, data }) {
-    const isPart = type === "message.part.updated" && typeof data?.part === "object" && data.part !== null;
-    if (isPart) this.#takePart(data.part, data.delta);
+    if (type === "message.part.updated" && isObject(data?.part)) this.#takePart(data.part, data.delta);
     if (type === "result" && isText(data?.finalText)) this.replaceText(data.finalText);
   }
 
@@ -44,33 +51,27 @@ export class Answer {
   }
 
   clear() {
-    this.#parts.clear();
-    this.#changed.clear();
+    for (const parts of [this.#parts, this.#changed, this.#texts, this.#thoughts]) parts.clear();
     this.#echo = null;
     this.#element.replaceChildren();
   }
 
   /** The answer's text, as the product assembles it (PROTOCOL 2.3). */
   text() {
-    return this.#texts().map((part) => part.text).join("");
+    return [...this.#texts].map((part) => part.text).join("");
   }
 
   /** @param {string} text  what takes the place of all text that was drawn */
   replaceText(text) {
     if (text === this.text()) return;
-    const [first, ...others] = this.#texts();
+    const [first, ...others] = this.#texts;
     for (const part of others) this.#remove(part);
     this.#change(first ?? this.#part("", "text")).set(text);
   }
 
-  /** @returns {TextPart[]} */
-  #texts() {
-    return [...this.#parts.values()].filter((part) => part instanceof TextPart);
-  }
-
   /** @param {any} data @param {unknown} delta */
   #takePart(data, delta) {
-    const part = this.#part(`${data.id}`, data.type);
+    const part = this.#part(typeof data.id === "string" ? data.id : JSON.stringify(data.id ?? ""), data.type);
     if (!part) return;
     this.#change(part).take(data, delta);
     if (part instanceof TextPart) part.message ??= data.messageID;
@@ -81,10 +82,11 @@ export class Answer {
   #part(id, type) {
     const known = this.#parts.get(id);
     if (known) return known;
-    const Kind = { text: TextPart, reasoning: ReasoningPart, tool: ToolPart }[type];
+    const Kind = KINDS.get(type);
     if (!Kind) return null;
-    const part = new Kind();
+    const part = new Kind(id);
     if (part instanceof TextPart) this.#beginText(part);
+    if (part instanceof ReasoningPart) this.#thoughts.add(part);
     this.#parts.set(id, part);
     this.#element.append(part.element);
     return part;
@@ -92,8 +94,10 @@ export class Answer {
 
   /** @param {TextPart} part */
   #beginText(part) {
-    if (this.#texts().length === 0) this.#echo = part;
-    for (const other of this.#parts.values()) if (other instanceof ReasoningPart) other.fold();
+    if (this.#texts.size === 0) this.#echo = part;
+    this.#texts.add(part);
+    for (const thought of this.#thoughts) thought.fold();
+    this.#thoughts.clear();
   }
 
   #dropEcho() {
@@ -110,8 +114,8 @@ export class Answer {
   /** @param {Part} part */
   #remove(part) {
     part.element.remove();
-    this.#changed.delete(part);
-    for (const [id, known] of this.#parts) if (known === part) this.#parts.delete(id);
+    this.#parts.delete(part.id);
+    for (const parts of [this.#changed, this.#texts, this.#thoughts]) /** @type {Set<Part>} */ (parts).delete(part);
   }
 }
 
@@ -123,6 +127,11 @@ class Growing {
   pending = "";
   /** @type {boolean} */
   isRedrawn = false;
+
+  /** @param {string} id */
+  constructor(id) {
+    this.id = id;
+  }
 
   /** @param {any} data @param {unknown} delta */
   take(data, delta) {
@@ -184,8 +193,9 @@ class ReasoningPart extends Growing {
   #body = make("div", "thought");
   #isTouched = false;
 
-  constructor() {
-    super();
+  /** @param {string} id */
+  constructor(id) {
+    super(id);
     const summary = make("summary", "", "Reasoning");
     summary.addEventListener("click", () => (this.#isTouched = true));
     this.element.append(summary, this.#body);
@@ -205,8 +215,7 @@ class ReasoningPart extends Growing {
   end() {}
 }
 
-/** @type {Record<string, string>} */
-const TOOL_STATUS = { pending: "waiting", running: "running", completed: "done", error: "failed" };
+const TOOL_STATUS = new Map(Object.entries({ pending: "waiting", running: "running", completed: "done", error: "failed" }));
 
 /** A tool that the model called. */
 class ToolPart {
@@ -218,10 +227,13 @@ class ToolPart {
   /** @type {any} */
   #data = {};
 
-  constructor() {
+  /** @param {string} id */
+  constructor(id) {
+    this.id = id;
     const summary = make("summary", "");
     summary.append(this.#name, this.#title, this.#status);
     this.element.append(summary, this.#body);
+    this.element.addEventListener("toggle", () => this.#drawBody());
   }
 
   /** @param {any} data */
@@ -230,33 +242,54 @@ class ToolPart {
   }
 
   draw() {
-    const { tool = "tool", state = {} } = this.#data;
-    const status = TOOL_STATUS[state?.status] ?? "called";
-    this.element.dataset.status = status;
-    this.#name.textContent = `${tool}`;
-    this.#title.textContent = state?.title ?? "";
-    this.#status.textContent = status;
-    this.#body.replaceChildren(...["input", "output", "error"].flatMap((member) => field(member, state?.[member])));
+    const { tool, state } = this.#data;
+    this.#name.textContent = inLine(tool) || "tool";
+    this.#title.textContent = inLine(state?.title);
+    this.#setStatus(TOOL_STATUS.get(state?.status) ?? "called");
+    this.#drawBody();
   }
 
   end() {
-    if (this.element.dataset.status === "running" || this.element.dataset.status === "waiting") {
-      this.element.dataset.status = "unfinished";
-      this.#status.textContent = "unfinished";
-    }
+    const { status } = this.element.dataset;
+    if (status === "running" || status === "waiting") this.#setStatus("unfinished");
+  }
+
+  /** @param {string} status */
+  #setStatus(status) {
+    this.element.dataset.status = status;
+    this.#status.textContent = status;
+  }
+
+  /** What was passed and what came back may be large: it is drawn when somebody looks at it. */
+  #drawBody() {
+    if (!this.element.hasAttribute("open")) return;
+    const { state } = this.#data;
+    this.#body.replaceChildren(...["input", "output", "error"].flatMap((member) => field(member, state?.[member])));
   }
 }
+
+/** The kinds of parts that are drawn, by their `type`. */
+const KINDS = new Map(Object.entries({ text: TextPart, reasoning: ReasoningPart, tool: ToolPart }));
 
 /** @param {string} name @param {unknown} value @returns {HTMLElement[]} */
 function field(name, value) {
   if (value === undefined || value === null || value === "") return [];
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  const shown = text.length > SHOWN ? `${text.slice(0, SHOWN)}\n… ${text.length - SHOWN} characters more` : text;
-  const pre = make("pre", "", shown);
+  const whole = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  const more = whole.length > SHOWN ? `\n… ${(whole.length - SHOWN).toLocaleString("en")} characters more` : "";
+  const pre = make("pre", "", whole.slice(0, SHOWN).replace(TERMINAL, "") + more);
   pre.tabIndex = 0;
+  pre.setAttribute("role", "group");
   pre.setAttribute("aria-label", name);
   return [make("div", "label", name), pre];
 }
+
+/** @param {unknown} text  of an agent, for a place that has one line */
+function inLine(text) {
+  return typeof text === "string" ? text.slice(0, LINE) : "";
+}
+
+/** @param {unknown} value @returns {value is object} */
+const isObject = (value) => typeof value === "object" && value !== null;
 
 /** @param {unknown} text @returns {text is string} */
 const isText = (text) => typeof text === "string" && text.trim() !== "";

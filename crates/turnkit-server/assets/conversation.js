@@ -18,7 +18,7 @@ import { newTurnId } from "./turnkit.js";
  */
 
 /** What the page says of a failure, by its code (PROTOCOL 2.4, 4.1). The rest shows the server's words. */
-const FAILURES = {
+const FAILURES = new Map(Object.entries({
   execution_lost: "The service that ran this answer no longer has it, and the agent was not run a second time.",
   runner_lost: "The machine that ran this answer is gone, and the agent was not run a second time.",
   execution_conflict: "This turn belongs to another request.",
@@ -27,7 +27,7 @@ const FAILURES = {
   log_full: "The answer grew over the limit of its log.",
   text_too_large: "The answer is too large to be saved.",
   network: "The server cannot be reached.",
-};
+}));
 
 /** A message that was sent and not yet taken: it outlives a reload of this tab. */
 class Outbox {
@@ -90,8 +90,8 @@ class TurnView {
     if (state === "stopped") this.#footer.append(make("p", "status", "Stopped"));
     if (state !== "failed") return;
     const box = make("div", "failure");
-    const known = FAILURES[/** @type {keyof typeof FAILURES} */ (error?.code ?? "")];
-    box.append(make("strong", "", "The answer failed"), make("p", "", known ?? error?.message ?? ""));
+    const why = FAILURES.get(error?.code ?? "") ?? error?.message ?? "";
+    box.append(make("strong", "", "The answer failed"), make("p", "", why));
     if (error?.code) box.append(make("code", "", error.code));
     if (again) box.append(button("Ask again", again));
     this.#footer.append(box);

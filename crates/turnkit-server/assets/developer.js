@@ -5,8 +5,9 @@ import { make } from "./answer.js";
 /** @typedef {import("./turnkit.js").TurnEvent} TurnEvent */
 /** @typedef {{ at: number, gap: number, kind: string, cursor: string, label: string, text: string, excerpt?: string }} Row */
 
-/** Rows that are kept for each turn, and rows that are on the page. */
+/** Rows that are kept of each turn, and the characters of their lines; and rows that are on the page. */
 const KEPT = 5000;
+const HELD = 8_000_000;
 const SHOWN = 400;
 /** Characters of a line that its row shows until it is opened. */
 const EXCERPT = 160;
@@ -20,6 +21,7 @@ export class TurnLog {
   started = performance.now();
   last = this.started;
   executionId = "";
+  #held = 0;
   figures = { lines: 0, bytes: 0, cursor: 0, connections: 0, drops: 0, replays: 0, firstLine: 0, longestGap: 0 };
 
   /** @param {Update} update */
@@ -28,8 +30,17 @@ export class TurnLog {
     const row = this.#row(update, now);
     this.rows.push({ at: now - this.started, gap: now - this.last, ...row });
     this.count += 1;
-    if (this.rows.length > 2 * KEPT) this.rows = this.rows.slice(-KEPT);
+    this.#held += row.text.length;
     this.last = now;
+    if (this.rows.length > 2 * KEPT || this.#held > 2 * HELD) this.#forget();
+  }
+
+  /** The oldest rows go, half of what there may be at once: so the work stays constant for each row. */
+  #forget() {
+    let [at, held] = [this.rows.length, 0];
+    while (at > 0 && this.rows.length - at < KEPT && held + this.rows[at - 1].text.length <= HELD) held += this.rows[--at].text.length;
+    this.rows = this.rows.slice(at);
+    this.#held = held;
   }
 
   /** @param {Update} update @param {number} now @returns {Omit<Row, "at" | "gap">} */
@@ -123,7 +134,7 @@ function excerpt({ type, data }, line) {
   const part = data?.part;
   if (type !== "message.part.updated" || !part) return line.replace(/^\{"type":"[^"]*","data":/, "");
   const news = data.delta ?? part.text ?? part.state?.status ?? "";
-  return `${part.type} ${JSON.stringify(news)}`;
+  return `${typeof part.type === "string" ? part.type : "part"} ${JSON.stringify(typeof news === "string" ? news.slice(0, EXCERPT) : news)}`;
 }
 
 /** @param {Row} row */

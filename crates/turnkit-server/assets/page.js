@@ -164,6 +164,9 @@ function signIn() {
 
 /** @type {Map<string, string>} */
 const titles = new Map();
+/** Characters of a title that are shown, and what has no place in a window's title: controls, and writing directions. */
+const TITLE = 120;
+const INVISIBLE = /[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu;
 
 /** @param {string} session */
 const titleOf = (session) => titles.get(session) ?? "New chat";
@@ -179,7 +182,7 @@ async function showSessions() {
 /** @param {import("./turnkit.js").Session[]} sessions */
 function addSessions(sessions) {
   for (const { sessionId, title } of sessions) {
-    titles.set(sessionId, title ?? "New chat");
+    titles.set(sessionId, title?.slice(0, TITLE).replace(INVISIBLE, " ").trim() || "New chat");
     const link = make("a", "", titleOf(sessionId));
     link.setAttribute("href", `#${sessionId}`);
     if (sessionId === conversation?.session) link.setAttribute("aria-current", "page");

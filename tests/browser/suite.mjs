@@ -1,0 +1,54 @@
+/** For each test of a suite: a browser with a profile of its own, and a scripted server. */
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach } from "node:test";
+import { openBrowser, openTab, shownAndSaved } from "./browser.mjs";
+import { Mock } from "./mock.mjs";
+
+export const words = (count) => Array.from({ length: count }, (_, at) => (at % 40 === 39 ? `**${at}**.\n\n` : `word${at} `));
+
+/** What the agent says to a message that no script names. */
+export const PLAIN = { deltas: words(60), reasoning: ["I think, ", "therefore I answer."], tool: true };
+
+export class ScriptedPage {
+  /** What the agent says to a message; `gated` waits in the middle until `open`. @type {Record<string, import("./mock.mjs").Script>} */
+  scripts = {};
+  errors = [];
+
+  /** Registers this with the suite that is being described. @param {string[]} [flags]  of the browser */
+  static ofSuite(flags) {
+    const page = new ScriptedPage();
+    before(async () => (page.browser = await openBrowser(flags)));
+    after(() => page.browser?.close());
+    beforeEach(() => page.#begin());
+    afterEach(() => page.#end());
+    return page;
+  }
+
+  async #begin() {
+    const gate = new Promise((resolve) => (this.open = resolve));
+    this.errors = [];
+    this.scripts = { gated: { ...PLAIN, gate, gateAt: 20 } };
+    this.mock = await new Mock((message) => this.scripts[message] ?? PLAIN).start();
+    this.context = await this.browser.newContext();
+  }
+
+  async #end() {
+    this.open();
+    await this.context.close();
+    await this.mock.stop();
+  }
+
+  tab(path = "") {
+    return openTab(this.context, this.mock.url + path, this.errors);
+  }
+
+  /** What holds at the end of each test: the answers are those that are saved, and no agent ran twice. */
+  async holds(...tabs) {
+    for (const tab of tabs) {
+      const { shown, saved } = await shownAndSaved(tab);
+      assert.deepEqual(shown, saved);
+    }
+    assert.deepEqual([...this.mock.runs.values()].filter((runs) => runs !== 1), [], "agent runs");
+    assert.deepEqual(this.errors, []);
+  }
+}
