@@ -6,7 +6,6 @@ mod outlet;
 use std::{
     fmt,
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -19,6 +18,7 @@ use self::{call::Calls, outlet::Outlet};
 use crate::{
     BoxError, Hook, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome, TurnProducer,
     code,
+    contain::{self, Panicked, contain},
     machine::{Line, Machine, Step, Verdict},
     pipe::{Canceller, Signals, Writer},
     turn::Settings,
@@ -36,6 +36,10 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// dropped. Dropping the driver cuts the body, and leaves the turn to a retry: nothing is persisted, no hook runs.
 ///
 /// It wakes itself after every 64 events, so a producer that is always ready starves nobody.
+///
+/// # Panics
+/// When it is polled again after it has resolved. A producer or hook that panics, also when it is dropped, does not make it
+/// panic; a [`Timer`](crate::Timer) that panics does, and so cuts the body.
 #[must_use = "a turn does nothing unless its driver is spawned or awaited"]
 pub struct TurnDriver {
     attempt: Pin<Box<dyn Future<Output = TurnOutcome> + Send>>,
@@ -108,9 +112,9 @@ impl<P: TurnProducer, H: TurnHooks> Attempt<P, H> {
         let identity = &self.context.identity;
         tracing::info_span!(
             "turn",
-            execution_id = %self.context.execution_id,
-            tenant = %identity.tenant_id,
-            session = %identity.session_id,
+            execution_id = self.context.execution_id.as_str(),
+            tenant = identity.tenant_id,
+            session = identity.session_id,
             turn = identity.turn_index,
         )
     }
@@ -144,7 +148,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         let (context, producer, mut settings) =
             (attempt.context, attempt.producer, attempt.settings);
         settings.clock = settings.clock.or_current();
-        let prompt = catch_unwind(AssertUnwindSafe(|| producer.prompt())).ok();
+        let prompt = contain(|| producer.prompt()).ok();
         Self {
             machine: Machine::new(&context, &settings, prompt.flatten()),
             outlet: Outlet::new(attempt.writer, &settings),
@@ -201,17 +205,17 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
     /// Waits for the producer's next answer, or for an interrupt.
     async fn ask(&mut self) -> Asked<P::Error> {
         let Self { producer, machine, outlet, budget, .. } = self;
-        let mut next = pin!(async { producer.next().await });
-        poll_fn(|cx| {
+        let mut next = pin!(Some(async { producer.next().await }));
+        let asked = poll_fn(|cx| {
             let spent = *budget == 0;
             if !spent {
-                match catch_unwind(AssertUnwindSafe(|| next.as_mut().poll(cx))) {
-                    Ok(Poll::Ready(answer)) => {
+                match contain::poll(next.as_mut(), cx) {
+                    Poll::Ready(Ok(answer)) => {
                         *budget -= 1;
                         return Poll::Ready(Asked::Answered(answer));
                     }
-                    Ok(Poll::Pending) => {}
-                    Err(_) => return Poll::Ready(Asked::Panicked),
+                    Poll::Ready(Err(Panicked)) => return Poll::Ready(Asked::Panicked),
+                    Poll::Pending => {}
                 }
             }
             *budget = EVENTS_PER_POLL;
@@ -224,7 +228,9 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        warn_of_drop(contain::end(next), "a future of the producer");
+        asked
     }
 
     async fn forward(&mut self, event: &Event) {
@@ -317,6 +323,8 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
     }
 
     fn outcome(self) -> TurnOutcome {
+        warn_of_drop(contain(|| drop(self.producer)), "the producer");
+        warn_of_drop(contain(|| drop(self.hooks)), "the hooks");
         let (events, replayed) = (self.machine.lines(), self.machine.is_replayed());
         let client = self.outlet.client(self.machine.skipped(), self.machine.overrun());
         let result = self.machine.into_result();
@@ -334,6 +342,12 @@ fn interrupt(machine: &mut Machine, signals: Signals) {
     }
     if signals.left {
         machine.client_left();
+    }
+}
+
+fn warn_of_drop(dropped: Result<(), Panicked>, what: &str) {
+    if dropped.is_err() {
+        tracing::error!(what, "panicked when it was dropped");
     }
 }
 
@@ -360,7 +374,7 @@ fn classify<P: TurnProducer>(error: P::Error) -> TurnError {
             source: Some(source),
         }
     };
-    catch_unwind(AssertUnwindSafe(classify)).unwrap_or_else(|_| panicked())
+    contain(classify).unwrap_or_else(|Panicked| panicked())
 }
 
 fn panicked() -> TurnError {

@@ -39,6 +39,7 @@
 //! tokio's timer sits behind the feature `tokio` (on by default), `http_body::Body` for [`TurnBody`] behind `http-body`.
 
 mod body;
+mod contain;
 mod driver;
 mod error;
 mod hooks;
@@ -69,6 +70,8 @@ pub use self::{
 pub use self::timer::TokioTimer;
 
 pub use turnkit_id::ExecutionId;
+/// The codec: events, their errors and views, NDJSON and SSE.
+pub use turnkit_wire as wire;
 pub use turnkit_wire::{Event, ndjson};
 
 /// The guides, compiled as they are printed.

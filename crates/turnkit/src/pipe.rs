@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::PoisonError,
     task::{Context, Poll, Waker},
 };
@@ -93,13 +94,14 @@ impl Writer {
     pub(crate) fn park(&self, cx: &Context<'_>, wanted: Option<usize>) -> Parked {
         let mut state = self.0.lock();
         state.wanted = wanted;
-        store(&mut state.writer_waker, cx);
+        let former = store(&mut state.writer_waker, cx);
         let parked = Parked {
             signals: state.signals(),
             room: wanted.is_some_and(|len| state.has_room(len)),
         };
         let waker = state.take_reader_waker();
         drop(state);
+        drop(former);
         wake(waker);
         parked
     }
@@ -130,9 +132,10 @@ impl Writer {
     /// Ends the body at once and drops what it has not taken.
     pub(crate) fn cut(&self) {
         let mut state = self.0.lock();
-        state.close(End::Cut);
+        let untaken = state.close(End::Cut);
         let waker = state.take_reader_waker();
         drop(state);
+        drop(untaken);
         wake(waker);
     }
 
@@ -157,7 +160,9 @@ impl Reader {
             if state.finished || state.end == End::Cut {
                 return Poll::Ready(None);
             }
-            store(&mut state.reader_waker, cx);
+            let former = store(&mut state.reader_waker, cx);
+            drop(state);
+            drop(former);
             return Poll::Pending;
         };
         let waker = state.take_writer_waker();
@@ -180,11 +185,11 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        if state.end == End::Open && !(state.finished && state.held == 0) {
-            state.close(End::Left);
-        }
-        let waker = state.writer_waker.take();
+        let left = state.end == End::Open && !(state.finished && state.held == 0);
+        let untaken = left.then(|| state.close(End::Left));
+        let (waker, own) = (state.writer_waker.take(), state.reader_waker.take());
         drop(state);
+        drop((untaken, own));
         wake(waker);
     }
 }
@@ -203,7 +208,8 @@ impl Canceller {
 struct Shared(Arc<Mutex<State>>);
 
 impl Shared {
-    /// No code of anyone else runs under this lock, so a poisoned one is still whole.
+    /// Nothing of anyone else's runs or is dropped under this lock (a waker or a line may own the other end); wakers are cloned.
+    /// So a poisoned one is still whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -287,7 +293,7 @@ impl State {
         let filled = !self.block.is_empty();
         filled.then(|| Chunk {
             bytes: self.block.split().freeze(),
-            units: std::mem::take(&mut self.block_units),
+            units: mem::take(&mut self.block_units),
         })
     }
 
@@ -302,11 +308,13 @@ impl State {
         self.held == 0 || self.held + len <= self.capacity
     }
 
-    fn close(&mut self, end: End) {
+    /// Gives back what was not taken.
+    #[must_use]
+    fn close(&mut self, end: End) -> VecDeque<Chunk> {
         self.end = end;
         self.held = 0;
-        self.sealed = VecDeque::new();
         self.block = BytesMut::new();
+        mem::take(&mut self.sealed)
     }
 
     fn signals(&self) -> Signals {
@@ -326,11 +334,11 @@ impl State {
     }
 }
 
-fn store(slot: &mut Option<Waker>, cx: &Context<'_>) {
-    match slot {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *slot = Some(cx.waker().clone()),
-    }
+/// Gives back the waker that was there, if it was another.
+#[must_use]
+fn store(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+    let known = slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+    if known { None } else { slot.replace(cx.waker().clone()) }
 }
 
 fn wake(waker: Option<Waker>) {

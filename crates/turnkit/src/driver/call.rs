@@ -2,14 +2,18 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     task::Poll,
     time::Duration,
 };
 
 use super::outlet::{Deadline, Outlet};
-use crate::{BoxError, Hook, HookError, error::HookFault, turn::Settings};
+use crate::{
+    BoxError, Hook, HookError,
+    contain::{self, Panicked, contain},
+    error::HookFault,
+    turn::Settings,
+};
 
 /// How many failures an outcome holds (PROTOCOL 2.2).
 const MAX_ERRORS: usize = 32;
@@ -49,10 +53,10 @@ impl Calls {
 
     /// The same for a hook that is not asynchronous.
     pub(super) fn run_now(&mut self, hook: Hook, call: impl FnOnce() -> Result<(), BoxError>) {
-        match catch_unwind(AssertUnwindSafe(call)) {
+        match contain(call) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.keep(hook, HookFault::Failed(error)),
-            Err(_) => self.keep(hook, HookFault::Panicked),
+            Err(Panicked) => self.keep(hook, HookFault::Panicked),
         }
     }
 
@@ -75,13 +79,13 @@ pub(super) async fn run<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, BoxError>>,
 ) -> Result<T, HookFault> {
-    let mut call = pin!(call);
+    let mut call = pin!(Some(call));
     let mut deadline = Deadline::after(limit);
-    poll_fn(|cx| {
-        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-            Ok(Poll::Ready(answer)) => return Poll::Ready(answer.map_err(HookFault::Failed)),
-            Ok(Poll::Pending) => {}
-            Err(_) => return Poll::Ready(Err(HookFault::Panicked)),
+    let answer = poll_fn(|cx| {
+        match contain::poll(call.as_mut(), cx) {
+            Poll::Ready(Ok(answer)) => return Poll::Ready(answer.map_err(HookFault::Failed)),
+            Poll::Ready(Err(Panicked)) => return Poll::Ready(Err(HookFault::Panicked)),
+            Poll::Pending => {}
         }
         if deadline.has_passed(outlet.clock(), cx) {
             return Poll::Ready(Err(HookFault::TimedOut(limit)));
@@ -89,5 +93,8 @@ pub(super) async fn run<T>(
         outlet.idle(cx);
         Poll::Pending
     })
-    .await
+    .await;
+    // The answer stands, whatever its future does when it is dropped.
+    contain::end(call).ok();
+    answer
 }

@@ -105,8 +105,10 @@ impl Outlet {
             Poll::Pending
         })
         .await;
-        let waited = self.clock.now().saturating_sub(since);
-        self.patience = self.patience.saturating_sub(waited);
+        if self.patience != Duration::MAX {
+            let waited = self.clock.now().saturating_sub(since);
+            self.patience = self.patience.saturating_sub(waited);
+        }
     }
 
     /// Ends the body.
