@@ -3,9 +3,11 @@
 use std::{
     error::Error,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
+    io::{self, Write as _},
     time::Duration,
 };
+
+use crate::contain::contain;
 
 /// Any error that can cross threads, as producers and hooks return it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -48,8 +50,9 @@ impl fmt::Display for Phase {
 
 /// Why an attempt at a turn failed (PROTOCOL 2.4).
 ///
-/// Displays as the message alone, whole. On the wire that message is cut to 500 characters and its control characters are
-/// escaped. The error of the producer or hook behind it is its [`source`](Error::source), and never sent.
+/// Displays as the message that the client is told, but whole: on the wire it is cut to 500 characters and its control
+/// characters are escaped. Where an error of the producer or of a hook is behind it, that is the error's own text, and the
+/// error is the [`source`](Error::source).
 #[derive(Debug)]
 pub struct TurnError {
     pub(crate) phase: Phase,
@@ -173,7 +176,7 @@ impl fmt::Display for Hook {
 
 /// A hook's failure that did not fail the attempt (PROTOCOL 2.2).
 ///
-/// Its [`source`](Error::source) is the error that the hook returned; a panic and a time-out have none.
+/// Displays as what failed; the error that the hook returned is its [`source`](Error::source). A panic and a time-out have none.
 #[derive(Debug)]
 pub struct HookError {
     hook: Hook,
@@ -194,7 +197,12 @@ impl HookError {
 
 impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "run {}: {}", self.hook, self.fault)
+        match self.fault {
+            HookFault::Failed(_) => write!(f, "run {}", self.hook),
+            HookFault::Panicked | HookFault::TimedOut(_) => {
+                write!(f, "run {}: {}", self.hook, self.fault)
+            }
+        }
     }
 }
 
@@ -230,9 +238,7 @@ impl HookFault {
     pub(crate) fn report(&self, hook: Hook) {
         let fault = describe(self);
         tracing::error!(%hook, fault, "a hook failed");
-        if !tracing::dispatcher::has_been_set() {
-            eprintln!("turnkit: {hook} failed: {fault}");
-        }
+        say(format_args!("{hook} failed: {}", fault.escape_debug()));
     }
 
     /// The failure of the attempt, where `hook` is one that the answer depends on.
@@ -250,15 +256,19 @@ impl HookFault {
 
 /// The text of someone else's error, whose `Display` may panic.
 pub(crate) fn describe(error: &dyn fmt::Display) -> String {
-    let describe = || error.to_string();
-    catch_unwind(AssertUnwindSafe(describe)).unwrap_or_else(|_| "an error without a text".into())
+    contain(|| error.to_string()).unwrap_or_else(|_| "an error without a text".into())
 }
 
 /// A warning that is seen, with a subscriber and without.
 pub(crate) fn warn(message: &str) {
     tracing::warn!("{message}");
+    say(format_args!("{message}"));
+}
+
+/// Says it on standard error, where nobody listens to `tracing`. A standard error that is closed is no reason to fail.
+fn say(message: fmt::Arguments<'_>) {
     if !tracing::dispatcher::has_been_set() {
-        eprintln!("turnkit: {message}");
+        writeln!(io::stderr(), "turnkit: {message}").ok();
     }
 }
 

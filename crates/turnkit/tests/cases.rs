@@ -653,7 +653,7 @@ mod a_hook {
                     .map(|error| (error.hook(), error.to_string()))
                     .collect();
                 let said = match fault {
-                    Fault::Error(_) => format!("run {hook}: no"),
+                    Fault::Error(_) => format!("run {hook}"),
                     Fault::Panic(_) => format!("run {hook}: it panicked"),
                     Fault::Hang => format!("run {hook}: it took longer than 30s"),
                 };

@@ -1,0 +1,160 @@
+//! What a turn says of itself in logs and on standard error (PROTOCOL 2.2): each failure of a hook, and no message's text.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    io::{self, Read, Write},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+use turnkit::{ChatTurn, ExecutionId, Hook, TurnIdentity};
+use turnkit_testkit::{Fault, Recorder, Script, turn};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Runs the turn on this thread, and gives what it logged, at the most talkative level.
+fn logged(turn: ChatTurn, script: Script, hooks: Recorder) -> String {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(log.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        futures::executor::block_on(turn.start(script, hooks).1)
+    });
+    log.text()
+}
+
+#[test]
+fn each_failure_of_a_hook_is_logged_within_the_turns_span() {
+    let hooks = Recorder::new()
+        .fails(Hook::OnTurnComplete, "the bill is lost")
+        .fault(Hook::TraceFlush, Fault::Panic("boom"));
+    let log = logged(turn(), Script::new().text("hi"), hooks);
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    assert_eq!(errors.len(), 2, "{log}");
+    assert!(errors[0].contains("on_turn_complete") && errors[0].contains("the bill is lost"));
+    assert!(errors[1].contains("trace_flush") && !errors[1].contains("boom"));
+    let span =
+        r#"turn{execution_id="project:thread-abc:3" tenant="acme" session="thread-abc" turn=3}"#;
+    assert!(errors.iter().all(|line| line.contains(span)), "{log}");
+}
+
+#[test]
+fn a_failed_hook_that_the_answer_depends_on_is_logged_too() {
+    let hooks = Recorder::new().fails(Hook::PersistAssistantMessage, "the disk is full");
+    let log = logged(turn(), Script::new().text("hi"), hooks);
+    assert!(log.contains("persist_assistant_message") && log.contains("the disk is full"), "{log}");
+}
+
+#[test]
+fn no_text_of_a_message_is_logged() {
+    const SECRET: &str = "xyzzy";
+    let ends = [
+        Script::new().text(SECRET).prompt(SECRET),
+        Script::new().text(SECRET).fail(SECRET),
+        Script::new().text(SECRET).panic(SECRET),
+    ];
+    for script in ends {
+        let hooks = Recorder::new().fault(Hook::OnEvent, Fault::Panic(SECRET));
+        let log = logged(turn(), script, hooks);
+        assert!(log.contains("on_event") && !log.contains(SECRET), "{log}");
+    }
+}
+
+#[test]
+fn an_id_cannot_forge_a_line_of_the_log() {
+    let identity = TurnIdentity {
+        tenant_id: "acme\nERROR forged".into(),
+        session_id: "s\u{1b}[2J\r\nERROR forged".into(),
+        user_id: "ada".into(),
+        turn_index: 0,
+    };
+    let turn = ChatTurn::new(identity, ExecutionId::derive("p", "s", 0).unwrap());
+    let log = logged(turn, Script::new().fail("x"), Recorder::new());
+    assert!(log.contains("forged"), "{log}");
+    assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+/// Where the tests below run again as a process of their own, without a subscriber.
+const ALONE: &str = "TURNKIT_TEST_ALONE";
+
+fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+fn alone(test: &str, stderr: Stdio) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(ALONE, "1")
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .unwrap()
+}
+
+fn run_with_a_hook_that_fails() {
+    let hooks = Recorder::new().fails(Hook::OnTurnComplete, "no\u{1b}[2J\nforged");
+    let (_body, driver) = turn().start(Script::new().text("hi"), hooks);
+    let outcome = futures::executor::block_on(driver);
+    assert_eq!(outcome.result.unwrap().as_str(), "hi");
+    assert_eq!(outcome.hook_errors.len(), 1);
+}
+
+#[test]
+fn without_a_subscriber_it_goes_to_standard_error() {
+    if is_alone() {
+        return run_with_a_hook_that_fails();
+    }
+    let mut child = alone("without_a_subscriber_it_goes_to_standard_error", Stdio::piped());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    let expected = r"turnkit: on_turn_complete failed: no\u{1b}[2J\nforged";
+    assert!(lines.contains(&expected), "{said}");
+    assert!(
+        lines.iter().any(|line| line.contains("no timer outside of a tokio runtime")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_standard_error_that_is_closed_stops_no_turn() {
+    if is_alone() {
+        return run_with_a_hook_that_fails();
+    }
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut child = alone("a_standard_error_that_is_closed_stops_no_turn", writer.into());
+    assert!(child.wait().unwrap().success());
+}
