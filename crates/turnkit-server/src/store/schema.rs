@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// One step each; `PRAGMA user_version` counts the steps taken. A step that has been released never changes.
-const MIGRATIONS: &[&str] = &[r"
+const MIGRATIONS: &[&str] = &[
+    r"
     CREATE TABLE sessions (
         id          TEXT NOT NULL PRIMARY KEY,
         tenant_id   TEXT NOT NULL,
@@ -43,7 +44,12 @@ const MIGRATIONS: &[&str] = &[r"
         PRIMARY KEY (execution_id, role)
     ) STRICT;
     CREATE UNIQUE INDEX messages_of_session ON messages (session_id, turn_index, role);
-"];
+",
+    r"
+    -- Whether a user has asked to stop the turn; set before the substrate is told.
+    ALTER TABLE turns ADD COLUMN stop_asked INTEGER NOT NULL DEFAULT 0 CHECK (stop_asked IN (0, 1));
+",
+];
 
 /// Brings the database to the newest schema, in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
@@ -71,7 +77,7 @@ mod tests {
         migrate(&mut connection).unwrap();
         let version: u32 =
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-        assert_eq!(version, 1);
+        assert_eq!(version, 2);
     }
 
     #[test]
@@ -79,6 +85,6 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }));
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 2 }));
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Turn {
     pub(crate) state: TurnState,
     /// Whether an attempt may have asked the substrate to run it.
     pub(crate) dispatched: bool,
+    /// Whether a user has asked to stop it.
+    pub(crate) stop_asked: bool,
     /// The worker that drives it, or that drove it last.
     pub(crate) lease: Option<String>,
     /// Why it was stopped or failed.
@@ -181,6 +183,13 @@ impl Store {
         self.writer.run(move |db| take_lease(db, &claim)).await
     }
 
+    /// Notes that a user has asked to stop the turn, where it is still open.
+    pub(crate) async fn ask_to_stop(&self, execution: ExecutionId) -> Result<(), StoreError> {
+        let sql = "UPDATE turns SET stop_asked = 1 WHERE execution_id = ?1 AND state = 'open'";
+        let work = move |db: &Connection| db.prepare_cached(sql)?.execute([execution.as_str()]);
+        self.writer.run(work).await.map(drop)
+    }
+
     /// Saves the assistant's whole answer and ends the turn, once for each execution. A partial answer that was kept before
     /// gives way. Says whether this call saved it.
     pub(crate) async fn save_answer(
@@ -257,6 +266,7 @@ fn first_row(db: &Connection, new: NewTurn) -> rusqlite::Result<Turn> {
         message: new.message,
         state: TurnState::Open,
         dispatched: false,
+        stop_asked: false,
         lease: Some(new.worker),
         failure: None,
     })
@@ -339,7 +349,7 @@ fn open_turn(db: &Connection, session: &str) -> rusqlite::Result<Option<Turn>> {
 fn select(db: &Connection, condition: &str, values: impl Params) -> rusqlite::Result<Option<Turn>> {
     let sql = format!(
         "SELECT s.tenant_id, s.user_id, t.session_id, t.turn_id, t.turn_index, t.execution_id, t.agent, m.text,
-            t.state, t.dispatched, t.lease, t.failure_code, t.failure_message
+            t.state, t.dispatched, t.stop_asked, t.lease, t.failure_code, t.failure_message
         FROM turns t
         JOIN sessions s ON s.id = t.session_id
         JOIN messages m ON m.execution_id = t.execution_id AND m.role = 'user'
@@ -359,8 +369,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Turn> {
         message: row.get(7)?,
         state: row.get(8)?,
         dispatched: row.get(9)?,
-        lease: row.get(10)?,
-        failure: failure(row, 11)?,
+        stop_asked: row.get(10)?,
+        lease: row.get(11)?,
+        failure: failure(row, 12)?,
     })
 }
 

@@ -19,6 +19,8 @@ impl Turns {
     /// Stops the turn and waits for its end. The state is `Open` where the end has not come in time.
     pub(crate) async fn cancel(self: Arc<Self>, mut turn: Turn) -> Result<TurnState, StoreError> {
         let deadline = Instant::now() + PATIENCE;
+        // Before anything is cancelled: a cancelled execution that nobody asked to stop was bound because it is lost.
+        self.store.ask_to_stop(turn.execution_id.clone()).await?;
         while turn.state == TurnState::Open && Instant::now() < deadline {
             Arc::clone(&self).stop(&turn, deadline).await?;
             match self.store.turn_of_execution(turn.execution_id.clone()).await? {

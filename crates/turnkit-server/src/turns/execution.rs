@@ -50,9 +50,28 @@ impl Execution {
         match (self.part, &error) {
             (Part::Read, _) if !error.is_retryable() => return self.read_failed(error).await,
             (Part::Attach, Error::Lost(_)) => self.bind().await,
+            (_, Error::Cancelled(_)) => {
+                let row = self.row().await?;
+                return Err(self.cancelled(error, row.as_ref()));
+            }
             _ => {}
         }
         Err(error.into())
+    }
+
+    /// Who cancels a run for a user notes it in the row first. Without that note, a run that was cancelled before it began was
+    /// bound by an attempt that had found it lost.
+    fn cancelled(&self, error: Error, row: Option<&Turn>) -> ExecutionError {
+        let is_asked = row.is_some_and(|row| row.stop_asked);
+        match error {
+            Error::Cancelled(_) if !self.has_begun && !is_asked => ExecutionError::NeverBegan,
+            error => error.into(),
+        }
+    }
+
+    async fn row(&mut self) -> Result<Option<Turn>, ExecutionError> {
+        let row = self.turns.store.turn_of_execution(self.turn.execution_id.clone()).await;
+        row.map_err(ExecutionError::Unknown)
     }
 
     /// The turn is about to end as lost. Its run may still be under way to the substrate, sent by a process that died:
@@ -66,15 +85,13 @@ impl Execution {
     /// The row knows best how the turn has ended, where it has; and a turn that is driven may not have been accepted by the
     /// substrate yet.
     async fn read_failed(&mut self, error: Error) -> Result<(), ExecutionError> {
-        let id = self.turn.execution_id.clone();
-        let row = self.turns.store.turn_of_execution(id).await;
-        let row = row.map_err(ExecutionError::Unknown)?;
+        let row = self.row().await?;
         let is_early = matches!(error, Error::Lost(_)) && !self.has_begun;
         match row {
             Some(row) if is_early && self.may_ask_again(&row) => self.come_again().await,
             Some(Turn { failure: Some(failure), .. }) => Err(ExecutionError::Ended(failure)),
             Some(row) if row.state == TurnState::Complete => Err(ExecutionError::Saved),
-            _ => Err(error.into()),
+            row => Err(self.cancelled(error, row.as_ref())),
         }
     }
 
@@ -124,14 +141,16 @@ impl TurnProducer for Execution {
         match error {
             ExecutionError::Sandbox(error) => Some(error.code()),
             ExecutionError::Ended(failure) => failure.code.as_deref(),
-            ExecutionError::Saved | ExecutionError::Unknown(_) => Some("execution_lost"),
+            ExecutionError::NeverBegan | ExecutionError::Saved | ExecutionError::Unknown(_) => {
+                Some("execution_lost")
+            }
         }
     }
 
     fn is_retryable(error: &ExecutionError) -> bool {
         match error {
             ExecutionError::Sandbox(error) => error.is_retryable(),
-            ExecutionError::Ended(_) => false,
+            ExecutionError::Ended(_) | ExecutionError::NeverBegan => false,
             ExecutionError::Saved | ExecutionError::Unknown(_) => true,
         }
     }
@@ -146,6 +165,11 @@ pub(super) enum ExecutionError {
     /// The turn has ended without an answer before, and ends in the same way for everyone.
     #[error("{}", .0.message)]
     Ended(Failure),
+    /// It is cancelled, and no user wanted that.
+    #[error(
+        "the execution was cancelled before its first event, although nobody had asked to stop the turn"
+    )]
+    NeverBegan,
     /// The answer was saved after this attempt had looked: the next attempt gets it.
     #[error("the events of this turn cannot be read, but its answer is saved: ask again")]
     Saved,

@@ -9,6 +9,8 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::Semaphore;
+use turnkit_id::ExecutionId;
+use turnkit_sandbox::SandboxClient;
 use turnkit_server::Environment;
 
 use crate::support::{Rig, TEXT, TestServer, TestSubstrate, failure, is_complete, message, parse};
@@ -178,6 +180,44 @@ async fn a_substrate_that_forgot_ends_the_turn_as_lost_and_never_runs_it_again()
         assert_eq!(code, "execution_lost");
     }
     assert_eq!(forgetful.runs(), 0);
+}
+
+/// What a server leaves behind that dispatched a turn and died, and whose run never arrived: another has bound the id, so that
+/// it cannot arrive any more, and died in its turn.
+async fn leave_bound(rig: &Rig, session: &str) {
+    insert_undispatched(rig.data_dir.path(), session, "dead");
+    update_turns(rig.data_dir.path(), "dispatched = 1");
+    let substrate = SandboxClient::builder(&rig.substrate.url).build().unwrap();
+    let id = ExecutionId::derive("local", session, 0).unwrap();
+    substrate.cancel(&id).await.unwrap();
+}
+
+fn update_turns(data_dir: &Path, columns: &str) {
+    database(data_dir).execute_batch(&format!("UPDATE turns SET {columns}")).unwrap();
+}
+
+#[tokio::test]
+async fn a_turn_whose_run_never_arrived_is_lost_whoever_takes_it_up() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    leave_bound(&rig, &session).await;
+    let reader = rig.client().resume(&session, "t", 0).await.all().await;
+    assert_eq!(failure(&reader), ("execution_lost".to_owned(), false));
+    assert_eq!(rig.client().answer(&session).await, (String::new(), "failed".to_owned()));
+    let later = rig.client().resume(&session, "t", 0).await.all().await;
+    assert_eq!(failure(&later), ("execution_lost".to_owned(), false));
+    assert_eq!(rig.substrate.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_turn_that_a_user_stopped_before_it_ran_is_stopped_whoever_takes_it_up() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    leave_bound(&rig, &session).await;
+    update_turns(rig.data_dir.path(), "stop_asked = 1");
+    let reader = rig.client().resume(&session, "t", 0).await.all().await;
+    assert_eq!(failure(&reader), ("cancelled".to_owned(), false));
+    assert_eq!(rig.client().answer(&session).await, (String::new(), "stopped".to_owned()));
 }
 
 /// Holds back each request that could start a run, until it is let through.

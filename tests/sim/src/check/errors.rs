@@ -20,12 +20,7 @@ pub(super) fn untrue(
 ) -> Option<String> {
     let said = |code: &str| outline.lives(execution).iter().any(|life| has_ended_with(life, code));
     let is_true = match code {
-        // Known gap: a turn whose run never arrived is bound as cancelled, so that it cannot arrive any more; a worker that
-        // takes it up from one that died in between says `cancelled` where `execution_lost` would say more.
-        Some("cancelled") => {
-            let is_stopped = outline.stops.get(turn).is_some_and(|stop| *stop <= at);
-            is_stopped || is_lost(outline, execution, at)
-        }
+        Some("cancelled") => outline.stops.get(turn).is_some_and(|stop| *stop <= at),
         Some("execution_lost") => is_lost(outline, execution, at),
         Some("runner_lost") => said("runner_lost") && outline.kills.iter().any(|kill| *kill <= at),
         Some(code) => outline::script(plan, turn).and_then(|script| script.code()) == Some(code),
