@@ -31,6 +31,7 @@
 //! Without users' tokens it serves one local user, on loopback only.
 
 pub mod cli;
+mod data_dir;
 mod embedded;
 mod environment;
 mod metrics;

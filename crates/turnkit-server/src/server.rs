@@ -1,7 +1,7 @@
 //! The whole server: product, listener and substrate.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 use std::{fmt, io};
@@ -14,6 +14,7 @@ use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::agents::demo::Demo;
 use turnkit_substrate::listener::{self, ConnectionLimits};
 
+use crate::data_dir::Tenure;
 use crate::embedded::Embedded;
 use crate::environment::Environment;
 use crate::metrics::Metrics;
@@ -59,6 +60,7 @@ pub struct Server {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
     sweeping: JoinHandle<()>,
+    _tenure: Tenure,
 }
 
 impl Server {
@@ -72,14 +74,16 @@ impl Server {
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (client, embedded) = connect(config.substrate).await?;
-        let product = Product::builder(config.data_dir, client)
+        let data_dir = config.data_dir;
+        let product = Product::builder(data_dir.clone(), client)
             .environment(config.environment)
             .sweep_every(config.sweep_every)
             .build()?;
+        let tenure = tenure(&data_dir, embedded.is_some())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(product.clone(), listener, stopped));
         let sweeping = tokio::spawn(product.sweep_always());
-        Ok(Server { product, address, embedded, stop, serving, sweeping })
+        Ok(Server { product, address, embedded, stop, serving, sweeping, _tenure: tenure })
     }
 
     /// Where it listens.
@@ -159,6 +163,16 @@ pub enum StartError {
     /// The substrate's URL or token cannot be used.
     #[error("use the substrate")]
     Client(#[source] turnkit_sandbox::BuildError),
+    /// Another server runs its turns at a substrate that this one cannot reach: each would find the other's turns lost.
+    #[error(
+        "use the data directory {}: a server with another substrate uses it; \
+        start all its servers with the same --substrate URL, or give this one a --data-dir of its own",
+        .path.display()
+    )]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// The data directory or the database cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -196,6 +210,13 @@ async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embed
         client = client.bearer_token(token);
     }
     Ok((client.build().map_err(StartError::Client)?, embedded))
+}
+
+fn tenure(data_dir: &Path, is_embedded: bool) -> Result<Tenure, StartError> {
+    let take = if is_embedded { Tenure::alone } else { Tenure::shared };
+    let directory = |source| OpenError::Directory { path: data_dir.to_owned(), source };
+    let tenure = take(data_dir).map_err(directory)?;
+    tenure.ok_or_else(|| StartError::InUse { path: data_dir.to_owned() })
 }
 
 async fn serve(product: Product, listener: TcpListener, stopped: oneshot::Receiver<()>) {

@@ -23,7 +23,7 @@ enum Layer {
     Engine(engine::Args),
     /// The codec: SSE parsing, SSE to NDJSON, NDJSON decoding
     Wire(wire::Args),
-    /// The substrate over loopback HTTP: latency of live readers, speed of replays, memory of retained events
+    /// The substrate over loopback HTTP: latency, replays, memory of retained events, events over the whole path
     Substrate,
 }
 

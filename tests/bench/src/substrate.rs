@@ -2,9 +2,12 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod path;
+
 use std::{
+    fmt::Display,
     fs,
-    io::{self, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -12,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{Stream, stream};
+use indicatif::ProgressBar;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -22,33 +26,74 @@ use tokio::{
 use turnkit_substrate::{Agent, AgentError, Cancel, Limits, MemoryLog, RunRequest, Substrate};
 use turnkit_wire::Event;
 
-/// Runs every measurement and prints one table.
+use self::path::Way;
+
+/// Runs every measurement and prints one table, row by row.
 pub(crate) fn run() -> Result<()> {
     let runtime = Runtime::new()?;
-    let mut out = io::stdout().lock();
-    writeln!(out, "| substrate | measured | to reach |\n|---|---|---|")?;
-    let live = runtime.block_on(live())?;
-    writeln!(
-        out,
-        "| append → delivered, {EXECUTIONS} executions at {PER_SECOND} events/s: median | {:?} | ≤ 200 µs |",
-        live[live.len() / 2]
-    )?;
-    writeln!(out, "| the same: 99 % | {:?} | – |", live[live.len() * 99 / 100])?;
+    let table = Table::begin();
+    table.latency(&runtime)?;
     for (name, events, size, goal) in
         [("32 KiB", 1_900, 32 * 1024, "≥ 1 GB/s"), ("small", 90_000, SMALL, "≥ 300 MB/s")]
     {
-        let speed = replay(&runtime, events, size)?;
-        writeln!(out, "| replay of {events} {name} events | {:.2} GB/s | {goal} |", speed / 1e9)?;
+        let speed = replay(&runtime, events, size)? / 1e9;
+        let name = format!("replay of {events} {name} events");
+        table.row(&name, format_args!("{speed:.2} GB/s"), goal);
     }
-    let memory = runtime.block_on(memory())?;
-    writeln!(
-        out,
-        "| retained small event, beyond its {} bytes: resident | {:.0} B | ≤ 64 B |",
-        memory.event, memory.resident
-    )?;
-    writeln!(out, "| the same: charged to the budget | {:.0} B | ≤ 64 B |", memory.charged)?;
+    table.memory(&runtime)?;
+    table.paths()?;
+    table.progress.finish_and_clear();
     Ok(())
 }
+
+/// What is printed, and how much of it is still to come.
+struct Table {
+    progress: ProgressBar,
+}
+
+impl Table {
+    fn begin() -> Self {
+        println!("| substrate, over loopback HTTP | measured | to reach |\n|---|---|---|");
+        Self { progress: ProgressBar::new(ROWS) }
+    }
+
+    fn row(&self, name: &str, measured: impl Display, goal: &str) {
+        self.progress.suspend(|| println!("| {name} | {measured} | {goal} |"));
+        self.progress.inc(1);
+    }
+
+    fn latency(&self, runtime: &Runtime) -> Result<()> {
+        let late = runtime.block_on(live())?;
+        let name =
+            format!("append → delivered, {EXECUTIONS} executions at {PER_SECOND} events/s: median");
+        self.row(&name, format_args!("{:?}", late[late.len() / 2]), "≤ 200 µs");
+        self.row("the same: 99 %", format_args!("{:?}", late[late.len() * 99 / 100]), "–");
+        Ok(())
+    }
+
+    fn memory(&self, runtime: &Runtime) -> Result<()> {
+        let memory = runtime.block_on(memory())?;
+        let name = format!("retained small event, beyond its {} bytes: resident", memory.event);
+        self.row(&name, format_args!("{:.0} B", memory.resident), "≤ 64 B");
+        let charged = memory.charged;
+        self.row("the same: charged to the budget", format_args!("{charged:.0} B"), "≤ 64 B");
+        Ok(())
+    }
+
+    fn paths(&self) -> Result<()> {
+        let adapter = "agent → substrate → adapter, small events";
+        self.row(&format!("{adapter}: one thread"), Way::Adapter.best(1, PASSES)?, "–");
+        self.row(&format!("{adapter}: two"), Way::Adapter.best(2, PASSES)?, "–");
+        let whole = "agent → substrate → adapter → engine → client";
+        self.row(&format!("{whole}: one thread"), Way::Whole.best(1, PASSES)?, "–");
+        self.row(&format!("{whole}: two"), Way::Whole.best(2, PASSES)?, "≥ 600 k events/s");
+        Ok(())
+    }
+}
+
+const ROWS: u64 = 10;
+/// Runs of which the best counts.
+const PASSES: usize = 10;
 
 const EXECUTIONS: usize = 1_000;
 const PER_SECOND: u32 = 20;

@@ -1,136 +1,196 @@
-//! Processes that are killed in the middle of turns.
+//! Processes that are killed in the middle of a hundred turns.
 
+use std::path::Path;
 use std::time::Duration;
 
-use reqwest::Client;
+use futures::future::join_all;
+use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use turnkit_wire::sse;
 
-use crate::support::Process;
+use crate::support::{Process, runs};
 
-const TURNS: usize = 12;
+const TURNS: usize = 100;
 
-async fn get(client: &Client, url: String) -> Value {
-    serde_json::from_str(&client.get(url).send().await.unwrap().text().await.unwrap()).unwrap()
+/// Lines that each client has read before somebody is killed.
+const READ: usize = 3;
+
+/// Slow enough that no turn is over before all have begun.
+const PACE: &str = "25ms";
+
+/// A client in the middle of its turn.
+struct Reader {
+    session: String,
+    body: Response,
+    bytes: Vec<u8>,
 }
 
-/// A new session and a turn in it, of which `count` lines are read.
-async fn begin(client: &Client, server: &str, count: usize) -> (String, Vec<String>) {
-    let session =
-        client.post(format!("{server}/api/sessions")).send().await.unwrap().text().await.unwrap();
-    let session =
-        serde_json::from_str::<Value>(&session).unwrap()["sessionId"].as_str().unwrap().to_owned();
-    let turn = json!({ "turnId": "t", "message": "hello" }).to_string();
-    let request = client
-        .post(format!("{server}/api/sessions/{session}/turns"))
-        .header("content-type", "application/json");
-    let mut response = request.body(turn).send().await.unwrap();
-    let mut body = Vec::new();
-    while body.split(|byte| *byte == b'\n').count() <= count {
-        body.extend_from_slice(&response.chunk().await.unwrap().expect("the body has ended"));
+impl Reader {
+    /// A new session and a turn in it, which is read until a few lines are there.
+    async fn begin(client: &Client, server: &str) -> Reader {
+        let created = client.post(format!("{server}/api/sessions")).send().await.unwrap();
+        let created: Value = serde_json::from_str(&created.text().await.unwrap()).unwrap();
+        let session = created["sessionId"].as_str().unwrap().to_owned();
+        let turn = json!({ "turnId": "t", "message": "a long answer" }).to_string();
+        let request = client.post(format!("{server}/api/sessions/{session}/turns"));
+        let request = request.header("content-type", "application/json").body(turn);
+        let mut reader = Reader { session, body: request.send().await.unwrap(), bytes: Vec::new() };
+        while reader.lines().len() < READ {
+            assert!(reader.read().await, "the body has ended");
+        }
+        reader
     }
-    let lines = String::from_utf8_lossy(&body).lines().take(count).map(str::to_owned).collect();
-    (session, lines)
+
+    async fn begin_all(client: &Client, server: &str) -> Vec<Reader> {
+        join_all((0..TURNS).map(|_| Reader::begin(client, server))).await
+    }
+
+    /// More of the body; false where it is over or broke off.
+    async fn read(&mut self) -> bool {
+        let chunk = self.body.chunk().await.ok().flatten();
+        self.bytes.extend_from_slice(chunk.as_deref().unwrap_or_default());
+        chunk.is_some()
+    }
+
+    /// The lines that are whole.
+    fn lines(&self) -> Vec<String> {
+        let whole = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        lines(std::str::from_utf8(&self.bytes[..whole]).unwrap())
+    }
+
+    /// All lines up to the end.
+    async fn rest(mut self) -> (String, Vec<String>) {
+        while self.read().await {}
+        let lines = self.lines();
+        (self.session, lines)
+    }
+}
+
+fn lines(body: &str) -> Vec<String> {
+    body.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+async fn get(client: &Client, url: String) -> String {
+    client.get(url).send().await.unwrap().text().await.unwrap()
+}
+
+async fn get_json(client: &Client, url: String) -> Value {
+    serde_json::from_str(&get(client, url).await).unwrap()
 }
 
 async fn resume(client: &Client, server: &str, session: &str, after: usize) -> Vec<String> {
-    let url = format!("{server}/api/sessions/{session}/turns/t?after={after}");
-    let body = client.get(url).send().await.unwrap().text().await.unwrap();
-    body.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    lines(&get(client, format!("{server}/api/sessions/{session}/turns/t?after={after}")).await)
 }
 
 /// The assistant's message, once the turn has ended.
 async fn answer(client: &Client, server: &str, session: &str) -> Value {
-    loop {
-        let open = get(client, format!("{server}/api/sessions/{session}/turns?state=open")).await;
-        if open["turns"].as_array().unwrap().is_empty() {
-            break;
-        }
+    let open = format!("{server}/api/sessions/{session}/turns?state=open");
+    while get_json(client, open.clone()).await["turns"] != json!([]) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let messages = get(client, format!("{server}/api/sessions/{session}/messages")).await;
-    let messages = messages["messages"].as_array().unwrap().clone();
+    let url = format!("{server}/api/sessions/{session}/messages");
+    let messages = get_json(client, url).await["messages"].as_array().unwrap().clone();
     assert_eq!(messages.len(), 2, "{messages:?}");
     messages[1].clone()
 }
 
-/// The text of the lines; of a saved answer, where that has replaced them.
+/// What the execution's log has for clients.
+async fn logged(client: &Client, substrate: &str, session: &str) -> Vec<String> {
+    let url = format!("{substrate}/agents/executions/local:{session}:0/stream");
+    let body = client.get(url).send().await.unwrap().bytes().await.unwrap();
+    let mut decoder = sse::Decoder::new();
+    decoder.push(body);
+    let events = std::iter::from_fn(|| decoder.next_event()).map(Result::unwrap);
+    let forwarded = events.filter(|event| !event.kind().starts_with("execution."));
+    forwarded.map(|event| event.as_json().to_owned()).collect()
+}
+
+/// The text of the lines.
 fn drawn(lines: &[String]) -> String {
-    if lines.last().is_some_and(|line| line.contains("\"replayed\":true")) {
-        let result = serde_json::from_str::<Value>(&lines[lines.len() - 2]).unwrap();
-        return result["data"]["finalText"].as_str().unwrap().to_owned();
-    }
     let events = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let texts = events.filter(|event| event["data"]["part"]["type"] == "text");
     texts.filter_map(|event| event["data"]["delta"].as_str().map(str::to_owned)).collect()
 }
 
-async fn begin_all(client: &Client, server: &str) -> Vec<(String, Vec<String>)> {
-    futures::future::join_all((0..TURNS).map(|_| begin(client, server, 3))).await
+fn kind(line: &str) -> String {
+    serde_json::from_str::<Value>(line).unwrap()["type"].as_str().unwrap().to_owned()
+}
+
+fn saved_answers(data_dir: &TempDir, condition: &str) -> usize {
+    let database = rusqlite::Connection::open(data_dir.path().join("turnkit.db")).unwrap();
+    let sql = format!("SELECT count(*) FROM messages WHERE role = 'assistant' AND {condition}");
+    database.query_row(&sql, [], |row| row.get::<_, u32>(0)).unwrap() as usize
+}
+
+fn serve(data_dir: &TempDir, substrate: &Process) -> Process {
+    Process::serve(data_dir, &["--substrate", &substrate.url])
 }
 
 #[tokio::test]
 async fn a_killed_server_loses_no_answer_and_no_line() {
     let (client, data_dir) = (Client::new(), tempfile::tempdir().unwrap());
-    let substrate = Process::substrate("30ms");
-    let server = Process::serve(&data_dir, &["--substrate", &substrate.url]);
-    let begun = begin_all(&client, &server.url).await;
+    let log = data_dir.path().join("substrate.log");
+    let substrate = Process::counted_substrate("127.0.0.1:0", PACE, &log);
+    let server = serve(&data_dir, &substrate);
+    let mut readers = Reader::begin_all(&client, &server.url).await;
     server.kill();
-    let server = Process::serve(&data_dir, &["--substrate", &substrate.url]);
-    let (coming_back, staying_away) = begun.split_at(TURNS / 2);
-    let resumed = coming_back.iter().map(|(session, _)| resume(&client, &server.url, session, 3));
-    for ((session, before), after) in
-        coming_back.iter().zip(futures::future::join_all(resumed).await)
-    {
-        assert!(after.last().unwrap().contains("session.run.completed"), "{after:?}");
-        let whole = [before.clone(), after].concat();
-        assert_eq!(answer(&client, &server.url, session).await["text"], drawn(&whole));
-    }
-    for (session, _) in staying_away {
+    assert_eq!(saved_answers(&data_dir, "true"), 0, "all are in the middle");
+    let server = serve(&data_dir, &substrate);
+    let staying_away: Vec<_> = readers.drain(TURNS / 2..).map(|reader| reader.session).collect();
+    join_all(readers.into_iter().map(|reader| comes_back(&client, reader, &server, &substrate)))
+        .await;
+    for session in &staying_away {
         let answer = answer(&client, &server.url, session).await;
-        assert_eq!(answer["status"], "complete");
-        assert!(answer["text"].as_str().unwrap().ends_with("runs once."));
+        assert_eq!(answer["text"], drawn(&logged(&client, &substrate.url, session).await));
     }
-    assert_eq!(usize::try_from(saved_answers(&data_dir)), Ok(TURNS));
-    assert_eq!(logs(&client, &substrate, &begun).await, TURNS, "one run for each turn");
+    assert_eq!(saved_answers(&data_dir, "status = 'complete'"), TURNS);
+    assert_eq!(saved_answers(&data_dir, "true"), TURNS);
+    assert_eq!(runs(&log), TURNS, "one run for each turn");
 }
 
-fn saved_answers(data_dir: &TempDir) -> i64 {
-    let database = rusqlite::Connection::open(data_dir.path().join("turnkit.db")).unwrap();
-    let sql = "SELECT count(*) FROM messages WHERE role = 'assistant' AND status = 'complete'";
-    database.query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-/// How many `execution.started` there are in the logs of all turns.
-async fn logs(client: &Client, substrate: &Process, turns: &[(String, Vec<String>)]) -> usize {
-    let mut started = 0;
-    for (session, _) in turns {
-        let url = format!("{}/agents/executions/local:{session}:0/stream", substrate.url);
-        let log = client.get(url).send().await.unwrap().text().await.unwrap();
-        started += log.matches("event: execution.started").count();
-    }
-    started
+/// A client goes on with its cursor at the new server: it has every event of the log, once and in order.
+async fn comes_back(client: &Client, reader: Reader, server: &Process, substrate: &Process) {
+    let (session, before) = reader.rest().await;
+    let after = resume(client, &server.url, &session, before.len()).await;
+    let whole = [before, after].concat();
+    let [started, events @ .., completed] = &whole[..] else { panic!("{whole:?}") };
+    assert_eq!(kind(started), "session.run.started");
+    assert_eq!(kind(completed), "session.run.completed");
+    assert_eq!(events, logged(client, &substrate.url, &session).await);
+    assert_eq!(answer(client, &server.url, &session).await["text"], drawn(events));
 }
 
 #[tokio::test]
 async fn a_killed_substrate_ends_each_turn_as_lost_and_runs_none_again() {
     let (client, data_dir) = (Client::new(), tempfile::tempdir().unwrap());
-    let substrate = Process::substrate("30ms");
+    let logs = ["first", "second"].map(|name| data_dir.path().join(name));
+    let substrate = Process::counted_substrate("127.0.0.1:0", PACE, &logs[0]);
     let address = substrate.url.strip_prefix("http://").unwrap().to_owned();
-    let server = Process::serve(&data_dir, &["--substrate", &substrate.url]);
-    let begun = begin_all(&client, &server.url).await;
+    let server = serve(&data_dir, &substrate);
+    let readers = Reader::begin_all(&client, &server.url).await;
     substrate.kill();
-    let substrate = Process::start(&["substrate", "--listen", &address, "--demo-pace", "30ms"]);
-    for (session, before) in &begun {
-        let answer = answer(&client, &server.url, session).await;
-        assert_eq!(
-            (&answer["status"], &answer["error"]["code"]),
-            (&"failed".into(), &"execution_lost".into())
-        );
-        assert!(
-            answer["text"].as_str().unwrap().starts_with(&drawn(before)),
-            "partial text is kept"
-        );
-    }
-    assert_eq!(logs(&client, &substrate, &begun).await, 0, "nothing runs a second time");
+    let _substrate = Process::counted_substrate(&address, PACE, &logs[1]);
+    join_all(readers.into_iter().map(|reader| is_told_that_it_is_lost(&client, reader, &server)))
+        .await;
+    assert_eq!(saved_answers(&data_dir, "status = 'failed'"), TURNS);
+    assert_eq!(saved_answers(&data_dir, "true"), TURNS);
+    assert_eq!(each_ran(&logs), [TURNS, 0], "no agent runs twice");
+}
+
+async fn is_told_that_it_is_lost(client: &Client, reader: Reader, server: &Process) {
+    let (session, lines) = reader.rest().await;
+    let kinds: Vec<_> = lines.iter().map(|line| kind(line)).collect();
+    let (events, ending) = kinds.split_at(kinds.len() - 2);
+    assert_eq!(ending, ["error", "session.run.failed"]);
+    assert!(events[1..].iter().all(|kind| kind == "message.part.updated"), "{events:?}");
+    let failed: Value = serde_json::from_str(&lines[kinds.len() - 1]).unwrap();
+    assert_eq!(failed["data"]["code"], "execution_lost");
+    let answer = answer(client, &server.url, &session).await;
+    assert_eq!(answer["error"]["code"], "execution_lost");
+    assert_eq!(answer["text"], drawn(&lines), "what was read is kept, and nothing else");
+}
+
+fn each_ran(logs: &[impl AsRef<Path>; 2]) -> [usize; 2] {
+    [runs(logs[0].as_ref()), runs(logs[1].as_ref())]
 }

@@ -60,6 +60,30 @@ fn an_address_that_is_taken_is_named() {
 }
 
 #[test]
+fn a_data_directory_belongs_to_one_substrate() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let refuse = |arguments: &[&str]| {
+        let directory = data_dir.path().to_str().unwrap();
+        let mut command = turnkit();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir", directory]).args(arguments);
+        let output = command.output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+        let told = text(&output.stderr).to_owned();
+        assert!(told.contains("--substrate URL") && told.contains(directory), "{told}");
+    };
+    let alone = Process::serve(&data_dir, &[]);
+    refuse(&[]);
+    refuse(&["--substrate", "http://127.0.0.1:1"]);
+    alone.kill();
+    let substrate = Process::substrate("1ms");
+    let shared = || Process::serve(&data_dir, &["--substrate", &substrate.url]);
+    let workers = [shared(), shared()];
+    refuse(&[]);
+    workers.into_iter().for_each(Process::kill);
+    drop(Process::serve(&data_dir, &[]));
+}
+
+#[test]
 fn wrong_usage_is_told_apart_from_failure() {
     assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
     assert_eq!(

@@ -1,6 +1,8 @@
 //! Processes that are gone when the test is.
 
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -33,8 +35,13 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(arguments: &[&str]) -> Process {
+        Process::logging_to(Stdio::null(), arguments)
+    }
+
+    /// What it logs goes to `log`.
+    pub(crate) fn logging_to(log: impl Into<Stdio>, arguments: &[&str]) -> Process {
         let mut child =
-            turnkit().args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            turnkit().args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line
@@ -56,6 +63,13 @@ impl Process {
         Process::start(&["substrate", "--listen", "127.0.0.1:0", "--demo-pace", pace])
     }
 
+    /// A substrate at `listen` whose agent's runs can be counted in its `log`.
+    pub(crate) fn counted_substrate(listen: &str, pace: &str, log: &Path) -> Process {
+        let log = File::create(log).unwrap();
+        let arguments = ["substrate", "--listen", listen, "--demo-pace", pace];
+        Process::logging_to(log, &[&arguments[..], &["--log-level", "info"]].concat())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -71,6 +85,11 @@ impl Process {
         signal(self.pid(), "TERM");
         self.child.wait().unwrap().code()
     }
+}
+
+/// How often the agent was run, as the substrate that wrote this log says.
+pub(crate) fn runs(log: &Path) -> usize {
+    fs::read_to_string(log).unwrap().matches("run started").count()
 }
 
 impl Drop for Process {
