@@ -25,6 +25,9 @@ export class Mock {
   replays = false;
   /** @type {number | null} */
   refuseWith = null;
+  agents = [{ name: "demo" }];
+  /** The token that whoever calls must have signed in with. @type {string | null} */
+  token = null;
   #server = createServer((request, response) => {
     this.#route(request, response).catch((error) => response.headersSent ? response.destroy() : refuse(response, 500, "bug", `${error.stack}`));
   });
@@ -58,6 +61,11 @@ export class Mock {
     if (api !== "api") return this.#asset(url.pathname, response);
     const body = request.method === "POST" ? JSON.parse(await text(request)) : null;
     if (this.refuseWith) return refuse(response, this.refuseWith, "unavailable", "not now");
+    if (this.token && collection === "sign-in") return this.#signIn(body, response);
+    if (this.token && !request.headers.cookie?.includes(`turnkit=${this.token}`)) return refuse(response, 401, "unauthorized", "a bearer token or a sign-in is needed");
+    if (collection === "sign-out") return void response.writeHead(204, { "Set-Cookie": "turnkit=; Max-Age=0; Path=/" }).end();
+    if (collection === "me") return json(response, 200, { tenantId: "local", userId: this.token ? "ada" : "local", signIn: this.token !== null });
+    if (collection === "agents") return json(response, 200, { agents: this.agents, default: this.agents[0].name });
     if (collection !== "sessions") return refuse(response, 404, "not_found", "no such route");
     if (!session && body) return json(response, 201, { sessionId: this.newSession() });
     if (!session) return json(response, 200, { sessions: this.#list() });
@@ -68,8 +76,16 @@ export class Mock {
     if (!turnId) return json(response, 200, { turns: turns.filter(({ state }) => state === "open").map(named) });
     const turn = turns.find((turn) => turn.turnId === turnId);
     if (!turn) return refuse(response, 404, "turn_not_found", "no such turn");
+    if (action === "trace") return json(response, 200, { attempts: turn.attempts });
     if (action === "cancel") return this.#cancel(turn, response);
-    return this.#stream(turn, Number(url.searchParams.get("after") ?? 0), response);
+    const after = Number(url.searchParams.get("after") ?? 0);
+    attempt(turn, "resumed", after);
+    return this.#stream(turn, after, response);
+  }
+
+  #signIn({ token }, response) {
+    if (token !== this.token) return refuse(response, 401, "unauthorized", "no such token");
+    response.writeHead(204, { "Set-Cookie": `turnkit=${token}; Path=/; HttpOnly; SameSite=Strict` }).end();
   }
 
   async #asset(path, response) {
@@ -92,20 +108,21 @@ export class Mock {
   }
 
   /** A turn of another client. */
-  begin(session, turnId, message) {
+  begin(session, turnId, message, agent) {
     const turns = this.sessions.get(session);
-    const turn = { session, turnId, message, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, events: [], ending: [], state: "open", text: "", waiting: new Set() };
+    const turn = { session, turnId, message, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, agent, events: [], ending: [], state: "open", text: "", waiting: new Set(), attempts: [] };
     turns.push(turn);
+    attempt(turn, "accepted", 0);
     turn.driven = this.#drive(turn);
     return turn;
   }
 
-  #accept(session, turns, { turnId, message }, response) {
+  #accept(session, turns, { turnId, message, agent }, response) {
     const known = turns.find((turn) => turn.turnId === turnId);
     const open = turns.find(({ state }) => state === "open");
     if (known && known.message !== message) return refuse(response, 409, "turn_conflict", "another message");
     if (!known && open) return refuse(response, 409, "turn_running", "another turn is open", { turnId: open.turnId });
-    return this.#stream(known ?? this.begin(session, turnId, message), 0, response);
+    return this.#stream(known ?? this.begin(session, turnId, message, agent), 0, response);
   }
 
   async #drive(turn) {
@@ -168,7 +185,18 @@ function emit(turn, type, data) {
   wake(turn);
 }
 
+/** @param {"accepted" | "resumed"} kind */
+function attempt(turn, kind, resumedAfter) {
+  const hooks = [{ hook: "find_completed", atMs: 1, durationMs: 0.4, ok: true }];
+  turn.attempts.push({ kind, startedAt: Date.now(), endedAt: null, resumedAfter, client: "attached", events: 0, outcome: null, code: null, hooks });
+}
+
 function end(turn, state, ending) {
+  for (const attempt of turn.attempts.filter(({ endedAt }) => endedAt === null)) {
+    const outcome = { complete: "completed", stopped: "cancelled", failed: "failed" }[state];
+    attempt.hooks.push({ hook: "persist_assistant_message", atMs: 40, durationMs: 7, ok: state === "complete" });
+    Object.assign(attempt, { endedAt: attempt.startedAt + 50, events: turn.events.length, outcome });
+  }
   Object.assign(turn, { state, ending });
   wake(turn);
 }

@@ -316,6 +316,7 @@ export class Conversation {
     turn.isTaken = true;
     this.#outbox.remove(turn.turnId);
     this.page.network(null);
+    this.page.changed();
     if (turn.wantsStop) this.#stop(turn);
   }
 
@@ -340,7 +341,10 @@ export class Conversation {
 
   /** The server refuses the turn, or to go on with it. @param {TurnView} turn @param {TurnkitError} error */
   #abandon(turn, error) {
-    if (turn.isTaken) return turn.end("failed", error, () => this.#resume(turn));
+    if (turn.isTaken) {
+      if (error.details.status === 401) this.page.refused(error);
+      return turn.end("failed", error, () => this.#resume(turn));
+    }
     this.#outbox.remove(turn.turnId);
     this.#turns.delete(turn.turnId);
     turn.element.remove();

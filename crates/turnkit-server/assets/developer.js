@@ -157,4 +157,4 @@ function rowElement({ at, gap, kind, cursor, label, text, excerpt = text }) {
 }
 
 /** @param {number} value */
-const milliseconds = (value) => (value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(2)} s`);
+export const milliseconds = (value) => (value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(2)} s`);

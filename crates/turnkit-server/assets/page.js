@@ -1,5 +1,7 @@
 /** The page: the list of chats, the message field, and the conversation that is shown. */
+import { Account } from "./account.js";
 import { make } from "./answer.js";
+import { Attempts } from "./attempts.js";
 import { Conversation } from "./conversation.js";
 import { Developer } from "./developer.js";
 import { Turnkit, TurnkitError } from "./turnkit.js";
@@ -17,6 +19,14 @@ const POLL = 5000;
 const turnkit = new Turnkit();
 const tabs = "BroadcastChannel" in globalThis ? new BroadcastChannel("turnkit") : null;
 const developer = new Developer($("developer"), $("figures"), $("lines"));
+const traceOf = (/** @type {import("./attempts.js").Turn} */ { session, turnId }) =>
+  turnkit.call("GET", `/api/sessions/${session}/turns/${turnId}/trace`);
+const attempts = new Attempts($("attempts"), $("attempts-note"), traceOf);
+const account = new Account(
+  turnkit,
+  { dialog: $("sign-in"), token: $("token"), error: $("sign-in-error"), account: $("account"), user: $("user") },
+  signedInOrOut,
+);
 /** @type {Conversation | null} */
 let conversation = null;
 let isFrameAsked = false;
@@ -104,6 +114,7 @@ function showState() {
   $("stop").disabled = running?.wantsStop === true;
   $("title").textContent = conversation?.last ? titleOf(conversation.session) : "New chat";
   developer.show(conversation?.last?.log ?? null);
+  showAttempts();
   askFrame();
   const now = `${conversation?.session} ${running?.turnId}`;
   if (now !== shownRunning && conversation) {
@@ -144,7 +155,7 @@ function showNetwork(error) {
 
 /** @param {TurnkitError} error */
 function showError(error) {
-  if (error.code === "unauthorized" || error.details.status === 401) return signIn();
+  if (account.isAsked(error)) return;
   if (error.code === "turn_running") return notice("Another answer is being written in this chat. Send your message when it is done.");
   if (error.details.status === 404) return notice("This chat does not exist, or is not yours.");
   notice(error.retryable ? "The server cannot be reached. Nothing is lost: try again in a moment." : error.message);
@@ -156,8 +167,20 @@ function notice(text) {
   $("notice").hidden = text === "";
 }
 
-function signIn() {
-  if (!$("sign-in").open) $("sign-in").showModal();
+/** What the page does by itself fails quietly: the next time it may succeed. @param {unknown} error */
+function quietly(error) {
+  account.isAsked(error);
+  return null;
+}
+
+/** Another user's drafts and messages are not for this one. @param {boolean} isIn */
+function signedInOrOut(isIn) {
+  if (!isIn) {
+    sessionStorage.clear();
+    history.replaceState(null, "", "/");
+  }
+  tabs?.postMessage({ account: true });
+  location.reload();
 }
 
 // ── the list of chats ──
@@ -172,7 +195,7 @@ const INVISIBLE = /[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu;
 const titleOf = (session) => titles.get(session) ?? "New chat";
 
 async function showSessions() {
-  const sessions = await turnkit.sessions().catch(() => null);
+  const sessions = await turnkit.sessions().catch(quietly);
   if (!sessions) return;
   $("sessions").replaceChildren();
   $("more-sessions").dataset.before = "";
@@ -197,9 +220,10 @@ function addSessions(sessions) {
 }
 
 async function showAgents() {
-  const { agents = [], default: first } = await turnkit.call("GET", "/api/agents").catch(() => ({}));
+  const { agents = [], default: first } = (await turnkit.call("GET", "/api/agents").catch(quietly)) ?? {};
   const options = agents.map((/** @type {any} */ { name, description }) => {
-    const option = new Option(name, name, name === first, name === first);
+    const isChosen = name === (localStorage.getItem("turnkit.agent") ?? first);
+    const option = new Option(name, name, name === first, isChosen);
     option.title = description ?? "";
     return option;
   });
@@ -240,20 +264,27 @@ function showDeveloper(isOpen) {
   document.body.classList.toggle("developer-open", isOpen);
   $("developer-toggle").setAttribute("aria-pressed", `${isOpen}`);
   localStorage.setItem("turnkit.developer", isOpen ? "open" : "");
+  showAttempts();
   askFrame();
+}
+
+function showAttempts() {
+  const turn = conversation?.last;
+  if (!conversation || !turn?.isTaken || $("developer").hidden) return attempts.show(null);
+  attempts.show({ session: conversation.session, turnId: turn.turnId, isRunning: turn.state === "running" });
 }
 
 /** Other tabs and devices write in this chat, too. */
 async function catchUp() {
   if (document.hidden || !conversation || conversation.running) return;
   const isFirst = !conversation.isOpen;
-  await conversation.open().catch(() => {});
+  await conversation.open().catch(quietly);
   if (isFirst && conversation.isOpen) notice("");
 }
 
 async function poll() {
   if (document.hidden || !conversation || conversation.running) return;
-  const hasNews = !conversation.isOpen || (await conversation.hasNews().catch(() => false));
+  const hasNews = !conversation.isOpen || (await conversation.hasNews().catch(quietly));
   if (hasNews) await catchUp();
 }
 
@@ -310,12 +341,8 @@ on("earlier", "click", () => attempt(async () => conversation?.earlier()));
 on("more-sessions", "click", (event) =>
   attempt(async () => addSessions(await turnkit.sessions({ before: event.target.dataset.before }))),
 );
-on("sign-in", "submit", async (event) => {
-  event.preventDefault();
-  const isIn = await turnkit.call("POST", "/api/sign-in", { token: $("token").value }).catch(() => null);
-  $("sign-in-error").textContent = isIn ? "" : "The server does not know this token.";
-  if (isIn) location.reload();
-});
+on("sign-out", "click", () => attempt(() => account.signOut()));
+on("agent", "change", () => localStorage.setItem("turnkit.agent", $("agent").value));
 
 async function stop() {
   $("stop").disabled = true;
@@ -334,6 +361,7 @@ addEventListener("offline", () => conversation?.running && showNetwork(new Turnk
 document.addEventListener("visibilitychange", catchUp);
 addEventListener("focus", catchUp);
 tabs?.addEventListener("message", ({ data }) => {
+  if (data.account) return location.reload();
   showSessions();
   if (data.session === conversation?.session) catchUp();
 });
@@ -346,5 +374,6 @@ for (const text of SUGGESTIONS) {
   $("suggestions").append(suggestion);
 }
 showDeveloper(localStorage.getItem("turnkit.developer") === "open");
+account.open().catch(quietly);
 showAgents();
 show(location.hash.slice(1));

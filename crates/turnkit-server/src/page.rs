@@ -49,7 +49,7 @@ macro_rules! asset {
 static PAGE: Asset =
     Asset { path: "/", content_type: HTML, content: include_str!("../assets/index.html") };
 
-static ASSETS: [Asset; 9] = [
+static ASSETS: [Asset; 11] = [
     asset!("page.css", CSS),
     asset!("icon.svg", SVG),
     asset!("turnkit.js", SCRIPT),
@@ -59,6 +59,8 @@ static ASSETS: [Asset; 9] = [
     asset!("markdown.js", SCRIPT),
     asset!("inline.js", SCRIPT),
     asset!("developer.js", SCRIPT),
+    asset!("attempts.js", SCRIPT),
+    asset!("account.js", SCRIPT),
 ];
 
 /// The page at `/` and what it is made of at `/assets/`.
