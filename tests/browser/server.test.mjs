@@ -1,74 +1,15 @@
 /** The page before the real server: a product process and a substrate process, killed and started again. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { begun, ended, openBrowser, openTab, saved, send, sessionOf, shownAndSaved } from "./browser.mjs";
+import { Network, Process } from "./processes.mjs";
+import { ScriptedSubstrate } from "./substrate.mjs";
+import { words } from "./suite.mjs";
 
 const LONG = "a long answer, please";
-
-/** A process of the binary under test. It keeps its port when it is started again. */
-class Process {
-  #listen = "127.0.0.1:0";
-
-  constructor(command, args) {
-    this.command = command;
-    this.args = args;
-  }
-
-  async start() {
-    const args = [this.command, "--listen", this.#listen, ...this.args];
-    this.child = spawn(process.env.TURNKIT, args, { stdio: ["ignore", "pipe", "inherit"] });
-    const lines = createInterface(this.child.stdout);
-    const ready = once(lines, "line").then(([line]) => /^turnkit listening on (http:\/\/(\S+))$/.exec(line));
-    const [, url, listen] = (await Promise.race([ready, once(this.child, "exit")])) ?? [];
-    assert.ok(url, `${this.command} did not start`);
-    [this.url, this.#listen] = [`${url}/`, listen];
-    return this;
-  }
-
-  async end(signal = "SIGKILL") {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
-    const gone = once(this.child, "exit");
-    this.child.kill(signal);
-    await gone;
-  }
-}
-
-/** What lies between the browser and the server: a browser that is made "offline" keeps the connections that it has. */
-class Network {
-  #sockets = new Set();
-  #server = createServer((near) => {
-    const far = connect(this.port, "127.0.0.1");
-    for (const [from, to] of [[near, far], [far, near]]) {
-      this.#sockets.add(from);
-      from.pipe(to);
-      from.on("error", () => to.destroy());
-      from.on("close", () => (to.destroy(), this.#sockets.delete(from)));
-    }
-  });
-
-  async open(url) {
-    this.port = new URL(url).port;
-    await once(this.#server.listen(0, "127.0.0.1"), "listening");
-    this.url = `http://127.0.0.1:${this.#server.address().port}/`;
-    return this;
-  }
-
-  cut() {
-    for (const socket of this.#sockets) socket.destroy();
-  }
-
-  close() {
-    this.#server.close();
-    this.cut();
-  }
-}
 
 describe("the page and the real server", { timeout: 600_000 }, () => {
   let browser;
@@ -180,4 +121,36 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await tab.locator(".failure code", { hasText: "execution_lost" }).waitFor();
     assert.deepEqual(errors, []);
   });
+
+  test("an answer of 5,000 parts is whole, and one of 10,000", async (each) => {
+    const substrate = await new ScriptedSubstrate((message) => words(Number(message))).start();
+    each.after(() => substrate.stop());
+    const server = await serve("--substrate", substrate.url);
+    for (const parts of [5000, 10_000]) {
+      const tab = await tabAt(server);
+      const frames = await frameWatch(tab);
+      await send(tab, `${parts}`);
+      await ended(tab, "complete");
+      const { milliseconds, longest, count } = await frames();
+      each.diagnostic(`${parts} parts: ${milliseconds} ms in ${count} frames, of which the longest took ${longest} ms`);
+      const answer = (await saved(tab)).at(-1).text;
+      assert.equal(answer, words(parts).join(""));
+      await holds(tab);
+    }
+    assert.equal(substrate.runs, 2);
+  });
 });
+
+/** Watches the page's frames; what is given back tells of them. How long they took is told and not judged. */
+async function frameWatch(tab) {
+  await tab.evaluate(() => {
+    const frames = (globalThis.framesSeen = [performance.now()]);
+    const next = () => (frames.push(performance.now()), requestAnimationFrame(next));
+    requestAnimationFrame(next);
+  });
+  return () =>
+    tab.evaluate(() => {
+      const gaps = globalThis.framesSeen.slice(1).map((at, index) => at - globalThis.framesSeen[index]);
+      return { milliseconds: Math.round(globalThis.framesSeen.at(-1) - globalThis.framesSeen[0]), longest: Math.round(Math.max(...gaps)), count: gaps.length };
+    });
+}

@@ -64,7 +64,7 @@ export class Attempts {
 function attemptElement(attempt, first) {
   const { kind, startedAt, endedAt, resumedAfter, client, events, outcome, code, hooks } = attempt;
   const told = Math.max(0, ...hooks.map(({ atMs, durationMs }) => atMs + durationMs));
-  const length = endedAt === null ? told : Math.max(endedAt - startedAt, told);
+  const length = Math.max((endedAt ?? Date.now()) - startedAt, told);
   const element = make("li", "attempt");
   element.dataset.outcome = outcome ?? "running";
   const facts = [
