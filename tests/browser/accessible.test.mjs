@@ -9,7 +9,7 @@ const AXE = await readFile(new URL("node_modules/axe-core/axe.min.js", import.me
 const MARKDOWN = "# Title\n\nText with `code`, a [link](https://a.example) and **weight**.\n\n> A quote\n\n```sh\nls -l\n```\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n1. one\n   - two\n";
 const WIDTHS = { wide: { width: 1280, height: 860 }, phone: { width: 360, height: 740 } };
 
-describe("the page is accessible", { timeout: 120_000 }, () => {
+describe("the page is accessible", { timeout: 600_000 }, () => {
   const page = ScriptedPage.ofSuite();
 
   /** Each state of the page, reached in a tab. @type {Record<string, (tab: any) => Promise<void>>} */

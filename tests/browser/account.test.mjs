@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { begun, ended, send } from "./browser.mjs";
 import { ScriptedPage } from "./suite.mjs";
 
-describe("who uses the page", { timeout: 120_000 }, () => {
+describe("who uses the page", { timeout: 600_000 }, () => {
   const page = ScriptedPage.ofSuite();
 
   async function signIn(tab, token) {

@@ -5,6 +5,8 @@ import { chromium } from "playwright-core";
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", chromium.executablePath()];
 
+const PATIENCE = 120_000;
+
 /** The browser that `CHROMIUM` names, or else one of the system's or Playwright's. */
 export function chromiumPath() {
   const named = process.env.CHROMIUM;
@@ -19,6 +21,8 @@ export function openBrowser(flags = []) {
 /** A tab whose errors fail the test: a script that threw, and whatever the content security policy stopped. */
 export async function openTab(context, url, errors = []) {
   const tab = await context.newPage();
+  // A slow machine is no failure.
+  tab.setDefaultTimeout(PATIENCE);
   tab.on("pageerror", (error) => errors.push(`${error}`));
   tab.on("console", (message) => /Content Security Policy/.test(message.text()) && errors.push(message.text()));
   await tab.goto(url);
@@ -32,8 +36,8 @@ export async function send(tab, message) {
 }
 
 /** Waits until the last turn is `complete`, `stopped` or `failed`. */
-export async function ended(tab, state, timeout = 60_000) {
-  await tab.locator(`.turn:last-child[data-state="${state}"]`).waitFor({ timeout });
+export async function ended(tab, state) {
+  await tab.locator(`.turn:last-child[data-state="${state}"]`).waitFor();
 }
 
 /** Waits until the last answer has some text. */

@@ -6,7 +6,7 @@ import { ScriptedPage, words, PLAIN } from "./suite.mjs";
 
 const GUIDE = await readFile(new URL("../../docs/guide/page.md", import.meta.url), "utf8");
 
-describe("the guide", { timeout: 60_000 }, () => {
+describe("the guide", { timeout: 600_000 }, () => {
   const page = ScriptedPage.ofSuite();
 
   test("its program draws an answer, finds what runs and what was said, and sends what was not taken", async () => {

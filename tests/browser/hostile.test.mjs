@@ -9,7 +9,7 @@ const RTL_OVERRIDE = "\u202e";
 const part = (part, delta) => ({ type: "message.part.updated", data: { part: { messageID: "m1", ...part }, ...(delta !== undefined && { delta }) } });
 const tool = (id, tool, state) => part({ id, type: "tool", tool, state });
 
-describe("what is hostile", { timeout: 300_000 }, () => {
+describe("what is hostile", { timeout: 600_000 }, () => {
   const page = ScriptedPage.ofSuite();
 
   /** @param {import("./mock.mjs").Script} script */

@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import { begun, ended, saved, send, sessionOf } from "./browser.mjs";
 import { PLAIN, ScriptedPage, words } from "./suite.mjs";
 
-describe("the page", { timeout: 300_000 }, () => {
+describe("the page", { timeout: 600_000 }, () => {
   const page = ScriptedPage.ofSuite();
 
   test("shows reasoning, the tool call and the answer, and what is saved is what is shown", async () => {
@@ -159,10 +159,14 @@ describe("the page", { timeout: 300_000 }, () => {
     const tab = await page.tab();
     await send(tab, "hello");
     await ended(tab, "complete");
+    let find;
+    const found = new Promise((resolve) => (find = resolve));
+    await tab.route("**/turns?state=open", (route) => found.then(() => route.continue()));
     page.mock.begin(sessionOf(tab), "other-device", "gated");
     await send(tab, "too early");
     await tab.locator("#notice", { hasText: "Another answer" }).waitFor();
     assert.equal(await tab.locator("#message").inputValue(), "too early");
+    find();
     await tab.locator(".turn", { hasText: "gated" }).waitFor();
     page.open();
     await ended(tab, "complete");

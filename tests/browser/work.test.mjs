@@ -24,7 +24,7 @@ const SHAPES = {
   "thoughts and text in turn": (at) => text(`p${at}`, "some words. ", at % 2 ? "text" : "reasoning"),
 };
 
-describe("the work of the page", { timeout: 300_000 }, () => {
+describe("the work of the page", { timeout: 600_000 }, () => {
   // Compiled code does not count all that it runs.
   const page = ScriptedPage.ofSuite(["--js-flags=--no-opt --no-maglev"]);
 
