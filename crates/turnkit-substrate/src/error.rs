@@ -157,6 +157,17 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
+    pub(crate) fn encoded() -> Self {
+        let message = "the body must not be compressed or encoded in another way";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    pub(crate) fn head_too_long(limit: usize) -> Self {
+        let message = format!("the head of the request is longer than {limit} bytes");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", message)
+            .limit(limit)
+    }
+
     pub(crate) fn body_timeout(limit: Duration) -> Self {
         let message = format!("the body did not arrive within {limit:?}");
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)

@@ -8,7 +8,12 @@ use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::Either;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as HyperService, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -29,7 +34,7 @@ pub struct ConnectionLimits {
     /// Open connections: 8,192. One more is answered with 503 `unavailable` and closed.
     pub connections: usize,
     /// The longest head of a request, in bytes, and how much of an answer waits in memory for a slow peer: 64 KiB; at least
-    /// 8 KiB. A longer head is answered with 431.
+    /// 8 KiB. A longer head is answered with 431, and so is one of more than 100 fields.
     pub header_bytes: usize,
     /// How long the head of a request may take, from the moment that the connection could carry one: 10 s. Then the
     /// connection is closed, also an idle one that is kept alive.
@@ -111,6 +116,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    lengthen_queue(&listener);
     let phase = watch::Sender::new(Phase::Open);
     let acceptor = Acceptor::new(limits);
     let spawn = |connection: Connection, stream| {
@@ -208,6 +214,14 @@ impl Acceptor {
     }
 }
 
+/// The standard library lets 128 connections wait to be accepted. Of more clients that come back in one moment, as they do after
+/// a restart, each would lose a second or more.
+fn lengthen_queue(listener: &TcpListener) {
+    if let Err(error) = SockRef::from(listener).listen(QUEUE) {
+        tracing::debug!(%error, "the queue of new connections stays short");
+    }
+}
+
 /// The next connection. Running out of file descriptors passes once connections end.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
@@ -236,6 +250,8 @@ async fn tell_refused(stream: TcpStream) -> hyper::Result<()> {
     http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), refusal).await
 }
 
+/// The system may allow fewer.
+const QUEUE: i32 = 4_096;
 const REFUSALS: usize = 64;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -260,7 +276,7 @@ impl Connection {
         if !self.has_something_to_say(&stream).await {
             return;
         }
-        let service = TowerToHyperService::new(service);
+        let service = bounded(service, self.limits.header_bytes.max(MIN_BUFFER));
         // Boxed, so that a silent connection's task is small as well.
         let mut connection = Box::pin(self.http().serve_connection(TokioIo::new(stream), service));
         let ended = loop {
@@ -299,6 +315,42 @@ impl Connection {
 /// The smallest buffer that hyper takes.
 const MIN_BUFFER: usize = 8 * 1024;
 
+/// The service, behind the exact limit of a head: where bytes come fast, hyper takes in more than its bound.
+fn bounded<S, B>(
+    service: S,
+    limit: usize,
+) -> impl HyperService<
+    Request<Incoming>,
+    Response = Response<Either<B, axum::body::Body>>,
+    Error = Infallible,
+    Future: Send,
+>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let service = TowerToHyperService::new(service);
+    service_fn(move |request| {
+        let answer = (head_bytes(&request) <= limit).then(|| service.call(request));
+        async move {
+            Ok(match answer {
+                Some(answer) => answer.await?.map(Either::Left),
+                None => ApiError::head_too_long(limit).into_response().map(Either::Right),
+            })
+        }
+    })
+}
+
+/// How long a head is, as it is commonly written.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let line = request.method().as_str().len() + request.uri().to_string().len();
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let fields = fields.map(|bytes| bytes + ": \r\n".len()).sum::<usize>();
+    line + "  HTTP/1.1\r\n\r\n".len() + fields
+}
+
 /// The phase after this one; [`Phase::Closed`] where the server itself is gone.
 async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
     match phase.changed().await {
@@ -310,6 +362,21 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn five_hundred_clients_may_come_while_nobody_accepts() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let limits = ConnectionLimits::default();
+            serve(listener, axum::Router::<()>::new(), &limits, std::future::pending()).await;
+        });
+        tokio::task::yield_now().await;
+        // This is the server's thread as well: while it connects, it does not accept.
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(30));
+        let clients: io::Result<Vec<_>> = (0..500).map(connect).collect();
+        assert_eq!(clients.unwrap().len(), 500);
+    }
 
     #[tokio::test]
     async fn an_accepted_socket_notices_a_peer_that_is_gone() {

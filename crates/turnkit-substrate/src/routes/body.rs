@@ -8,8 +8,12 @@ use tokio::time;
 
 use crate::{Limits, error::ApiError};
 
-/// The whole body. One that is there must say that it is JSON, so that no web page can send it without being asked first.
+/// The whole body, which is not encoded. One that is there must say that it is JSON, so that no web page can send it without
+/// being asked first.
 pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, ApiError> {
+    if is_encoded(request.headers()) {
+        return Err(ApiError::encoded());
+    }
     let is_json = says_json(request.headers());
     let within = limits.connection.body_read;
     let read = time::timeout(within, collect(request.into_body(), limits.request_body)).await;
@@ -44,6 +48,12 @@ async fn drain(mut body: Body, mut at_most: usize) {
 
 /// How much more than the limit is read and thrown away.
 const DRAINED: usize = 8;
+
+/// Compressed, for example. Nothing here takes that apart: a small body could become a large one.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
 
 fn says_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();

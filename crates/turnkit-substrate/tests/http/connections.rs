@@ -64,6 +64,21 @@ async fn an_endless_head_is_refused() {
 }
 
 #[tokio::test]
+async fn a_head_may_be_as_long_as_the_limit_and_no_longer() {
+    let limits = ConnectionLimits::default();
+    let server = with_connections(Fixed::texts(1), limits.clone()).await;
+    let head = |length: usize| {
+        let start = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: ";
+        let long = "x".repeat(length - start.len() - "\r\n\r\n".len());
+        format!("{start}{long}\r\n\r\n")
+    };
+    for (length, status) in [(limits.header_bytes, "200"), (limits.header_bytes + 1, "431")] {
+        let answer = raw(server.address, head(length).as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{length} bytes: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_http_is_refused() {
     let server = with_connections(Fixed::texts(1), quick()).await;
     for garbage in [

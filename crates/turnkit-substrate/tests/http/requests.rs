@@ -88,6 +88,20 @@ async fn a_body_must_say_that_it_is_json() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_compressed_is_refused() {
+    let server = Server::with_agent(Fixed::texts(1)).await;
+    let body = json!({ "message": "a" });
+    for path in [RUN, "/agents/run/cancel"] {
+        for encoding in ["gzip", "br", "identity, gzip", ""] {
+            let request = server.post(path, &body).header("Content-Encoding", encoding);
+            Answer::of(request).await.assert_error(415, "unsupported_media_type");
+        }
+    }
+    let plain = server.post(RUN, &body).header("Content-Encoding", "Identity");
+    assert_eq!(stream(plain).await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let limits = Limits { request_body: 1_000, ..Limits::default() };
     let server = Server::with_limits(Fixed::texts(1), limits).await;
