@@ -133,3 +133,27 @@ fn no_token_is_shown() {
         .unwrap();
     assert!(!text(&output.stderr).contains("very-secret"));
 }
+
+/// Both sides of a whole turn, each telling everything that it can.
+#[test]
+fn no_token_is_written_at_the_most_verbose_level() {
+    const TOKEN: &str = "t0ken-that-nobody-sees";
+    const ALL: [&str; 2] = ["--log-level", "trace"];
+    let data_dir = tempfile::tempdir().unwrap();
+    let [theirs, ours] = ["substrate", "server"].map(|name| data_dir.path().join(name));
+    let log = |path| std::fs::File::create(path).unwrap();
+    let substrate = ["substrate", "--listen", "127.0.0.1:0", "--demo-pace", "0ms"];
+    let substrate = [&substrate[..], &["--token", TOKEN], &ALL].concat();
+    let substrate = Process::logging_to(log(&theirs), &substrate);
+    let server = ["serve", "--listen", "127.0.0.1:0", "--data-dir"];
+    let at = ["--substrate", &substrate.url, "--substrate-token", TOKEN];
+    let server = [&server[..], &[data_dir.path().to_str().unwrap()], &at, &ALL].concat();
+    let server = Process::logging_to(log(&ours), &server);
+    let turn = run(&["chat", "--server", &server.url, "hello", "--log-level", "trace"]);
+    assert!(turn.status.success(), "{}", text(&turn.stderr));
+    assert_eq!((server.terminate(), substrate.terminate()), (Some(0), Some(0)));
+    for path in [theirs, ours] {
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(written.contains("INFO") && !written.contains(TOKEN), "{written}");
+    }
+}

@@ -61,29 +61,36 @@ fn assert_whole(frames: &[u8], events: u64) {
     assert_eq!(seqs, (1..=events).collect::<Vec<_>>());
 }
 
+/// Starts of one id, each in a thread of its own: one gets to write, and all read the same.
+fn race_starts(threads: usize) {
+    let (log, _) = log(Limits::default());
+    let threads = (0..threads).map(|_| {
+        let log = log.clone();
+        thread::spawn(move || match start(&log, "a") {
+            Start::Started { mut writer, reader } => {
+                block_on(writer.append(&event(1))).unwrap();
+                block_on(writer.end(Ending::Completed, &event(2))).unwrap();
+                (true, follow(&*reader, 0))
+            }
+            Start::Exists(reader) => (false, follow(&*reader, 0)),
+            Start::Spent => panic!("nothing is spent"),
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let ends: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(ends.iter().filter(|(won, _)| *won).count(), 1);
+    assert!(ends.iter().all(|(_, frames)| *frames == ends[0].1));
+    assert_whole(&ends[0].1, 3);
+}
+
 #[test]
 fn of_racing_starts_one_wins_and_all_read_the_same() {
-    let race = || {
-        let (log, _) = log(Limits::default());
-        let threads = (0..3).map(|_| {
-            let log = log.clone();
-            thread::spawn(move || match start(&log, "a") {
-                Start::Started { mut writer, reader } => {
-                    block_on(writer.append(&event(1))).unwrap();
-                    block_on(writer.end(Ending::Completed, &event(2))).unwrap();
-                    (true, follow(&*reader, 0))
-                }
-                Start::Exists(reader) => (false, follow(&*reader, 0)),
-                Start::Spent => panic!("nothing is spent"),
-            })
-        });
-        let threads: Vec<_> = threads.collect();
-        let ends: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-        assert_eq!(ends.iter().filter(|(won, _)| *won).count(), 1);
-        assert!(ends.iter().all(|(_, frames)| *frames == ends[0].1));
-        assert_whole(&ends[0].1, 3);
-    };
-    shuttle::check_random(race, SCHEDULES);
+    shuttle::check_random(|| race_starts(3), SCHEDULES);
+}
+
+#[test]
+fn of_five_hundred_racing_starts_one_wins_and_all_read_the_same() {
+    shuttle::check_random(|| race_starts(500), 20);
 }
 
 #[test]
