@@ -5,7 +5,8 @@ use turnkit_id::ExecutionId;
 use url::Url;
 
 use crate::{
-    BearerToken, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn, Transport,
+    AgentList, BearerToken, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn,
+    Transport,
     substrate::{Settings, Substrate},
     transport,
 };
@@ -59,6 +60,14 @@ impl SandboxClient {
     /// As [`cancel`](Self::cancel), and [`Error::Lost`] where the substrate does not know the execution.
     pub async fn status(&self, execution_id: &ExecutionId) -> Result<ExecutionStatus, Error> {
         self.substrate.status(execution_id).await
+    }
+
+    /// What it can run. One request, no retry.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub async fn agents(&self) -> Result<AgentList, Error> {
+        self.substrate.agents().await
     }
 }
 

@@ -30,6 +30,7 @@
 //! Whether a turn may still be started (the product dispatches it once, PROTOCOL 4.2), assembling text, storing anything,
 //! the substrate itself.
 
+mod agents;
 mod client;
 mod cursor;
 mod error;
@@ -45,6 +46,7 @@ mod text;
 mod token;
 mod transport;
 
+pub use agents::{AgentInfo, AgentList};
 pub use client::{SandboxClient, SandboxClientBuilder};
 pub use error::{BuildError, Ending, Error, ProtocolError, TransportError};
 pub use filter::PROTOCOL_VERSION;

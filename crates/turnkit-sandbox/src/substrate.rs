@@ -12,13 +12,14 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
 };
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use turnkit_id::ExecutionId;
 use turnkit_wire::sse;
 use url::Url;
 
 use crate::{
-    Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError, text,
+    AgentList, Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError, text,
     transport::{ResponseBody, Transport},
 };
 
@@ -100,7 +101,7 @@ impl Substrate {
     pub(crate) async fn cancel(&self, id: &ExecutionId) -> Result<ExecutionStatus, Error> {
         let body = serde_json::json!({ "executionId": id.as_str() }).to_string();
         let request = self.request(Method::POST, &["agents", "run", "cancel"], body.into())?;
-        self.status_of(request).await
+        self.json_of(request).await
     }
 
     pub(crate) async fn status(&self, id: &ExecutionId) -> Result<ExecutionStatus, Error> {
@@ -109,7 +110,11 @@ impl Substrate {
             return Err(Error::Protocol(ProtocolError::Unaddressable));
         }
         let path = ["agents", "executions", id.as_str()];
-        self.status_of(self.request(Method::GET, &path, Bytes::new())?).await
+        self.json_of(self.request(Method::GET, &path, Bytes::new())?).await
+    }
+
+    pub(crate) async fn agents(&self) -> Result<AgentList, Error> {
+        self.json_of(self.request(Method::GET, &["agents"], Bytes::new())?).await
     }
 
     fn request(&self, method: Method, path: &[&str], body: Bytes) -> Result<Request<Bytes>, Error> {
@@ -137,7 +142,7 @@ impl Substrate {
         }
     }
 
-    async fn status_of(&self, request: Request<Bytes>) -> Result<ExecutionStatus, Error> {
+    async fn json_of<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, Error> {
         let answer = self.send(request).await?;
         if answer.status() != 200 {
             return Err(self.refused(answer).await?.into_error());

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use turnkit_substrate::agents::demo::Demo;
 use turnkit_substrate::listener::ConnectionLimits;
 use turnkit_substrate::log::memory::MemoryLog;
 use turnkit_substrate::{Limits, Substrate};
 
+use crate::agents::Agents;
+use crate::random;
 use crate::server::StartError;
 
 /// What still runs when it is told to stop has had the product's grace.
@@ -27,13 +28,13 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     /// Starts it on a free port, with a random token.
-    pub(crate) async fn start(agent: Demo) -> Result<Embedded, StartError> {
+    pub(crate) async fn start(agents: Agents) -> Result<Embedded, StartError> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bind = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        let token = random_token()?;
-        let substrate = build(agent, &token)?;
+        let token = random::secret().map_err(StartError::Random)?;
+        let substrate = build(agents, &token)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(substrate.clone(), listener, stopped));
         Ok(Embedded { substrate, address, token, stop, serving })
@@ -51,12 +52,11 @@ impl Embedded {
     }
 }
 
-fn build(agent: Demo, token: &str) -> Result<Substrate, StartError> {
+fn build(agents: Agents, token: &str) -> Result<Substrate, StartError> {
     let connection = ConnectionLimits { shutdown: GRACE, ..ConnectionLimits::default() };
     let limits = Limits { connection, ..Limits::default() };
-    Substrate::builder()
-        .agent("default", agent.clone())
-        .agent("demo", agent)
+    agents
+        .join(Substrate::builder())
         .log(MemoryLog::new(limits))
         .token("turnkit", token)
         .build()
@@ -68,12 +68,4 @@ async fn serve(substrate: Substrate, listener: TcpListener, stopped: oneshot::Re
     if let Err(error) = substrate.serve(listener, stopped).await {
         tracing::error!(error = &error as &dyn std::error::Error, "the embedded substrate failed");
     }
-}
-
-/// 256 bits from the operating system, in hexadecimal digits.
-fn random_token() -> Result<String, StartError> {
-    let mut bytes = [[0; 16]; 2];
-    getrandom::fill(bytes.as_flattened_mut())
-        .map_err(|error| StartError::Random(Box::new(error)))?;
-    Ok(format!("{:032x}{:032x}", u128::from_be_bytes(bytes[0]), u128::from_be_bytes(bytes[1])))
 }

@@ -30,6 +30,7 @@
 //! The order of hooks (`turnkit`), reconnecting to the substrate (`turnkit-sandbox`), running agents (`turnkit-substrate`).
 //! Without users' tokens it serves one local user, on loopback only.
 
+mod agents;
 pub mod cli;
 mod data_dir;
 mod embedded;
@@ -39,12 +40,16 @@ mod outcome;
 mod page;
 mod principal;
 mod product;
+mod random;
 mod routes;
 mod server;
 mod store;
 mod turns;
+mod users;
 mod worker;
 
+pub use self::agents::Agents;
 pub use self::environment::{Environment, Hooked, OnHook, Pause};
 pub use self::product::{OpenError, Product, ProductBuilder};
 pub use self::server::{Server, ServerConfig, StartError, SubstrateChoice};
+pub use self::users::{Users, UsersError};

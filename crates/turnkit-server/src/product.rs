@@ -9,11 +9,13 @@ use axum::Router;
 use tokio::sync::Notify;
 use turnkit_sandbox::SandboxClient;
 
+use crate::agents::Catalog;
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::routes::{self, App};
 use crate::store::{self, Store};
-use crate::turns::{Registry, Turns};
+use crate::turns::{Registry, Traces, Turns};
+use crate::users::Users;
 use crate::worker::Worker;
 
 /// The product's routes over a database and a substrate (PROTOCOL 4.2).
@@ -36,6 +38,7 @@ use crate::worker::Worker;
 #[derive(Clone)]
 pub struct Product {
     turns: Arc<Turns>,
+    users: Option<Users>,
     sweep_every: Duration,
 }
 
@@ -47,14 +50,17 @@ impl Product {
             data_dir: data_dir.into(),
             substrate,
             environment: Environment::default(),
+            users: None,
             sweep_every: Duration::from_secs(30),
             max_turns: 4_096,
         }
     }
 
-    /// The routes. Whoever reaches them acts as the one local user, so they answer requests that name a loopback host only.
+    /// The routes. Without [`users`](ProductBuilder::users), whoever reaches them acts as the one local user, so they answer
+    /// requests that name a loopback host only.
     pub fn router(&self) -> Router {
-        routes::router(App { store: self.turns.store.clone(), turns: Arc::clone(&self.turns) })
+        let (store, turns) = (self.turns.store.clone(), Arc::clone(&self.turns));
+        routes::router(App { store, turns, users: self.users.clone() })
     }
 
     /// Drives, without any client, each open turn that no living process drives: at once, and then again and again. Ends
@@ -86,6 +92,7 @@ pub struct ProductBuilder {
     data_dir: PathBuf,
     substrate: SandboxClient,
     environment: Environment,
+    users: Option<Users>,
     sweep_every: Duration,
     max_turns: usize,
 }
@@ -95,6 +102,13 @@ impl ProductBuilder {
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> ProductBuilder {
         self.environment = environment;
+        self
+    }
+
+    /// Who may use it. Default: whoever reaches it, as one local user.
+    #[must_use]
+    pub fn users(mut self, users: Users) -> ProductBuilder {
+        self.users = Some(users);
         self
     }
 
@@ -126,13 +140,15 @@ impl ProductBuilder {
             .map_err(|error| OpenError::Database { path: path.to_owned(), source: error.into() })?;
         let turns = Turns {
             store,
+            catalog: Catalog::new(self.substrate.clone()),
             sandbox: self.substrate,
             worker,
             registry: Registry::new(self.max_turns),
             metrics: Arc::new(Metrics::default()),
+            traces: Traces::default(),
             unattended: Notify::new(),
         };
-        Ok(Product { turns: Arc::new(turns), sweep_every: self.sweep_every })
+        Ok(Product { turns: Arc::new(turns), users: self.users, sweep_every: self.sweep_every })
     }
 }
 

@@ -11,14 +11,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use turnkit_sandbox::SandboxClient;
-use turnkit_substrate::agents::demo::Demo;
 use turnkit_substrate::listener::{self, ConnectionLimits};
 
+use crate::agents::Agents;
 use crate::data_dir::Tenure;
 use crate::embedded::Embedded;
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::product::{OpenError, Product};
+use crate::users::Users;
 
 /// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
 /// stopped.
@@ -27,22 +28,43 @@ const LAST_WRITES: Duration = Duration::from_secs(5);
 /// How a [`Server`] is set up.
 #[derive(Debug)]
 pub struct ServerConfig {
-    /// Where to listen: a loopback address, port 0 for a free one.
+    /// Where to listen, port 0 for a free one: a loopback address, unless there are users.
     pub listen: SocketAddr,
     /// Where the database is kept.
     pub data_dir: PathBuf,
     /// Where the agents run.
     pub substrate: SubstrateChoice,
+    /// Who may use it; without them, whoever reaches it, as one local user.
+    pub users: Option<Users>,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
     /// Clock, ids, and how the database is used.
     pub environment: Environment,
 }
 
+impl ServerConfig {
+    /// One local user, a sweep every 30 s, the real world.
+    #[must_use]
+    pub fn new(
+        listen: SocketAddr,
+        data_dir: impl Into<PathBuf>,
+        substrate: SubstrateChoice,
+    ) -> ServerConfig {
+        ServerConfig {
+            listen,
+            data_dir: data_dir.into(),
+            substrate,
+            users: None,
+            sweep_every: Duration::from_secs(30),
+            environment: Environment::default(),
+        }
+    }
+}
+
 /// Where the agents of a [`Server`] run.
 pub enum SubstrateChoice {
-    /// In this process, with this agent; its log ends with the process.
-    Embedded(Demo),
+    /// In this process, with these agents; its log ends with the process.
+    Embedded(Agents),
     /// At another one.
     At {
         /// Its base URL.
@@ -69,16 +91,19 @@ impl Server {
     /// # Errors
     /// [`StartError`]: what could not be had, and why.
     pub async fn start(config: ServerConfig) -> Result<Server, StartError> {
-        let listener = bind(config.listen).await?;
+        let listener = bind(config.listen, config.users.is_some()).await?;
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let (client, embedded) = connect(config.substrate).await?;
         let data_dir = config.data_dir;
-        let product = Product::builder(data_dir.clone(), client)
+        let mut product = Product::builder(data_dir.clone(), client)
             .environment(config.environment)
-            .sweep_every(config.sweep_every)
-            .build()?;
+            .sweep_every(config.sweep_every);
+        if let Some(users) = config.users {
+            product = product.users(users);
+        }
+        let product = product.build()?;
         let tenure = tenure(&data_dir, embedded.is_some())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(product.clone(), listener, stopped));
@@ -140,7 +165,7 @@ impl Server {
 pub enum StartError {
     /// Without users' tokens, whoever reaches the server is its user.
     #[error(
-        "listen on {address}: without users' tokens only loopback addresses are served, such as 127.0.0.1:8787"
+        "listen on {address}: without users' tokens (--tokens FILE) only loopback addresses are served, such as 127.0.0.1:8787"
     )]
     NotLoopback {
         /// The address that was asked for.
@@ -182,7 +207,7 @@ pub enum StartError {
 impl fmt::Debug for SubstrateChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SubstrateChoice::Embedded(agent) => f.debug_tuple("Embedded").field(agent).finish(),
+            SubstrateChoice::Embedded(agents) => f.debug_tuple("Embedded").field(agents).finish(),
             SubstrateChoice::At { url, .. } => {
                 f.debug_struct("At").field("url", url).finish_non_exhaustive()
             }
@@ -190,9 +215,12 @@ impl fmt::Debug for SubstrateChoice {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+async fn bind(address: SocketAddr, has_users: bool) -> Result<TcpListener, StartError> {
     if !address.ip().is_loopback() {
-        return Err(StartError::NotLoopback { address });
+        if !has_users {
+            return Err(StartError::NotLoopback { address });
+        }
+        tracing::warn!(%address, "tokens and messages travel in the clear, unless a proxy that speaks https stands before");
     }
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
@@ -200,8 +228,8 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embedded>), StartError> {
     let (url, token, embedded) = match choice {
         SubstrateChoice::At { url, token } => (url, token, None),
-        SubstrateChoice::Embedded(agent) => {
-            let embedded = Embedded::start(agent).await?;
+        SubstrateChoice::Embedded(agents) => {
+            let embedded = Embedded::start(agents).await?;
             (embedded.url(), Some(embedded.token.clone()), Some(embedded))
         }
     };

@@ -26,6 +26,12 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// There is no agent of the name that is to be the default one's.
+    #[error("build a substrate: there is no agent named {name:?} to be the default one")]
+    DefaultAgent {
+        /// The name.
+        name: String,
+    },
     /// A token that is empty, or that no header can carry. The token itself is not told.
     #[error("build a substrate: the token of scope {scope} is not visible ASCII")]
     Token {

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
 
 use crate::{
     Agent, Clock, Limits, Scope, SystemClock,
-    agents::{CANCEL_GRACE, ErasedAgent, is_name},
+    agents::{Agents, CANCEL_GRACE, ErasedAgent},
     error::{BuildError, ServeError},
     listener,
     log::{ExecutionLog, LogError, Usage, memory::MemoryLog},
@@ -134,6 +134,7 @@ pub struct Stats {
 #[derive(Default)]
 pub struct SubstrateBuilder {
     agents: Vec<(String, Arc<dyn ErasedAgent>)>,
+    default_agent: Option<String>,
     log: Option<Arc<dyn ExecutionLog>>,
     clock: Option<Arc<dyn Clock>>,
     tokens: Vec<(Scope, String)>,
@@ -155,6 +156,14 @@ impl SubstrateBuilder {
         agent: Arc<dyn ErasedAgent>,
     ) -> Self {
         self.agents.push((identifier.into(), agent));
+        self
+    }
+
+    /// Lets the agent of this name answer runs that name none too. `GET /agents` tells which one it is, instead of an agent
+    /// `default`.
+    #[must_use]
+    pub fn default_agent(mut self, identifier: impl Into<String>) -> Self {
+        self.default_agent = Some(identifier.into());
         self
     }
 
@@ -202,7 +211,7 @@ impl SubstrateBuilder {
         }
         self.hosts.iter().for_each(|host| guard.add_host(host));
         let shared = Shared {
-            agents: named(self.agents)?,
+            agents: Agents::new(self.agents, self.default_agent)?,
             log,
             limits,
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
@@ -215,7 +224,7 @@ impl SubstrateBuilder {
 
 /// What all requests share.
 pub(crate) struct Shared {
-    pub(crate) agents: BTreeMap<String, Arc<dyn ErasedAgent>>,
+    pub(crate) agents: Agents,
     pub(crate) log: Arc<dyn ExecutionLog>,
     pub(crate) limits: Limits,
     pub(crate) clock: Arc<dyn Clock>,
@@ -227,18 +236,3 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// How long readers have, at least, to take how their runs have ended.
 const LAST_READS: Duration = Duration::from_secs(5);
-
-fn named(
-    agents: Vec<(String, Arc<dyn ErasedAgent>)>,
-) -> Result<BTreeMap<String, Arc<dyn ErasedAgent>>, BuildError> {
-    let mut named = BTreeMap::new();
-    for (name, agent) in agents {
-        if !is_name(&name) {
-            return Err(BuildError::AgentName { name });
-        }
-        if named.insert(name.clone(), agent).is_some() {
-            return Err(BuildError::AgentTwice { name });
-        }
-    }
-    (!named.is_empty()).then_some(named).ok_or(BuildError::NoAgent)
-}

@@ -4,7 +4,7 @@ use super::support::{Answer, Server, completed, frames, id, lines, read, refusal
 use serde_json::json;
 use turnkit::TurnProducer;
 use turnkit_id::ExecutionId;
-use turnkit_sandbox::{ExecutionState, RunRequest};
+use turnkit_sandbox::{AgentList, ExecutionState, RunRequest};
 
 #[tokio::test]
 async fn a_run_carries_its_id_its_token_and_its_message() {
@@ -121,6 +121,20 @@ async fn status_and_cancel_are_plain_calls() {
     );
     assert_eq!(status.header("content-length"), None);
     assert_eq!(cancel.json()["executionId"], "project:session:0");
+}
+
+#[tokio::test]
+async fn the_agents_are_listed_whatever_else_is_said_about_them() {
+    let one = r#"{"agents":[{"identifier":"a","description":"d","more":1},{"identifier":"b"}],"default":"b"}"#;
+    let other = r#"{"agents":[]}"#;
+    let [one, other] = [one, other].map(|list| refusal("200 OK", "", list));
+    let server = Server::start([one, other]).await;
+    let list = server.client().agents().await.unwrap();
+    let named: Vec<_> =
+        list.agents.iter().map(|agent| (&*agent.identifier, &*agent.description)).collect();
+    assert_eq!((named, list.default.as_deref()), (vec![("a", "d"), ("b", "")], Some("b")));
+    assert_eq!(server.client().agents().await.unwrap(), AgentList::default());
+    assert!(server.requests()[0].head.starts_with("GET /agents HTTP/1.1\r\n"));
 }
 
 #[tokio::test]

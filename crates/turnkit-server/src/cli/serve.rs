@@ -12,7 +12,7 @@ use turnkit_substrate::agents::demo::Demo;
 use super::End;
 use super::signals::Signals;
 use super::terminal::{Screen, Written};
-use crate::{Environment, Server, ServerConfig, SubstrateChoice};
+use crate::{Agents, Server, ServerConfig, SubstrateChoice};
 
 /// How long running turns may go on once the server is told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -99,15 +99,9 @@ impl Options {
     fn config(self) -> ServerConfig {
         let substrate = match self.substrate {
             Some(url) => SubstrateChoice::At { url, token: self.substrate_token },
-            None => SubstrateChoice::Embedded(self.embedded.agent()),
+            None => SubstrateChoice::Embedded(Agents::new("demo", self.embedded.agent())),
         };
-        ServerConfig {
-            listen: self.listen,
-            data_dir: self.data_dir,
-            substrate,
-            sweep_every: Duration::from_secs(30),
-            environment: Environment::default(),
-        }
+        ServerConfig::new(self.listen, self.data_dir, substrate)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a route answers when it cannot do what was asked.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use crate::agents::CatalogError;
 use crate::store::StoreError;
 
 /// An error with its status: `{"success":false,"error":{"code","message"}}`, as the substrate's (PROTOCOL 3.1).
@@ -44,6 +45,26 @@ impl ApiError {
             "turn_not_found",
             "there is no such turn in this session",
         )
+    }
+
+    pub(crate) fn no_trace() -> ApiError {
+        let message =
+            "nothing is known of this turn's attempts: they were long ago, or in another process";
+        ApiError::new(StatusCode::NOT_FOUND, "trace_not_found", message)
+    }
+
+    pub(crate) fn no_agent() -> ApiError {
+        ApiError::invalid("there is no agent of this name, see /api/agents")
+    }
+
+    pub(crate) fn no_users() -> ApiError {
+        ApiError::invalid("nobody signs in at this server: it has one local user")
+    }
+
+    /// The same answer whatever is wrong: missing, unknown, or over.
+    pub(crate) fn unauthorized() -> ApiError {
+        let message = "a bearer token or a sign-in is needed";
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
     pub(crate) fn wrong_method() -> ApiError {
@@ -90,8 +111,20 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_turns", message)
     }
 
+    pub(crate) fn no_random(error: turnkit::BoxError) -> ApiError {
+        tracing::error!(error = &*error as &dyn std::error::Error, "failed to get random bytes");
+        ApiError::unavailable("no secret can be made at the moment")
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+}
+
+impl From<CatalogError> for ApiError {
+    fn from(error: CatalogError) -> ApiError {
+        tracing::warn!(error = &error as &dyn std::error::Error, "failed to list the agents");
+        ApiError::unavailable("the substrate cannot be asked for its agents at the moment")
     }
 }
 
@@ -128,6 +161,9 @@ impl IntoResponse for ApiError {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -3,10 +3,12 @@
 //! A server on loopback is within reach of every page that its user's browser has open. `Host` tells a page that had its own
 //! name point to 127.0.0.1 (DNS rebinding), `Origin` one that posts across sites, and a body has to be JSON, which no plain
 //! form can send.
+//!
+//! Where users have tokens, any `Host` will do: a page under another name has neither a token nor a cookie of this server.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
@@ -14,38 +16,46 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, Uri};
 
 use super::error::ApiError;
-use crate::principal::Principal;
 
-/// Lets a request pass to its route, with the principal that it is made for.
-pub(super) async fn guard(mut request: Request, next: Next) -> Response {
-    if let Err(refused) = check(&request) {
+/// The names that the server answers to.
+#[derive(Clone, Copy)]
+pub(super) enum Hosts {
+    Loopback,
+    Any,
+}
+
+/// Lets a request pass to its route.
+pub(super) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
+    if let Err(refused) = check(hosts, &request) {
         return refused.into_response();
     }
-    request.extensions_mut().insert(Principal::local());
     next.run(request).await
 }
 
-fn check(request: &Request) -> Result<(), ApiError> {
-    let host = check_host(request.uri(), request.headers())?;
+fn check(hosts: Hosts, request: &Request) -> Result<(), ApiError> {
+    let host = check_host(hosts, request.uri(), request.headers())?;
     check_origin(request.headers(), &host)?;
     check_content_encoding(request.headers())?;
     let is_empty = http_body::Body::is_end_stream(request.body());
     check_content_type(request.method(), request.headers(), is_empty)
 }
 
-fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, ApiError> {
+fn check_host(hosts: Hosts, uri: &Uri, headers: &HeaderMap) -> Result<Authority, ApiError> {
     let host =
         single(headers, &HOST)?.ok_or_else(|| ApiError::invalid("the header Host is missing"))?;
     let host: Authority =
         host.parse().map_err(|_| ApiError::invalid("the header Host is no host"))?;
     // A request in absolute form names the host a second time (RFC 9112 3.2.2).
     let is_ours = uri.authority().is_none_or(is_loopback) && is_loopback(&host);
-    if !is_ours {
-        return Err(ApiError::forbidden(
-            "this server answers to localhost and loopback addresses only",
-        ));
+    match hosts {
+        Hosts::Loopback if !is_ours => {
+            Err(ApiError::forbidden("this server answers to localhost and loopback addresses only"))
+        }
+        Hosts::Any if uri.authority().is_some_and(|target| *target != host) => {
+            Err(ApiError::invalid("the request names two hosts"))
+        }
+        _ => Ok(host),
     }
-    Ok(host)
 }
 
 fn check_origin(headers: &HeaderMap, host: &Authority) -> Result<(), ApiError> {
@@ -132,7 +142,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        check(&request.body(Body::from(body)).unwrap())
+        check(Hosts::Loopback, &request.body(Body::from(body)).unwrap())
     }
 
     fn get_with(headers: &[(&str, &str)]) -> bool {
@@ -190,6 +200,23 @@ mod tests {
             assert!(!get_with(&[host, ("origin", origin)]), "{origin}");
         }
         assert!(!get_with(&[host, ("origin", "http://localhost:8787"), ("origin", "null")]));
+    }
+
+    #[test]
+    fn where_users_have_tokens_any_host_will_do_and_still_no_other_origin() {
+        let verdict = |uri: &str, headers: &[(&str, &str)]| {
+            let request = http::Request::builder().uri(uri);
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, *value));
+            check(Hosts::Any, &request.body(Body::empty()).unwrap()).is_ok()
+        };
+        let host = ("host", "chat.example");
+        assert!(verdict("/", &[host]) && verdict("/", &[host, ("origin", "https://chat.example")]));
+        assert!(!verdict("/", &[host, ("origin", "https://chat.example:8443")]));
+        assert!(!verdict("/", &[host, ("origin", "null")]));
+        assert!(!verdict("/", &[]) && !verdict("/", &[host, host]));
+        assert!(verdict("http://chat.example/", &[host]) && !verdict("http://b.example/", &[host]));
     }
 
     #[test]

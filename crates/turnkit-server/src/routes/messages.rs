@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 
 use super::App;
@@ -49,7 +49,7 @@ struct Error {
 /// `GET …/messages?before=TURN_INDEX&turns=N`: what was said, the oldest first, of the newest turns.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Extension(owner): Extension<Principal>,
+    owner: Principal,
     InPath(session): InPath<String>,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {

@@ -1,11 +1,15 @@
 //! The product's routes.
 
+mod agents;
+mod authentication;
 mod body;
 mod error;
 mod guard;
 mod listing;
 mod messages;
 mod sessions;
+mod sign_in;
+mod trace;
 mod turns;
 
 use std::sync::Arc;
@@ -17,14 +21,19 @@ use axum::{Router, middleware};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 
 use self::error::ApiError;
+use self::guard::Hosts;
 use crate::page;
+use crate::principal::Principal;
 use crate::store::Store;
 use crate::turns::Turns;
+use crate::users::Users;
 
 /// What the routes share.
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) turns: Arc<Turns>,
+    /// Without them there is one local user.
+    pub(crate) users: Option<Users>,
 }
 
 /// For answers that are of this moment.
@@ -32,18 +41,24 @@ const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// All routes, behind the guard.
 pub(crate) fn router(app: App) -> Router {
+    let hosts = if app.users.is_some() { Hosts::Any } else { Hosts::Loopback };
     Router::new()
+        .route("/api/me", get(sign_in::me))
+        .route("/api/sign-in", post(sign_in::sign_in))
+        .route("/api/sign-out", post(sign_in::sign_out))
+        .route("/api/agents", get(agents::list))
         .route("/api/sessions", get(sessions::list).post(sessions::create))
         .route("/api/sessions/{session}/messages", get(messages::list))
         .route("/api/sessions/{session}/turns", get(turns::open).post(turns::start))
         .route("/api/sessions/{session}/turns/{turn}", get(turns::resume))
         .route("/api/sessions/{session}/turns/{turn}/cancel", post(turns::cancel))
+        .route("/api/sessions/{session}/turns/{turn}/trace", get(trace::of_turn))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .merge(page::routes())
         .fallback(|| async { ApiError::no_route() })
         .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
-        .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn_with_state(hosts, guard::guard))
         .with_state(Arc::new(app))
 }
 
@@ -57,7 +72,7 @@ async fn health(State(app): State<Arc<App>>) -> Response {
 }
 
 /// `GET /metrics`, in Prometheus' text format.
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+async fn metrics(State(app): State<Arc<App>>, _: Principal) -> Response {
     let page = app.turns.metrics.render(app.turns.registry.len());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

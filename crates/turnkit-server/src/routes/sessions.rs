@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ struct Created {
 /// `POST /api/sessions`: 201 with the id of a new session.
 pub(super) async fn create(
     State(app): State<Arc<App>>,
-    Extension(owner): Extension<Principal>,
+    owner: Principal,
     _: Nothing,
 ) -> Result<Response, ApiError> {
     let session_id = app.store.create_session(owner).await?;
@@ -53,7 +53,7 @@ struct Item {
 /// `GET /api/sessions?before=ID&limit=N`: the user's sessions, the newest first.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Extension(owner): Extension<Principal>,
+    owner: Principal,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
     let page = SessionPage { before: query.before, limit: limit("limit", query.limit.as_deref())? };

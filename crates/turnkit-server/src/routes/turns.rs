@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -15,12 +15,10 @@ use super::body::{self, InPath, InQuery, Nothing};
 use super::error::ApiError;
 use super::listing::number;
 use super::{App, NO_STORE};
+use crate::agents::DEFAULT_AGENT;
 use crate::principal::Principal;
 use crate::store::{NewTurn, Turn, TurnState};
 use crate::turns::{Refused, Streaming};
-
-/// The agent that runs where the client names none (PROTOCOL 3.1).
-const DEFAULT_AGENT: &str = "default";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,7 +31,7 @@ pub(super) struct Ask {
 /// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event.
 pub(super) async fn start(
     State(app): State<Arc<App>>,
-    Extension(owner): Extension<Principal>,
+    owner: Principal,
     InPath(session_id): InPath<String>,
     body::Json(ask): body::Json<Ask>,
 ) -> Result<Response, ApiError> {
@@ -54,7 +52,7 @@ pub(super) struct ResumeQuery {
 /// `GET …/turns/{turnId}?after=N`: the turn's body after its first N events. Never starts anything.
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
-    Extension(owner): Extension<Principal>,
+    owner: Principal,
     InPath((session, turn_id)): InPath<(String, String)>,
     InQuery(query): InQuery<ResumeQuery>,
 ) -> Result<Response, ApiError> {
@@ -76,7 +74,7 @@ struct Cancelled {
 /// end is still to come.
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
-    Extension(owner): Extension<Principal>,
+    owner: Principal,
     InPath((session, turn_id)): InPath<(String, String)>,
     _: Nothing,
 ) -> Result<Response, ApiError> {
@@ -110,7 +108,7 @@ struct Item {
 /// `GET …/turns?state=open`: how a page that was reloaded finds its turn.
 pub(super) async fn open(
     State(app): State<Arc<App>>,
-    Extension(owner): Extension<Principal>,
+    owner: Principal,
     InPath(session): InPath<String>,
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
@@ -159,7 +157,8 @@ fn is_agent(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-async fn find(
+/// The user's turn, or what there is none of.
+pub(super) async fn find(
     app: &App,
     owner: Principal,
     session: String,
@@ -194,6 +193,7 @@ impl From<Refused> for ApiError {
     fn from(refused: Refused) -> ApiError {
         match refused {
             Refused::NoSession => ApiError::no_session(),
+            Refused::NoAgent => ApiError::no_agent(),
             Refused::Conflict => ApiError::conflict(),
             Refused::Running { turn_id } => ApiError::running(turn_id),
             Refused::TooMany { limit } => ApiError::too_many(limit),

@@ -4,9 +4,11 @@
 //! are the conditional updates that make it true once, whoever asks and however often.
 
 mod db;
+mod history;
 mod messages;
 mod schema;
 mod sessions;
+mod sign_ins;
 mod turns;
 
 #[cfg(test)]
@@ -19,8 +21,10 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OpenFlags};
 
 use self::db::Db;
+pub(crate) use self::history::Said;
 pub(crate) use self::messages::{Message, MessagePage, MessageStatus, Role};
 pub(crate) use self::sessions::{Session, SessionPage};
+pub(crate) use self::sign_ins::SignIn;
 pub(crate) use self::turns::{Accepted, Claim, Claimed, Ending, Failure, NewTurn, Turn, TurnState};
 
 use crate::environment::Environment;
@@ -49,7 +53,7 @@ impl Store {
     }
 
     /// Unix milliseconds.
-    fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         let since =
             (self.environment.clock)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

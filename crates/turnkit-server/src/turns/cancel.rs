@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Turns;
 use super::execution::Part;
 use super::registry::{Driven, Place};
+use super::trace::Cause;
 use crate::store::{Ending, Failure, MessageStatus, StoreError, Turn, TurnState};
 
 /// How long a request to cancel waits for the turn's end. The engine gives a producer 5 s (PROTOCOL 2.3).
@@ -38,7 +39,7 @@ impl Turns {
             return Ok(());
         }
         match self.claim(turn, true).await? {
-            Some((place, Part::Run)) => self.end_undispatched(turn, place).await?,
+            Some((place, Part::Run(_))) => self.end_undispatched(turn, place).await?,
             Some((place, _)) => self.stop_unattended(turn, place, deadline).await,
             None => self.stop_elsewhere(turn).await,
         }
@@ -65,7 +66,8 @@ impl Turns {
     async fn stop_unattended(self: Arc<Self>, turn: &Turn, place: Place, deadline: Instant) {
         let driven = place.turn();
         let is_told = self.cancel_at_substrate(turn).await;
-        drop(Arc::clone(&self).drive(turn.clone(), 0, place, Part::Attach));
+        let attempt = self.begin(turn, Cause::Swept, 0);
+        drop(Arc::clone(&self).drive(turn.clone(), attempt, place, Part::Attach));
         if !is_told {
             driven.cancel();
         }

@@ -4,12 +4,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use turnkit::{Produced, TurnProducer};
 use turnkit_sandbox::{Error, RunRequest, SandboxClient, SandboxTurn};
 
 use super::Turns;
-use crate::store::{Failure, StoreError, Turn, TurnState};
+use crate::store::{Failure, Said, StoreError, Turn, TurnState};
 
 /// The first wait of a reader that came before the substrate had accepted the run, and the longest one.
 const EARLY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
@@ -26,10 +27,9 @@ pub(super) struct Execution {
 }
 
 /// What this attempt is to the execution.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// It starts the run. The turn's one dispatch.
-    Run,
+    /// It starts the run, with what was said before. The turn's one dispatch.
+    Run(Vec<Said>),
     /// It drives the turn on, after an attempt that may have started the run.
     Attach,
     /// It reads along.
@@ -37,9 +37,9 @@ pub(super) enum Part {
 }
 
 impl Execution {
-    pub(super) fn new(turns: Arc<Turns>, turn: Turn, part: Part) -> Execution {
-        let inner = match part {
-            Part::Run => turns.sandbox.run(request(&turn)),
+    pub(super) fn new(turns: Arc<Turns>, turn: Turn, mut part: Part) -> Execution {
+        let inner = match &mut part {
+            Part::Run(history) => turns.sandbox.run(request(&turn, mem::take(history))),
             Part::Attach | Part::Read => attach(&turns.sandbox, &turn),
         };
         Execution { turns, turn, inner, part, has_begun: false, asks_last: false, wait: EARLY.0 }
@@ -47,7 +47,7 @@ impl Execution {
 
     /// The adapter has given up. Says what the turn's failure is, or waits to ask again.
     async fn failed(&mut self, error: Error) -> Result<(), ExecutionError> {
-        match (self.part, &error) {
+        match (&self.part, &error) {
             (Part::Read, _) if !error.is_retryable() => return self.read_failed(error).await,
             (Part::Attach, Error::Lost(_)) => self.bind().await,
             (_, Error::Cancelled(_)) => {
@@ -178,10 +178,15 @@ pub(super) enum ExecutionError {
     Unknown(#[source] StoreError),
 }
 
-fn request(turn: &Turn) -> RunRequest {
-    RunRequest::new(turn.execution_id.clone(), &turn.message)
+fn request(turn: &Turn, history: Vec<Said>) -> RunRequest {
+    let request = RunRequest::new(turn.execution_id.clone(), &turn.message)
         .session_id(&turn.session_id)
-        .agent(&turn.agent)
+        .agent(&turn.agent);
+    if history.is_empty() {
+        return request;
+    }
+    let said = |Said { role, content }| json!({ "role": role, "content": content });
+    request.member("history", history.into_iter().map(said).collect::<Value>())
 }
 
 fn attach(sandbox: &SandboxClient, turn: &Turn) -> SandboxTurn {

@@ -1,9 +1,12 @@
 //! What the product does with a turn: saves its answer, or keeps what there is of it.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use turnkit::{BoxError, FinalText, Persisted, RawText, TurnContext, TurnError, TurnHooks, code};
+use turnkit_wire::Event;
 
+use super::trace::Attempt;
 use crate::environment::Hooked;
 use crate::store::{Ending, Failure, MessageStatus, Store, StoreError};
 
@@ -13,6 +16,7 @@ const MAX_MESSAGE: usize = 500;
 /// The hooks of one attempt.
 pub(super) struct Hooks {
     store: Store,
+    attempt: Arc<Attempt>,
     role: Role,
 }
 
@@ -25,12 +29,39 @@ enum Role {
 }
 
 impl Hooks {
-    pub(super) fn driver(store: Store, worker: String) -> Hooks {
-        Hooks { store, role: Role::Driver { worker } }
+    pub(super) fn driver(store: Store, attempt: Arc<Attempt>, worker: String) -> Hooks {
+        Hooks { store, attempt, role: Role::Driver { worker } }
     }
 
-    pub(super) fn reader(store: Store) -> Hooks {
-        Hooks { store, role: Role::Reader }
+    pub(super) fn reader(store: Store, attempt: Arc<Attempt>) -> Hooks {
+        Hooks { store, attempt, role: Role::Reader }
+    }
+
+    async fn save(&self, cx: &TurnContext, text: &FinalText) -> Result<Persisted, BoxError> {
+        let saved = self.store.save_answer(cx.execution_id().clone(), text.as_str().to_owned());
+        let is_first = saved.await.map_err(HookError::Save)?;
+        Ok(if is_first { Persisted::Saved } else { Persisted::AlreadySaved })
+    }
+
+    async fn look_up(&self, cx: &TurnContext) -> Result<Option<String>, BoxError> {
+        let saved = self.store.saved_answer(cx.execution_id().clone());
+        Ok(saved.await.map_err(HookError::Lookup)?)
+    }
+
+    /// A failure that another attempt may mend leaves the turn open, for the sweep or the client that comes back.
+    async fn end(
+        &self,
+        cx: &TurnContext,
+        failure: &TurnError,
+        partial: &RawText,
+    ) -> Result<(), BoxError> {
+        match &self.role {
+            Role::Driver { worker } if !failure.is_retryable() => {
+                self.store.end_turn(ending(cx, worker, failure, partial)).await?;
+            }
+            Role::Driver { .. } | Role::Reader => {}
+        }
+        Ok(())
     }
 
     fn did(&self, cx: &TurnContext, hooked: Hooked) {
@@ -47,43 +78,38 @@ impl TurnHooks for Hooks {
         cx: &TurnContext,
         text: &FinalText,
     ) -> Result<Persisted, BoxError> {
-        let saved = self.store.save_answer(cx.execution_id().clone(), text.as_str().to_owned());
-        let is_first = saved.await.map_err(HookError::Save)?;
-        let persisted = if is_first { Persisted::Saved } else { Persisted::AlreadySaved };
+        let persisted =
+            self.attempt.timed("persist_assistant_message", self.save(cx, text)).await?;
         self.did(cx, Hooked::Persisted(persisted));
         Ok(persisted)
     }
 
     async fn find_completed(&self, cx: &TurnContext) -> Result<Option<String>, BoxError> {
-        let saved = self.store.saved_answer(cx.execution_id().clone());
-        Ok(saved.await.map_err(HookError::Lookup)?)
+        self.attempt.timed("find_completed", self.look_up(cx)).await
     }
 
-    async fn on_turn_complete(&self, cx: &TurnContext, _: &FinalText) -> Result<(), BoxError> {
-        self.did(cx, Hooked::Completed);
+    fn on_event(&self, _: &TurnContext, _: &Event) -> Result<(), BoxError> {
+        self.attempt.count_event();
         Ok(())
     }
 
-    /// A failure that another attempt may mend leaves the turn open, for the sweep or the client that comes back.
+    async fn on_turn_complete(&self, cx: &TurnContext, _: &FinalText) -> Result<(), BoxError> {
+        self.attempt.timed("on_turn_complete", async { Ok(self.did(cx, Hooked::Completed)) }).await
+    }
+
     async fn on_turn_failed(
         &self,
         cx: &TurnContext,
         failure: &TurnError,
         partial: &RawText,
     ) -> Result<(), BoxError> {
-        match &self.role {
-            Role::Driver { worker } if !failure.is_retryable() => {
-                self.store.end_turn(ending(cx, worker, failure, partial)).await?;
-            }
-            Role::Driver { .. } | Role::Reader => {}
-        }
+        self.attempt.timed("on_turn_failed", self.end(cx, failure, partial)).await?;
         self.did(cx, Hooked::Failed);
         Ok(())
     }
 
     async fn trace_flush(&self, cx: &TurnContext) -> Result<(), BoxError> {
-        self.did(cx, Hooked::Flushed);
-        Ok(())
+        self.attempt.timed("trace_flush", async { Ok(self.did(cx, Hooked::Flushed)) }).await
     }
 }
 

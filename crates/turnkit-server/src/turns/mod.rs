@@ -9,17 +9,21 @@ mod execution;
 mod hooks;
 mod registry;
 mod sweep;
+mod trace;
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnIdentity};
+use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnIdentity, TurnOutcome};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
 
 use self::execution::{Execution, Part};
 use self::hooks::Hooks;
 pub(crate) use self::registry::{Place, Registry};
+use self::trace::{Attempt, Cause};
+pub(crate) use self::trace::{AttemptTrace, Traces};
+use crate::agents::Catalog;
 use crate::metrics::Metrics;
 use crate::outcome;
 use crate::store::{Accepted, Claim, Claimed, NewTurn, Store, StoreError, Turn, TurnState};
@@ -32,6 +36,8 @@ pub(crate) struct Turns {
     pub(crate) worker: Worker,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: Traces,
+    pub(crate) catalog: Catalog,
     /// Wakes the sweep.
     pub(crate) unattended: Notify,
 }
@@ -46,6 +52,7 @@ pub(crate) struct Streaming {
 #[derive(Debug)]
 pub(crate) enum Refused {
     NoSession,
+    NoAgent,
     Conflict,
     Running { turn_id: String },
     TooMany { limit: usize },
@@ -64,17 +71,20 @@ impl Turns {
         if self.registry.is_full() && !self.is_known(&new).await? {
             return Err(Refused::TooMany { limit: self.registry.limit() });
         }
-        let turn = match self.store.accept_turn(new).await? {
+        if !self.catalog.may_have(&new.agent).await && !self.is_known(&new).await? {
+            return Err(Refused::NoAgent);
+        }
+        let (turn, cause) = match self.store.accept_turn(new).await? {
             Accepted::New(turn) => {
                 self.metrics.turns_accepted.one();
-                turn
+                (turn, Cause::Accepted)
             }
-            Accepted::Known(turn) => turn,
+            Accepted::Known(turn) => (turn, Cause::Resumed),
             Accepted::Conflict => return Err(Refused::Conflict),
             Accepted::Running { turn_id } => return Err(Refused::Running { turn_id }),
             Accepted::NoSession => return Err(Refused::NoSession),
         };
-        Ok(self.take_up(turn, 0, true).await?)
+        Ok(self.take_up(turn, 0, cause, true).await?)
     }
 
     /// Takes up a turn after the first `cursor` events of its body. Never starts an agent: where the turn's dispatch is
@@ -84,7 +94,7 @@ impl Turns {
         turn: Turn,
         cursor: u64,
     ) -> Result<Streaming, StoreError> {
-        self.take_up(turn, cursor, false).await
+        self.take_up(turn, cursor, Cause::Resumed, false).await
     }
 
     async fn is_known(&self, new: &NewTurn) -> Result<bool, StoreError> {
@@ -106,12 +116,15 @@ impl Turns {
         self: Arc<Self>,
         turn: Turn,
         cursor: u64,
+        cause: Cause,
         may_run: bool,
     ) -> Result<Streaming, StoreError> {
         let execution_id = turn.execution_id.clone();
-        let body = match self.claim(&turn, may_run).await? {
-            Some((place, part)) => self.drive(turn, cursor, place, part),
-            None => self.read(turn, cursor),
+        let claimed = self.claim(&turn, may_run).await?;
+        let attempt = self.begin(&turn, cause, cursor);
+        let body = match claimed {
+            Some((place, part)) => self.drive(turn, attempt, place, part),
+            None => self.read(turn, attempt),
         };
         Ok(Streaming { execution_id, body })
     }
@@ -124,6 +137,9 @@ impl Turns {
         let Some(place) = self.registry.enter(&turn.execution_id) else {
             return Ok(None);
         };
+        // Asked for before the turn is marked as dispatched: what fails after that is not tried again.
+        let history =
+            if may_run && !turn.dispatched { self.store.history(turn).await? } else { Vec::new() };
         let claim = Claim {
             execution_id: turn.execution_id.clone(),
             worker: self.worker.id().to_owned(),
@@ -131,7 +147,7 @@ impl Turns {
             may_run,
         };
         let part = match self.store.claim(claim).await? {
-            Claimed::Run => Part::Run,
+            Claimed::Run => Part::Run(history),
             Claimed::Attach => Part::Attach,
             Claimed::Refused => {
                 drop(place);
@@ -142,41 +158,56 @@ impl Turns {
         Ok(Some((place, part)))
     }
 
+    fn begin(&self, turn: &Turn, cause: Cause, cursor: u64) -> Arc<Attempt> {
+        self.traces.begin(&turn.execution_id, Attempt::new(cause, cursor, self.store.now()))
+    }
+
     /// Drives the turn to its end, whether or not the body is read.
-    fn drive(self: Arc<Self>, turn: Turn, cursor: u64, place: Place, part: Part) -> TurnBody {
+    fn drive(
+        self: Arc<Self>,
+        turn: Turn,
+        attempt: Arc<Attempt>,
+        place: Place,
+        part: Part,
+    ) -> TurnBody {
         match part {
-            Part::Run => self.metrics.attempts_run.one(),
+            Part::Run(_) => self.metrics.attempts_run.one(),
             Part::Attach | Part::Read => self.metrics.attempts_attach.one(),
         }
-        let hooks = Hooks::driver(self.store.clone(), self.worker.id().to_owned());
-        let attempt = attempt(&turn, cursor).on_client_left(ClientLeft::Continue);
-        let (body, driver) = attempt.start(Execution::new(Arc::clone(&self), turn, part), hooks);
+        let hooks =
+            Hooks::driver(self.store.clone(), Arc::clone(&attempt), self.worker.id().to_owned());
+        let chat = chat(&turn, &attempt).on_client_left(ClientLeft::Continue);
+        let (body, driver) = chat.start(Execution::new(Arc::clone(&self), turn, part), hooks);
         place.driven_by(driver.handle());
         tokio::spawn(async move {
-            outcome::note(&self.metrics, &driver.await);
+            self.ended(&attempt, &driver.await);
             drop(place);
         });
         body
     }
 
     /// Reads the turn's execution for a client, for as long as the client stays.
-    fn read(self: Arc<Self>, turn: Turn, cursor: u64) -> TurnBody {
+    fn read(self: Arc<Self>, turn: Turn, attempt: Arc<Attempt>) -> TurnBody {
         self.metrics.attempts_read.one();
-        let hooks = Hooks::reader(self.store.clone());
-        let attempt = attempt(&turn, cursor).on_client_left(ClientLeft::Abandon);
-        let (body, driver) =
-            attempt.start(Execution::new(Arc::clone(&self), turn, Part::Read), hooks);
-        tokio::spawn(async move { outcome::note(&self.metrics, &driver.await) });
+        let hooks = Hooks::reader(self.store.clone(), Arc::clone(&attempt));
+        let chat = chat(&turn, &attempt).on_client_left(ClientLeft::Abandon);
+        let (body, driver) = chat.start(Execution::new(Arc::clone(&self), turn, Part::Read), hooks);
+        tokio::spawn(async move { self.ended(&attempt, &driver.await) });
         body
+    }
+
+    fn ended(&self, attempt: &Attempt, outcome: &TurnOutcome) {
+        outcome::note(&self.metrics, outcome);
+        attempt.ended(outcome, self.store.now());
     }
 }
 
-fn attempt(turn: &Turn, cursor: u64) -> ChatTurn {
+fn chat(turn: &Turn, attempt: &Attempt) -> ChatTurn {
     let identity = TurnIdentity {
         tenant_id: turn.owner.tenant_id.clone(),
         session_id: turn.session_id.clone(),
         user_id: turn.owner.user_id.clone(),
         turn_index: turn.index,
     };
-    ChatTurn::new(identity, turn.execution_id.clone()).resume_after(cursor)
+    ChatTurn::new(identity, turn.execution_id.clone()).resume_after(attempt.resumed_after())
 }

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 use turnkit_id::ExecutionId;
 
 use super::Turns;
+use super::trace::Cause;
 use crate::store::StoreError;
 
 impl Turns {
@@ -45,7 +46,8 @@ impl Turns {
         if let Some((place, part)) = self.claim(&turn, true).await? {
             tracing::info!(execution_id = %turn.execution_id, "taking up a turn that nobody drives");
             // Without a reader: the attempt goes on all the same.
-            drop(self.drive(turn, 0, place, part));
+            let attempt = self.begin(&turn, Cause::Swept, 0);
+            drop(self.drive(turn, attempt, place, part));
         }
         Ok(())
     }

@@ -7,10 +7,14 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod agents;
 mod cancelling;
 mod chat;
 mod faults;
+mod history;
+mod identity;
 mod refusals;
 mod stopping;
 mod support;
+mod trace;
 mod turns;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
-use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
+use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
 use turnkit_substrate::agents::demo::Demo;
 
 use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, message, parse};
@@ -13,14 +13,8 @@ use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, me
 const GRACE: Duration = Duration::from_millis(50);
 
 async fn serve(data_dir: &TempDir, substrate: SubstrateChoice) -> (Server, Client) {
-    let server = Server::start(ServerConfig {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        data_dir: data_dir.path().to_owned(),
-        substrate,
-        sweep_every: Duration::from_secs(30),
-        environment: Environment::default(),
-    });
-    let server = server.await.unwrap();
+    let config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir.path(), substrate);
+    let server = Server::start(config).await.unwrap();
     let client = Client { http: reqwest::Client::new(), url: server.url() };
     (server, client)
 }
@@ -34,8 +28,8 @@ fn text_of(lines: &[String]) -> String {
 #[tokio::test]
 async fn a_turn_that_outlives_the_grace_fails_and_its_client_and_its_row_say_so() {
     let data_dir = tempfile::tempdir().unwrap();
-    let agent = Demo::new().pace(Duration::from_millis(100));
-    let (server, client) = serve(&data_dir, SubstrateChoice::Embedded(agent)).await;
+    let agents = Agents::new("demo", Demo::new().pace(Duration::from_millis(100)));
+    let (server, client) = serve(&data_dir, SubstrateChoice::Embedded(agents)).await;
     let session = client.session().await;
     let mut body = client.turn(&session, "t", "long").await;
     let before = body.take(12).await;

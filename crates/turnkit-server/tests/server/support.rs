@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
-use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest, Substrate};
+use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest, Substrate, SubstrateBuilder};
 use turnkit_wire::Event;
 
 /// Only a test that hangs waits so long.
@@ -72,11 +72,23 @@ impl TestSubstrate {
 
     /// With something before its routes.
     pub(crate) async fn behind(wrap: impl FnOnce(Router) -> Router) -> TestSubstrate {
+        TestSubstrate::with(|substrate| substrate, wrap).await
+    }
+
+    /// With more agents than the one of this test.
+    pub(crate) async fn with_agents(
+        add: impl FnOnce(SubstrateBuilder) -> SubstrateBuilder,
+    ) -> TestSubstrate {
+        TestSubstrate::with(add, |router| router).await
+    }
+
+    async fn with(
+        add: impl FnOnce(SubstrateBuilder) -> SubstrateBuilder,
+        wrap: impl FnOnce(Router) -> Router,
+    ) -> TestSubstrate {
         let gate = Arc::new(Semaphore::new(0));
-        let substrate = Substrate::builder()
-            .agent("default", Words { gate: Arc::clone(&gate) })
-            .build()
-            .unwrap();
+        let words = Words { gate: Arc::clone(&gate) };
+        let substrate = add(Substrate::builder().agent("default", words)).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(watch::Sender::new(0));
@@ -123,18 +135,21 @@ impl TestServer {
         environment: Environment,
         sweep_every: Duration,
     ) -> TestServer {
+        let substrate = SubstrateChoice::At { url: url.to_owned(), token: None };
+        let config = ServerConfig {
+            sweep_every,
+            environment,
+            ..ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir, substrate)
+        };
+        TestServer::run(config).await
+    }
+
+    pub(crate) async fn run(config: ServerConfig) -> TestServer {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let config = ServerConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            data_dir: data_dir.to_owned(),
-            substrate: SubstrateChoice::At { url: url.to_owned(), token: None },
-            sweep_every,
-            environment,
-        };
         let server = runtime.spawn(Server::start(config)).await.unwrap().unwrap();
         let client = Client { http: reqwest::Client::new(), url: server.url() };
         // Kept by the runtime, which is what dies.

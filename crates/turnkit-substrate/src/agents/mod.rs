@@ -4,6 +4,7 @@ mod cancel;
 #[cfg(all(feature = "command", unix))]
 pub mod command;
 pub mod demo;
+mod names;
 #[cfg(feature = "openai")]
 pub mod openai;
 mod request;
@@ -20,6 +21,7 @@ pub use self::{
 };
 pub(crate) use self::{
     cancel::{CancelHandle, Stop},
+    names::Agents,
     request::InvalidBody,
 };
 

@@ -12,7 +12,9 @@ pub(super) async fn agents(State(shared): State<Arc<Shared>>) -> Response {
     let agents = shared.agents.iter().map(|(identifier, agent)| {
         json!({ "identifier": identifier, "description": agent.description_boxed() })
     });
-    json_response(StatusCode::OK, &json!({ "agents": agents.collect::<Value>() }))
+    let default = shared.agents.default_name();
+    let body = json!({ "agents": agents.collect::<Value>(), "default": default });
+    json_response(StatusCode::OK, &body)
 }
 
 pub(super) async fn capabilities(State(shared): State<Arc<Shared>>) -> Response {

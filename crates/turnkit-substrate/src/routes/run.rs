@@ -103,7 +103,7 @@ fn same(
 }
 
 fn agent(shared: &Shared, request: &RunRequest) -> Result<Arc<dyn ErasedAgent>, ApiError> {
-    let agent = shared.agents.get(request.identifier()).cloned();
+    let agent = shared.agents.find(request.identifier()).cloned();
     agent.ok_or_else(|| ApiError::invalid("identifier", "there is no agent of this name"))
 }
 

@@ -167,7 +167,9 @@ async fn it_says_what_it_can_do() {
     assert_eq!((health.status.as_u16(), health.body), (200, json!({ "status": "ok" })));
 
     let agents = Answer::of(server.get("/agents")).await;
-    assert_eq!(agents.body, json!({ "agents": [{ "identifier": "default", "description": "" }] }));
+    let listed =
+        json!({ "agents": [{ "identifier": "default", "description": "" }], "default": "default" });
+    assert_eq!(agents.body, listed);
 
     let capabilities = Answer::of(server.get("/capabilities")).await.body;
     let limits = &capabilities["limits"];

@@ -185,6 +185,27 @@ async fn the_identifier_chooses_the_agent() {
 }
 
 #[tokio::test]
+async fn an_agent_of_another_name_can_be_the_default_one() {
+    let (agent, mut runs) = Driven::new();
+    let (other, _others) = Driven::new();
+    let builder = Substrate::builder().agent("first", agent).agent("second", other);
+    let server = Server::serve(builder.default_agent("first")).await;
+    for body in [json!({ "message": "a" }), json!({ "identifier": "default", "message": "b" })] {
+        let _stream = Stream::open(server.post("/agents/run/stream", &body)).await;
+        assert_eq!(runs.recv().await.unwrap().request.identifier(), "default");
+    }
+    let listed = Answer::of(server.get("/agents")).await.body;
+    assert_eq!(listed["default"], "first");
+    assert_eq!(listed["agents"][1]["identifier"], "second");
+    let (agent, _) = Driven::new();
+    let lost = Substrate::builder().agent("first", agent).default_agent("none").build();
+    assert_eq!(
+        lost.err().unwrap().to_string(),
+        "build a substrate: there is no agent named \"none\" to be the default one"
+    );
+}
+
+#[tokio::test]
 async fn a_stopped_agent_is_let_go_of_when_it_has_come_to_its_end() {
     let (agent, mut runs) = Driven::new();
     let server = Server::with_agent(agent).await;

@@ -17,7 +17,7 @@ use super::story::Story;
 use crate::cli::client::{Lines, ProductClient};
 use crate::embedded::Embedded;
 use crate::metrics::Metrics;
-use crate::{Environment, Server, ServerConfig, SubstrateChoice, store};
+use crate::{Agents, Server, ServerConfig, SubstrateChoice, store};
 
 const TURN: &str = "demo-turn";
 /// How many lines the other client gets while the first one is gone.
@@ -62,13 +62,9 @@ pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidenc
 }
 
 fn config(options: &Options, data_dir: &Path) -> ServerConfig {
-    ServerConfig {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        data_dir: data_dir.to_owned(),
-        substrate: SubstrateChoice::Embedded(Demo::new().pace(options.pace)),
-        sweep_every: Duration::from_secs(30),
-        environment: Environment::default(),
-    }
+    let agents = Agents::new("demo", Demo::new().pace(options.pace));
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    ServerConfig::new(listen, data_dir, SubstrateChoice::Embedded(agents))
 }
 
 /// The client that is cut off and comes back, and the one that is not disturbed.

@@ -1,0 +1,93 @@
+//! Who a request is made for: a user by bearer token or by the cookie of a sign-in, or the one local user.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
+use http::request::Parts;
+
+use super::App;
+use super::error::ApiError;
+use crate::principal::Principal;
+use crate::users::{Users, digest};
+
+/// The cookie of a sign-in.
+pub(super) const NAME: &str = "turnkit";
+/// Cookies of this name that are looked at. Other paths of this host may have set some, which the browser sends as well.
+const MAX_COOKIES: usize = 4;
+
+impl FromRequestParts<Arc<App>> for Principal {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Principal, ApiError> {
+        let Some(users) = &app.users else {
+            return Ok(Principal::local());
+        };
+        if parts.headers.contains_key(AUTHORIZATION) {
+            let user = bearer(&parts.headers).and_then(|token| users.of_token(token));
+            return user.map(|(user, _)| user.clone()).ok_or_else(ApiError::unauthorized);
+        }
+        signed_in(app, users, &parts.headers).await?.ok_or_else(ApiError::unauthorized)
+    }
+}
+
+async fn signed_in(
+    app: &App,
+    users: &Users,
+    headers: &HeaderMap,
+) -> Result<Option<Principal>, ApiError> {
+    for secret in secrets(headers) {
+        let token = app.store.signed_in(digest(secret.as_bytes())).await?;
+        // A token that is no longer in the file ends its sign-ins.
+        if let Some(user) = token.and_then(|token| users.of_digest(&token)) {
+            return Ok(Some(user.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// The secrets of the sign-ins that a request comes with.
+pub(super) fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.split_once('='));
+    let ours = pairs.filter(|(name, _)| name.trim() == NAME);
+    ours.map(|(_, secret)| secret.trim()).take(MAX_COOKIES)
+}
+
+/// The token of the one `Authorization` header; two of them are none (RFC 6750, 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?.as_bytes();
+    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
+    let is_one = values.next().is_none();
+    (is_one && scheme.eq_ignore_ascii_case(b"Bearer ")).then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(headers: &[(http::HeaderName, &'static str)]) -> HeaderMap {
+        let value = |value| http::HeaderValue::from_static(value);
+        headers.iter().map(|(name, text)| (name.clone(), value(text))).collect()
+    }
+
+    #[test]
+    fn a_bearer_token_stands_in_one_header() {
+        let token = |headers: &[_]| bearer(&with(headers)).map(<[u8]>::to_vec);
+        assert_eq!(token(&[(AUTHORIZATION, "Bearer abc")]), Some(b"abc".to_vec()));
+        assert_eq!(token(&[(AUTHORIZATION, "bearer  abc ")]), Some(b"abc".to_vec()));
+        for value in ["", "Bearer", "Basic abc", "abc", "Bearerabc"] {
+            assert_eq!(token(&[(AUTHORIZATION, value)]), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn our_cookies_are_found_among_others() {
+        let headers = with(&[(COOKIE, "a=b; turnkit=one;turnkit = two ; xturnkit=3; turnkit")]);
+        assert_eq!(secrets(&headers).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(secrets(&HeaderMap::new()).count(), 0);
+    }
+}
