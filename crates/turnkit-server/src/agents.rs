@@ -25,7 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// ```
 #[derive(Clone)]
 pub struct Agents {
-    default: String,
     named: Vec<(String, Arc<dyn ErasedAgent>)>,
 }
 
@@ -33,8 +32,7 @@ impl Agents {
     /// One agent, that of clients that name none. A name is 1 to 64 of `A-Za-z0-9._-`.
     #[must_use]
     pub fn new(name: impl Into<String>, agent: impl Agent) -> Agents {
-        let default = name.into();
-        Agents { default: default.clone(), named: Vec::new() }.with(default, agent)
+        Agents { named: Vec::new() }.with(name, agent)
     }
 
     /// One more agent.
@@ -46,10 +44,20 @@ impl Agents {
 
     /// Hands them all to a substrate.
     pub(crate) fn join(self, substrate: SubstrateBuilder) -> SubstrateBuilder {
-        let substrate = substrate.default_agent(self.default);
+        let substrate = match self.named.first() {
+            Some((name, _)) => substrate.default_agent(name),
+            None => substrate,
+        };
         self.named
             .into_iter()
             .fold(substrate, |substrate, (name, agent)| substrate.erased_agent(name, agent))
+    }
+}
+
+/// Without any, no substrate can be built.
+impl FromIterator<(String, Arc<dyn ErasedAgent>)> for Agents {
+    fn from_iter<I: IntoIterator<Item = (String, Arc<dyn ErasedAgent>)>>(agents: I) -> Agents {
+        Agents { named: agents.into_iter().collect() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line: `turnkit serve`, `substrate`, `chat` and `demo`.
 
+mod agents;
+mod arguments;
 mod chat;
 mod client;
 mod demo;
@@ -15,7 +17,8 @@ use std::error::Error;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Chat turns that lose nothing: whatever breaks between a browser and an agent, the agent runs once and the answer is saved.
 #[derive(Parser)]
@@ -68,15 +71,23 @@ impl From<End> for ExitCode {
 /// Runs the command line with the arguments of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Cli { logging, command } = Cli::parse();
-    match start(&logging, command) {
+    match parse().and_then(|Cli { logging, command }| start(&logging, command)) {
         Ok(end) => end.into(),
         Err(error) if is_unread(&error) => ExitCode::from(141),
+        Err(error) if error.is::<clap::Error>() || error.is::<Misuse>() => misused(&error),
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn parse() -> Result<Cli, anyhow::Error> {
+    let mut cli = Cli::command();
+    cli.build();
+    let arguments = arguments::spread(std::env::args_os(), &cli);
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    Ok(Cli::from_arg_matches(&matches)?)
 }
 
 fn start(logging: &logging::Options, command: Command) -> Result<End, anyhow::Error> {
@@ -104,6 +115,35 @@ impl Command {
 /// Whether it ended only because the reader of its output did, who has nothing to be told.
 fn is_unread(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(terminal::WriteError::is_unread)
+}
+
+/// Options that are right one by one, and not together.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Misuse {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl Misuse {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Misuse {
+        Misuse { kind, message: message.into() }
+    }
+}
+
+/// Says it as the parser of the command line does, which also says what was asked for: help, a version.
+fn misused(error: &anyhow::Error) -> ExitCode {
+    let told = match (error.downcast_ref::<clap::Error>(), error.downcast_ref::<Misuse>()) {
+        (Some(error), _) => (error.print(), error.exit_code()),
+        (_, Some(misuse)) => {
+            let error = Cli::command().error(misuse.kind, &misuse.message);
+            (error.print(), error.exit_code())
+        }
+        (None, None) => return ExitCode::FAILURE,
+    };
+    // Where nobody can be told, the code still says it.
+    let (_, code) = told;
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// `turnkit: failed to …: why: why`

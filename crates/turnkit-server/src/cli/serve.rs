@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use humantime::parse_duration;
-use turnkit_substrate::agents::demo::Demo;
+use clap::Args;
 
 use super::End;
+use super::agents::AgentOptions;
 use super::signals::Signals;
 use super::terminal::{Screen, Written};
-use crate::{Agents, Server, ServerConfig, SubstrateChoice};
+use crate::{Server, ServerConfig, SubstrateChoice, Users};
 
 /// How long running turns may go on once the server is told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -24,14 +23,19 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
-    /// Address to listen on: a loopback address; port 0 takes a free port.
+    /// Address to listen on; port 0 takes a free port. Without --tokens it must be a loopback address.
     #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     /// Directory of the database; made where it is missing.
     #[arg(long, value_name = "DIR", env = "TURNKIT_DATA_DIR", default_value = "turnkit-data")]
     data_dir: PathBuf,
     /// Base URL of another substrate to run agents at.
-    #[arg(long, value_name = "URL", env = "TURNKIT_SUBSTRATE", conflicts_with_all = ["log", "agent", "demo_pace"])]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TURNKIT_SUBSTRATE",
+        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "command"]
+    )]
     substrate: Option<String>,
     /// Bearer token for --substrate. Better set by the environment: other users can see a command line.
     #[arg(
@@ -42,53 +46,28 @@ pub(super) struct Options {
         requires = "substrate"
     )]
     substrate_token: Option<String>,
+    /// File of users' bearer tokens: a line for each, with a token, its tenant and its user. Without it, whoever reaches the
+    /// server is its one local user.
+    #[arg(long, value_name = "FILE", env = "TURNKIT_TOKENS")]
+    tokens: Option<PathBuf>,
     #[command(flatten)]
     embedded: AgentOptions,
-}
-
-/// The agent of a substrate, and its log.
-#[derive(Args)]
-pub(super) struct AgentOptions {
-    /// Where the logs of running turns are kept.
-    #[arg(long, value_name = "STORE", env = "TURNKIT_LOG", default_value = "memory")]
-    log: LogStore,
-    /// The agent that answers.
-    #[arg(long, value_name = "AGENT", env = "TURNKIT_AGENT", default_value = "demo")]
-    agent: AgentKind,
-    /// Pause of the demo agent before each event, such as 50ms.
-    #[arg(long, value_name = "DURATION", env = "TURNKIT_DEMO_PACE", default_value = "50ms", value_parser = parse_duration)]
-    demo_pace: Duration,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogStore {
-    Memory,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AgentKind {
-    Demo,
-}
-
-impl AgentOptions {
-    /// The agent that was chosen.
-    pub(super) fn agent(&self) -> Demo {
-        let (LogStore::Memory, AgentKind::Demo) = (self.log, self.agent);
-        Demo::new().pace(self.demo_pace)
-    }
 }
 
 const EXAMPLES: &str = "\
 Examples:
   turnkit serve
   turnkit serve --listen 127.0.0.1:0 --data-dir /var/lib/turnkit
+  turnkit serve --agent openai --openai-base-url http://127.0.0.1:8080/v1 --openai-model qwen3
+  turnkit serve --agent demo,command --command python3 agent.py
+  turnkit serve --listen 0.0.0.0:8787 --tokens /etc/turnkit/tokens
   turnkit serve --substrate http://127.0.0.1:8788
 
 SIGTERM and Ctrl-C let running turns finish, for up to 30 s; a second Ctrl-C does not wait.";
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
-    let server = Server::start(options.config()).await?;
+    let server = Server::start(options.config()?).await?;
     ready(&server.url())?;
     signals.next().await;
     tracing::info!("stopping: running turns may finish");
@@ -96,12 +75,13 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 }
 
 impl Options {
-    fn config(self) -> ServerConfig {
+    fn config(self) -> Result<ServerConfig, anyhow::Error> {
         let substrate = match self.substrate {
             Some(url) => SubstrateChoice::At { url, token: self.substrate_token },
-            None => SubstrateChoice::Embedded(Agents::new("demo", self.embedded.agent())),
+            None => SubstrateChoice::Embedded(self.embedded.agents()?),
         };
-        ServerConfig::new(self.listen, self.data_dir, substrate)
+        let users = self.tokens.as_deref().map(Users::load).transpose()?;
+        Ok(ServerConfig { users, ..ServerConfig::new(self.listen, self.data_dir, substrate) })
     }
 }
 

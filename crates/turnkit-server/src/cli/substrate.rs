@@ -9,7 +9,8 @@ use turnkit_substrate::log::memory::MemoryLog;
 use turnkit_substrate::{ServeError, Substrate};
 
 use super::End;
-use super::serve::{AgentOptions, ready, unless_asked_again};
+use super::agents::AgentOptions;
+use super::serve::{ready, unless_asked_again};
 use super::signals::Signals;
 
 /// Serve a substrate alone: agents behind HTTP, one run and one log for each execution id.
@@ -25,12 +26,13 @@ pub(super) struct Options {
     #[arg(long, value_name = "TOKEN", env = "TURNKIT_SUBSTRATE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     #[command(flatten)]
-    agent: AgentOptions,
+    agents: AgentOptions,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   turnkit substrate
+  turnkit substrate --listen 127.0.0.1:9000 --agent command --command python3 agent.py
   curl -N http://127.0.0.1:8788/agents/run/stream -H 'content-type: application/json' \\
       -d '{\"identifier\":\"default\",\"message\":\"hello\"}'
 
@@ -69,15 +71,12 @@ impl Options {
         Ok(())
     }
 
-    fn build(&self) -> Result<Substrate, turnkit_substrate::BuildError> {
-        let agent = self.agent.agent();
-        let builder = Substrate::builder()
-            .agent("default", agent.clone())
-            .agent("demo", agent)
-            .log(MemoryLog::default());
-        match &self.token {
-            Some(token) => builder.token("turnkit", token).build(),
-            None => builder.build(),
-        }
+    fn build(&self) -> Result<Substrate, anyhow::Error> {
+        let builder = self.agents.agents()?.join(Substrate::builder()).log(MemoryLog::default());
+        let builder = match &self.token {
+            Some(token) => builder.token("turnkit", token),
+            None => builder,
+        };
+        Ok(builder.build()?)
     }
 }

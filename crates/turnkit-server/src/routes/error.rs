@@ -111,8 +111,8 @@ impl ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_turns", message)
     }
 
-    pub(crate) fn no_random(error: turnkit::BoxError) -> ApiError {
-        tracing::error!(error = &*error as &dyn std::error::Error, "failed to get random bytes");
+    pub(crate) fn no_random(error: &turnkit::BoxError) -> ApiError {
+        tracing::error!(error = &**error as &dyn std::error::Error, "failed to get random bytes");
         ApiError::unavailable("no secret can be made at the moment")
     }
 

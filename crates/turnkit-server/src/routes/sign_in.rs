@@ -36,7 +36,7 @@ pub(super) async fn sign_in(
     let users = app.users.as_ref().ok_or_else(ApiError::no_users)?;
     let (_, token) =
         users.of_token(ask.token.trim().as_bytes()).ok_or_else(ApiError::unauthorized)?;
-    let secret = random::secret().map_err(ApiError::no_random)?;
+    let secret = random::secret().map_err(|error| ApiError::no_random(&error))?;
     let lasts = i64::try_from(LASTS.as_millis()).unwrap_or(i64::MAX);
     app.store.sign_in(SignIn { secret: digest(secret.as_bytes()), token, lasts }).await?;
     let cookie = cookie(&secret, LASTS, is_https(&headers));

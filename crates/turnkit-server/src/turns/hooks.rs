@@ -94,7 +94,12 @@ impl TurnHooks for Hooks {
     }
 
     async fn on_turn_complete(&self, cx: &TurnContext, _: &FinalText) -> Result<(), BoxError> {
-        self.attempt.timed("on_turn_complete", async { Ok(self.did(cx, Hooked::Completed)) }).await
+        self.attempt
+            .timed("on_turn_complete", async {
+                self.did(cx, Hooked::Completed);
+                Ok(())
+            })
+            .await
     }
 
     async fn on_turn_failed(
@@ -109,7 +114,12 @@ impl TurnHooks for Hooks {
     }
 
     async fn trace_flush(&self, cx: &TurnContext) -> Result<(), BoxError> {
-        self.attempt.timed("trace_flush", async { Ok(self.did(cx, Hooked::Flushed)) }).await
+        self.attempt
+            .timed("trace_flush", async {
+                self.did(cx, Hooked::Flushed);
+                Ok(())
+            })
+            .await
     }
 }
 

@@ -1,13 +1,21 @@
 //! The agents that clients can choose from.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Rig, TestServer, TestSubstrate, failure, json_of, kind};
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
 use turnkit_substrate::agents::demo::Demo;
 
-async fn listed(client: &Client) -> serde_json::Value {
-    json_of(client.http.get(format!("{}/api/agents", client.url)).send().await.unwrap()).await
+/// The names, and the default one.
+async fn listed(client: &Client) -> (Vec<String>, Value) {
+    let list = client.http.get(format!("{}/api/agents", client.url)).send().await.unwrap();
+    let list = json_of(list).await;
+    let name = |agent: &Value| agent["name"].as_str().unwrap().to_owned();
+    (list["agents"].as_array().unwrap().iter().map(name).collect(), list["default"].clone())
+}
+
+fn names(names: [&str; 2]) -> Vec<String> {
+    names.map(str::to_owned).to_vec()
 }
 
 #[tokio::test]
@@ -15,10 +23,7 @@ async fn the_agents_are_those_of_the_substrate() {
     let data_dir = tempfile::tempdir().unwrap();
     let substrate = TestSubstrate::with_agents(|builder| builder.agent("coder", Demo::new())).await;
     let server = TestServer::start(data_dir.path(), &substrate).await;
-    let listed = listed(&server.client).await;
-    let names: Vec<_> =
-        listed["agents"].as_array().unwrap().iter().map(|agent| &agent["name"]).collect();
-    assert_eq!((names, &listed["default"]), (vec!["coder", "default"], &json!("default")));
+    assert_eq!(listed(&server.client).await, (names(["coder", "default"]), json!("default")));
 }
 
 #[tokio::test]
@@ -32,10 +37,7 @@ async fn the_first_agent_of_an_embedded_substrate_answers_where_none_is_named() 
     );
     let server = Server::start(config).await.unwrap();
     let client = Client { http: reqwest::Client::new(), url: server.url() };
-    let listed = listed(&client).await;
-    let names: Vec<_> =
-        listed["agents"].as_array().unwrap().iter().map(|agent| &agent["name"]).collect();
-    assert_eq!((names, &listed["default"]), (vec!["another", "demo"], &json!("demo")));
+    assert_eq!(listed(&client).await, (names(["another", "demo"]), json!("demo")));
 }
 
 #[tokio::test]

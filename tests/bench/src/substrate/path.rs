@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use turnkit::{ExecutionId, Produced, TurnProducer as _};
 use turnkit_sandbox::{RunRequest, SandboxClient};
-use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
+use turnkit_server::{Server, ServerConfig, SubstrateChoice};
 use turnkit_wire::ndjson;
 
 use super::{Repeated, SMALL, serve, text};
@@ -106,13 +106,8 @@ async fn whole(substrate: SocketAddr, passes: usize) -> Result<Vec<Speed>> {
 }
 
 fn config(data_dir: &TempDir, substrate: SocketAddr) -> ServerConfig {
-    ServerConfig {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        data_dir: data_dir.path().to_owned(),
-        substrate: SubstrateChoice::At { url: format!("http://{substrate}"), token: None },
-        sweep_every: Duration::from_secs(30),
-        environment: Environment::default(),
-    }
+    let substrate = SubstrateChoice::At { url: format!("http://{substrate}"), token: None };
+    ServerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), data_dir.path(), substrate)
 }
 
 /// One turn, read to its end; how many of its lines are the agent's.
