@@ -48,6 +48,7 @@ async function shoot(name, url, options, prepare) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 920 }, ...options });
   const tab = await openTab(context, url);
   await prepare(tab);
+  await tab.mouse.move(0, 0);
   // Two frames: what was drawn is then on the screen.
   await tab.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
   await tab.screenshot({ path: `${FOLDER}${name}.png` });

@@ -1,6 +1,6 @@
 /** The page before the real server: a product process and a substrate process, killed and started again. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -64,16 +64,29 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await holds(tab);
   });
 
-  test("reload in the middle, and a second tab", async () => {
+  test("reload in the middle", async () => {
+    const tab = await tabAt(await serve("--demo-pace", "20ms"));
+    await send(tab, LONG);
+    await begun(tab, 10);
+    await tab.reload();
+    await begun(tab, 10);
+    assert.equal((await saved(tab)).length, 1, "it found the running turn");
+    await ended(tab, "complete");
+    assert.equal((await saved(tab)).length, 2);
+    await holds(tab);
+  });
+
+  test("two tabs", async () => {
     const server = await serve("--demo-pace", "20ms");
     const first = await tabAt(server);
     await send(first, LONG);
     await begun(first, 10);
-    await first.reload();
-    await begun(first, 10);
     const second = await tabAt(server, `#${sessionOf(first)}`);
+    await begun(second, 10);
     await Promise.all([ended(first, "complete"), ended(second, "complete")]);
-    assert.equal((await saved(first)).length, 2);
+    await send(second, "and now here");
+    for (const tab of [first, second]) await tab.locator(".turn:nth-child(2)[data-state=complete]", { hasText: "and now here" }).waitFor();
+    assert.equal((await saved(first)).length, 4);
     await holds(first, second);
   });
 
@@ -119,7 +132,61 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     assert.equal((await saved(tab)).at(-1).error.code, "execution_lost");
     await tab.reload();
     await tab.locator(".failure code", { hasText: "execution_lost" }).waitFor();
+    await holds(tab);
+  });
+
+  test("each user signs in with a token and has chats of their own", async () => {
+    const tokens = join(directory, "tokens");
+    await writeFile(tokens, "token-of-ann acme ann\ntoken-of-ben acme ben\n", { mode: 0o600 });
+    const server = await serve("--demo-pace", "1ms", "--tokens", tokens);
+    for (const user of ["ann", "ben"]) {
+      const tab = await tabAt(server);
+      await tab.locator("#sign-in[open]").waitFor();
+      await tab.locator("#token").fill("token-of-nobody");
+      await tab.locator("#token").press("Enter");
+      await tab.locator("#sign-in-error", { hasText: "does not know" }).waitFor();
+      await tab.locator("#token").fill(`token-of-${user}`);
+      await tab.locator("#token").press("Enter");
+      await tab.locator("#user", { hasText: user }).waitFor();
+      await send(tab, `I am ${user}`);
+      await ended(tab, "complete");
+      await tab.locator("#sessions a[aria-current]", { hasText: user }).waitFor();
+      assert.equal(await tab.locator("#sessions li").count(), 1);
+      await tab.locator("#sign-out").click();
+      await tab.locator("#sign-in[open]").waitFor();
+      await tab.close();
+    }
     assert.deepEqual(errors, []);
+  });
+
+  test("the agents that the server has are offered, and the one that is chosen answers", async () => {
+    const agent = join(directory, "agent.mjs");
+    await writeFile(agent, 'console.log(JSON.stringify({ type: "result", data: { finalText: "I am a program." } }));\n');
+    const server = await serve("--agent", "demo,command", "--command", process.execPath, agent);
+    const tab = await tabAt(server);
+    await tab.locator("#agent").selectOption("command");
+    await send(tab, "who are you?");
+    await ended(tab, "complete");
+    assert.equal((await saved(tab)).at(-1).text, "I am a program.");
+    await holds(tab);
+  });
+
+  test("the developer's view shows attempts and hooks as they happen, and what a resumed one skipped", async () => {
+    const tab = await tabAt(await serve("--demo-pace", "20ms"));
+    await tab.locator("#developer-toggle").click();
+    await send(tab, LONG);
+    await tab.locator(".attempt[data-outcome=running] .kind", { hasText: "accepted" }).waitFor();
+    await begun(tab, 10);
+    await tab.reload();
+    await tab.locator(".attempt:nth-child(2) .kind", { hasText: "resumed" }).waitFor();
+    await ended(tab, "complete");
+    const completed = tab.locator(".attempt[data-outcome=completed]", { hasText: "trace_flush" });
+    await completed.nth(1).waitFor();
+    const hooks = await completed.evaluateAll((attempts) => attempts.map((attempt) => [...attempt.querySelectorAll(".hook")].map(({ textContent }) => textContent)));
+    const [first, ...rest] = hooks.sort((a, b) => b.length - a.length);
+    assert.deepEqual(first, ["find_completed", "persist_assistant_message", "on_turn_complete", "trace_flush"], "of the one that saved the answer");
+    assert.deepEqual(rest, [["find_completed", "persist_assistant_message", "trace_flush"]], "of the one that came second");
+    await holds(tab);
   });
 
   test("an answer of 5,000 parts is whole, and one of 10,000", async (each) => {

@@ -90,8 +90,8 @@ function hookElement({ hook, atMs, durationMs, ok }, length) {
   const share = (/** @type {number} */ value) => `${Math.min(100, (100 * value) / Math.max(length, 1))}%`;
   bar.style.setProperty("--at", share(atMs));
   bar.style.setProperty("--length", share(durationMs));
-  const took = `${durationMs < 10 ? `${durationMs.toFixed(1)} ms` : milliseconds(durationMs)}${ok ? "" : ", failed"}`;
-  element.append(make("span", "hook", hook), bar, make("span", "took", took));
+  const took = durationMs < 0.1 ? "< 0.1 ms" : durationMs < 10 ? `${durationMs.toFixed(1)} ms` : milliseconds(durationMs);
+  element.append(make("span", "hook", hook), bar, make("span", "took", ok ? took : `${took}, failed`));
   element.title = `after ${milliseconds(atMs)}`;
   return element;
 }
