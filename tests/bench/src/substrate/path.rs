@@ -67,7 +67,7 @@ impl fmt::Display for Speed {
         let (took, processor) = (self.took.as_secs_f64(), self.processor.as_secs_f64());
         let events = EVENTS as f64;
         let (rate, each) = (events / took / 1e3, processor / events * 1e6);
-        write!(f, "{rate:.0} k events/s, {each:.2} µs of {:.1} cores each", processor / took)
+        write!(f, "{rate:.0} k events/s; {each:.2} µs of CPU each, {:.1} cores", processor / took)
     }
 }
 
