@@ -123,6 +123,12 @@ describe("what is hostile", { timeout: 600_000 }, () => {
     await page.holds(tab);
   });
 
+  test("a part without a name does not stand in the way of the final text", async () => {
+    const tab = await answered({ deltas: [], events: [tool("", "bash", { status: "completed" }), { type: "result", data: { finalText: "The end." } }] });
+    assert.equal(await tab.locator(".tool .status").textContent(), "done");
+    assert.deepEqual(page.errors, []);
+  });
+
   test("events whose data is not what their type promises draw nothing, and the answer goes on", async () => {
     const odd = [null, 3, "text", [], {}, { part: null }, { part: 3 }, { part: [] }, { part: { type: {}, id: {} } }, { part: { type: "text", id: { toString: 3 } } }, { part: { type: { toString: 3 } } }, { part: { type: "text", id: null, text: 3 }, delta: {} }];
     const states = [null, 3, [], { status: {}, title: { a: 1 }, input: [[]], output: 0 }];

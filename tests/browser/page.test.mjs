@@ -31,6 +31,21 @@ describe("the page", { timeout: 600_000 }, () => {
     await page.holds(tab);
   });
 
+  test("what was drawn does not jump while more is written", async () => {
+    const markdown = "A paragraph that is **long** enough to need a second line, on a screen of this width at least.\n\n## Title\n\n- one\n- `two`\n\n```sh\nls\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n";
+    page.scripts.hello = { ...PLAIN, deltas: markdown.repeat(4).match(/\S+\s*/g), pace: 2 };
+    const tab = await page.tab();
+    await tab.evaluate(() => {
+      globalThis.shifts = [];
+      new PerformanceObserver((list) => globalThis.shifts.push(...list.getEntries().map(({ value }) => value))).observe({ type: "layout-shift" });
+    });
+    await send(tab, "hello");
+    await ended(tab, "complete");
+    const shifted = await tab.evaluate(() => globalThis.shifts.reduce((sum, value) => sum + value, 0));
+    assert.ok(shifted < 0.02, `layout shift of ${shifted}`);
+    await page.holds(tab);
+  });
+
   test("stops by the button and by Escape, and keeps what there was", async () => {
     const tab = await page.tab();
     for (const stop of [() => tab.locator("#stop").click(), () => tab.keyboard.press("Escape")]) {

@@ -36,8 +36,8 @@ export class Account {
     this.elements.account.hidden = !signIn;
   }
 
-  /** Asks for a token where that is why the server refused. @param {unknown} error @returns {boolean} */
-  isAsked(error) {
+  /** Asks for a token where the lack of one is why the server refused. @param {unknown} error @returns {boolean} whether */
+  askAfter(error) {
     const { dialog, token } = this.elements;
     if (!(error instanceof TurnkitError) || error.details.status !== 401) return false;
     if (!dialog.open) {

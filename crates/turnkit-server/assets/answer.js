@@ -66,7 +66,7 @@ export class Answer {
     if (text === this.text()) return;
     const [first, ...others] = this.#texts;
     for (const part of others) this.#remove(part);
-    this.#change(first ?? this.#part("", "text")).set(text);
+    this.#change(first ?? this.#add(new TextPart(""))).set(text);
   }
 
   /** @param {any} data @param {unknown} delta */
@@ -80,14 +80,15 @@ export class Answer {
 
   /** @param {string} id @param {string} type @returns {any} */
   #part(id, type) {
-    const known = this.#parts.get(id);
-    if (known) return known;
     const Kind = KINDS.get(type);
-    if (!Kind) return null;
-    const part = new Kind(id);
+    return this.#parts.get(id) ?? (Kind ? this.#add(new Kind(id)) : null);
+  }
+
+  /** @template {Part} P @param {P} part @returns {P} */
+  #add(part) {
     if (part instanceof TextPart) this.#beginText(part);
     if (part instanceof ReasoningPart) this.#thoughts.add(part);
-    this.#parts.set(id, part);
+    this.#parts.set(part.id, part);
     this.#element.append(part.element);
     return part;
   }

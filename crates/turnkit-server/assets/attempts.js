@@ -34,7 +34,10 @@ export class Attempts {
   /** @param {Turn | null} turn  none: nothing is shown, and nobody asked */
   show(turn) {
     if (turn?.turnId === this.#turn?.turnId && turn?.isRunning === this.#turn?.isRunning) return;
-    if (turn?.turnId !== this.#turn?.turnId) this.#draw([]);
+    if (turn?.turnId !== this.#turn?.turnId) {
+      this.#draw([]);
+      this.note.hidden = true;
+    }
     this.#turn = turn;
     clearTimeout(this.#timer);
     if (turn) this.#look(turn);

@@ -155,7 +155,7 @@ function showNetwork(error) {
 
 /** @param {TurnkitError} error */
 function showError(error) {
-  if (account.isAsked(error)) return;
+  if (account.askAfter(error)) return;
   if (error.code === "turn_running") return notice("Another answer is being written in this chat. Send your message when it is done.");
   if (error.details.status === 404) return notice("This chat does not exist, or is not yours.");
   notice(error.retryable ? "The server cannot be reached. Nothing is lost: try again in a moment." : error.message);
@@ -169,7 +169,7 @@ function notice(text) {
 
 /** What the page does by itself fails quietly: the next time it may succeed. @param {unknown} error */
 function quietly(error) {
-  account.isAsked(error);
+  account.askAfter(error);
   return null;
 }
 
