@@ -30,7 +30,7 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything: format, lints, tidy, tests, documentation, the `no_std` proof
+    /// Run everything: format, lints, tidy, tests, the page in a browser, documentation, the `no_std` proof
     Test(test::Args),
     /// What CI runs: `test`, then the demo in a release build
     Ci,
