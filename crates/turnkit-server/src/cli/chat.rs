@@ -3,15 +3,16 @@
 use std::io::{self, Read as _};
 
 use clap::Args;
+use futures_util::future::OptionFuture;
 use turnkit_wire::Event;
 use uuid::Uuid;
 
 use super::End;
-use super::client::ProductClient;
+use super::client::{Ask, ProductClient};
 use super::drawing::Drawing;
 use super::follow::{Step, Turn};
 use super::signals::Signals;
-use super::terminal::{Look, Screen, Written};
+use super::terminal::{Look, Screen, Written, harmless};
 
 /// Send a message to a server and stream the answer.
 ///
@@ -22,7 +23,8 @@ use super::terminal::{Look, Screen, Written};
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// The message; `-` reads it from standard input.
-    message: String,
+    #[arg(required_unless_present = "history")]
+    message: Option<String>,
     /// URL of the server.
     #[arg(
         long,
@@ -31,12 +33,21 @@ pub(super) struct Options {
         default_value = "http://127.0.0.1:8787"
     )]
     server: String,
+    /// Bearer token, where the server's users have some. Better set by the environment: other users can see a command line.
+    #[arg(long, value_name = "TOKEN", env = "TURNKIT_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Agent that shall answer. Without it, the server's first one.
+    #[arg(long, value_name = "NAME", env = "TURNKIT_CHAT_AGENT")]
+    agent: Option<String>,
     /// Session to go on with. Without it a new one begins.
     #[arg(long, value_name = "ID", env = "TURNKIT_SESSION")]
     session: Option<String>,
-    /// Print the turn's events as NDJSON instead.
+    /// Print the turn's events, or the messages of --history, as NDJSON instead.
     #[arg(long, env = "TURNKIT_JSON")]
     json: bool,
+    /// Print what was said in --session, and send nothing.
+    #[arg(long, env = "TURNKIT_HISTORY", requires = "session", conflicts_with = "message")]
+    history: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -45,6 +56,7 @@ Examples:
   turnkit chat --session 01989f6e-7c1c-7a0e-b5f0-0d0a9e4c3b21 'And then?'
   git diff | turnkit chat -
   turnkit chat --json hello | jq .type
+  turnkit chat --history --session 01989f6e-7c1c-7a0e-b5f0-0d0a9e4c3b21
 
 Exit codes: 0 answered; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C;
 141 nobody reads the output any more.";
@@ -57,23 +69,69 @@ const MAX_MESSAGE: u64 = 512 * 1024;
 struct TooLong;
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
-    let message = match options.message.as_str() {
-        "-" => standard_input()?,
-        _ => options.message,
-    };
-    let client = ProductClient::new(&options.server)?;
-    let is_new = options.session.is_none();
-    let session = match options.session {
+    let client = ProductClient::new(&options.server, options.token.as_deref())?;
+    match (options.message, options.session) {
+        (Some(message), session) => {
+            let message = if message == "-" { standard_input()? } else { message };
+            send(client, session, message, options.agent, options.json).await
+        }
+        (None, Some(session)) => history(&client, &session, options.json).await,
+        (None, None) => Ok(End::Failed),
+    }
+}
+
+async fn send(
+    client: ProductClient,
+    session: Option<String>,
+    message: String,
+    agent: Option<String>,
+    is_json: bool,
+) -> Result<End, anyhow::Error> {
+    let is_new = session.is_none();
+    let session = match session {
         Some(session) => session,
         None => client.create_session().await?,
     };
-    let turn = Turn::new(client, session.clone(), Uuid::new_v4().to_string(), message);
-    let mut view = View::new(options.json);
+    let ask = Ask { turn_id: Uuid::new_v4().to_string(), message, agent };
+    let turn = Turn::new(client, session.clone(), ask);
+    let mut view = View::new(is_json);
     let end = follow(turn, &mut view).await?;
     if is_new {
         view.note(format_args!("session {session}"))?;
     }
     Ok(end)
+}
+
+/// Prints what was said, the oldest first.
+async fn history(
+    client: &ProductClient,
+    session: &str,
+    is_json: bool,
+) -> Result<End, anyhow::Error> {
+    let mut screen = Screen::stdout();
+    for message in client.messages(session).await? {
+        if is_json {
+            screen.line(serde_json::to_string(&message)?)?;
+            continue;
+        }
+        let text = harmless(&message.text);
+        if message.role == "user" {
+            let question = screen
+                .paint(Look::Bold, format_args!("> {}", text.replace('\n', "\n> ")))
+                .to_string();
+            screen.line(question)?;
+        } else {
+            screen.line(text)?;
+            if message.status != "complete" {
+                let status = screen
+                    .paint(Look::Red, format_args!("({})", harmless(&message.status)))
+                    .to_string();
+                screen.line(status)?;
+            }
+            screen.line("")?;
+        }
+    }
+    Ok(End::Done)
 }
 
 fn standard_input() -> Result<String, anyhow::Error> {
@@ -85,9 +143,11 @@ fn standard_input() -> Result<String, anyhow::Error> {
     Ok(message)
 }
 
-/// Reads the turn to its end. The first Ctrl-C stops it, the second one leaves it.
+/// Reads the turn to its end. The first Ctrl-C stops it, the second one leaves it, also while the first one is under way.
 async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
-    let (mut signals, mut is_stopping) = (Signals::listen()?, false);
+    let mut signals = Signals::listen()?;
+    let mut stopping = OptionFuture::from(None);
+    let mut is_stopping = false;
     loop {
         tokio::select! {
             step = turn.next() => {
@@ -95,13 +155,17 @@ async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
                     return Ok(if is_stopping { End::Interrupted } else { end });
                 }
             }
+            Some(stopped) = &mut stopping => {
+                stopping = OptionFuture::from(None);
+                stopped?;
+            }
             () = signals.next() => {
                 if is_stopping {
                     return Ok(End::Interrupted);
                 }
                 is_stopping = true;
                 view.note("stopping")?;
-                turn.cancel().await?;
+                stopping = OptionFuture::from(Some(Box::pin(turn.cancel())));
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use turnkit_wire::{DecodeError, Event, ndjson};
 
 /// A server sends a blank line every 15 s (PROTOCOL 2.4); one that is silent for three of them is gone.
@@ -26,6 +26,8 @@ pub(super) struct ProductClient {
 pub(super) enum ClientError {
     #[error("use the server's URL {0}: it must be like http://127.0.0.1:8787")]
     Url(String),
+    #[error("use the token: no header can carry it")]
+    Token,
     #[error("reach the server")]
     Http(#[from] reqwest::Error),
     #[error("get what was asked for: {message} ({code})")]
@@ -75,13 +77,27 @@ struct Details {
     message: String,
 }
 
+/// A turn to be started.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ask {
+    pub(super) turn_id: String,
+    pub(super) message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<String>,
+}
+
 /// One message, as the messages route tells it.
-#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Message {
     pub(super) role: String,
     pub(super) text: String,
     pub(super) status: String,
+    pub(super) turn_index: u64,
+    pub(super) turn_id: String,
+    pub(super) execution_id: String,
+    pub(super) created_at: String,
 }
 
 #[derive(Deserialize)]
@@ -90,13 +106,15 @@ struct Messages {
 }
 
 impl ProductClient {
-    pub(super) fn new(base: &str) -> Result<ProductClient, ClientError> {
+    /// A client of the server at `base`, with a user's token where it needs one.
+    pub(super) fn new(base: &str, token: Option<&str>) -> Result<ProductClient, ClientError> {
         let unusable = || ClientError::Url(base.to_owned());
         let base: Url = base.parse().map_err(|_| unusable())?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(unusable());
         }
         let http = Client::builder()
+            .default_headers(authorization(token)?)
             .connect_timeout(CONNECT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -110,13 +128,8 @@ impl ProductClient {
     }
 
     /// Starts the turn, or takes it up from its first event.
-    pub(super) async fn start(
-        &self,
-        session: &str,
-        turn: &str,
-        message: &str,
-    ) -> Result<Lines, ClientError> {
-        let body = json!({ "turnId": turn, "message": message }).to_string();
+    pub(super) async fn start(&self, session: &str, ask: &Ask) -> Result<Lines, ClientError> {
+        let body = serde_json::to_string(ask)?;
         let request = self
             .http
             .post(self.url(&[session, "turns"]))
@@ -142,9 +155,21 @@ impl ProductClient {
         Ok(())
     }
 
+    /// All messages of a session, the oldest first.
     pub(super) async fn messages(&self, session: &str) -> Result<Vec<Message>, ClientError> {
-        let all: Messages = answer(self.http.get(self.url(&[session, "messages"]))).await?;
-        Ok(all.messages)
+        let mut messages = Vec::new();
+        loop {
+            let mut url = self.url(&[session, "messages"]);
+            if let Some(Message { turn_index, .. }) = messages.first() {
+                url.query_pairs_mut().append_pair("before", &turn_index.to_string());
+            }
+            let Messages { messages: mut older } = answer(self.http.get(url)).await?;
+            if older.is_empty() {
+                return Ok(messages);
+            }
+            older.append(&mut messages);
+            messages = older;
+        }
     }
 
     /// `/api/sessions` and what follows, each part encoded.
@@ -155,6 +180,17 @@ impl ProductClient {
         }
         url
     }
+}
+
+/// Marked, so that HTTP layers do not print it.
+fn authorization(token: Option<&str>) -> Result<HeaderMap, ClientError> {
+    let Some(token) = token else {
+        return Ok(HeaderMap::new());
+    };
+    let value = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut value = value.map_err(|_| ClientError::Token)?;
+    value.set_sensitive(true);
+    Ok([(AUTHORIZATION, value)].into_iter().collect())
 }
 
 /// The events of one body.

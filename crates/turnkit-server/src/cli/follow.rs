@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use turnkit_wire::Event;
 
-use super::client::{ClientError, Lines, ProductClient};
+use super::client::{Ask, ClientError, Lines, ProductClient};
 
 /// Failures in a row before it gives up, and the pauses between them.
 const MAX_FAILURES: u32 = 10;
@@ -26,8 +26,7 @@ pub(super) enum Step {
 pub(super) struct Turn {
     client: ProductClient,
     session: String,
-    id: String,
-    message: String,
+    ask: Ask,
     /// The events taken so far (PROTOCOL 1.2).
     cursor: u64,
     is_accepted: bool,
@@ -38,17 +37,11 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(
-        client: ProductClient,
-        session: String,
-        turn_id: String,
-        message: String,
-    ) -> Turn {
+    pub(super) fn new(client: ProductClient, session: String, ask: Ask) -> Turn {
         Turn {
             client,
             session,
-            id: turn_id,
-            message,
+            ask,
             cursor: 0,
             is_accepted: false,
             lines: None,
@@ -76,8 +69,10 @@ impl Turn {
     }
 
     /// Asks the server to stop the turn.
-    pub(super) async fn cancel(&self) -> Result<(), ClientError> {
-        self.client.cancel(&self.session, &self.id).await
+    pub(super) fn cancel(&self) -> impl Future<Output = Result<(), ClientError>> + use<> {
+        let (client, session, turn) =
+            (self.client.clone(), self.session.clone(), self.ask.turn_id.clone());
+        async move { client.cancel(&session, &turn).await }
     }
 
     async fn read(&mut self) -> Result<Event, ClientError> {
@@ -87,14 +82,8 @@ impl Turn {
         let lines = match &mut self.lines {
             Some(lines) => lines,
             none => {
-                let opened = open(
-                    &self.client,
-                    &self.session,
-                    &self.id,
-                    &self.message,
-                    self.is_accepted,
-                    self.cursor,
-                );
+                let opened =
+                    open(&self.client, &self.session, &self.ask, self.is_accepted, self.cursor);
                 none.insert(opened.await?)
             }
         };
@@ -135,15 +124,14 @@ fn is_retryable_failure(event: &Event) -> bool {
 async fn open(
     client: &ProductClient,
     session: &str,
-    turn_id: &str,
-    message: &str,
+    ask: &Ask,
     is_accepted: bool,
     cursor: u64,
 ) -> Result<Lines, ClientError> {
     if is_accepted {
-        return client.resume(session, turn_id, cursor).await;
+        return client.resume(session, &ask.turn_id, cursor).await;
     }
-    client.start(session, turn_id, message).await
+    client.start(session, ask).await
 }
 
 fn pause(failures: u32) -> Duration {

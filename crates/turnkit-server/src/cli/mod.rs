@@ -4,6 +4,7 @@ mod agents;
 mod arguments;
 mod chat;
 mod client;
+mod config;
 mod demo;
 mod drawing;
 mod follow;
@@ -14,11 +15,15 @@ mod substrate;
 mod terminal;
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use self::config::{Config, ConfigError};
 
 /// Chat turns that lose nothing: whatever breaks between a browser and an agent, the agent runs once and the answer is saved.
 #[derive(Parser)]
@@ -26,6 +31,12 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 struct Cli {
     #[command(flatten)]
     logging: logging::Options,
+    /// File with options by their long names, in TOML. The command line and the environment go before it.
+    #[arg(long, value_name = "FILE", env = config::VARIABLE, global = true)]
+    config: Option<PathBuf>,
+    /// Print the options that hold, as such a file, and end.
+    #[arg(long, env = "TURNKIT_PRINT_CONFIG", global = true)]
+    print_config: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,7 +57,7 @@ Examples:
 
 Exit codes: 0 done; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C;
 141 nobody reads the output any more (as after SIGPIPE).
-Every option can also be set by the environment variable beside it. NO_COLOR turns colours off.";
+Every option can also be set by the environment variable beside it, or in a file: --config. NO_COLOR turns colours off.";
 
 /// How a command ended.
 enum End {
@@ -71,10 +82,14 @@ impl From<End> for ExitCode {
 /// Runs the command line with the arguments of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    match parse().and_then(|Cli { logging, command }| start(&logging, command)) {
+    match parse().and_then(|cli| cli.map_or(Ok(End::Done), start)) {
         Ok(end) => end.into(),
         Err(error) if is_unread(&error) => ExitCode::from(141),
         Err(error) if error.is::<clap::Error>() || error.is::<Misuse>() => misused(&error),
+        Err(error) if error.is::<ConfigError>() => {
+            complain(&*error);
+            ExitCode::from(2)
+        }
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
@@ -82,18 +97,53 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn parse() -> Result<Cli, anyhow::Error> {
+/// The command line over the configuration file; `None` where it asked for what holds, and was told.
+fn parse() -> Result<Option<Cli>, anyhow::Error> {
+    let cli = Cli::command();
+    let arguments = arguments::spread(std::env::args_os(), &cli);
+    let config = config::path(&arguments).map(|path| Config::load(&path, &cli)).transpose()?;
+    let matches = matches(cli, &arguments, config.as_ref())?;
+    let parsed = Cli::from_arg_matches(&matches)?;
+    if !parsed.print_config {
+        return Ok(Some(parsed));
+    }
     let mut cli = Cli::command();
     cli.build();
-    let arguments = arguments::spread(std::env::args_os(), &cli);
-    let matches = Cli::command().try_get_matches_from(arguments)?;
-    Ok(Cli::from_arg_matches(&matches)?)
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(command) = cli.find_subcommand(name)
+    {
+        let mut screen = terminal::Screen::stdout();
+        config::print(command, matches, config.as_ref()).try_for_each(|line| screen.line(line))?;
+    }
+    Ok(None)
 }
 
-fn start(logging: &logging::Options, command: Command) -> Result<End, anyhow::Error> {
-    logging::start(logging, command.is_server())?;
+fn matches(
+    cli: clap::Command,
+    arguments: &[OsString],
+    config: Option<&Config>,
+) -> Result<ArgMatches, anyhow::Error> {
+    let Some(config) = config else {
+        return Ok(cli.try_get_matches_from(arguments)?);
+    };
+    let refused = match config.apply(cli.clone()).try_get_matches_from(arguments) {
+        Ok(matches) => return Ok(matches),
+        Err(refused) => refused,
+    };
+    let command = arguments.iter().find_map(|argument| cli.find_subcommand(argument));
+    let command = command.map(|command| command.get_name().to_owned()).unwrap_or_default();
+    // What is right without the file is wrong in the file.
+    match cli.try_get_matches_from(arguments) {
+        Ok(_) => Err(config.blame(&command, &refused).map_or_else(|| refused.into(), Into::into)),
+        Err(refused) => Err(refused.into()),
+    }
+}
+
+fn start(cli: Cli) -> Result<End, anyhow::Error> {
+    logging::start(&cli.logging, cli.command.is_server())?;
+    tracing::debug!(config = ?cli.config, "the command line is read");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(command.run())
+    runtime.block_on(cli.command.run())
 }
 
 impl Command {

@@ -91,6 +91,21 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_the_first_version_keeps_what_it_holds() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let rows = "INSERT INTO sessions VALUES ('s', 'tenant', 'user', 7);
+            INSERT INTO turns (session_id, turn_index, turn_id, execution_id, agent, created_at)
+                VALUES ('s', 0, 't', 'e', 'demo', 8);";
+        connection.execute_batch(rows).unwrap();
+        migrate(&mut connection).unwrap();
+        let sql = "SELECT user_id, turn_id, stop_asked FROM sessions JOIN turns ON session_id = id";
+        let read = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        assert_eq!(read.unwrap(), ("user".to_owned(), "t".to_owned(), false));
+    }
+
+    #[test]
     fn a_database_of_a_newer_version_is_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();

@@ -379,3 +379,29 @@ async fn without_threads_the_same_is_done_by_the_caller() {
         .unwrap_err();
     assert_eq!(fixture.messages(&session).await.len(), 2);
 }
+
+#[tokio::test]
+async fn readers_go_on_while_another_process_writes() {
+    let fixture = Fixture::new();
+    let session = fixture.session().await;
+    let other = Connection::open(fixture.directory.path().join(FILE)).unwrap();
+    let mode: String = other.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
+    other.execute_batch("BEGIN IMMEDIATE; UPDATE sessions SET user_id = 'somebody'").unwrap();
+    assert_eq!(fixture.messages(&session).await, []);
+    other.execute_batch("ROLLBACK").unwrap();
+}
+
+#[tokio::test]
+async fn a_token_has_as_many_sign_ins_as_are_allowed_and_each_ends() {
+    let fixture = Fixture::new();
+    let sign_in = |secret, lasts| SignIn { secret: [secret; 32], token: [0; 32], lasts };
+    for secret in 0..=100 {
+        fixture.store.sign_in(sign_in(secret, 60_000)).await.unwrap();
+    }
+    assert_eq!(fixture.store.signed_in([0; 32]).await.unwrap(), None, "the oldest gave way");
+    assert_eq!(fixture.store.signed_in([1; 32]).await.unwrap(), Some([0; 32]));
+    assert_eq!(fixture.store.signed_in([100; 32]).await.unwrap(), Some([0; 32]));
+    fixture.store.sign_in(sign_in(200, 0)).await.unwrap();
+    assert_eq!(fixture.store.signed_in([200; 32]).await.unwrap(), None, "it is over");
+}

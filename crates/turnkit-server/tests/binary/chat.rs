@@ -87,3 +87,90 @@ fn a_server_that_is_not_there_is_a_failure_with_a_reason() {
         text(&output.stderr)
     );
 }
+
+#[test]
+fn what_was_said_is_printed() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let server = Process::serve(&data_dir, &["--demo-pace", "0ms"]);
+    let first = run(&["chat", "--server", &server.url, "hello"]);
+    let session =
+        text(&first.stderr).lines().find_map(|line| line.strip_prefix("session ")).unwrap();
+    let second = ["chat", "--server", &server.url, "--session", session, "two\nlines"];
+    run(&second);
+    let history = |more: &[&str]| {
+        let output =
+            run(&[&["chat", "--history", "--server", &server.url, "--session", session], more]
+                .concat());
+        assert_eq!(output.status.code(), Some(0));
+        text(&output.stdout).to_owned()
+    };
+    let printed = history(&[]);
+    assert!(printed.starts_with(&format!("> hello\n{ANSWER}")), "{printed}");
+    assert!(printed.contains("\n\n> two\n> lines\nYou wrote: "), "{printed}");
+    let messages: Vec<Value> =
+        history(&["--json"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said: Vec<_> =
+        messages.iter().map(|message| (&message["role"], &message["turnIndex"])).collect();
+    let (user, assistant) = (Value::from("user"), Value::from("assistant"));
+    assert_eq!(
+        said,
+        [(&user, &0.into()), (&assistant, &0.into()), (&user, &1.into()), (&assistant, &1.into())]
+    );
+    assert_eq!(run(&["chat", "--history"]).status.code(), Some(2), "of which session?");
+    assert_eq!(run(&["chat"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_user_shows_a_token_and_chooses_an_agent() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let tokens = data_dir.path().join("tokens");
+    std::fs::write(&tokens, "a-token-of-ann acme ann\n").unwrap();
+    let tokens = tokens.to_str().unwrap();
+    let options = ["--tokens", tokens, "--agent", "demo,command", "--command", "sh", "-c"];
+    let say = r#"echo '{"type":"result","data":{"finalText":"from the program"}}'"#;
+    let server = Process::serve(&data_dir, &[&options[..], &[say]].concat());
+    let refused = run(&["chat", "--server", &server.url, "hello"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("(unauthorized)"), "{}", text(&refused.stderr));
+    let mut chat = turnkit();
+    chat.args(["chat", "--server", &server.url, "--agent", "command", "hello"]);
+    let answered = chat.env("TURNKIT_TOKEN", "a-token-of-ann").output().unwrap();
+    assert_eq!(text(&answered.stdout), "from the program\n", "{}", text(&answered.stderr));
+    let chat = [
+        "chat",
+        "--server",
+        &server.url,
+        "--token",
+        "a-token-of-ann",
+        "--agent",
+        "nobody",
+        "hello",
+    ];
+    let refused = run(&chat);
+    assert!(
+        text(&refused.stderr).contains("there is no agent of this name"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+#[test]
+fn a_second_ctrl_c_leaves_at_once() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let hangs = "trap '' TERM; echo '{\"type\":\"note\"}'; while :; do sleep 1; done";
+    let server = Process::serve(&data_dir, &["--command", "sh", "-c", hangs]);
+    let mut command = turnkit();
+    command.args(["chat", "--json", "--server", &server.url, "hello"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    lines(&mut child, 2);
+    signal(child.id(), "STOP");
+    signal(server.pid(), "STOP");
+    signal(child.id(), "CONT");
+    signal(child.id(), "INT");
+    let mut stopping = [0; 8];
+    std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut stopping).unwrap();
+    assert_eq!(&stopping, b"stopping");
+    signal(child.id(), "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    signal(server.pid(), "CONT");
+}

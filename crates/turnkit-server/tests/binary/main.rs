@@ -8,7 +8,10 @@
 )]
 
 mod chat;
+mod config;
 mod demo;
 mod kill;
+mod model;
+mod program;
 mod serve;
 mod support;

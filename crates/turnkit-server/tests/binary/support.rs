@@ -40,8 +40,11 @@ impl Process {
 
     /// What it logs goes to `log`.
     pub(crate) fn logging_to(log: impl Into<Stdio>, arguments: &[&str]) -> Process {
-        let mut child =
-            turnkit().args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        Process::spawn(turnkit().args(arguments).stderr(log))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line
@@ -83,6 +86,11 @@ impl Process {
     /// SIGTERM, and the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         signal(self.pid(), "TERM");
+        self.wait()
+    }
+
+    /// The exit code, once it has ended.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }

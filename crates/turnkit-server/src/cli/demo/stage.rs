@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Options;
 use super::evidence::{Attempts, Evidence, Logged, Saved};
 use super::story::Story;
-use crate::cli::client::{Lines, ProductClient};
+use crate::cli::client::{Ask, Lines, ProductClient};
 use crate::embedded::Embedded;
 use crate::metrics::Metrics;
 use crate::{Agents, Server, ServerConfig, SubstrateChoice, store};
@@ -44,7 +44,7 @@ pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidenc
     let server = Server::start(config(options, &directory.path)).await?;
     let substrate = server.embedded().ok_or(DemoError::NoSubstrate)?;
     story.opening(&server.url(), &substrate.url(), &directory.path.join(store::FILE))?;
-    let client = ProductClient::new(&server.url())?;
+    let client = ProductClient::new(&server.url(), None)?;
     let session = client.create_session().await?;
     let mut evidence = clients(&client, &session, options, story).await?;
     server.drained().await;
@@ -74,7 +74,8 @@ async fn clients(
     options: &Options,
     story: &mut Story,
 ) -> Result<Evidence, anyhow::Error> {
-    let mut lines = client.start(session, TURN, &options.message).await?;
+    let ask = Ask { turn_id: TURN.to_owned(), message: options.message.clone(), agent: None };
+    let mut lines = client.start(session, &ask).await?;
     let execution_id = lines.execution_id().unwrap_or_default();
     story.begins(session, TURN, &execution_id)?;
     let mut cursor = 0;
