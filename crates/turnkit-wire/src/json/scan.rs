@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use super::{
     nesting::{Container, MAX_DEPTH, Nesting},
-    stops::Stops,
+    stops::{InString, InUtf8String, Stops},
     string,
 };
 use crate::error::{DecodeError, DecodeErrorKind, Expected};
@@ -48,7 +48,9 @@ type Scan<T = ()> = Result<T, Fault>;
 /// The position is handed from step to step, by reference where a step is inlined, so that it stays in a register too.
 struct Scanner<'a> {
     bytes: &'a [u8],
-    stops: Stops,
+    stops: Stops<InString>,
+    /// Instead of `stops`, where all behind the first byte outside ASCII was found to be UTF-8.
+    utf8: Option<Stops<InUtf8String>>,
     /// A string with escapes was met since this was last cleared.
     escaped: bool,
     breaks: bool,
@@ -62,7 +64,7 @@ struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         let fault = (bytes.len(), DecodeErrorKind::Truncated);
-        Scanner { bytes, stops: Stops::new(), escaped: false, breaks: false, fault }
+        Scanner { bytes, stops: Stops::new(), utf8: None, escaped: false, breaks: false, fault }
     }
 
     #[cold]
@@ -271,7 +273,10 @@ impl<'a> Scanner<'a> {
                 }
                 _ => self.check_utf8(at)?,
             }
-            at = self.stops.next(self.bytes, at);
+            at = match &mut self.utf8 {
+                Some(stops) => stops.next(self.bytes, at),
+                None => self.stops.next(self.bytes, at),
+            };
         }
     }
 
@@ -290,11 +295,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    #[cold]
     fn check_utf8(&mut self, at: usize) -> Scan {
+        if self.utf8.is_some() {
+            return Ok(());
+        }
         match core::str::from_utf8(&self.bytes[at..]) {
             Ok(_) => {
-                self.stops = Stops::of_utf8();
+                self.utf8 = Some(Stops::new());
                 Ok(())
             }
             Err(error) => self.fail(at + error.valid_up_to(), DecodeErrorKind::NotUtf8),

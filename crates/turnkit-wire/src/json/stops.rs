@@ -1,32 +1,52 @@
-//! Finding the bytes that end a plain run, many at a time, in safe Rust.
+//! Finding the bytes that end a plain run, 64 at a time, in safe Rust.
 //!
-//! A block of 64 bytes is compared in loops over fixed-size arrays, which compile to vector compares on every target that has
-//! them. What was found is kept as one bit for each byte, so that the next search within the block costs a shift and a count.
+//! `wide` compares by vector instructions on every target whose baseline has them, and in plain Rust on the others. What was
+//! found is kept as one bit for each byte, so that the next search within the block costs a shift and a count.
+
+use core::marker::PhantomData;
+
+use wide::{i8x16, u8x16};
 
 const BLOCK: usize = 64;
 
 /// No position is within a block of this.
 const NOWHERE: usize = usize::MAX / 2;
 
-/// Finds the bytes that end a plain run within a JSON string: `"`, `\`, control characters, and what is not ASCII
-/// where that is still to be looked at.
-pub(crate) struct Stops {
+/// Which bytes end a plain run. A space never does.
+pub(crate) trait Class {
+    /// Sets the high bit of the lanes that hold such a byte.
+    fn ends(lanes: u8x16) -> u8x16;
+}
+
+/// Within a JSON string: `"`, `\`, control characters, and what is not ASCII.
+pub(crate) struct InString;
+
+/// Within a JSON string that is known to be UTF-8: `"`, `\` and control characters.
+pub(crate) struct InUtf8String;
+
+/// Within a line: CR, LF, another control character below 14, and what is not ASCII.
+#[derive(Debug)]
+pub(crate) struct InLine;
+
+/// Finds the bytes of a class, in one run of bytes from its beginning to its end.
+#[derive(Debug)]
+pub(crate) struct Stops<C> {
     /// Where the block begins that `mask` describes.
     base: usize,
     mask: u64,
-    non_ascii: bool,
+    class: PhantomData<C>,
 }
 
-impl Stops {
+impl<C: Class> Stops<C> {
     #[inline]
     pub(crate) fn new() -> Self {
-        Stops { base: NOWHERE, mask: 0, non_ascii: true }
+        Stops { base: NOWHERE, mask: 0, class: PhantomData }
     }
 
-    /// For input that is known to be UTF-8: what is not ASCII is no stop.
+    /// Makes ready for other bytes.
     #[inline]
-    pub(crate) fn of_utf8() -> Self {
-        Stops { non_ascii: false, ..Stops::new() }
+    pub(crate) fn forget(&mut self) {
+        self.base = NOWHERE;
     }
 
     /// The first stop at or after `at`, or the length of `bytes`, which must be the same in every call.
@@ -48,101 +68,86 @@ impl Stops {
         if at.wrapping_sub(self.base) < BLOCK {
             at = self.base + BLOCK;
         }
-        while at < bytes.len() {
-            self.load(bytes, at);
-            let ahead = self.mask >> (at - self.base);
-            if ahead != 0 {
-                return at + ahead.trailing_zeros() as usize;
+        while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let mask = find::<C>(block);
+            if mask != 0 {
+                self.base = at;
+                self.mask = mask;
+                return at + mask.trailing_zeros() as usize;
             }
-            at = self.base + BLOCK;
+            at += BLOCK;
         }
-        bytes.len()
+        if at < bytes.len() { self.search_rest(bytes, at) } else { bytes.len() }
     }
 
-    /// Looks at the block that holds `at`: the one that begins there, or the last one.
-    #[inline]
-    fn load(&mut self, bytes: &[u8], at: usize) {
-        if let Some(block) = bytes[at..].first_chunk() {
-            self.base = at;
-            self.mask = self.find(block);
-        } else if let Some(block) = bytes.last_chunk() {
+    /// Where less than a block is left, it is the end of the last one.
+    #[inline(never)]
+    fn search_rest(&mut self, bytes: &[u8], at: usize) -> usize {
+        if let Some(block) = bytes.last_chunk() {
             self.base = bytes.len() - BLOCK;
-            self.mask = self.find(block);
+            self.mask = find::<C>(block);
         } else {
-            let mut block = [b' '; BLOCK];
-            block[..bytes.len()].copy_from_slice(bytes);
             self.base = 0;
-            self.mask = self.find(&block);
+            self.mask = find::<C>(&padded(bytes));
         }
-    }
-
-    #[inline]
-    fn find(&self, block: &[u8; BLOCK]) -> u64 {
-        let mut found = [0; BLOCK];
-        if self.non_ascii {
-            for (found, &byte) in found.iter_mut().zip(block) {
-                *found = u8::from(byte.cast_signed() < 0x20)
-                    | u8::from(byte == b'"')
-                    | u8::from(byte == b'\\');
-            }
-        } else {
-            for (found, &byte) in found.iter_mut().zip(block) {
-                *found = u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
-            }
+        match self.mask >> (at - self.base) {
+            0 => bytes.len(),
+            ahead => at + ahead.trailing_zeros() as usize,
         }
-        bits(&found)
     }
 }
 
-/// One bit for each byte, which is 0 or 1.
+impl Class for InString {
+    #[inline]
+    fn ends(lanes: u8x16) -> u8x16 {
+        // What is not ASCII is negative: one signed compare finds it with the control characters.
+        let special = lanes.cast_signed().simd_lt(i8x16::splat(0x20)).cast_unsigned();
+        special | quotes(lanes)
+    }
+}
+
+impl Class for InUtf8String {
+    #[inline]
+    fn ends(lanes: u8x16) -> u8x16 {
+        lanes.simd_lt(u8x16::splat(0x20)) | quotes(lanes)
+    }
+}
+
+impl Class for InLine {
+    #[inline]
+    fn ends(lanes: u8x16) -> u8x16 {
+        lanes.cast_signed().simd_lt(i8x16::splat(14)).cast_unsigned()
+    }
+}
+
 #[inline]
-fn bits(found: &[u8; BLOCK]) -> u64 {
-    // Brings bit 0 of byte i to bit 56 + i.
-    const GATHER: u64 = 0x0102_0408_1020_4080;
-    if found.iter().fold(0, |any, byte| any | byte) == 0 {
+fn quotes(lanes: u8x16) -> u8x16 {
+    lanes.simd_eq(u8x16::splat(b'"')) | lanes.simd_eq(u8x16::splat(b'\\'))
+}
+
+/// One bit for each byte of the block that ends a run.
+#[inline]
+fn find<C: Class>(block: &[u8; BLOCK]) -> u64 {
+    let (quarters, _) = block.as_chunks();
+    let ends = quarters.iter().map(|&lanes| C::ends(u8x16::new(lanes)));
+    if ends.clone().fold(u8x16::ZERO, |any, ends| any | ends).to_bitmask() == 0 {
         return 0;
     }
-    let (words, _) = found.as_chunks();
-    words
-        .iter()
-        .rev()
-        .fold(0, |mask, &word| mask << 8 | u64::from_le_bytes(word).wrapping_mul(GATHER) >> 56)
+    ends.rev().fold(0, |mask, ends| mask << 16 | u64::from(ends.to_bitmask()))
+}
+
+/// Less than a block, with spaces behind it.
+#[cold]
+fn padded(bytes: &[u8]) -> [u8; BLOCK] {
+    let mut block = [b' '; BLOCK];
+    block[..bytes.len()].copy_from_slice(bytes);
+    block
 }
 
 /// The first byte of `text` that cannot stand in a JSON string as it is.
 pub(crate) fn first_to_escape(text: &[u8], at: usize) -> usize {
     let is_plain = |byte: &&u8| !matches!(byte, 0..b' ' | b'"' | b'\\');
     at + text[at..].iter().take_while(is_plain).count()
-}
-
-/// The first byte at or after `at` that is CR, LF, another control character below 14, or not ASCII.
-#[inline]
-pub(crate) fn line_stop(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(block) = bytes[at..].first_chunk::<32>() {
-        if block.iter().fold(false, |any, &byte| any | is_line_stop(byte)) {
-            break;
-        }
-        at += block.len();
-    }
-    while let Some(&word) = bytes[at..].first_chunk() {
-        let word = u64::from_le_bytes(word);
-        // Borrows can mark bytes after the first stop, which is all that counts.
-        let stops = (word.wrapping_sub(FOURTEENS) & !word | word) & HIGH;
-        if stops != 0 {
-            return at + stops.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    at + bytes[at..].iter().take_while(|&&byte| !is_line_stop(byte)).count()
-}
-
-const FOURTEENS: u64 = u64::from_le_bytes([14; 8]);
-const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-
-/// CR and LF are below 14, and what is not ASCII is negative: one signed compare finds both.
-#[inline]
-fn is_line_stop(byte: u8) -> bool {
-    byte.cast_signed() < 14
 }
 
 #[cfg(test)]
@@ -152,17 +157,21 @@ mod tests {
 
     #[test]
     fn every_byte_stops_at_every_position_exactly_when_it_should() {
-        for length in [1, 7, 40, 64, 65, 200] {
+        for length in [1, 7, 40, 63, 64, 65, 200] {
             for byte in 0..=u8::MAX {
                 for position in 0..length {
                     let mut bytes = vec![b'a'; length];
                     bytes[position] = byte;
-                    let ascii_stop = byte < 0x20 || byte == b'"' || byte == b'\\';
+                    let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+                    let line_stop = !(14..0x80).contains(&byte);
                     let expected = |stop: bool| if stop { position } else { length };
-                    assert_eq!(Stops::new().next(&bytes, 0), expected(ascii_stop || byte >= 0x80));
-                    assert_eq!(Stops::of_utf8().next(&bytes, 0), expected(ascii_stop));
-                    assert_eq!(first_to_escape(&bytes, 0), expected(ascii_stop));
-                    assert_eq!(line_stop(&bytes, 0), expected(!(14..0x80).contains(&byte)));
+                    assert_eq!(
+                        Stops::<InString>::new().next(&bytes, 0),
+                        expected(special || byte >= 0x80)
+                    );
+                    assert_eq!(Stops::<InUtf8String>::new().next(&bytes, 0), expected(special));
+                    assert_eq!(Stops::<InLine>::new().next(&bytes, 0), expected(line_stop));
+                    assert_eq!(first_to_escape(&bytes, 0), expected(special));
                 }
             }
         }
@@ -171,12 +180,12 @@ mod tests {
     #[test]
     fn all_stops_are_found_from_everywhere() {
         let bytes = br#"{"type":"a","data":{"text":"some \"longer\" text, over sixty-four bytes in all","b":["",""]}}"#;
-        for from in 0..bytes.len() {
-            let mut stops = Stops::new();
+        for from in 0..=bytes.len() {
+            let mut stops = Stops::<InString>::new();
             let mut at = from;
-            while at < bytes.len() {
-                let expected = at
-                    + bytes[at..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\')).count();
+            while at <= bytes.len() {
+                let plain = bytes[at..].iter().take_while(|byte| !matches!(byte, b'"' | b'\\'));
+                let expected = at + plain.count();
                 at = stops.next(bytes, at);
                 assert_eq!(at, expected);
                 at += 1;

@@ -6,7 +6,10 @@ use core::fmt;
 
 use alloc::borrow::Cow;
 
-use super::{stops::Stops, string};
+use super::{
+    stops::{InUtf8String, Stops},
+    string,
+};
 
 /// Text as it is spelt in a JSON string (without the quotes), or the spelling of a number where text was looked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,12 +109,12 @@ impl<'a> Value<'a> {
 pub(crate) struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
-    stops: Stops,
+    stops: Stops<InUtf8String>,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let mut walk = Walk { bytes, at: 0, stops: Stops::of_utf8() };
+        let mut walk = Walk { bytes, at: 0, stops: Stops::new() };
         walk.token();
         walk
     }

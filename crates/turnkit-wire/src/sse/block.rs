@@ -1,12 +1,10 @@
 //! The block of lines at hand: what its fields have set so far (WHATWG HTML 9.2.6).
 
-use alloc::vec::Vec;
-
 use core::ops::Range;
 
 use super::{
     frame::Frame,
-    line::Field,
+    line::{Field, Text},
     slot::{MARGIN, Slot},
     utf8::Utf8,
 };
@@ -29,15 +27,17 @@ pub(crate) struct Block {
     /// Where in the stream the data begins.
     data_start: u64,
     lossy: bool,
-    id: Vec<u8>,
+    id: Slot,
     /// An id was set since [`Block::take_id_set`] was asked.
     id_set: bool,
     retry: Option<u64>,
     digits: Digits,
     utf8: Utf8,
-    /// How much its slot held when a cut line began.
+    /// How long the cut line at hand may be.
+    line_limit: usize,
+    /// How much of ids was held when it began.
     value_start: usize,
-    /// Whether the block had an id before that line.
+    /// Whether the block had an id before it.
     had_id: bool,
 }
 
@@ -60,11 +60,12 @@ impl Block {
             new_id: Slot::new(max_id),
             data_start: 0,
             lossy: false,
-            id: Vec::new(),
+            id: Slot::new(max_id),
             id_set: false,
             retry: None,
             digits: Digits::None,
             utf8: Utf8::default(),
+            line_limit: 0,
             value_start: 0,
             had_id: false,
         }
@@ -75,7 +76,7 @@ impl Block {
         Frame {
             name: self.name.get(chunk),
             data: self.data.get(chunk),
-            id: &self.id,
+            id: self.id.get(chunk),
             lossy: self.lossy,
         }
     }
@@ -89,7 +90,8 @@ impl Block {
         self.data_start
     }
 
-    pub(crate) fn id(&self) -> &[u8] {
+    #[inline]
+    pub(crate) fn id(&self) -> &Slot {
         &self.id
     }
 
@@ -99,8 +101,7 @@ impl Block {
     }
 
     pub(crate) fn set_last_id(&mut self, id: &str) {
-        self.id.clear();
-        self.id.extend_from_slice(id.as_bytes());
+        self.id.copy(id.as_bytes());
     }
 
     pub(crate) fn retry(&self) -> Option<u64> {
@@ -109,11 +110,9 @@ impl Block {
 
     /// A blank line ends the block: its id counts in any case, the frame only with data.
     #[inline]
-    pub(crate) fn dispatch(&mut self, chunk: &[u8]) -> bool {
+    pub(crate) fn dispatch(&mut self) -> bool {
         if self.new_id.is_set() {
-            self.id.clear();
-            self.id.extend_from_slice(self.new_id.get(chunk));
-            self.new_id.clear();
+            self.id.take(&mut self.new_id);
             self.id_set = true;
         }
         let complete = self.data.is_set();
@@ -138,31 +137,33 @@ impl Block {
     }
 
     /// The chunk is about to go.
+    #[inline]
     pub(crate) fn spill(&mut self, chunk: &[u8]) {
-        self.name.spill(chunk);
-        self.data.spill(chunk);
-        self.new_id.spill(chunk);
+        for slot in [&mut self.name, &mut self.data, &mut self.new_id, &mut self.id] {
+            slot.spill(chunk);
+        }
     }
 
-    /// Whether a line of `field` with `length` bytes may follow what is held: data and line are bounded together.
+    /// Whether a line of `field` with `length` bytes may follow what is held.
     #[inline]
     pub(crate) fn admit(&self, field: Field, length: usize) -> Result<(), OverLimit> {
-        let (held, limit) = match field {
-            Field::Data => (self.data.len(), self.max_data),
-            Field::Event | Field::Id => (0, self.max_id),
-            Field::Retry => return Ok(()),
-        };
-        if held + length > limit { Err(OverLimit) } else { Ok(()) }
+        if length > self.limit_of(field) { Err(OverLimit) } else { Ok(()) }
+    }
+
+    /// How long a line of `field` may be now: data and line are bounded together.
+    #[inline]
+    fn limit_of(&self, field: Field) -> usize {
+        match field {
+            Field::Data => self.max_data.saturating_sub(self.data.len()),
+            Field::Event | Field::Id => self.max_id,
+            Field::Retry => usize::MAX,
+        }
     }
 
     /// Whether the line whose value was begun may have `length` bytes.
-    pub(crate) fn admit_longer(&self, field: Field, length: usize) -> Result<(), OverLimit> {
-        let (held, limit) = match field {
-            Field::Data => (self.value_start, self.max_data),
-            Field::Event | Field::Id => (0, self.max_id),
-            Field::Retry => return Ok(()),
-        };
-        if held + length > limit { Err(OverLimit) } else { Ok(()) }
+    #[inline]
+    pub(crate) fn admit_longer(&self, length: usize) -> Result<(), OverLimit> {
+        if length > self.line_limit { Err(OverLimit) } else { Ok(()) }
     }
 
     /// Takes the value of a whole line, which is UTF-8 and stands in the chunk.
@@ -173,6 +174,7 @@ impl Block {
         chunk_start: u64,
         field: Field,
         value: Range<usize>,
+        text: Text,
     ) {
         match field {
             Field::Data if !self.data.is_set() => {
@@ -185,7 +187,7 @@ impl Block {
                 data.extend_from_slice(&chunk[value]);
             }
             Field::Event => self.name.set_in_chunk(value),
-            Field::Id if memchr::memchr(0, &chunk[value.clone()]).is_some() => {}
+            Field::Id if text != Text::Plain && chunk[value.clone()].contains(&0) => {}
             Field::Id => self.new_id.set_in_chunk(value),
             Field::Retry => {
                 self.digits = Digits::None;
@@ -197,9 +199,9 @@ impl Block {
 
     /// A value begins that may come in pieces; `at` is its place in the stream.
     pub(crate) fn begin(&mut self, chunk: &[u8], field: Field, at: u64) {
+        self.line_limit = self.limit_of(field);
         match field {
             Field::Data => {
-                self.value_start = self.data.len();
                 if self.data.is_set() {
                     self.data.append(chunk, 1).push(b'\n');
                 } else {
@@ -226,9 +228,9 @@ impl Block {
         &mut self,
         field: Field,
         value: &[u8],
-        ascii: bool,
+        text: Text,
     ) -> Result<(), OverLimit> {
-        if !ascii || !self.utf8.is_clean() {
+        if text == Text::Mixed || !self.utf8.is_clean() {
             return self.extend_mixed(field, value);
         }
         match self.slot(field) {
@@ -238,7 +240,44 @@ impl Block {
         Ok(())
     }
 
+    /// The first piece, plain text, of the value of a line of which `length` bytes were seen. Whether it fitted and can stand in
+    /// the chunk for now.
+    #[inline]
+    pub(crate) fn begin_plain(
+        &mut self,
+        chunk: &[u8],
+        chunk_start: u64,
+        field: Field,
+        length: usize,
+        value: Range<usize>,
+    ) -> bool {
+        if self.admit(field, length).is_err() {
+            return false;
+        }
+        match field {
+            Field::Data | Field::Event => {}
+            Field::Id if !self.new_id.is_set() => {
+                self.value_start = 0;
+                self.had_id = false;
+            }
+            Field::Id | Field::Retry => return false,
+        }
+        self.line_limit = self.limit_of(field);
+        self.set(chunk, chunk_start, field, value, Text::Plain);
+        true
+    }
+
+    /// The next piece, plain text, of the value of a line of which `length` bytes were seen, these included. Whether it fitted
+    /// and nothing stood in its way.
+    #[inline]
+    pub(crate) fn extend_plain(&mut self, field: Field, length: usize, piece: &[u8]) -> bool {
+        self.admit_longer(length).is_ok()
+            && self.utf8.is_clean()
+            && self.slot(field).is_some_and(|(slot, _)| slot.extend(piece))
+    }
+
     /// The end of the value that was begun.
+    #[inline]
     pub(crate) fn finish(&mut self, field: Field) -> Result<(), OverLimit> {
         if !self.utf8.is_clean() {
             self.finish_mixed(field)?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     frame::{DONE, Frame},
     parser::Parser,
+    slot::Slot,
 };
 use crate::{
     DecodeError, DecodeErrorKind, Event,
@@ -30,7 +31,7 @@ pub struct Decoder {
     arena: Arena,
     head: Head,
     max_event: usize,
-    last_event_id: Vec<u8>,
+    last_event_id: Slot,
     event_has_id: bool,
     done: bool,
     failed: bool,
@@ -54,7 +55,7 @@ impl Decoder {
             arena: Arena::new(bytes.saturating_add(2 * Parser::MAX_ID)),
             head: Head::default(),
             max_event: bytes,
-            last_event_id: Vec::new(),
+            last_event_id: Slot::new(Parser::MAX_ID),
             event_has_id: false,
             done: false,
             failed: false,
@@ -64,7 +65,12 @@ impl Decoder {
     /// Takes the next chunk of the stream, cut anywhere. Chunks not yet decoded are kept: take the events between pushes.
     /// Behind a frame over the bound they are dropped.
     pub fn push(&mut self, chunk: Bytes) {
-        if !self.failed {
+        if self.failed || chunk.is_empty() {
+            return;
+        }
+        if self.chunk.is_empty() {
+            self.chunk = chunk;
+        } else {
             self.waiting.push_back(chunk);
         }
     }
@@ -79,8 +85,7 @@ impl Decoder {
             match self.parser.step(&self.chunk, &mut self.at) {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.chunk = Bytes::new();
-                    self.at = 0;
+                    self.drop_chunk();
                     self.chunk = self.waiting.pop_front()?;
                     continue;
                 }
@@ -88,9 +93,10 @@ impl Decoder {
             }
             match self.event() {
                 Ok(Some(event)) => {
-                    self.last_event_id.clear();
-                    self.last_event_id.extend_from_slice(self.parser.id_bytes());
                     self.event_has_id = self.parser.take_id_set();
+                    if self.event_has_id {
+                        self.last_event_id.follow(self.parser.id());
+                    }
                     return Some(Ok(event));
                 }
                 Ok(None) => self.done = true,
@@ -102,7 +108,7 @@ impl Decoder {
     /// The id in force at the last event that was handed out; empty before the first, and where the stream gives none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
-        string::verified(&self.last_event_id)
+        string::verified(self.last_event_id.get(&self.chunk))
     }
 
     /// Whether the event that was handed out last came with an id: one of its own, or of a frame without an event before it.
@@ -117,7 +123,7 @@ impl Decoder {
     /// (no data, `[DONE]`, or an error that was handed out).
     #[must_use]
     pub fn cursor(&self) -> &str {
-        self.parser.last_event_id()
+        string::verified(self.parser.id().get(&self.chunk))
     }
 
     /// The reconnection time in force, in milliseconds; `None` until the stream sets one.
@@ -135,19 +141,26 @@ impl Decoder {
     /// Makes ready for the next connection of the same stream: the unfinished frame and chunks not yet decoded are dropped,
     /// ids and reconnection time stay, offsets count from 0 again.
     pub fn reconnect(&mut self) {
-        self.parser.reset();
+        self.parser.reset(&self.chunk);
+        self.drop_chunk();
         self.waiting.clear();
-        self.chunk = Bytes::new();
-        self.at = 0;
         self.done = false;
         self.failed = false;
+    }
+
+    /// The parser has no more use for the chunk.
+    #[inline]
+    fn drop_chunk(&mut self) {
+        self.last_event_id.spill(&self.chunk);
+        self.chunk = Bytes::new();
+        self.at = 0;
     }
 
     /// The stream ends here. Whether that is new.
     #[cold]
     fn fail(&mut self) -> bool {
+        self.drop_chunk();
         self.waiting.clear();
-        self.chunk = Bytes::new();
         !core::mem::replace(&mut self.failed, true)
     }
 

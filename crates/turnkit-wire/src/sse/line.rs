@@ -12,6 +12,16 @@ pub(crate) enum Field {
     Retry,
 }
 
+/// What stands in a line, or in a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// ASCII without control characters below 14.
+    Plain,
+    Ascii,
+    /// Not only ASCII, perhaps not UTF-8.
+    Mixed,
+}
+
 /// What is known of the line at hand from the chunks before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Line {

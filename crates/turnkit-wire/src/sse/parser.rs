@@ -3,17 +3,23 @@
 //! A line that lies within one chunk is read where it stands; only what a chunk's end cuts is copied. Each byte is looked at
 //! once for its line end, however the input is cut.
 
+mod cut;
+
 use core::ops::Range;
 
 use super::{
     TooLarge,
     block::Block,
     frame::Frame,
-    line::{self, Field, Line},
+    line::{self, Field, Line, Text},
+    slot::Slot,
 };
 use crate::{
     Event,
-    json::{stops, string},
+    json::{
+        stops::{InLine, Stops},
+        string,
+    },
 };
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -31,6 +37,7 @@ pub struct Parser {
     /// The chunk before ended in CR: an LF now belongs to it.
     after_cr: bool,
     line: Line,
+    stops: Stops<InLine>,
     block: Block,
     /// The block at hand was handed out as a frame.
     dispatched: bool,
@@ -63,6 +70,7 @@ impl Parser {
             bom: Some(0),
             after_cr: false,
             line: Line::Start,
+            stops: Stops::new(),
             block: Block::new(bytes, Parser::MAX_ID),
             dispatched: false,
             chunk_start: 0,
@@ -89,6 +97,9 @@ impl Parser {
         chunk: &[u8],
         mut on_frame: impl FnMut(Frame<'_>),
     ) -> Result<(), TooLarge> {
+        if self.is_within_value(chunk) {
+            return Ok(());
+        }
         let mut at = 0;
         while self.step(chunk, &mut at)? {
             on_frame(self.frame(chunk));
@@ -99,7 +110,7 @@ impl Parser {
     /// The last event id: of the last frame that was completed, also if it had no data and so was not handed out.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
-        string::verified(self.id_bytes())
+        string::verified(self.id().get(&[]))
     }
 
     /// The reconnection time in force, in milliseconds; `None` until the stream sets one.
@@ -108,11 +119,24 @@ impl Parser {
         self.block.retry()
     }
 
+    /// Takes a chunk that is one plain piece of a value that was begun, as most small ones are. Whether it was.
+    #[inline]
+    fn is_within_value(&mut self, chunk: &[u8]) -> bool {
+        let taken = matches!(self.line, Line::Value { begun: true, .. })
+            && self.stops.next(chunk, 0) == chunk.len()
+            && self.value_goes_on(chunk);
+        if taken {
+            self.stops.forget();
+            self.chunk_start += chunk.len() as u64;
+        }
+        taken
+    }
+
     /// Goes on at `*at` until a frame is complete (`true`) or the chunk is used up (`false`). To be called until then.
     #[inline]
     pub(crate) fn step(&mut self, chunk: &[u8], at: &mut usize) -> Result<bool, TooLarge> {
-        if let Some(failed) = self.failed {
-            return Err(failed);
+        if let Some(failed) = &self.failed {
+            return Err(*failed);
         }
         if core::mem::take(&mut self.dispatched) {
             self.block.clear();
@@ -120,15 +144,13 @@ impl Parser {
         if self.after_cr || self.bom.is_some() {
             self.prologue(chunk, at);
         }
-        while *at < chunk.len() {
-            if self.line_at(chunk, at)? {
-                self.dispatched = true;
-                return Ok(true);
-            }
+        let complete = self.lines(chunk, at);
+        if !matches!(complete, Ok(true)) {
+            self.block.spill(chunk);
+            self.stops.forget();
+            self.chunk_start += chunk.len() as u64;
         }
-        self.block.spill(chunk);
-        self.chunk_start += chunk.len() as u64;
-        Ok(false)
+        complete
     }
 
     /// The frame that [`Parser::step`] completed in `chunk`.
@@ -149,7 +171,7 @@ impl Parser {
     }
 
     #[inline]
-    pub(crate) fn id_bytes(&self) -> &[u8] {
+    pub(crate) fn id(&self) -> &Slot {
         self.block.id()
     }
 
@@ -159,9 +181,12 @@ impl Parser {
         self.block.take_id_set()
     }
 
-    /// Forgets the unfinished rest of a stream that ended; a new stream may follow. The id and the reconnection time stay.
-    pub(crate) fn reset(&mut self) {
+    /// Forgets the unfinished rest of a stream that ended in `chunk`; a new stream may follow. The id and the reconnection time
+    /// stay.
+    pub(crate) fn reset(&mut self, chunk: &[u8]) {
+        self.block.spill(chunk);
         self.block.discard();
+        self.stops.forget();
         self.bom = Some(0);
         self.after_cr = false;
         self.line = Line::Start;
@@ -193,26 +218,61 @@ impl Parser {
         }
     }
 
+    /// Reads lines until a frame is complete, or the chunk is used up.
+    #[inline]
+    fn lines(&mut self, chunk: &[u8], at: &mut usize) -> Result<bool, TooLarge> {
+        while *at < chunk.len() {
+            if self.line_at(chunk, at)? {
+                self.dispatched = true;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Reads the line at `*at`, or what the chunk has of it. Whether that completed a frame.
     #[inline]
     fn line_at(&mut self, chunk: &[u8], at: &mut usize) -> Result<bool, TooLarge> {
         let start = *at;
-        let (end, ascii) = line_end(chunk, start);
+        let (end, text) = self.line_end(chunk, start);
         *at = end;
         let Some(&terminator) = chunk.get(end) else {
-            return self.line_goes_on(chunk, start, ascii).map(|()| false);
+            return self.line_goes_on(chunk, start, text).map(|()| false);
         };
         *at += 1;
         if terminator == b'\r' {
             self.skip_lf(chunk, at);
         }
         if !matches!(self.line, Line::Start) {
-            return self.line_ends(chunk, start..end, ascii).map(|()| false);
+            return self.line_ends(chunk, start..end, text).map(|()| false);
         }
         if start == end {
-            return Ok(self.block.dispatch(chunk));
+            return Ok(self.block.dispatch());
         }
-        self.whole_line(chunk, start..end, ascii).map(|()| false)
+        self.whole_line(chunk, start..end, text).map(|()| false)
+    }
+
+    /// The end of the line at `start`, or of the chunk, and what stands before it.
+    #[inline]
+    fn line_end(&mut self, chunk: &[u8], start: usize) -> (usize, Text) {
+        let end = self.stops.next(chunk, start);
+        match chunk.get(end) {
+            None | Some(b'\n' | b'\r') => (end, Text::Plain),
+            Some(_) => self.line_end_behind(chunk, end),
+        }
+    }
+
+    /// The end of a line with more in it than plain text, of which the first such byte stands at `at`.
+    fn line_end_behind(&mut self, chunk: &[u8], mut at: usize) -> (usize, Text) {
+        loop {
+            match chunk.get(at) {
+                None | Some(b'\n' | b'\r') => return (at, Text::Ascii),
+                Some(0x80..) => break,
+                Some(_) => at = self.stops.next(chunk, at + 1),
+            }
+        }
+        let rest = &chunk[at..];
+        (at + memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()), Text::Mixed)
     }
 
     #[cold]
@@ -230,7 +290,7 @@ impl Parser {
         &mut self,
         chunk: &[u8],
         range: Range<usize>,
-        ascii: bool,
+        text: Text,
     ) -> Result<(), TooLarge> {
         let line = &chunk[range.clone()];
         let Some((field, name)) = line::split(line) else {
@@ -240,11 +300,11 @@ impl Parser {
             return Err(self.fail(self.chunk_start + range.start as u64));
         }
         let value = range.start + name..range.end;
-        if !ascii && core::str::from_utf8(line).is_err() {
+        if text == Text::Mixed && core::str::from_utf8(line).is_err() {
             self.line_start = self.chunk_start + range.start as u64;
             return self.lossy_line(chunk, field, value);
         }
-        self.block.set(chunk, self.chunk_start, field, value);
+        self.block.set(chunk, self.chunk_start, field, value, text);
         Ok(())
     }
 
@@ -257,87 +317,18 @@ impl Parser {
         value: Range<usize>,
     ) -> Result<(), TooLarge> {
         self.block.begin(chunk, field, self.chunk_start + value.start as u64);
-        let taken =
-            self.block.extend(field, &chunk[value], false).and_then(|()| self.block.finish(field));
+        let taken = self
+            .block
+            .extend(field, &chunk[value], Text::Mixed)
+            .and_then(|()| self.block.finish(field));
         taken.map_err(|_| self.fail(self.line_start))
-    }
-
-    /// The chunk ends before the line does.
-    fn line_goes_on(&mut self, chunk: &[u8], start: usize, ascii: bool) -> Result<(), TooLarge> {
-        if matches!(self.line, Line::Start) {
-            self.line_start = self.chunk_start + start as u64;
-        }
-        self.take_piece(chunk, start..chunk.len(), ascii)
-    }
-
-    /// The end of a line that an earlier chunk began.
-    fn line_ends(
-        &mut self,
-        chunk: &[u8],
-        piece: Range<usize>,
-        ascii: bool,
-    ) -> Result<(), TooLarge> {
-        let end = piece.end;
-        self.take_piece(chunk, piece, ascii)?;
-        let line = core::mem::replace(&mut self.line, Line::Start);
-        let field = match line {
-            Line::Value { field, begun: true, .. } => field,
-            Line::Value { field, length, begun: false } => self.begin(chunk, field, length, end)?,
-            Line::Name { length, .. } => match line.bare_field() {
-                Some(field) => self.begin(chunk, field, usize::from(length), end)?,
-                None => return Ok(()),
-            },
-            Line::Start | Line::Ignored => return Ok(()),
-        };
-        self.block.finish(field).map_err(|_| self.fail(self.line_start))
-    }
-
-    /// A piece of a line that stands in more than one chunk.
-    fn take_piece(
-        &mut self,
-        chunk: &[u8],
-        mut piece: Range<usize>,
-        ascii: bool,
-    ) -> Result<(), TooLarge> {
-        if matches!(self.line, Line::Start | Line::Name { .. }) {
-            piece.start += self.line.read_name(&chunk[piece.clone()]);
-        }
-        let Line::Value { field, length, begun } = self.line else {
-            return Ok(());
-        };
-        if piece.is_empty() {
-            return Ok(());
-        }
-        let length = length + piece.len();
-        if !begun {
-            piece.start += usize::from(chunk[piece.start] == b' ');
-            self.begin(chunk, field, length, piece.start)?;
-        }
-        self.line = Line::Value { field, length, begun: true };
-        let admitted = self.block.admit_longer(field, length);
-        let taken = admitted.and_then(|()| self.block.extend(field, &chunk[piece], ascii));
-        taken.map_err(|_| self.fail(self.line_start))
-    }
-
-    /// The value of a line, of which `length` bytes were seen, begins at `at` in the chunk.
-    fn begin(
-        &mut self,
-        chunk: &[u8],
-        field: Field,
-        length: usize,
-        at: usize,
-    ) -> Result<Field, TooLarge> {
-        if self.block.admit(field, length).is_err() {
-            return Err(self.fail(self.line_start));
-        }
-        self.block.begin(chunk, field, self.chunk_start + at as u64);
-        Ok(field)
     }
 
     #[cold]
     fn fail(&mut self, offset: u64) -> TooLarge {
         let failed = TooLarge { limit: self.max_event, offset };
         self.failed = Some(failed);
+        self.line = Line::Ignored;
         failed
     }
 }
@@ -346,20 +337,4 @@ impl Default for Parser {
     fn default() -> Self {
         Parser::new()
     }
-}
-
-/// The end of the line at `start`, or of the chunk, and whether all of it until there is ASCII.
-#[inline]
-fn line_end(chunk: &[u8], start: usize) -> (usize, bool) {
-    let mut at = start;
-    loop {
-        at = stops::line_stop(chunk, at);
-        match chunk.get(at) {
-            None | Some(b'\n' | b'\r') => return (at, true),
-            Some(0x80..) => break,
-            Some(_) => at += 1,
-        }
-    }
-    let rest = &chunk[at..];
-    (at + memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()), false)
 }

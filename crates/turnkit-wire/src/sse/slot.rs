@@ -1,7 +1,7 @@
 //! Where the value of a field stands: in the chunk where it can, in a buffer where it must.
 
 use alloc::vec::Vec;
-use core::ops::Range;
+use core::{mem, ops::Range};
 
 use crate::arena::BLOCK;
 
@@ -82,6 +82,17 @@ impl Slot {
         &mut self.buffer
     }
 
+    /// Adds to a value in the buffer, if there is one with room.
+    #[inline]
+    pub(crate) fn extend(&mut self, piece: &[u8]) -> bool {
+        let room = self.buffer.capacity() - self.buffer.len();
+        let possible = matches!(self.place, Place::Buffer) && room >= piece.len();
+        if possible {
+            self.buffer.extend_from_slice(piece);
+        }
+        possible
+    }
+
     /// Takes a value that stands in `chunk`, which is about to go, into the buffer.
     #[inline]
     pub(crate) fn spill(&mut self, chunk: &[u8]) {
@@ -90,7 +101,25 @@ impl Slot {
         }
     }
 
-    fn copy(&mut self, value: &[u8]) {
+    /// Takes the value of another slot, which is not set any more.
+    #[inline]
+    pub(crate) fn take(&mut self, other: &mut Slot) {
+        if matches!(other.place, Place::Buffer) {
+            mem::swap(&mut self.buffer, &mut other.buffer);
+        }
+        self.place = mem::replace(&mut other.place, Place::Nowhere);
+    }
+
+    /// Takes the same value as another slot.
+    #[inline]
+    pub(crate) fn follow(&mut self, other: &Slot) {
+        match &other.place {
+            Place::Buffer => self.copy(&other.buffer),
+            place => self.place = place.clone(),
+        }
+    }
+
+    pub(crate) fn copy(&mut self, value: &[u8]) {
         self.buffer.clear();
         self.reserve(value.len());
         self.buffer.extend_from_slice(value);
@@ -104,12 +133,15 @@ impl Slot {
         }
     }
 
-    /// One block first and then at once the limit: doubling would hold more than the limit while it copies.
+    /// What most values need first, then one block, then at once the limit: doubling would hold more than the limit while it
+    /// copies.
     #[cold]
     fn grow(&mut self, additional: usize) {
+        const MOST: usize = 512;
         const EAGER_LIMIT: usize = 32 << 20;
         let needed = self.buffer.len() + additional;
         let capacity = match self.limit {
+            _ if needed <= MOST => MOST,
             _ if needed <= BLOCK => BLOCK.min(self.limit),
             limit if limit <= EAGER_LIMIT => limit,
             limit => needed.saturating_mul(2).clamp(EAGER_LIMIT, limit),
