@@ -57,17 +57,23 @@ impl Input {
         Input { size, events: size.events(), sse: sse.into(), ndjson: ndjson.into() }
     }
 
-    /// The stream in chunks, each in an allocation of its own, as they come from a socket.
+    /// The stream in chunks, as an HTTP client hands them over: slices of its read buffers.
     pub(crate) fn chunks(stream: &Bytes, size: usize) -> Vec<Bytes> {
-        let promoted = |chunk| {
-            let chunk = Bytes::copy_from_slice(chunk);
-            // The first clone of a `Bytes` allocates its counter: the socket's, not the contender's.
-            drop(chunk.clone());
-            chunk
-        };
-        stream.chunks(size).map(promoted).collect()
+        let mut chunks = Vec::new();
+        for buffer in stream.chunks(READ_BUFFER) {
+            let mut rest = Bytes::copy_from_slice(buffer);
+            // The first clone of a `Bytes` allocates its counter: the client's, not the contender's.
+            drop(rest.clone());
+            while !rest.is_empty() {
+                chunks.push(rest.split_to(size.min(rest.len())));
+            }
+        }
+        chunks
     }
 }
+
+/// What is read from a socket at once, in bytes.
+const READ_BUFFER: usize = 16 * 1024;
 
 /// The data of a text delta, `length` bytes long.
 fn data(number: usize, length: usize) -> String {

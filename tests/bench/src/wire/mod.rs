@@ -1,5 +1,6 @@
 //! The codec beside what users could pick instead.
 
+mod goals;
 mod input;
 mod measure;
 mod node;
@@ -53,6 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     progress.finish_and_clear();
     table::print(&measurements);
+    goals::print(&measurements);
     scaling::print(args.millis);
     Ok(())
 }

@@ -47,6 +47,6 @@ fn print_row(row: &Measurement, group: &[&Measurement]) {
 }
 
 /// A number of events in thousands or millions.
-fn amount(number: f64) -> String {
+pub(crate) fn amount(number: f64) -> String {
     if number >= 1e6 { format!("{:.2} M", number / 1e6) } else { format!("{:.1} k", number / 1e3) }
 }
