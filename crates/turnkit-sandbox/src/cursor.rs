@@ -3,6 +3,7 @@
 use std::{
     cmp::Ordering,
     collections::{HashSet, VecDeque},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -43,7 +44,7 @@ impl Cursor {
 
     /// Places `id`, and moves to it where it is the next one.
     pub(crate) fn advance(&mut self, id: &str) -> Place {
-        let place = self.order.advance(id, &self.last);
+        let place = self.order.advance(id);
         if place == Place::Next {
             self.last.clear();
             self.last.push_str(id);
@@ -58,19 +59,20 @@ enum Order {
     #[default]
     Unknown,
     Epoch(EpochOrder),
-    Integer(u64),
+    /// All numbers of this range were read, one by one.
+    Integers(RangeInclusive<u64>),
     Opaque(Remembered),
 }
 
 impl Order {
-    fn advance(&mut self, id: &str, last: &str) -> Place {
+    fn advance(&mut self, id: &str) -> Place {
         match (self, Shape::of(id)) {
             (Self::Epoch(order), Shape::Epoch { epoch, seq }) => order.advance(epoch, seq),
             (Self::Epoch(_), _) => Place::Gap,
-            (Self::Integer(at), Shape::Integer(found)) => advance_integer(at, found),
-            (Self::Opaque(remembered), _) => remembered.advance(id),
+            (Self::Integers(read), Shape::Integer(found)) => advance_integer(read, found),
+            (Self::Opaque(remembered), shape) => remembered.advance(id, shape),
             (unknown @ Self::Unknown, shape) => unknown.begin(id, shape),
-            (integer @ Self::Integer(_), _) => integer.become_opaque(id, last),
+            (integers @ Self::Integers(_), shape) => integers.become_opaque(id, shape),
         }
     }
 
@@ -79,33 +81,36 @@ impl Order {
             // The log counts from 1, so what begins later has lost its head.
             Shape::Epoch { seq, .. } if seq > 1 => return Place::Gap,
             Shape::Epoch { epoch, seq } => Self::Epoch(EpochOrder::new(epoch, seq)),
-            Shape::Integer(at) => Self::Integer(at),
+            Shape::Integer(at) => Self::Integers(at..=at),
             Shape::Opaque => Self::Opaque(Remembered::default()),
         };
         match self {
-            Self::Opaque(remembered) => remembered.advance(id),
+            Self::Opaque(remembered) => remembered.advance(id, shape),
             _ => Place::Next,
         }
     }
 
-    /// Digits only by chance: a random hexadecimal id now and then is.
-    fn become_opaque(&mut self, id: &str, last: &str) -> Place {
+    /// Digits only by chance: a hexadecimal id now and then is.
+    fn become_opaque(&mut self, id: &str, shape: Shape) -> Place {
         let mut remembered = Remembered::default();
-        remembered.advance(last);
-        let place = remembered.advance(id);
+        if let Self::Integers(read) = self {
+            remembered.numbers = Some(read.clone());
+        }
+        let place = remembered.advance(id, shape);
         *self = Self::Opaque(remembered);
         place
     }
 }
 
-fn advance_integer(at: &mut u64, found: u64) -> Place {
-    if found <= *at {
+fn advance_integer(read: &mut RangeInclusive<u64>, found: u64) -> Place {
+    let (first, last) = (*read.start(), *read.end());
+    if found <= last {
         return Place::Consumed;
     }
-    if found - *at > 1 {
+    if found - last > 1 {
         return Place::Gap;
     }
-    *at = found;
+    *read = first..=found;
     Place::Next
 }
 
@@ -174,19 +179,28 @@ impl EpochOrder {
 /// The opaque ids that were consumed, as far back as memory allows.
 #[derive(Debug, Default)]
 struct Remembered {
+    /// The numbers that were read before an id was none.
+    numbers: Option<RangeInclusive<u64>>,
     ids: HashSet<Arc<str>>,
     oldest_first: VecDeque<Arc<str>>,
     bytes: usize,
 }
 
 impl Remembered {
-    fn advance(&mut self, id: &str) -> Place {
-        if self.ids.contains(id) {
+    fn advance(&mut self, id: &str, shape: Shape) -> Place {
+        if self.ids.contains(id) || self.was_number(shape) {
             return Place::Consumed;
         }
         self.remember(id.into());
         self.forget();
         Place::Next
+    }
+
+    fn was_number(&self, shape: Shape) -> bool {
+        match (&self.numbers, shape) {
+            (Some(read), Shape::Integer(number)) => read.contains(&number),
+            _ => false,
+        }
     }
 
     fn remember(&mut self, id: Arc<str>) {
@@ -265,6 +279,14 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_turns_out_opaque_forgets_none_of_the_numbers_before_it() {
+        assert_eq!(
+            places(&["7", "8", "9", "a", "7", "8", "9", "a", "b", "10"]),
+            [Next, Next, Next, Next, Consumed, Consumed, Consumed, Consumed, Next, Next]
+        );
+    }
+
+    #[test]
     fn a_log_that_leaves_its_shape_has_a_gap() {
         assert_eq!(places(&["7-1", "2"]), [Next, Gap]);
         assert_eq!(places(&["7-1", "x"]), [Next, Gap]);
@@ -305,12 +327,12 @@ mod tests {
         let mut remembered = Remembered::default();
         let id = |n: usize| format!("{n:01000x}-");
         for n in 0..5000 {
-            assert_eq!(remembered.advance(&id(n)), Next);
+            assert_eq!(remembered.advance(&id(n), Shape::Opaque), Next);
         }
         assert!(remembered.bytes <= MAX_REMEMBERED);
         let held: usize = remembered.oldest_first.iter().map(|id| id.len()).sum();
         assert_eq!((remembered.bytes, remembered.ids.len()), (held, remembered.oldest_first.len()));
-        assert_eq!(remembered.advance(&id(4999)), Consumed);
-        assert_eq!(remembered.advance(&id(0)), Next);
+        assert_eq!(remembered.advance(&id(4999), Shape::Opaque), Consumed);
+        assert_eq!(remembered.advance(&id(0), Shape::Opaque), Next);
     }
 }
