@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::error::ApiError;
@@ -62,10 +63,26 @@ async fn read(body: Body) -> Result<bytes::Bytes, ApiError> {
     }
 }
 
-/// Serde's words name the member and the place; they may quote the body, so they are cut and stay out of the log.
+/// Says where, in our own words: serde's would tell of types, and could repeat what was sent.
 fn not_as_expected(error: &serde_json::Error) -> ApiError {
-    let why: String = error.to_string().chars().take(200).collect();
-    ApiError::invalid(format!("the request body is not what it should be: {why}"))
+    let (line, column) = (error.line(), error.column());
+    let what = "the request body must be one JSON object, with each member once";
+    ApiError::invalid(format!("{what}: line {line}, column {column}"))
+}
+
+/// A member that must be there, and text.
+pub(super) fn text(member: Option<Value>, name: &str) -> Result<String, ApiError> {
+    let text = optional_text(member, name)?;
+    text.ok_or_else(|| ApiError::invalid(format!("{name} is missing")))
+}
+
+/// A member that is text where it is there.
+pub(super) fn optional_text(member: Option<Value>, name: &str) -> Result<Option<String>, ApiError> {
+    match member {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(ApiError::invalid(format!("{name} must be a string"))),
+    }
 }
 
 /// The names in a path. What cannot be decoded names nothing.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ORIGIN, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::authentication::{NAME, secrets};
 use super::body::{self, Nothing};
@@ -24,7 +25,7 @@ const LASTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Deserialize)]
 pub(super) struct Ask {
-    token: String,
+    token: Option<Value>,
 }
 
 /// `POST /api/sign-in`: 204 with a cookie that stands for the token.
@@ -34,8 +35,8 @@ pub(super) async fn sign_in(
     body::Json(ask): body::Json<Ask>,
 ) -> Result<Response, ApiError> {
     let users = app.users.as_ref().ok_or_else(ApiError::no_users)?;
-    let (_, token) =
-        users.of_token(ask.token.trim().as_bytes()).ok_or_else(ApiError::unauthorized)?;
+    let token = body::text(ask.token, "token")?;
+    let (_, token) = users.of_token(token.trim().as_bytes()).ok_or_else(ApiError::unauthorized)?;
     let secret = random::secret().map_err(|error| ApiError::no_random(&error))?;
     let lasts = i64::try_from(LASTS.as_millis()).unwrap_or(i64::MAX);
     app.store.sign_in(SignIn { secret: digest(secret.as_bytes()), token, lasts }).await?;

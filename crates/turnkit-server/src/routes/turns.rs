@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use turnkit_wire::ndjson;
 
 use super::body::{self, InPath, InQuery, Nothing};
@@ -23,9 +24,16 @@ use crate::turns::{Refused, Streaming};
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ask {
+    turn_id: Option<Value>,
+    message: Option<Value>,
+    agent: Option<Value>,
+}
+
+/// The same, read.
+struct Asked {
     turn_id: String,
     message: String,
-    agent: Option<String>,
+    agent: String,
 }
 
 /// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event.
@@ -35,9 +43,8 @@ pub(super) async fn start(
     InPath(session_id): InPath<String>,
     body::Json(ask): body::Json<Ask>,
 ) -> Result<Response, ApiError> {
-    let agent = check(&ask)?;
+    let Asked { turn_id, message, agent } = read(ask)?;
     let worker = app.turns.worker.id().to_owned();
-    let Ask { turn_id, message, .. } = ask;
     let new = NewTurn { owner, session_id, turn_id, agent, message, worker };
     // Not part of the request: a client that leaves now leaves an accepted turn behind, and that one has to be driven.
     let started = tokio::spawn(Arc::clone(&app.turns).start(new));
@@ -133,18 +140,21 @@ impl From<Turn> for Item {
 }
 
 /// What the client asks for, checked; gives the agent's name.
-fn check(ask: &Ask) -> Result<String, ApiError> {
-    if !is_turn_id(&ask.turn_id) {
+fn read(ask: Ask) -> Result<Asked, ApiError> {
+    let turn_id = body::text(ask.turn_id, "turnId")?;
+    if !is_turn_id(&turn_id) {
         return Err(ApiError::invalid("turnId must be 1 to 160 of A-Z a-z 0-9 : _ -"));
     }
-    if ask.message.trim().is_empty() {
+    let message = body::text(ask.message, "message")?;
+    if message.trim().is_empty() {
         return Err(ApiError::invalid("message must not be blank"));
     }
-    let agent = ask.agent.as_deref().unwrap_or(DEFAULT_AGENT);
-    if !is_agent(agent) {
+    let agent = body::optional_text(ask.agent, "agent")?;
+    let agent = agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
+    if !is_agent(&agent) {
         return Err(ApiError::invalid("agent must be 1 to 64 of A-Z a-z 0-9 . _ -"));
     }
-    Ok(agent.to_owned())
+    Ok(Asked { turn_id, message, agent })
 }
 
 fn is_turn_id(text: &str) -> bool {
@@ -207,11 +217,12 @@ mod tests {
     use super::*;
 
     fn ask(turn_id: &str, message: &str, agent: Option<&str>) -> Result<String, ApiError> {
-        check(&Ask {
-            turn_id: turn_id.into(),
-            message: message.into(),
-            agent: agent.map(str::to_owned),
-        })
+        let ask = Ask {
+            turn_id: Some(turn_id.into()),
+            message: Some(message.into()),
+            agent: agent.map(Value::from),
+        };
+        read(ask).map(|asked| asked.agent)
     }
 
     #[test]

@@ -169,6 +169,28 @@ async fn no_refusal_speaks_of_what_the_server_is_made_of() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_the_member_and_what_is_wrong_with_it() {
+    let rig = Rig::start().await;
+    let session = rig.client().session().await;
+    for (body, why) in [
+        ("{}", "turnId is missing"),
+        (r#"{"turnId":"t"}"#, "message is missing"),
+        (r#"{"turnId":1,"message":"hello"}"#, "turnId must be a string"),
+        (r#"{"turnId":"t","message":["hello"]}"#, "message must be a string"),
+        (r#"{"turnId":"t","message":"hello","agent":7}"#, "agent must be a string"),
+        (
+            r#"{"turnId":"t","turnId":"t","message":"hello"}"#,
+            "the request body must be one JSON object, with each member once: line 1, column 22",
+        ),
+    ] {
+        let request = rig.client().http.post(rig.client().at(&format!("/{session}/turns")));
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
+        let refused = json_of(request.send().await.unwrap()).await;
+        assert_eq!(refused["error"]["message"], why, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_a_path_does_not_take_is_refused() {
     let rig = Rig::start().await;
     let response = rig.client().http.delete(rig.client().at("")).send().await.unwrap();
