@@ -24,7 +24,8 @@
 //!   operating system lets go.
 //!
 //! # In scope
-//! Sessions, turns and messages in SQLite, the product's routes and page, an embedded substrate, the command line.
+//! Sessions, turns and messages in SQLite, users by bearer token, the product's routes and page, an embedded substrate, the
+//! command line and its configuration file.
 //!
 //! # Out of scope
 //! The order of hooks (`turnkit`), reconnecting to the substrate (`turnkit-sandbox`), running agents (`turnkit-substrate`).

@@ -3,16 +3,17 @@
 use std::io::{self, Read as _};
 
 use clap::Args;
+use clap::error::ErrorKind;
 use futures_util::future::OptionFuture;
 use turnkit_wire::Event;
 use uuid::Uuid;
 
-use super::End;
 use super::client::{Ask, ProductClient};
 use super::drawing::Drawing;
 use super::follow::{Step, Turn};
 use super::signals::Signals;
 use super::terminal::{Look, Screen, Written, harmless};
+use super::{End, Misuse};
 
 /// Send a message to a server and stream the answer.
 ///
@@ -76,7 +77,10 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
             send(client, session, message, options.agent, options.json).await
         }
         (None, Some(session)) => history(&client, &session, options.json).await,
-        (None, None) => Ok(End::Failed),
+        (None, None) => {
+            let kind = ErrorKind::MissingRequiredArgument;
+            Err(Misuse::new(kind, "there is nothing to do without MESSAGE or --session ID").into())
+        }
     }
 }
 

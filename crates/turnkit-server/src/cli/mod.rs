@@ -141,7 +141,7 @@ fn matches(
 
 fn start(cli: Cli) -> Result<End, anyhow::Error> {
     logging::start(&cli.logging, cli.command.is_server())?;
-    tracing::debug!(config = ?cli.config, "the command line is read");
+    tracing::debug!(file = ?cli.config, "configured");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(cli.command.run())
 }

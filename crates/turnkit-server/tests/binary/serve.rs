@@ -1,5 +1,10 @@
 //! `turnkit serve` and `turnkit substrate`
 
+use std::fs;
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::support::{Process, run, text, turnkit};
@@ -17,11 +22,7 @@ fn a_running_turn_may_finish_before_it_ends() {
     let server = Process::serve(&data_dir, &["--demo-pace", "20ms"]);
     let mut command = turnkit();
     command.args(["chat", "--json", "--server", &server.url, "hello"]);
-    let mut child = command
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     crate::support::lines(&mut child, 2);
     assert_eq!(server.terminate(), Some(0));
     let output = child.wait_with_output().unwrap();
@@ -141,7 +142,7 @@ fn no_token_is_written_at_the_most_verbose_level() {
     const ALL: [&str; 2] = ["--log-level", "trace"];
     let data_dir = tempfile::tempdir().unwrap();
     let [theirs, ours] = ["substrate", "server"].map(|name| data_dir.path().join(name));
-    let log = |path| std::fs::File::create(path).unwrap();
+    let log = |path| fs::File::create(path).unwrap();
     let substrate = ["substrate", "--listen", "127.0.0.1:0", "--demo-pace", "0ms"];
     let substrate = [&substrate[..], &["--token", TOKEN], &ALL].concat();
     let substrate = Process::logging_to(log(&theirs), &substrate);
@@ -153,7 +154,41 @@ fn no_token_is_written_at_the_most_verbose_level() {
     assert!(turn.status.success(), "{}", text(&turn.stderr));
     assert_eq!((server.terminate(), substrate.terminate()), (Some(0), Some(0)));
     for path in [theirs, ours] {
-        let written = std::fs::read_to_string(path).unwrap();
+        let written = fs::read_to_string(path).unwrap();
         assert!(written.contains("INFO") && !written.contains(TOKEN), "{written}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn with_tokens_it_listens_anywhere_and_tells_none_of_them() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let tokens = data_dir.path().join("tokens");
+    fs::write(&tokens, "a-very-secret-token acme ann\n").unwrap();
+    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o640)).unwrap();
+    let log = data_dir.path().join("log");
+    let mut serve = turnkit();
+    serve.args(["serve", "--listen", "0.0.0.0:0", "--log-level", "trace", "--demo-pace", "0ms"]);
+    serve.arg("--data-dir").arg(data_dir.path()).arg("--tokens").arg(&tokens);
+    let server = Process::spawn(serve.stderr(fs::File::create(&log).unwrap()));
+    let port = server.url.rsplit_once(':').unwrap().1;
+    let url = format!("http://127.0.0.1:{port}");
+    let token = ["--token", "a-very-secret-token"];
+    let answered =
+        run(&[&["chat", "--server", &url, "--log-level", "trace", "hello"], &token[..]].concat());
+    assert_eq!(answered.status.code(), Some(0), "{}", text(&answered.stderr));
+    assert_eq!(server.terminate(), Some(0));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("chmod 600") && log.contains("in the clear"), "{log}");
+    assert!(!log.contains("very-secret") && !text(&answered.stderr).contains("very-secret"));
+
+    fs::write(&tokens, "a-very-secret-token acme\n").unwrap();
+    serve.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = serve.output().unwrap();
+    let why = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        why.contains("failed to read the tokens: line 1: ") && !why.contains("secret"),
+        "{why}"
+    );
 }

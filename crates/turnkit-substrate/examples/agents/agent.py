@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An agent in Python, standard library only: reads one request from standard input, writes one event a line.
 
-    echo "Hello" | cargo run -q -p turnkit-substrate --features command,openai --example agents -- command python3 agent.py
+    turnkit serve --command python3 agent.py
 
 It looks for arithmetic in the message, works it out with a tool, and tells the result; it remembers from the session's
 history how often it was asked. SIGTERM (a cancelled run) ends it in good order.

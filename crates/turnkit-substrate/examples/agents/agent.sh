@@ -1,7 +1,7 @@
 #!/bin/sh
 # An agent in POSIX shell: reads one request from standard input, writes one event a line to standard output.
 #
-#     echo "Hello" | cargo run -q -p turnkit-substrate --features command,openai --example agents -- command ./agent.sh
+#     turnkit serve --command ./agent.sh
 #
 # It counts the words of the message with a tool and tells what it found. With the word "slow" it takes its time, so that you
 # can reload the page in the middle, or stop it.

