@@ -90,6 +90,11 @@ describe("who uses the page", { timeout: 600_000 }, () => {
     await tab.locator(".turn:nth-child(2)[data-state=complete]").waitFor();
     const asked = [...page.mock.sessions.values()].flat().map(({ agent }) => agent);
     assert.deepEqual(asked, ["coder", "coder"]);
+    page.mock.agents = [{ name: "other" }, { name: "demo" }];
+    page.mock.defaultAgent = "demo";
+    await tab.reload();
+    await tab.locator("#agent").waitFor();
+    assert.equal(await tab.locator("#agent").inputValue(), "demo", "the one that was chosen is gone");
     await page.holds(tab);
   });
 

@@ -26,6 +26,7 @@ export class Mock {
   /** @type {number | null} */
   refuseWith = null;
   agents = [{ name: "demo" }];
+  defaultAgent = "demo";
   /** The token that whoever calls must have signed in with. @type {string | null} */
   token = null;
   #server = createServer((request, response) => {
@@ -65,7 +66,7 @@ export class Mock {
     if (this.token && !request.headers.cookie?.includes(`turnkit=${this.token}`)) return refuse(response, 401, "unauthorized", "a bearer token or a sign-in is needed");
     if (collection === "sign-out") return void response.writeHead(204, { "Set-Cookie": "turnkit=; Max-Age=0; Path=/" }).end();
     if (collection === "me") return json(response, 200, { tenantId: "local", userId: this.token ? "ada" : "local", signIn: this.token !== null });
-    if (collection === "agents") return json(response, 200, { agents: this.agents, default: this.agents[0].name });
+    if (collection === "agents") return json(response, 200, { agents: this.agents, default: this.defaultAgent });
     if (collection !== "sessions") return refuse(response, 404, "not_found", "no such route");
     if (!session && body) return json(response, 201, { sessionId: this.newSession() });
     if (!session) return json(response, 200, { sessions: this.#list() });

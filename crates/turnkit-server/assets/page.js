@@ -20,7 +20,7 @@ const turnkit = new Turnkit();
 const tabs = "BroadcastChannel" in globalThis ? new BroadcastChannel("turnkit") : null;
 const developer = new Developer($("developer"), $("figures"), $("lines"));
 const traceOf = (/** @type {import("./attempts.js").Turn} */ { session, turnId }) =>
-  turnkit.call("GET", `/api/sessions/${session}/turns/${turnId}/trace`);
+  turnkit.call("GET", `/api/sessions/${encodeURIComponent(session)}/turns/${encodeURIComponent(turnId)}/trace`);
 const attempts = new Attempts($("attempts"), $("attempts-note"), traceOf);
 const account = new Account(
   turnkit,
@@ -169,6 +169,7 @@ function notice(text) {
 
 /** What the page does by itself fails quietly: the next time it may succeed. @param {unknown} error */
 function quietly(error) {
+  if (!(error instanceof TurnkitError)) throw error;
   account.askAfter(error);
   return null;
 }
@@ -221,9 +222,10 @@ function addSessions(sessions) {
 
 async function showAgents() {
   const { agents = [], default: first } = (await turnkit.call("GET", "/api/agents").catch(quietly)) ?? {};
+  const kept = localStorage.getItem("turnkit.agent");
+  const chosen = agents.some((/** @type {any} */ { name }) => name === kept) ? kept : first;
   const options = agents.map((/** @type {any} */ { name, description }) => {
-    const isChosen = name === (localStorage.getItem("turnkit.agent") ?? first);
-    const option = new Option(name, name, name === first, isChosen);
+    const option = new Option(name, name, name === first, name === chosen);
     option.title = description ?? "";
     return option;
   });
