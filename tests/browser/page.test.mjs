@@ -172,11 +172,12 @@ describe("the page", { timeout: 600_000 }, () => {
 
   test("a message that is refused goes back into the field, and the turn that runs is shown", async () => {
     const tab = await page.tab();
-    await send(tab, "hello");
-    await ended(tab, "complete");
+    // The page looks for turns of others all the time: not before it has sent its own.
     let find;
     const found = new Promise((resolve) => (find = resolve));
     await tab.route("**/turns?state=open", (route) => found.then(() => route.continue()));
+    await send(tab, "hello");
+    await ended(tab, "complete");
     page.mock.begin(sessionOf(tab), "other-device", "gated");
     await send(tab, "too early");
     await tab.locator("#notice", { hasText: "Another answer" }).waitFor();

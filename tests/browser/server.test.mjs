@@ -65,7 +65,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
   });
 
   test("reload in the middle", async () => {
-    const tab = await tabAt(await serve("--demo-pace", "20ms"));
+    const tab = await tabAt(await serve("--demo-pace", "60ms"));
     await send(tab, LONG);
     await begun(tab, 10);
     await tab.reload();
