@@ -8,7 +8,7 @@ use futures_util::future::OptionFuture;
 use turnkit_wire::Event;
 use uuid::Uuid;
 
-use super::client::{Ask, ProductClient};
+use super::client::{Ask, Message, ProductClient};
 use super::drawing::Drawing;
 use super::follow::{Step, Turn};
 use super::signals::Signals;
@@ -116,26 +116,27 @@ async fn history(
     for message in client.messages(session).await? {
         if is_json {
             screen.line(serde_json::to_string(&message)?)?;
-            continue;
-        }
-        let text = harmless(&message.text);
-        if message.role == "user" {
-            let question = screen
-                .paint(Look::Bold, format_args!("> {}", text.replace('\n', "\n> ")))
-                .to_string();
-            screen.line(question)?;
         } else {
-            screen.line(text)?;
-            if message.status != "complete" {
-                let status = screen
-                    .paint(Look::Red, format_args!("({})", harmless(&message.status)))
-                    .to_string();
-                screen.line(status)?;
-            }
-            screen.line("")?;
+            show_message(&mut screen, &message)?;
         }
     }
     Ok(End::Done)
+}
+
+fn show_message(screen: &mut Screen<io::Stdout>, message: &Message) -> Written {
+    let text = harmless(&message.text);
+    if message.role == "user" {
+        let quoted = text.replace('\n', "\n> ");
+        let question = screen.paint(Look::Bold, format_args!("> {quoted}")).to_string();
+        return screen.line(question);
+    }
+    screen.line(text)?;
+    if message.status != "complete" {
+        let status = format!("({})", harmless(&message.status));
+        let status = screen.paint(Look::Red, status).to_string();
+        screen.line(status)?;
+    }
+    screen.line("")
 }
 
 fn standard_input() -> Result<String, anyhow::Error> {

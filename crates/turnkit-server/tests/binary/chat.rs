@@ -157,7 +157,7 @@ fn a_user_shows_a_token_and_chooses_an_agent() {
 #[test]
 fn a_second_ctrl_c_leaves_at_once() {
     let data_dir = tempfile::tempdir().unwrap();
-    let hangs = "trap '' TERM; echo '{\"type\":\"note\"}'; while :; do sleep 1; done";
+    let hangs = "trap '' TERM; echo '{\"type\":\"note\"}'; sleep 3";
     let server = Process::serve(&data_dir, &["--command", "sh", "-c", hangs]);
     let mut command = turnkit();
     command.args(["chat", "--json", "--server", &server.url, "hello"]);
@@ -173,4 +173,5 @@ fn a_second_ctrl_c_leaves_at_once() {
     signal(child.id(), "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     signal(server.pid(), "CONT");
+    assert_eq!(server.terminate(), Some(0), "its program has ended");
 }
