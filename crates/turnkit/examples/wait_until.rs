@@ -45,8 +45,9 @@ fn main() -> Result<(), BoxError> {
     let mut pool = LocalPool::new();
     let spawner = pool.spawner();
     let mut body = handle(|driver| Ok(spawner.spawn_local(driver.map(drop))?))?;
-    let first = pool.run_until(body.next());
-    eprintln!("{first:?}");
+    if let Some(Ok(lines)) = pool.run_until(body.next()) {
+        eprint!("{}", String::from_utf8_lossy(&lines));
+    }
     drop(body); // the client leaves
     pool.run(); // the host keeps its promise
     Ok(())

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use tracing::Instrument;
+
 use super::outlet::{Deadline, Outlet};
 use crate::{
     BoxError, Hook, HookError,
@@ -35,7 +37,7 @@ impl Calls {
         hook: Hook,
         call: impl Future<Output = Result<T, BoxError>>,
     ) -> Result<T, HookFault> {
-        let answer = run(outlet, self.timeout, call).await;
+        let answer = run(outlet, self.timeout, call.instrument(span(hook))).await;
         answer.inspect_err(|fault| fault.report(hook))
     }
 
@@ -46,7 +48,7 @@ impl Calls {
         hook: Hook,
         call: impl Future<Output = Result<(), BoxError>>,
     ) {
-        if let Err(fault) = run(outlet, self.timeout, call).await {
+        if let Err(fault) = run(outlet, self.timeout, call.instrument(span(hook))).await {
             self.keep(hook, fault);
         }
     }
@@ -71,6 +73,11 @@ impl Calls {
             self.errors.push(HookError::new(hook, fault));
         }
     }
+}
+
+/// Tells, within the turn's span, what a hook logs and how long it takes.
+fn span(hook: Hook) -> tracing::Span {
+    tracing::info_span!("hook", hook = hook.as_str())
 }
 
 /// Runs `call` for at most `limit`, while the client is looked after.
