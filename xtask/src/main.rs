@@ -3,6 +3,8 @@
 mod browser;
 mod codec;
 mod fuzz;
+mod load;
+mod mutants;
 mod no_std;
 mod run;
 mod shell;
@@ -26,6 +28,8 @@ const EXAMPLES: &str = "Examples:
   cargo xtask codec --accept     take the codec's changed snapshots
   cargo xtask bench wire         the codec beside its peers, one table
   cargo xtask sim --seeds 1000   a thousand simulated worlds, with a summary
+  cargo xtask load --turns 500   500 turns at once, each at 20 events a second
+  cargo xtask mutants --only pipe  is each line of the pipe tested?
   cargo xtask fuzz --seconds 60  each fuzz target for a minute";
 
 #[derive(Subcommand)]
@@ -44,6 +48,10 @@ enum Command {
     Bench(run::Args),
     /// Run the simulation of client, product, substrate and agent under faults
     Sim(run::Args),
+    /// Run 2,000 turns at once through a release build of the server, and print what they cost
+    Load(run::Args),
+    /// Break the engine's rules one by one, and want a test to fail for each (needs cargo-mutants)
+    Mutants(mutants::Args),
     /// Test the page in a real browser (needs node and Chromium)
     Browser,
     /// Take the pictures in docs/screenshots anew (needs node and Chromium)

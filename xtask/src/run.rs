@@ -10,6 +10,12 @@ pub(crate) struct Args {
     arguments: Vec<String>,
 }
 
+impl Args {
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+}
+
 /// The benches, which print one table a layer.
 pub(crate) fn bench(args: &Args) -> anyhow::Result<()> {
     tool("turnkit-bench", args)

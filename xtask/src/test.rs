@@ -71,7 +71,7 @@ fn lints() -> anyhow::Result<()> {
     ]))
 }
 
-/// Features only add: the engine stands without any, and with each alone.
+/// Features only add: the engine stands without any, and with each alone. The server's needs a test of its own.
 fn features() -> anyhow::Result<()> {
     for features in ["", "tokio", "http-body"] {
         sh(&mut cargo([
@@ -85,7 +85,9 @@ fn features() -> anyhow::Result<()> {
             features,
         ]))?;
     }
-    Ok(())
+    let otel =
+        ["test", "--quiet", "--locked", "-p", "turnkit-server", "--features", "otel", "otel"];
+    sh(cargo(server).args(["--", "otel", "telemetry"]))
 }
 
 fn documentation() -> anyhow::Result<()> {

@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use http::HeaderValue;
 use turnkit_id::ExecutionId;
@@ -43,6 +47,12 @@ impl SandboxClient {
     #[must_use]
     pub fn attach(&self, execution_id: ExecutionId) -> SandboxTurn {
         SandboxTurn::attach(Arc::clone(&self.substrate), execution_id)
+    }
+
+    /// How often the turns of this client had to ask the substrate again since it was made: refused for now, or cut.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.substrate.reconnects.load(Relaxed)
     }
 
     /// Cancels an execution; idempotent. An unknown one is bound as cancelled, so a start that is still under way can not

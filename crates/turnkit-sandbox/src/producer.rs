@@ -1,4 +1,8 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt, mem,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -38,6 +42,7 @@ pub struct SandboxTurn {
     origin: Instant,
     jitter: Rng,
     stream: Option<Stream>,
+    has_asked: bool,
     /// What went wrong last; what is reported where there is no way on.
     problem: Option<Error>,
 }
@@ -146,6 +151,7 @@ impl SandboxTurn {
             origin: Instant::now(),
             jitter: settings.jitter_seed.map_or_else(Rng::new, Rng::with_seed),
             stream: None,
+            has_asked: false,
             problem: None,
             substrate,
         }
@@ -253,6 +259,9 @@ impl SandboxTurn {
             Connect::Run => (self.run_body.clone(), None),
             Connect::Attach { cursor } => (self.attach_body.clone(), Some(cursor)),
         };
+        if mem::replace(&mut self.has_asked, true) {
+            self.substrate.reconnects.fetch_add(1, Relaxed);
+        }
         let is_attach = cursor.is_some();
         let cursor = cursor.and_then(|cursor| HeaderValue::from_bytes(cursor.as_bytes()).ok());
         match self.substrate.open(&self.execution_id, body, cursor).await {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
@@ -64,6 +64,8 @@ pub(crate) struct Substrate {
     authorization: Option<HeaderValue>,
     base: Url,
     pub(crate) settings: Settings,
+    /// See [`SandboxClient::reconnects`](crate::SandboxClient::reconnects).
+    pub(crate) reconnects: AtomicU64,
 }
 
 /// A usable answer to a request for a stream.
@@ -80,7 +82,7 @@ impl Substrate {
         authorization: Option<HeaderValue>,
         settings: Settings,
     ) -> Self {
-        Self { transport, authorization, base, settings }
+        Self { transport, authorization, base, settings, reconnects: AtomicU64::new(0) }
     }
 
     /// Asks for an execution's stream: with `cursor` what follows it, without one a run.

@@ -1,9 +1,20 @@
 //! What the server counts, in Prometheus' text format.
+//!
+//! Labels have a handful of values, all of them named here: nothing that a user sends becomes one.
 
-use std::fmt::Write as _;
+mod histogram;
+mod page;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-/// Counters since the start of the process.
+use turnkit::Hook;
+use turnkit_substrate::log::Usage;
+
+use self::histogram::Histogram;
+use self::page::Page;
+
+/// What was counted since the start of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) turns_accepted: Counter,
@@ -16,10 +27,23 @@ pub(crate) struct Metrics {
     pub(crate) outcomes_cancelled: Counter,
     pub(crate) outcomes_retryable: Counter,
     pub(crate) outcomes_failed: Counter,
+    pub(crate) clients_resumed: Counter,
     pub(crate) clients_left: Counter,
     pub(crate) clients_stalled: Counter,
     pub(crate) lines: Counter,
     pub(crate) hook_errors: Counter,
+    pub(crate) hooks: HookTimes,
+}
+
+/// What is so at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct Now {
+    /// Turns that this process drives.
+    pub(crate) running: usize,
+    /// How often turns had to ask the substrate again.
+    pub(crate) reconnects: u64,
+    /// What the log of the embedded substrate takes, where there is one.
+    pub(crate) log: Option<Usage>,
 }
 
 /// A number that only grows.
@@ -40,98 +64,93 @@ impl Counter {
     }
 }
 
-impl Metrics {
-    /// The page for `GET /metrics`, with the turns that this process drives at the moment.
-    pub(crate) fn render(&self, running: usize) -> String {
-        let mut page = String::with_capacity(2_048);
-        for (name, help, series) in self.counters() {
-            family(&mut page, name, help, "counter");
-            for (labels, counter) in series {
-                // Writing to a string does not fail.
-                let _ = writeln!(page, "{name}{labels} {}", counter.get());
-            }
+/// How long hooks took, those that take time.
+#[derive(Debug, Default)]
+pub(crate) struct HookTimes([Histogram; TIMED.len()]);
+
+const TIMED: [Hook; 5] = [
+    Hook::FindCompleted,
+    Hook::PersistAssistantMessage,
+    Hook::OnTurnComplete,
+    Hook::OnTurnFailed,
+    Hook::TraceFlush,
+];
+
+impl HookTimes {
+    pub(crate) fn observe(&self, hook: &str, duration: Duration) {
+        if let Some((_, histogram)) = self.all().find(|(timed, _)| timed.as_str() == hook) {
+            histogram.observe(duration);
         }
-        let name = "turnkit_turns_running";
-        family(&mut page, name, "Turns that this process drives.", "gauge");
-        let _ = writeln!(page, "{name} {running}");
-        page
     }
 
-    fn counters(&self) -> [Family<'_>; 6] {
-        let attempts = vec![
-            (r#"{kind="run"}"#, &self.attempts_run),
-            (r#"{kind="attach"}"#, &self.attempts_attach),
-            (r#"{kind="read"}"#, &self.attempts_read),
-        ];
-        let outcomes = vec![
-            (r#"{outcome="completed"}"#, &self.outcomes_completed),
-            (r#"{outcome="replayed"}"#, &self.outcomes_replayed),
-            (r#"{outcome="abandoned"}"#, &self.outcomes_abandoned),
-            (r#"{outcome="cancelled"}"#, &self.outcomes_cancelled),
-            (r#"{outcome="retryable"}"#, &self.outcomes_retryable),
-            (r#"{outcome="failed"}"#, &self.outcomes_failed),
-        ];
-        let clients = vec![
-            (r#"{how="left"}"#, &self.clients_left),
-            (r#"{how="stalled"}"#, &self.clients_stalled),
-        ];
-        [
-            ("turnkit_turns_accepted_total", "New turns.", vec![("", &self.turns_accepted)]),
-            (
-                "turnkit_attempts_total",
-                "Drives of a turn: starting it, taking it up, or reading along.",
-                attempts,
-            ),
-            ("turnkit_attempt_outcomes_total", "How attempts ended.", outcomes),
-            (
-                "turnkit_clients_gone_total",
-                "Clients that did not stay to the end of their body.",
-                clients,
-            ),
-            (
-                "turnkit_lines_total",
-                "Lines of all attempts, also those that no client took.",
-                vec![("", &self.lines)],
-            ),
-            (
-                "turnkit_hook_errors_total",
-                "Hooks that failed without failing the turn.",
-                vec![("", &self.hook_errors)],
-            ),
-        ]
+    fn all(&self) -> impl Iterator<Item = (Hook, &Histogram)> {
+        TIMED.into_iter().zip(&self.0)
     }
 }
 
-type Family<'a> = (&'static str, &'static str, Vec<(&'static str, &'a Counter)>);
+impl Metrics {
+    /// The page for `GET /metrics`.
+    pub(crate) fn render(&self, now: &Now) -> String {
+        let mut page = Page::default();
+        self.turns(&mut page, now);
+        self.clients(&mut page);
+        self.hooks(&mut page);
+        substrate(&mut page, now);
+        page.into_text()
+    }
 
-fn family(page: &mut String, name: &str, help: &str, kind: &str) {
-    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    fn turns(&self, page: &mut Page, now: &Now) {
+        let name = "turnkit_turns_accepted_total";
+        page.counter(name, "New turns.").sample(&[], self.turns_accepted.get());
+        let name = "turnkit_turns_running";
+        page.gauge(name, "Turns that this process drives.").sample(&[], now.running as u64);
+        let help = "Drives of a turn: starting it, taking it up, or reading along.";
+        let attempts = page.counter("turnkit_attempts_total", help);
+        attempts.sample(&[("kind", "run")], self.attempts_run.get());
+        attempts.sample(&[("kind", "attach")], self.attempts_attach.get());
+        attempts.sample(&[("kind", "read")], self.attempts_read.get());
+        let help = "How attempts ended. Replayed: the answer was saved before. Retryable: a failure that another attempt may mend.";
+        let outcomes = page.counter("turnkit_attempt_outcomes_total", help);
+        outcomes.sample(&[("outcome", "completed")], self.outcomes_completed.get());
+        outcomes.sample(&[("outcome", "replayed")], self.outcomes_replayed.get());
+        outcomes.sample(&[("outcome", "abandoned")], self.outcomes_abandoned.get());
+        outcomes.sample(&[("outcome", "cancelled")], self.outcomes_cancelled.get());
+        outcomes.sample(&[("outcome", "retryable")], self.outcomes_retryable.get());
+        outcomes.sample(&[("outcome", "failed")], self.outcomes_failed.get());
+        let help = "Lines of all attempts, also those that no client took.";
+        page.counter("turnkit_lines_total", help).sample(&[], self.lines.get());
+    }
+
+    fn clients(&self, page: &mut Page) {
+        let help = "Clients that came back to a turn with a cursor.";
+        page.counter("turnkit_clients_resumed_total", help).sample(&[], self.clients_resumed.get());
+        let help = "Clients that did not stay to the end of their body.";
+        let gone = page.counter("turnkit_clients_gone_total", help);
+        gone.sample(&[("how", "left")], self.clients_left.get());
+        gone.sample(&[("how", "stalled")], self.clients_stalled.get());
+    }
+
+    fn hooks(&self, page: &mut Page) {
+        let help = "Hooks that failed without failing the turn.";
+        page.counter("turnkit_hook_errors_total", help).sample(&[], self.hook_errors.get());
+        let durations = page.histogram("turnkit_hook_duration_seconds", "How long hooks took.");
+        for (hook, histogram) in self.hooks.all() {
+            durations.samples(("hook", hook.as_str()), histogram);
+        }
+    }
+}
+
+fn substrate(page: &mut Page, now: &Now) {
+    let help =
+        "How often turns asked the substrate again, after a connection or an answer was lost.";
+    page.counter("turnkit_substrate_reconnects_total", help).sample(&[], now.reconnects);
+    if let Some(log) = &now.log {
+        let help = "What the embedded substrate's log takes, the bindings of spent ids among it.";
+        page.gauge("turnkit_log_bytes", help).sample(&[], log.bytes);
+        let help = "Executions that can be read again from the embedded substrate's log.";
+        page.gauge("turnkit_log_executions", help).sample(&[], log.executions);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_shown_as_counted() {
-        let metrics = Metrics::default();
-        metrics.attempts_run.one();
-        metrics.lines.add(7);
-        let page = metrics.render(3);
-        assert!(page.contains("\nturnkit_attempts_total{kind=\"run\"} 1\n"), "{page}");
-        assert!(page.contains("\nturnkit_lines_total 7\n"), "{page}");
-        assert!(page.ends_with("\nturnkit_turns_running 3\n"), "{page}");
-    }
-
-    #[test]
-    fn every_line_is_a_sample_or_a_comment() {
-        for line in Metrics::default().render(0).lines() {
-            let is_sample =
-                line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<u64>().is_ok());
-            assert!(
-                is_sample || line.starts_with("# HELP ") || line.starts_with("# TYPE "),
-                "{line}"
-            );
-        }
-    }
-}
+mod tests;

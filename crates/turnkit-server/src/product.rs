@@ -8,6 +8,7 @@ use std::{fs, io};
 use axum::Router;
 use tokio::sync::Notify;
 use turnkit_sandbox::SandboxClient;
+use turnkit_substrate::Substrate;
 
 use crate::agents::Catalog;
 use crate::environment::Environment;
@@ -53,6 +54,7 @@ impl Product {
             users: None,
             sweep_every: Duration::from_secs(30),
             max_turns: 4_096,
+            embedded: None,
         }
     }
 
@@ -95,6 +97,7 @@ pub struct ProductBuilder {
     users: Option<Users>,
     sweep_every: Duration,
     max_turns: usize,
+    embedded: Option<Substrate>,
 }
 
 impl ProductBuilder {
@@ -126,6 +129,13 @@ impl ProductBuilder {
         self
     }
 
+    /// The substrate behind the client, where it is in this process: its log is shown among the metrics.
+    #[must_use]
+    pub(crate) fn embedded(mut self, substrate: Option<Substrate>) -> ProductBuilder {
+        self.embedded = substrate;
+        self
+    }
+
     /// Opens the database; makes the directory, readable by its owner alone, where it is missing.
     ///
     /// # Errors
@@ -146,6 +156,7 @@ impl ProductBuilder {
             registry: Registry::new(self.max_turns),
             metrics: Arc::new(Metrics::default()),
             traces: Traces::default(),
+            embedded: self.embedded,
             unattended: Notify::new(),
         };
         Ok(Product { turns: Arc::new(turns), users: self.users, sweep_every: self.sweep_every })

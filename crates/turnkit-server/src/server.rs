@@ -99,7 +99,8 @@ impl Server {
         let data_dir = config.data_dir;
         let mut product = Product::builder(data_dir.clone(), client)
             .environment(config.environment)
-            .sweep_every(config.sweep_every);
+            .sweep_every(config.sweep_every)
+            .embedded(embedded.as_ref().map(|embedded| embedded.substrate.clone()));
         if let Some(users) = config.users {
             product = product.users(users);
         }

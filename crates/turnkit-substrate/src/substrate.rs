@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -128,6 +128,12 @@ pub struct Stats {
     pub runs_started: u64,
     /// How many runs there are now, agents that are still winding down among them.
     pub running: usize,
+}
+
+impl fmt::Debug for Substrate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Substrate").field("stats", &self.stats()).finish_non_exhaustive()
+    }
 }
 
 /// Makes a [`Substrate`].

@@ -102,6 +102,7 @@ async fn a_silent_stream_is_a_lost_one() {
     let (read, end) = read(client.attach(id())).await;
     end.unwrap();
     assert_eq!(read, lines(1..=3));
+    assert_eq!(client.reconnects(), 1);
 }
 
 #[tokio::test]

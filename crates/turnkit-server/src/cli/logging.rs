@@ -2,8 +2,10 @@
 
 use std::io::{self, IsTerminal as _};
 
-use clap::Args;
-use tracing_subscriber::EnvFilter;
+use clap::{Args, ValueEnum};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::terminal::wants_color;
 
@@ -13,6 +15,27 @@ pub(super) struct Options {
     /// Without it `RUST_LOG` counts, then info for servers and warn for others.
     #[arg(long, value_name = "LEVEL", env = "TURNKIT_LOG_LEVEL", global = true)]
     log_level: Option<String>,
+    /// How a line of the log looks: for people, or one JSON object each.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "TURNKIT_LOG_FORMAT",
+        default_value = "text",
+        global = true
+    )]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// The log of a process, and what else is told of it; to be finished last of all.
+pub(super) struct Logging {
+    #[cfg(feature = "otel")]
+    telemetry: Option<super::telemetry::Telemetry>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -20,15 +43,40 @@ pub(super) struct Options {
 struct InvalidLevel(String, #[source] tracing_subscriber::filter::ParseError);
 
 /// Sets the log up for this process.
-pub(super) fn start(options: &Options, is_server: bool) -> Result<(), anyhow::Error> {
+pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyhow::Error> {
     let default = if is_server { "info" } else { "warn" };
     let level = options.log_level.clone().or_else(|| std::env::var("RUST_LOG").ok());
     let level = level.unwrap_or_else(|| default.to_owned());
     let filter = EnvFilter::try_new(&level).map_err(|error| InvalidLevel(level, error))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(wants_color(io::stderr().is_terminal()))
-        .try_init()
-        .map_err(anyhow::Error::from_boxed)
+    let log = lines(options.log_format).with_filter(filter);
+    #[cfg(feature = "otel")]
+    {
+        let telemetry = super::telemetry::Telemetry::from_environment()?;
+        let spans = telemetry.as_ref().map(super::telemetry::Telemetry::layer);
+        tracing_subscriber::registry().with(log).with(spans).try_init()?;
+        Ok(Logging { telemetry })
+    }
+    #[cfg(not(feature = "otel"))]
+    {
+        tracing_subscriber::registry().with(log).try_init()?;
+        Ok(Logging {})
+    }
+}
+
+impl Logging {
+    /// Sends what has not been sent yet.
+    pub(super) fn finish(&self) {
+        #[cfg(feature = "otel")]
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.finish();
+        }
+    }
+}
+
+fn lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    match format {
+        Format::Text => lines.with_ansi(wants_color(io::stderr().is_terminal())).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    }
 }

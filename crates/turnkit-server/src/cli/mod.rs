@@ -140,10 +140,14 @@ fn matches(
 }
 
 fn start(cli: Cli) -> Result<End, anyhow::Error> {
-    logging::start(&cli.logging, cli.command.is_server())?;
+    let logging = logging::start(&cli.logging, cli.command.is_server())?;
     tracing::debug!(file = ?cli.config, "configured");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(cli.command.run())
+    let end = runtime.block_on(cli.command.run());
+    // Its tasks end with it, and their spans with them.
+    drop(runtime);
+    logging.finish();
+    end
 }
 
 impl Command {

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::End;
 use super::agents::AgentOptions;
+use super::open_files::raise_open_files;
 use super::signals::Signals;
 use super::terminal::{Screen, Written};
 use crate::{Server, ServerConfig, SubstrateChoice, Users};
@@ -34,7 +35,7 @@ pub(super) struct Options {
         long,
         value_name = "URL",
         env = "TURNKIT_SUBSTRATE",
-        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "command"]
+        conflicts_with_all = ["log", "agent", "demo_pace", "demo_sent_at", "openai_base_url", "openai_model", "command"]
     )]
     substrate: Option<String>,
     /// Bearer token for --substrate. Better set by the environment: other users can see a command line.
@@ -67,6 +68,7 @@ SIGTERM and Ctrl-C let running turns finish, for up to 30 s; a second Ctrl-C doe
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
+    raise_open_files();
     let server = Server::start(options.config()?).await?;
     ready(&server.url())?;
     signals.next().await;

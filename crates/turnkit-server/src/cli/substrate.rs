@@ -10,6 +10,7 @@ use turnkit_substrate::{ServeError, Substrate};
 
 use super::End;
 use super::agents::AgentOptions;
+use super::open_files::raise_open_files;
 use super::serve::{ready, unless_asked_again};
 use super::signals::Signals;
 
@@ -44,6 +45,7 @@ struct Unavailable(SocketAddr, #[source] std::io::Error);
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
+    raise_open_files();
     options.check()?;
     let substrate = options.build()?;
     let listener = TcpListener::bind(options.listen).await;

@@ -73,6 +73,6 @@ async fn health(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /metrics`, in Prometheus' text format.
 async fn metrics(State(app): State<Arc<App>>, _: Principal) -> Response {
-    let page = app.turns.metrics.render(app.turns.registry.len());
+    let page = app.turns.metrics.render(&app.turns.now().await);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

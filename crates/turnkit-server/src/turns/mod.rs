@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnIdentity, TurnOutcome};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
+use turnkit_substrate::Substrate;
 
 use self::execution::{Execution, Part};
 use self::hooks::Hooks;
@@ -24,7 +25,7 @@ pub(crate) use self::registry::{Place, Registry};
 use self::trace::{Attempt, Cause};
 pub(crate) use self::trace::{AttemptTrace, Traces};
 use crate::agents::Catalog;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Now};
 use crate::outcome;
 use crate::store::{Accepted, Claim, Claimed, NewTurn, Store, StoreError, Turn, TurnState};
 use crate::worker::Worker;
@@ -38,6 +39,8 @@ pub(crate) struct Turns {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Traces,
     pub(crate) catalog: Catalog,
+    /// The substrate inside this process, where there is one.
+    pub(crate) embedded: Option<Substrate>,
     /// Wakes the sweep.
     pub(crate) unattended: Notify,
 }
@@ -94,7 +97,17 @@ impl Turns {
         turn: Turn,
         cursor: u64,
     ) -> Result<Streaming, StoreError> {
+        self.metrics.clients_resumed.one();
         self.take_up(turn, cursor, Cause::Resumed, false).await
+    }
+
+    /// What there is to say of this moment.
+    pub(crate) async fn now(&self) -> Now {
+        let log = match &self.embedded {
+            Some(substrate) => substrate.usage().await.ok(),
+            None => None,
+        };
+        Now { running: self.registry.len(), reconnects: self.sandbox.reconnects(), log }
     }
 
     async fn is_known(&self, new: &NewTurn) -> Result<bool, StoreError> {
@@ -159,7 +172,8 @@ impl Turns {
     }
 
     fn begin(&self, turn: &Turn, cause: Cause, cursor: u64) -> Arc<Attempt> {
-        self.traces.begin(&turn.execution_id, Attempt::new(cause, cursor, self.store.now()))
+        let attempt = Attempt::new(cause, cursor, self.store.now(), Arc::clone(&self.metrics));
+        self.traces.begin(&turn.execution_id, attempt)
     }
 
     /// Drives the turn to its end, whether or not the body is read.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use turnkit::{BoxError, ClientOutcome, TurnOutcome};
 use turnkit_id::ExecutionId;
 
+use crate::metrics::Metrics;
 use crate::outcome::Kind;
 
 /// Turns of which something is known. The oldest gives way to one more.
@@ -90,6 +91,7 @@ pub(crate) struct Attempt {
     resumed_after: u64,
     events: AtomicU64,
     told: Mutex<Told>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -107,9 +109,15 @@ struct End {
 }
 
 impl Attempt {
-    pub(crate) fn new(cause: Cause, resumed_after: u64, now: i64) -> Attempt {
+    pub(crate) fn new(
+        cause: Cause,
+        resumed_after: u64,
+        now: i64,
+        metrics: Arc<Metrics>,
+    ) -> Attempt {
         let (events, told) = (AtomicU64::new(0), Mutex::default());
-        Attempt { cause, started_at: now, begun: Instant::now(), resumed_after, events, told }
+        let begun = Instant::now();
+        Attempt { cause, started_at: now, begun, resumed_after, events, told, metrics }
     }
 
     /// The cursor that it was asked to resume from.
@@ -174,7 +182,9 @@ struct Call<'a> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         let at = self.since.duration_since(self.attempt.begun);
-        let duration_ms = (self.since.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        let duration = self.since.elapsed();
+        self.attempt.metrics.hooks.observe(self.hook, duration);
+        let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         let call = HookTrace { hook: self.hook, at_ms, duration_ms, ok: self.ok };
         self.attempt.lock().hooks.push(call);
@@ -231,7 +241,7 @@ mod tests {
     }
 
     fn attempt(resumed_after: u64) -> Attempt {
-        Attempt::new(Cause::Resumed, resumed_after, 7)
+        Attempt::new(Cause::Resumed, resumed_after, 7, Arc::default())
     }
 
     #[test]

@@ -11,7 +11,10 @@ mod chat;
 mod config;
 mod demo;
 mod kill;
+mod logs;
 mod model;
+#[cfg(feature = "otel")]
+mod otel;
 mod program;
 mod serve;
 mod support;

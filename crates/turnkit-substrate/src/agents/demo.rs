@@ -1,6 +1,10 @@
 //! An agent without a key and without a network, whose answer is the same for the same message.
 
-use std::{borrow::Cow, collections::VecDeque, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
@@ -26,6 +30,7 @@ use crate::limits::millis;
 #[derive(Clone, Debug)]
 pub struct Demo {
     pace: Duration,
+    says_when: bool,
 }
 
 impl Demo {
@@ -33,13 +38,21 @@ impl Demo {
     #[must_use]
     pub fn new() -> Self {
         let pace = Duration::from_millis(50);
-        Self { pace }
+        Self { pace, says_when: false }
     }
 
     /// Waits this long before each event; zero sends them as fast as they are stored.
     #[must_use]
     pub fn pace(mut self, between_events: Duration) -> Self {
         self.pace = between_events;
+        self
+    }
+
+    /// Ends each event with a member `sentAt`, the moment at which it was made in Unix microseconds: for those who measure how
+    /// long it is on its way.
+    #[must_use]
+    pub fn sent_at(mut self) -> Self {
+        self.says_when = true;
         self
     }
 }
@@ -56,13 +69,14 @@ impl Agent for Demo {
         request: RunRequest,
         mut cancel: Cancel,
     ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let pace = self.pace;
+        let Self { pace, says_when } = *self;
         let script = Answer::to(&request).script(pace);
         let events = stream::unfold(script, move |mut left| async move {
             let event = left.pop_front()?;
             if !pace.is_zero() {
                 tokio::time::sleep(pace).await;
             }
+            let event = if says_when { event.and_then(|event| dated(&event)) } else { event };
             Some((event, left))
         });
         events.take_until(async move { cancel.cancelled().await })
@@ -183,6 +197,15 @@ impl Answer {
 
 fn event(kind: &str, data: &impl Serialize) -> Result<Event, AgentError> {
     Event::new(kind, data).map_err(|error| AgentError::new("demo_failed", error.to_string()))
+}
+
+/// `event` with its moment as the last member.
+fn dated(event: &Event) -> Result<Event, AgentError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let members = event.as_json().strip_suffix('}').unwrap_or_default();
+    let json = format!(r#"{members},"sentAt":{}}}"#, now.as_micros());
+    Event::from_bytes(json.into())
+        .map_err(|error| AgentError::new("demo_failed", error.to_string()))
 }
 
 #[derive(Serialize)]
@@ -334,5 +357,19 @@ mod tests {
         handle.stop(Stop::Cancelled);
         assert!(events.next().await.is_none());
         assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_may_end_with_its_moment() {
+        let request = || RunRequest::new(ExecutionId::parse("e").unwrap(), "hello");
+        let plain = pin!(Demo::new().run(request(), CancelHandle::new().1));
+        let dated = pin!(Demo::new().sent_at().run(request(), CancelHandle::new().1));
+        let mut pairs = plain.zip(dated);
+        while let Some((plain, dated)) = pairs.next().await {
+            let (plain, dated) = (plain.unwrap(), dated.unwrap());
+            let (event, moment) = dated.as_json().rsplit_once(r#","sentAt":"#).unwrap();
+            assert_eq!(format!("{event}}}"), plain.as_json());
+            assert!(moment.strip_suffix('}').unwrap().parse::<u64>().unwrap() > 0);
+        }
     }
 }
