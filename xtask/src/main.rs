@@ -79,6 +79,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::NoStd => no_std::run(),
         Command::Bench(args) => run::bench(&args),
         Command::Sim(args) => run::sim(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Browser => browser::test(),
         Command::Screenshots => browser::screenshots(),
         Command::Fuzz(args) => fuzz::run(&args),

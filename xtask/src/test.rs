@@ -85,8 +85,7 @@ fn features() -> anyhow::Result<()> {
             features,
         ]))?;
     }
-    let otel =
-        ["test", "--quiet", "--locked", "-p", "turnkit-server", "--features", "otel", "otel"];
+    let server = ["test", "--quiet", "--locked", "-p", "turnkit-server", "--features", "otel"];
     sh(cargo(server).args(["--", "otel", "telemetry"]))
 }
 

@@ -109,7 +109,7 @@ impl Metrics {
         attempts.sample(&[("kind", "run")], self.attempts_run.get());
         attempts.sample(&[("kind", "attach")], self.attempts_attach.get());
         attempts.sample(&[("kind", "read")], self.attempts_read.get());
-        let help = "How attempts ended. Replayed: the answer was saved before. Retryable: a failure that another attempt may mend.";
+        let help = "How attempts ended. Replayed: the answer was saved before. Retryable: another attempt may mend it.";
         let outcomes = page.counter("turnkit_attempt_outcomes_total", help);
         outcomes.sample(&[("outcome", "completed")], self.outcomes_completed.get());
         outcomes.sample(&[("outcome", "replayed")], self.outcomes_replayed.get());

@@ -31,6 +31,7 @@ impl Server {
         let data = tempfile::tempdir()?;
         let mut process = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--agent", "demo", "--demo-sent-at"])
+            .args(["--log-level", "warn"])
             .args(["--demo-pace", &format!("{}us", pace.as_micros())])
             .arg("--data-dir")
             .arg(data.path())

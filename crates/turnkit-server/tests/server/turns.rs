@@ -191,4 +191,6 @@ async fn health_and_metrics_say_what_is_going_on() {
     assert_eq!(json_of(get("/health").await.unwrap()).await, json!({ "status": "ok" }));
     let page = get("/metrics").await.unwrap().text().await.unwrap();
     assert!(page.contains("turnkit_attempts_total{kind=\"run\"} 1\n"), "{page}");
+    let saved = "turnkit_hook_duration_seconds_count{hook=\"persist_assistant_message\"} 1\n";
+    assert!(page.contains(saved), "{page}");
 }
