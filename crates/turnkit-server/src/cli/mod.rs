@@ -9,9 +9,12 @@ mod demo;
 mod drawing;
 mod follow;
 mod logging;
+mod open_files;
 mod serve;
 mod signals;
 mod substrate;
+#[cfg(feature = "otel")]
+mod telemetry;
 mod terminal;
 
 use std::error::Error;
