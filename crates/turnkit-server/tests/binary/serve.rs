@@ -39,7 +39,7 @@ fn it_may_open_as_many_files_as_the_machine_allows() {
     command
         .args(["-c", "ulimit -Sn 100; exec \"$0\" serve --listen 127.0.0.1:0 --data-dir \"$1\""]);
     let server = Process::spawn(command.arg(env!("CARGO_BIN_EXE_turnkit")).arg(data));
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let [soft, hard] = [3, 4].map(|column| files.split_whitespace().nth(column).unwrap());
     assert_eq!(soft, hard, "{files}");
