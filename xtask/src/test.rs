@@ -71,19 +71,13 @@ fn lints() -> anyhow::Result<()> {
     ]))
 }
 
-/// Features only add: the engine stands without any, and with each alone. The server's needs a test of its own.
+/// Features only add: a crate stands without any, and the engine with each alone. The server's needs a test of its own.
 fn features() -> anyhow::Result<()> {
-    for features in ["", "tokio", "http-body"] {
-        sh(&mut cargo([
-            "check",
-            "--quiet",
-            "--locked",
-            "-p",
-            "turnkit",
-            "--no-default-features",
-            "--features",
-            features,
-        ]))?;
+    let alone =
+        [("turnkit", ""), ("turnkit", "tokio"), ("turnkit", "http-body"), ("turnkit-sandbox", "")];
+    for (package, features) in alone {
+        let select = ["-p", package, "--no-default-features", "--features", features];
+        sh(cargo(["check", "--quiet", "--locked"]).args(select))?;
     }
     let server = ["test", "--quiet", "--locked", "-p", "turnkit-server", "--features", "otel"];
     sh(cargo(server).args(["--", "otel", "telemetry"]))

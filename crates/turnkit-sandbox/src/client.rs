@@ -110,7 +110,7 @@ impl SandboxClientBuilder {
         self
     }
 
-    /// Another way to the substrate than HTTP over the host's network.
+    /// Another way to the substrate than HTTP over the host's network. Needed where the feature `reqwest` is off.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
         self
@@ -150,13 +150,13 @@ impl SandboxClientBuilder {
     /// Checks everything and sets up the HTTP client; nothing is sent.
     ///
     /// # Errors
-    /// A base URL or a token that can not be used, or a host without usable TLS roots.
+    /// A base URL or a token that can not be used, a host without usable TLS roots, or no transport at all.
     pub fn build(self) -> Result<SandboxClient, BuildError> {
         let base = base_url(&self.base_url)?;
         let authorization = self.token.as_ref().map(authorization).transpose()?;
         let transport = match self.transport {
             Some(transport) => transport,
-            None => transport::over_http(self.settings.connect_timeout)?,
+            None => transport::by_default(self.settings.connect_timeout)?,
         };
         let substrate = Substrate::new(transport, base, authorization, self.settings);
         Ok(SandboxClient { substrate: Arc::new(substrate) })

@@ -201,4 +201,9 @@ pub enum BuildError {
     /// The HTTP client, its TLS roots above all, can not be set up.
     #[error("set up the HTTP client")]
     Http(#[source] BoxError),
+    /// The crate is built without the feature `reqwest`, and no transport was given.
+    #[error(
+        "do without a transport: give one, or build turnkit-sandbox with the feature `reqwest`"
+    )]
+    NoTransport,
 }

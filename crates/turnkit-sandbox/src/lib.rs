@@ -22,6 +22,9 @@
 //! - A log that is no longer there is an [`Error::Lost`], never a second run.
 //! - No redirect is followed, nothing is decompressed, no proxy of the environment is used, and no token is printed.
 //!
+//! Without the feature `reqwest` (on by default) it brings no HTTP client and no TLS: give it a [`Transport`], or use
+//! [`resume`] alone.
+//!
 //! # In scope
 //! Requests to a substrate and their answers, retries, resuming, time-outs, bounds, errors by who is to blame. The rules are
 //! in [`resume`], a state machine without network and clock.
