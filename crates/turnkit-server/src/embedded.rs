@@ -1,11 +1,14 @@
 //! A substrate inside this process, on a loopback port of its own.
 
+mod transport;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 use turnkit_substrate::listener::ConnectionLimits;
 use turnkit_substrate::log::memory::MemoryLog;
 use turnkit_substrate::{Limits, Substrate};
@@ -42,6 +45,13 @@ impl Embedded {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A client that asks it without leaving the process.
+    pub(crate) fn client(&self) -> SandboxClientBuilder {
+        SandboxClient::builder(self.url())
+            .bearer_token(self.token.clone())
+            .transport(transport::to(self.substrate.router()))
     }
 
     /// Ends what still runs, lets its readers take how, and waits for both.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use turnkit_sandbox::SandboxClient;
+use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 use turnkit_substrate::listener::{self, ConnectionLimits};
 
 use crate::agents::Agents;
@@ -63,7 +63,8 @@ impl ServerConfig {
 
 /// Where the agents of a [`Server`] run.
 pub enum SubstrateChoice {
-    /// In this process, with these agents; its log ends with the process.
+    /// In this process, with these agents; its log ends with the process. It is asked without sockets; what else wants to
+    /// ask it finds it on a loopback port.
     Embedded(Agents),
     /// At another one.
     At {
@@ -153,11 +154,6 @@ impl Server {
     pub(crate) fn metrics(&self) -> &Metrics {
         self.product.metrics()
     }
-
-    /// The embedded substrate, for who wants to ask it.
-    pub(crate) fn embedded(&self) -> Option<&Embedded> {
-        self.embedded.as_ref()
-    }
 }
 
 /// Why a server did not start.
@@ -227,18 +223,22 @@ async fn bind(address: SocketAddr, has_users: bool) -> Result<TcpListener, Start
 }
 
 async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embedded>), StartError> {
-    let (url, token, embedded) = match choice {
-        SubstrateChoice::At { url, token } => (url, token, None),
+    let (client, embedded) = match choice {
+        SubstrateChoice::At { url, token } => (at(url, token), None),
         SubstrateChoice::Embedded(agents) => {
             let embedded = Embedded::start(agents).await?;
-            (embedded.url(), Some(embedded.token.clone()), Some(embedded))
+            (embedded.client(), Some(embedded))
         }
     };
-    let mut client = SandboxClient::builder(url);
-    if let Some(token) = token {
-        client = client.bearer_token(token);
-    }
     Ok((client.build().map_err(StartError::Client)?, embedded))
+}
+
+fn at(url: String, token: Option<String>) -> SandboxClientBuilder {
+    let client = SandboxClient::builder(url);
+    match token {
+        Some(token) => client.bearer_token(token),
+        None => client,
+    }
 }
 
 fn tenure(data_dir: &Path, is_embedded: bool) -> Result<Tenure, StartError> {

@@ -32,6 +32,9 @@ enum Format {
     Json,
 }
 
+#[cfg(not(feature = "otel"))]
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
 /// The log of a process, and what else is told of it; to be finished last of all.
 pub(super) struct Logging {
     #[cfg(feature = "otel")]
@@ -59,12 +62,21 @@ pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyho
     #[cfg(not(feature = "otel"))]
     {
         tracing_subscriber::registry().with(log).try_init()?;
+        if std::env::var_os(ENDPOINT).is_some() {
+            tracing::warn!(
+                "{ENDPOINT} is set, but this turnkit is built without OpenTelemetry: build it with --features otel"
+            );
+        }
         Ok(Logging {})
     }
 }
 
 impl Logging {
     /// Sends what has not been sent yet.
+    #[cfg_attr(
+        not(feature = "otel"),
+        expect(clippy::unused_self, reason = "a log alone keeps nothing back")
+    )]
     pub(super) fn finish(&self) {
         #[cfg(feature = "otel")]
         if let Some(telemetry) = &self.telemetry {

@@ -32,8 +32,6 @@ enum DemoError {
     TooShort(usize),
     #[error("take the turn up in the middle: it had ended by then; try a longer --pace")]
     TooFast,
-    #[error("find the embedded substrate")]
-    NoSubstrate,
     #[error("read the substrate's log: status {0}")]
     Log(u16),
 }
@@ -41,15 +39,16 @@ enum DemoError {
 /// Plays the demo and tells it, and gives what was seen.
 pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidence, anyhow::Error> {
     let directory = Temporary::new()?;
-    let server = Server::start(config(options, &directory.path)).await?;
-    let substrate = server.embedded().ok_or(DemoError::NoSubstrate)?;
+    // The server would ask a substrate of its own without a socket between, and the demo is about HTTP.
+    let substrate = Embedded::start(Agents::new("demo", Demo::new().pace(options.pace))).await?;
+    let server = Server::start(config(&substrate, &directory.path)).await?;
     story.opening(&server.url(), &substrate.url(), &directory.path.join(store::FILE))?;
     let client = ProductClient::new(&server.url(), None)?;
     let session = client.create_session().await?;
     let mut evidence = clients(&client, &session, options, story).await?;
     server.drained().await;
     evidence.runs_started = substrate.substrate.stats().runs_started;
-    evidence.log = read_log(substrate, &evidence.execution_id).await?;
+    evidence.log = read_log(&substrate, &evidence.execution_id).await?;
     evidence.attempts = attempts(server.metrics());
     evidence.saved = read_database(&directory.path.join(store::FILE), &session)?;
     let messages = client.messages(&session).await?;
@@ -58,13 +57,14 @@ pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidenc
         .map(|message| Saved { role: message.role, text: message.text, status: message.status })
         .collect();
     server.stop(NO_GRACE).await;
+    substrate.stop().await;
     Ok(evidence)
 }
 
-fn config(options: &Options, data_dir: &Path) -> ServerConfig {
-    let agents = Agents::new("demo", Demo::new().pace(options.pace));
+fn config(substrate: &Embedded, data_dir: &Path) -> ServerConfig {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    ServerConfig::new(listen, data_dir, SubstrateChoice::Embedded(agents))
+    let (url, token) = (substrate.url(), Some(substrate.token.clone()));
+    ServerConfig::new(listen, data_dir, SubstrateChoice::At { url, token })
 }
 
 /// The client that is cut off and comes back, and the one that is not disturbed.
