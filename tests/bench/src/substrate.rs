@@ -19,7 +19,7 @@ use indicatif::ProgressBar;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    runtime::Runtime,
+    runtime::{Builder, Runtime},
     task::JoinSet,
     time,
 };
@@ -63,7 +63,7 @@ impl Table {
     }
 
     fn latency(&self, runtime: &Runtime) -> Result<()> {
-        let late = runtime.block_on(live())?;
+        let late = live(runtime)?;
         let name =
             format!("append → delivered, {EXECUTIONS} executions at {PER_SECOND} events/s: median");
         self.row(&name, format_args!("{:?}", late[late.len() / 2]), "≤ 200 µs");
@@ -178,11 +178,20 @@ fn request(id: usize, message: &str) -> Vec<u8> {
     format!("POST /agents/run/stream HTTP/1.1\r\nHost: localhost\r\nX-Execution-ID: bench-{id}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()
 }
 
-/// How late each event was, sorted.
-async fn live() -> Result<Vec<Duration>> {
+/// How late each event was, sorted. The readers have a thread of their own: what they wait for is not to be what they do.
+fn live(runtime: &Runtime) -> Result<Vec<Duration>> {
     let events = PER_SECOND * u32::try_from(LIVE_FOR.as_secs())?;
     let every = Duration::from_secs(1) / PER_SECOND;
-    let (substrate, address) = serve(Paced { events, every }).await?;
+    let (substrate, address) = runtime.block_on(serve(Paced { events, every }))?;
+    let readers = Builder::new_current_thread().enable_all().build()?;
+    let mut late = readers.block_on(read_live(address))?;
+    ensure!(late.len() == EXECUTIONS * events as usize, "events are missing");
+    ensure!(substrate.stats().runs_started == EXECUTIONS as u64);
+    late.sort_unstable();
+    Ok(late)
+}
+
+async fn read_live(address: SocketAddr) -> Result<Vec<Duration>> {
     let mut readers = JoinSet::new();
     for id in 0..EXECUTIONS {
         let phase = id * 50_000 / EXECUTIONS;
@@ -192,9 +201,6 @@ async fn live() -> Result<Vec<Duration>> {
     while let Some(read) = readers.join_next().await {
         late.extend(read??);
     }
-    ensure!(late.len() == EXECUTIONS * events as usize, "events are missing");
-    ensure!(substrate.stats().runs_started == EXECUTIONS as u64);
-    late.sort_unstable();
     Ok(late)
 }
 
