@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    collections::VecDeque,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -72,7 +71,7 @@ impl Agent for Demo {
         let Self { pace, says_when } = *self;
         let script = Answer::to(&request).script(pace);
         let events = stream::unfold(script, move |mut left| async move {
-            let event = left.pop_front()?;
+            let event = left.next()?;
             if !pace.is_zero() {
                 tokio::time::sleep(pace).await;
             }
@@ -89,6 +88,11 @@ impl Agent for Demo {
     }
 }
 
+/// Where the tool call begins in the events of an answer, after the reasoning.
+const TOOL_CALL: usize = 3;
+/// Where the text begins, after the two events of the tool call.
+const TEXT: usize = TOOL_CALL + 2;
+
 /// What the demo answers to one message.
 struct Answer {
     session: String,
@@ -97,8 +101,6 @@ struct Answer {
     words: usize,
     pieces: Vec<String>,
 }
-
-type Script = VecDeque<Result<Event, AgentError>>;
 
 impl Answer {
     fn to(request: &RunRequest) -> Self {
@@ -117,25 +119,31 @@ impl Answer {
         }
     }
 
-    fn script(&self, pace: Duration) -> Script {
-        let mut script = Script::new();
-        self.reasoning(&mut script);
-        self.tool_call(&mut script);
-        self.text(&mut script);
-        self.result(&mut script, pace);
-        script
+    /// The events, each one made when it is asked for: many answers at once hold little more than their texts.
+    fn script(self, pace: Duration) -> impl Iterator<Item = Result<Event, AgentError>> {
+        let result = TEXT + self.pieces.len();
+        (0..=result).map(move |at| self.event(at, pace))
     }
 
-    fn reasoning(&self, script: &mut Script) {
-        let (words, question) = (self.words, &self.question);
-        let thought = format!("The user wrote {words} words: \u{201c}{question}\u{201d}. ");
-        let deltas = [&thought, "I count them with a tool, ", "then I answer."];
-        for delta in deltas {
-            script.push_back(self.delta("prt_reasoning", "reasoning", delta));
+    fn event(&self, at: usize, pace: Duration) -> Result<Event, AgentError> {
+        match at {
+            0..TOOL_CALL => self.reasoning(at),
+            TOOL_CALL..TEXT => self.tool_call(at > TOOL_CALL),
+            _ => match self.pieces.get(at - TEXT) {
+                Some(piece) => self.delta("prt_text", "text", piece),
+                None => self.result(at + 1, pace),
+            },
         }
     }
 
-    fn tool_call(&self, script: &mut Script) {
+    fn reasoning(&self, step: usize) -> Result<Event, AgentError> {
+        let (words, question) = (self.words, &self.question);
+        let thought = format!("The user wrote {words} words: \u{201c}{question}\u{201d}. ");
+        let steps: [&str; TOOL_CALL] = [&thought, "I count them with a tool, ", "then I answer."];
+        self.delta("prt_reasoning", "reasoning", steps[step])
+    }
+
+    fn tool_call(&self, is_completed: bool) -> Result<Event, AgentError> {
         let output = format!("{}\n", self.words);
         let running = ToolState::new("running");
         let completed = ToolState {
@@ -144,26 +152,18 @@ impl Answer {
             title: Some("Count the words"),
             ..running
         };
-        for state in [running, completed] {
-            let part = Part {
-                tool: Some("bash"),
-                call_id: Some("call_1"),
-                state: Some(state),
-                ..self.part("prt_tool", "tool")
-            };
-            script.push_back(event(PART, &Update { part, delta: None }));
-        }
+        let part = Part {
+            tool: Some("bash"),
+            call_id: Some("call_1"),
+            state: Some(if is_completed { completed } else { running }),
+            ..self.part("prt_tool", "tool")
+        };
+        event(PART, &Update { part, delta: None })
     }
 
-    fn text(&self, script: &mut Script) {
-        for piece in &self.pieces {
-            script.push_back(self.delta("prt_text", "text", piece));
-        }
-    }
-
-    fn result(&self, script: &mut Script, pace: Duration) {
+    fn result(&self, events: usize, pace: Duration) -> Result<Event, AgentError> {
         let text = self.pieces.concat();
-        let events = u32::try_from(script.len() + 1).unwrap_or(u32::MAX);
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
         let result = Outcome {
             final_text: &text,
             metadata: Metadata { session_id: &self.session, trace_id: &self.trace },
@@ -173,7 +173,7 @@ impl Answer {
             },
             timing: Timing { total_ms: millis(pace.saturating_mul(events)) },
         };
-        script.push_back(event("result", &result));
+        event("result", &result)
     }
 
     fn delta(&self, id: &str, kind: &str, delta: &str) -> Result<Event, AgentError> {
