@@ -328,8 +328,9 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         let (events, replayed) = (self.machine.lines(), self.machine.is_replayed());
         let client = self.outlet.client(self.machine.skipped(), self.machine.overrun());
         let result = self.machine.into_result();
-        if let Err(failure) = &result {
-            log(failure);
+        match &result {
+            Ok(_) => tracing::debug!(events, replayed, "the attempt completed"),
+            Err(failure) => log(failure),
         }
         TurnOutcome { result, hook_errors: self.calls.into_errors(), client, events, replayed }
     }
