@@ -40,42 +40,64 @@ fn chunks(stream: &Endless, limit: usize) -> Vec<Vec<u8>> {
     bytes.chunks(4096).map(<[u8]>::to_vec).collect()
 }
 
+/// What each decoder held at most, over the pieces of one stream.
+fn held(pieces: &[Vec<u8>], limit: usize) -> [(&'static str, u64); 3] {
+    let parser = peak(|| {
+        let mut parser = Parser::with_max_event(limit);
+        for piece in pieces {
+            // A caller that does not notice the error must not be led beyond the limit either.
+            let _ = parser.feed(piece, |_| {});
+        }
+    });
+    let sse = peak(|| {
+        let mut decoder = sse::Decoder::with_max_event(limit);
+        for piece in pieces {
+            decoder.push(Bytes::copy_from_slice(piece));
+            while decoder.next_event().is_some() {}
+        }
+    });
+    let ndjson = peak(|| {
+        let mut decoder = ndjson::Decoder::with_max_line(limit);
+        for piece in pieces {
+            decoder.push(Bytes::copy_from_slice(piece));
+            while decoder.next_event().is_some() {}
+        }
+    });
+    [("parser", parser), ("sse", sse), ("ndjson", ndjson)]
+}
+
+fn assert_bounded(stream: &str, pieces: &[Vec<u8>], bound: u64, limit: usize) {
+    for (name, held) in held(pieces, limit) {
+        assert!(held <= bound, "{name} holds {held} > {bound} for {stream}");
+    }
+}
+
 #[test]
 fn decoders_stay_within_their_limit_whatever_comes() {
     for limit in [1024, 100_000, 1 << 20] {
         for stream in &SSE_STREAMS {
-            let pieces = chunks(stream, limit);
-            let parser = peak(|| {
-                let mut parser = Parser::with_max_event(limit);
-                for piece in &pieces {
-                    // A caller that does not notice the error must not be led beyond the limit either.
-                    let _ = parser.feed(piece, |_| {});
-                }
-            });
-            let sse = peak(|| {
-                let mut decoder = sse::Decoder::with_max_event(limit);
-                for piece in &pieces {
-                    decoder.push(Bytes::copy_from_slice(piece));
-                    while decoder.next_event().is_some() {}
-                }
-            });
-            let ndjson = peak(|| {
-                let mut decoder = ndjson::Decoder::with_max_line(limit);
-                for piece in &pieces {
-                    decoder.push(Bytes::copy_from_slice(piece));
-                    while decoder.next_event().is_some() {}
-                }
-            });
-            let bound = limit as u64 + SLACK;
-            for (name, held) in [("parser", parser), ("sse", sse), ("ndjson", ndjson)] {
-                let head = stream.head.escape_ascii();
-                assert!(
-                    held <= bound,
-                    "{name} holds {held} > {bound} for {head}{}",
-                    stream.piece.escape_ascii()
-                );
-            }
+            let name = format!("{}{}", stream.head.escape_ascii(), stream.piece.escape_ascii());
+            assert_bounded(&name, &chunks(stream, limit), limit as u64 + SLACK, limit);
         }
+    }
+}
+
+#[test]
+fn the_longest_id_name_and_data_together_are_bounded_too() {
+    // The event's name, its id, the id before it, and that of the last event handed out.
+    const VALUES: u64 = 4 * (Parser::MAX_ID as u64 + 4 * 1024);
+    for limit in [20_000, 100_000, 1 << 20] {
+        let long = |byte: u8| vec![byte; Parser::MAX_ID.min(limit) - 16];
+        // Each chunk ends in the middle of a value, so that everything is kept that can be.
+        let event = |data: &[u8]| {
+            let (id, name) = (long(b'7'), long(b'n'));
+            [b"id: ", &id[..], b"\nevent: ", &name, b"\ndata: ", data].concat()
+        };
+        let first = [&event(b"{}")[..], b"\n\n"].concat();
+        let whole = [first.repeat(3), event(&vec![b'x'; 3 * limit])].concat();
+        let pieces: Vec<_> = whole.chunks(4093).map(<[u8]>::to_vec).collect();
+        let bound = limit as u64 + SLACK + VALUES;
+        assert_bounded("a long id, a long name and endless data", &pieces, bound, limit);
     }
 }
 

@@ -62,6 +62,9 @@ impl Parser {
 
     /// A parser that holds up to `bytes` of one frame: its data and the line being read together. Ids and event names are
     /// bounded by [`Parser::MAX_ID`] besides; comments and unknown fields are dropped as they come and have no bound.
+    ///
+    /// It holds at most `bytes` and 64 KiB, and up to 12 KiB for each long value that it remembers: the event's name, its id
+    /// and the id before it.
     #[must_use]
     pub fn with_max_event(bytes: usize) -> Self {
         Parser {
