@@ -16,7 +16,7 @@ fn a_substrate_gives_up_a_reader_that_is_gone_and_keeps_its_run() {
         let mut turn = run(&sandbox);
         site.allow(2);
         says(&mut turn, 0..2).await;
-        let reader = client_of(site.address.port());
+        let reader = client_of(site.address.port()).await;
         drop_packets_of(reader);
         given_up(site.address.port(), reader).await;
         site.allow(WORDS);
@@ -35,7 +35,7 @@ fn an_adapter_gives_up_a_substrate_that_is_silent_and_goes_on_by_cursor() {
         let mut turn = run(&client(site.address));
         site.allow(2);
         says(&mut turn, 0..2).await;
-        drop_packets_of(client_of(site.address.port()));
+        drop_packets_of(client_of(site.address.port()).await);
         site.allow(WORDS);
         says(&mut turn, 2..WORDS).await;
         assert_eq!(next(&mut turn).await, None);
@@ -52,7 +52,7 @@ fn a_run_whose_answer_never_comes_is_asked_for_again_and_runs_once() {
         // A kept connection that dies while nobody uses it: the next run goes into the void first.
         let unknown = RunRequest::new("network:unknown:0".parse().unwrap(), "");
         assert!(sandbox.status(unknown.execution_id()).await.is_err());
-        drop_packets_of(client_of(site.address.port()));
+        drop_packets_of(client_of(site.address.port()).await);
         site.allow(WORDS);
         let mut turn = run(&sandbox);
         says(&mut turn, 0..WORDS).await;
@@ -72,7 +72,7 @@ fn a_product_gives_up_a_browser_that_is_gone_and_it_comes_back_with_its_cursor()
         site.allow(2);
         let before = body.take(3).await;
         assert_eq!(before[2], word(1).as_json());
-        let browser = client_of(shop.address.port());
+        let browser = client_of(shop.address.port()).await;
         drop_packets_of(browser);
         // What is sent now stays unacknowledged.
         site.allow(1);

@@ -44,11 +44,15 @@ pub(crate) fn drop_packets_of(port: u16) {
     }
 }
 
-/// The port of the one client that is connected to the server at `server`.
-pub(crate) fn client_of(server: u16) -> u16 {
-    let clients: Vec<_> = sockets().filter(|(_, remote)| *remote == server).collect();
-    assert_eq!(clients.len(), 1, "{clients:?}");
-    clients[0].0
+/// The port of the one client that is connected to the server at `server`, once all others have left.
+pub(crate) async fn client_of(server: u16) -> u16 {
+    loop {
+        let clients: Vec<_> = sockets().filter(|(_, remote)| *remote == server).collect();
+        if let [(client, _)] = clients[..] {
+            return client;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Waits until the server at `server` has given up its connection with `client`.

@@ -110,7 +110,10 @@ impl Shop {
     /// A turn in a new session, asked for at `by`.
     pub(crate) async fn begin(&self, by: SocketAddr) -> (String, Body) {
         let sessions = format!("http://{}/api/sessions", self.address);
-        let created = self.http.post(sessions).send().await.unwrap().bytes().await.unwrap();
+        // By a client that leaves again: a pool may or may not have its connection back for the next request.
+        let visitor = reqwest::Client::new();
+        let created = visitor.post(sessions).send().await.unwrap().bytes().await.unwrap();
+        drop(visitor);
         let created: Value = serde_json::from_slice(&created).unwrap();
         let session = created["sessionId"].as_str().unwrap().to_owned();
         let turns = format!("http://{by}/api/sessions/{session}/turns");
