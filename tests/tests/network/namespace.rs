@@ -47,7 +47,8 @@ pub(crate) fn drop_packets_of(port: u16) {
 /// The port of the one client that is connected to the server at `server`, once all others have left.
 pub(crate) async fn client_of(server: u16) -> u16 {
     loop {
-        let clients: Vec<_> = sockets().filter(|(_, remote)| *remote == server).collect();
+        let connected = rows().into_iter().filter(|row| is_established(row)).map(|row| ports(&row));
+        let clients: Vec<_> = connected.filter(|(_, remote)| *remote == server).collect();
         if let [(client, _)] = clients[..] {
             return client;
         }
@@ -64,9 +65,17 @@ pub(crate) async fn given_up(server: u16, client: u16) {
 
 /// Local and remote port of every socket of this network.
 fn sockets() -> impl Iterator<Item = (u16, u16)> {
+    rows().into_iter().map(|row| ports(&row))
+}
+
+fn rows() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
-    let rows: Vec<_> = table.lines().skip(1).map(ports).collect();
-    rows.into_iter()
+    table.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// Not one that waits for its last packets.
+fn is_established(row: &str) -> bool {
+    row.split_whitespace().nth(3) == Some("01")
 }
 
 fn ports(row: &str) -> (u16, u16) {
