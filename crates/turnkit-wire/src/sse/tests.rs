@@ -46,6 +46,17 @@ fn every_event_survives_the_hop() {
 }
 
 #[test]
+fn a_type_too_long_for_a_name_survives_the_hop_too() {
+    let longest = Parser::MAX_ID - b"event: ".len();
+    for (length, start) in [(longest, "event: tttt"), (longest + 1, "data: {\"type\":\"tttt")] {
+        let event = Event::new(&"t".repeat(length), &1).unwrap();
+        let frame = written(&event, None);
+        assert!(frame.starts_with(start.as_bytes()), "{length}");
+        assert_eq!(decode(&frame), [Ok(event)], "{length}");
+    }
+}
+
+#[test]
 fn frames_that_are_no_events_are_errors_and_decoding_goes_on() {
     let stream = b"data: nonsense\n\nevent: t\ndata: {\n\ndata: {\"type\":\"a\"}\n\ndata: \"\xff\"\n\ndata: {\"data\":1}\n\n";
     let got = decode(stream);

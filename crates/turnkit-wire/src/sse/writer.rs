@@ -4,7 +4,11 @@ use core::{error::Error, fmt};
 
 use bytes::{BufMut, BytesMut};
 
+use super::Parser;
 use crate::Event;
+
+/// Names of more bytes than a parser takes in an `event` line are not written as such.
+const MAX_NAME: usize = Parser::MAX_ID - b"event: ".len();
 
 /// Why a frame cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +57,7 @@ pub fn write_frame(
 }
 
 /// Appends an event as a frame (PROTOCOL 1.3): as a frame named by its type where that loses nothing, as one whose data is the
-/// whole object otherwise.
+/// whole object otherwise, and for a type that [`Parser`] would not take as a name.
 ///
 /// # Errors
 ///
@@ -65,7 +69,7 @@ pub fn write_event(
 ) -> Result<(), InvalidFrame> {
     let line = event.as_line();
     let (name, data) = match event.canonical_parts() {
-        Some((name, data)) if name != b"message" => (name, data),
+        Some((name, data)) if name != b"message" && name.len() <= MAX_NAME => (name, data),
         _ => (&b""[..], &line[..line.len() - 1]),
     };
     write_head(out, name, id, data.len())?;
