@@ -8,6 +8,8 @@ import { ScriptedPage, words } from "./suite.mjs";
 const PARTS = [5000, 10_000];
 /** What doubles; a buffer that grows may add a little. What is quadratic would quadruple. */
 const DOUBLED = 2.2;
+/** The same where the browser chooses how many frames to draw, and the network how many chunks to send. */
+const ROUGHLY_DOUBLED = 3;
 
 const text = (id, delta, type = "text") => ({ part: { id, type }, delta });
 
@@ -57,17 +59,20 @@ describe("the work of the page", { timeout: 600_000 }, () => {
       await tab.locator("#new-chat").click();
       await tab.locator("#welcome").waitFor();
     }
-    compare(each, counted);
+    compare(each, counted, ROUGHLY_DOUBLED);
   });
 });
 
-/** @param {Record<string, number>[]} counted  of half and of the whole */
-function compare(each, [half, whole]) {
+/**
+ * @param {Record<string, number>[]} counted  of half and of the whole
+ * @param {number} [most]  times as much for the whole
+ */
+function compare(each, [half, whole], most = DOUBLED) {
   for (const what of Object.keys(half)) {
     each.diagnostic(`${what}: ${half[what]} for ${PARTS[0]} parts, ${whole[what]} for ${PARTS[1]}`);
     // Time is told and not judged: other programs run, too.
     if (what === "milliseconds") continue;
-    assert.ok(whole[what] <= DOUBLED * half[what] + 100, `${what}: ${half[what]}, then ${whole[what]}`);
+    assert.ok(whole[what] <= most * half[what] + 100, `${what}: ${half[what]}, then ${whole[what]}`);
   }
 }
 
