@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::{fmt, str};
 
 use sha2::{Digest as _, Sha256};
@@ -22,7 +23,8 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// The SHA-256 of a token. What is kept of it, and all that is compared.
 pub(crate) type Digest = [u8; 32];
 
-/// Users and their bearer tokens, of which only the SHA-256 is kept.
+/// Users and their bearer tokens, of which only the SHA-256 is kept. A clone is the same users: what is
+/// [replaced](Users::replace) in one is replaced in all.
 ///
 /// A file has one token a line, with its tenant and its user, between spaces or tabs; empty lines and what follows a `#` at
 /// a line's beginning do not count. A token is 8 to 512 visible ASCII characters, or `sha256:` and the 64 hexadecimal digits
@@ -38,7 +40,7 @@ pub(crate) type Digest = [u8; 32];
 /// ```
 #[derive(Clone)]
 pub struct Users {
-    known: Vec<Known>,
+    known: Arc<RwLock<Arc<[Known]>>>,
 }
 
 #[derive(Clone)]
@@ -64,17 +66,30 @@ impl Users {
         text.parse()
     }
 
+    /// Takes the tokens of `others` in place of its own. From then on a token that is not among them opens nothing, and ends
+    /// its sign-ins; a response that is being sent goes on.
+    pub fn replace(&self, others: &Users) {
+        let known = others.known();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
     /// Whose token it is. Each known one is compared, in constant time: how long it takes says nothing about any.
-    pub(crate) fn of_token(&self, token: &[u8]) -> Option<(&Principal, Digest)> {
+    pub(crate) fn of_token(&self, token: &[u8]) -> Option<(Principal, Digest)> {
         let digest = digest(token);
         Some((self.of_digest(&digest)?, digest))
     }
 
     /// Whose token has this digest.
-    pub(crate) fn of_digest(&self, digest: &Digest) -> Option<&Principal> {
-        self.known.iter().fold(None, |found, known| {
+    pub(crate) fn of_digest(&self, digest: &Digest) -> Option<Principal> {
+        let known = self.known();
+        let found = known.iter().fold(None, |found, known| {
             if bool::from(known.digest.ct_eq(digest)) { Some(&known.principal) } else { found }
-        })
+        });
+        found.cloned()
+    }
+
+    fn known(&self) -> Arc<[Known]> {
+        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -97,14 +112,17 @@ impl FromStr for Users {
             }
             known.push(entry);
         }
-        if known.is_empty() { Err(UsersError::None) } else { Ok(Users { known }) }
+        if known.is_empty() {
+            return Err(UsersError::None);
+        }
+        Ok(Users { known: Arc::new(RwLock::new(known.into())) })
     }
 }
 
 /// Without the tokens' digests.
 impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Users").field("tokens", &self.known.len()).finish_non_exhaustive()
+        f.debug_struct("Users").field("tokens", &self.known().len()).finish_non_exhaustive()
     }
 }
 
@@ -205,6 +223,16 @@ mod tests {
         for other in ["token-of-bo", "token-of-bobb", "", "TOKEN-OF-BOB"] {
             assert!(users.of_token(other.as_bytes()).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_replaced_in_one_is_replaced_in_all() {
+        let users: Users = FILE.parse().unwrap();
+        users.clone().replace(&"token-of-bob acme robert".parse().unwrap());
+        assert_eq!(users.of_token(b"token-of-bob").unwrap().0.user_id, "robert");
+        assert!(users.of_token(b"token-of-ann").is_none());
+        users.replace(&users);
+        assert!(users.of_token(b"token-of-bob").is_some());
     }
 
     #[test]

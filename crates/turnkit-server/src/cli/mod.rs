@@ -16,6 +16,7 @@ mod substrate;
 #[cfg(feature = "otel")]
 mod telemetry;
 mod terminal;
+mod tokens;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -104,7 +105,7 @@ pub fn run() -> ExitCode {
 fn parse() -> Result<Option<Cli>, anyhow::Error> {
     let cli = Cli::command();
     let arguments = arguments::spread(std::env::args_os(), &cli);
-    let config = config::path(&arguments).map(|path| Config::load(&path, &cli)).transpose()?;
+    let config = load(&arguments, &cli)?;
     let matches = matches(cli, &arguments, config.as_ref())?;
     let parsed = Cli::from_arg_matches(&matches)?;
     if !parsed.print_config {
@@ -119,6 +120,21 @@ fn parse() -> Result<Option<Cli>, anyhow::Error> {
         config::print(command, matches, config.as_ref()).try_for_each(|line| screen.line(line))?;
     }
     Ok(None)
+}
+
+/// The configuration file, if one is named. Who asks for help is not told what is wrong in it instead.
+fn load(arguments: &[OsString], cli: &clap::Command) -> Result<Option<Config>, anyhow::Error> {
+    let Some(path) = config::path(arguments) else {
+        return Ok(None);
+    };
+    let wrong = match Config::load(&path, cli) {
+        Ok(config) => return Ok(Some(config)),
+        Err(wrong) => wrong,
+    };
+    match cli.clone().try_get_matches_from(arguments) {
+        Err(asked) if !asked.use_stderr() => Err(asked.into()),
+        _ => Err(wrong.into()),
+    }
 }
 
 fn matches(

@@ -12,7 +12,8 @@ use super::agents::AgentOptions;
 use super::open_files::raise_open_files;
 use super::signals::Signals;
 use super::terminal::{Screen, Written};
-use crate::{Server, ServerConfig, SubstrateChoice, Users};
+use super::tokens::Tokens;
+use crate::{Server, ServerConfig, SubstrateChoice};
 
 /// How long running turns may go on once the server is told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ pub(super) struct Options {
     )]
     substrate_token: Option<String>,
     /// File of users' bearer tokens: a line for each, with a token, its tenant and its user. Without it, whoever reaches the
-    /// server is its one local user.
+    /// server is its one local user. SIGHUP has it read again.
     #[arg(long, value_name = "FILE", env = "TURNKIT_TOKENS")]
     tokens: Option<PathBuf>,
     #[command(flatten)]
@@ -69,7 +70,10 @@ SIGTERM and Ctrl-C let running turns finish, for up to 30 s; a second Ctrl-C doe
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
     raise_open_files();
-    let server = Server::start(options.config()?).await?;
+    let tokens = options.tokens.clone().map(Tokens::load).transpose()?;
+    let users = tokens.as_ref().map(Tokens::users);
+    let server = Server::start(ServerConfig { users, ..options.config()? }).await?;
+    tokens.map(|tokens| tokio::spawn(tokens.read_when_told()));
     ready(&server.url())?;
     signals.next().await;
     tracing::info!("stopping: running turns may finish");
@@ -82,8 +86,7 @@ impl Options {
             Some(url) => SubstrateChoice::At { url, token: self.substrate_token },
             None => SubstrateChoice::Embedded(self.embedded.agents()?),
         };
-        let users = self.tokens.as_deref().map(Users::load).transpose()?;
-        Ok(ServerConfig { users, ..ServerConfig::new(self.listen, self.data_dir, substrate) })
+        Ok(ServerConfig::new(self.listen, self.data_dir, substrate))
     }
 }
 

@@ -26,7 +26,7 @@ impl FromRequestParts<Arc<App>> for Principal {
         };
         if parts.headers.contains_key(AUTHORIZATION) {
             let user = bearer(&parts.headers).and_then(|token| users.of_token(token));
-            return user.map(|(user, _)| user.clone()).ok_or_else(ApiError::unauthorized);
+            return user.map(|(user, _)| user).ok_or_else(ApiError::unauthorized);
         }
         signed_in(app, users, &parts.headers).await?.ok_or_else(ApiError::unauthorized)
     }
@@ -41,7 +41,7 @@ async fn signed_in(
         let token = app.store.signed_in(digest(secret.as_bytes())).await?;
         // A token that is no longer in the file ends its sign-ins.
         if let Some(user) = token.and_then(|token| users.of_digest(&token)) {
-            return Ok(Some(user.clone()));
+            return Ok(Some(user));
         }
     }
     Ok(None)

@@ -104,6 +104,8 @@ fn a_file_that_is_wrong_is_refused_with_its_place() {
             "{told}"
         );
     }
+    let helped = run(&["serve", "--config", "/not/there", "--help"]);
+    assert!(helped.status.success() && text(&helped.stdout).contains("Examples:"));
     let missing = run(&["serve", "--config", "/not/there"]);
     assert!(text(&missing.stderr).starts_with("turnkit: failed to read /not/there: "));
     assert_eq!(run(&["serve", "--listen", "nowhere"]).status.code(), Some(2));

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Process, run, text, turnkit};
+use crate::support::{Process, run, signal, text, turnkit};
 
 #[test]
 fn it_ends_well_when_it_is_told_to() {
@@ -206,4 +206,31 @@ fn with_tokens_it_listens_anywhere_and_tells_none_of_them() {
         why.contains("failed to read the tokens: line 1: ") && !why.contains("secret"),
         "{why}"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn the_tokens_are_read_again_when_it_is_told_to() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let tokens = data_dir.path().join("tokens");
+    fs::write(&tokens, "a-token-of-ann acme ann\n").unwrap();
+    let mut serve = turnkit();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "info", "--demo-pace", "0ms"]);
+    serve.arg("--data-dir").arg(data_dir.path()).arg("--tokens").arg(&tokens);
+    let mut server = Process::spawn(serve.stderr(Stdio::piped()));
+    let mut log = server.log();
+    let mut read_again = |content: &str, told: &str| {
+        fs::write(&tokens, content).unwrap();
+        signal(server.pid(), "HUP");
+        let line = log.find(|line| line.as_ref().unwrap().contains(told)).unwrap().unwrap();
+        assert!(!line.contains("a-token"), "{line}");
+    };
+    let lets_in = |token: &str| {
+        run(&["chat", "--server", &server.url, "--token", token, "hello"]).status.success()
+    };
+    assert!(lets_in("a-token-of-ann"));
+    read_again("a-token-of-bob acme bob\n", "read the tokens again");
+    assert!(lets_in("a-token-of-bob") && !lets_in("a-token-of-ann"));
+    read_again("a-token-of-eve\n", "line 1: it must hold a token");
+    assert!(lets_in("a-token-of-bob") && !lets_in("a-token-of-eve"));
 }

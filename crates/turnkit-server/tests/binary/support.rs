@@ -1,9 +1,9 @@
 //! Processes that are gone when the test is.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -71,6 +71,11 @@ impl Process {
         let log = File::create(log).unwrap();
         let arguments = ["substrate", "--listen", listen, "--demo-pace", pace];
         Process::logging_to(log, &[&arguments[..], &["--log-level", "info"]].concat())
+    }
+
+    /// The lines of its log, if that is piped.
+    pub(crate) fn log(&mut self) -> Lines<BufReader<ChildStderr>> {
+        BufReader::new(self.child.stderr.take().unwrap()).lines()
     }
 
     pub(crate) fn pid(&self) -> u32 {
