@@ -19,6 +19,7 @@ use turnkit_wire::{Event, sse};
 
 use crate::{
     bugs::{Bug, FaultyLog},
+    check::is_terminal,
     history::{EventId, Fact},
     world::{World, unix_ms},
 };
@@ -56,6 +57,7 @@ impl Logs {
     /// Forgets everything.
     pub(crate) fn lose(&self) {
         self.world.add(Fact::LogLost);
+        self.world.forget();
         lock(&self.current).log = Outliving::new(self.world.clone());
     }
 }
@@ -72,6 +74,8 @@ pub(crate) struct Outliving {
 struct State {
     /// What the dead left behind. Kept, because a writer that is dropped ends its log, and the dead say nothing.
     orphans: Vec<(ExecutionKey, Box<dyn LogWriter>)>,
+    /// The epoch of each execution's last writer: all before it are fenced off.
+    epochs: BTreeMap<ExecutionKey, u64>,
     /// How many events of each execution are written down.
     recorded: BTreeMap<ExecutionKey, u64>,
 }
@@ -88,7 +92,7 @@ impl Outliving {
 
     /// Ends the runs that have nobody to run them any more, as lost.
     pub(crate) async fn bury(&self) {
-        let mut orphans = std::mem::take(&mut lock(&self.state).orphans);
+        let mut orphans = self.orphans();
         // They came in whatever order their tasks were dropped.
         orphans.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (key, writer) in orphans {
@@ -99,7 +103,20 @@ impl Outliving {
         }
     }
 
+    /// The writers that died. One that was fenced off says nothing any more, and who came after it may be alive.
+    fn orphans(&self) -> Vec<(ExecutionKey, Box<dyn LogWriter>)> {
+        let state = &mut *lock(&self.state);
+        let epochs = &state.epochs;
+        let is_last = |(key, writer): &(_, Box<dyn LogWriter>)| {
+            epochs.get(key).is_none_or(|last| *last == writer.epoch())
+        };
+        let (last, fenced) = std::mem::take(&mut state.orphans).into_iter().partition(is_last);
+        drop::<Vec<_>>(fenced);
+        last
+    }
+
     fn wrap(&self, key: &ExecutionKey, inner: Box<dyn LogWriter>) -> Box<dyn LogWriter> {
+        lock(&self.state).epochs.insert(key.clone(), inner.epoch());
         Box::new(Writer { log: self.clone(), key: key.clone(), inner: Some(inner) })
     }
 
@@ -119,6 +136,9 @@ impl Outliving {
 
     fn record_page(&self, key: &ExecutionKey, page: &Page) {
         for (id, event) in frames(&page.frames) {
+            if is_terminal(&event) {
+                self.world.ended(&key.id);
+            }
             self.world.add(Fact::Appended { execution: key.id.clone(), id, event });
         }
     }

@@ -1,7 +1,7 @@
 //! What all parties of one simulated world share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::Pin,
     sync::{
@@ -38,6 +38,8 @@ struct Shared {
 struct State {
     connections: BTreeMap<Link, u64>,
     executions: Vec<ExecutionId>,
+    /// Those that the log holds and that have not ended.
+    running: BTreeSet<ExecutionId>,
     /// All connections that were opened, both ends of each.
     ends: Vec<End>,
     pauses: Rng,
@@ -71,6 +73,7 @@ impl World {
         let state = State {
             connections: BTreeMap::new(),
             executions: Vec::new(),
+            running: BTreeSet::new(),
             ends: Vec::new(),
             pauses: Rng::with_seed(plan.seed.rotate_left(32)),
             ids: 0,
@@ -168,9 +171,25 @@ impl World {
     pub(crate) fn bound(&self, execution: &ExecutionId) {
         self.add(Fact::Bound { execution: execution.clone() });
         let mut state = self.lock();
+        state.running.insert(execution.clone());
         if !state.executions.contains(execution) {
             state.executions.push(execution.clone());
         }
+    }
+
+    /// An execution of which the log holds the end.
+    pub(crate) fn ended(&self, execution: &ExecutionId) {
+        self.lock().running.remove(execution);
+    }
+
+    /// The log has lost every execution.
+    pub(crate) fn forget(&self) {
+        self.lock().running.clear();
+    }
+
+    /// Whether an execution that the log holds has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.lock().running.is_empty()
     }
 
     /// All executions so far, in the order in which they were bound.

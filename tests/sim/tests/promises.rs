@@ -19,6 +19,16 @@ fn a_thousand_worlds_keep_every_promise() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Worlds of a long run that once broke a promise, or seemed to: nobody had waited for a run whose turn was over (63131,
+/// 97415), the simulation buried a writer that a cancel had fenced off (92165), a node died behind its agent's `result`, where
+/// a stream's end is an end (48149, 97677).
+#[test]
+fn worlds_that_once_broke_a_promise_keep_them_all() {
+    for seed in [48_149, 63_131, 92_165, 97_415, 97_677] {
+        assert_eq!(simulate(seed, None).unwrap().violations, [], "seed {seed}");
+    }
+}
+
 #[test]
 fn a_replay_that_includes_its_cursor_is_found() {
     assert_found(Bug::InclusiveReplay, "replayed strictly after the cursor");

@@ -183,7 +183,7 @@ impl Drawing {
         lives
             .unwrap_or_default()
             .iter()
-            .any(|life| life.has_completed() && life.forwarded().eq(drawn))
+            .any(|life| life.may_be_whole() && life.forwarded().eq(drawn))
     }
 
     fn failed(&mut self, event: &Event, view: &View<'_>) -> Broken {

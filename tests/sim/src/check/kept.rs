@@ -108,12 +108,19 @@ fn disagreement(turn: &str, told: &Told, kept: &Kept, outline: &Outline) -> Opti
     if told.completed && !is_complete {
         return Some(Violation::new(SAVED, format!("{turn} is {:?}", kept.status)));
     }
-    // Where the log was lost, one attempt may have read the end before, and another come too late for it.
-    let was_lost = ExecutionId::parse(&kept.execution).is_ok_and(|id| outline.was_lost(&id));
-    let is_denied = told.failed && is_complete && !was_lost;
+    let may_differ = ExecutionId::parse(&kept.execution).is_ok_and(|id| may_differ(outline, &id));
+    let is_denied = told.failed && is_complete && !may_differ;
     is_denied.then(|| {
         Violation::new(AGREE, format!("{turn} is complete, and a client was told it failed"))
     })
+}
+
+/// Where the log was lost, or the runner behind its `result`, one attempt may have read the end before, and another come too
+/// late for it.
+fn may_differ(outline: &Outline, execution: &ExecutionId) -> bool {
+    let is_lost_at_the_end =
+        |life: &outline::Execution| life.may_be_whole() && !life.has_completed();
+    outline.was_lost(execution) || outline.lives(execution).iter().any(is_lost_at_the_end)
 }
 
 fn untrue(
@@ -144,7 +151,7 @@ fn untrue(
 
 const NEVER_ENDS: std::time::Duration = std::time::Duration::MAX;
 
-/// What is saved as whole is the whole of an execution that completed.
+/// What is saved as whole is the whole of an execution.
 fn incomplete(
     outline: &Outline,
     turn: &str,
@@ -152,9 +159,9 @@ fn incomplete(
     script: &Script,
     kept: &Kept,
 ) -> Option<Violation> {
-    let has_completed = outline.lives(execution).iter().any(outline::Execution::has_completed);
+    let may_be_whole = outline.lives(execution).iter().any(outline::Execution::may_be_whole);
     let is_answer = script.answer() == Some(kept.text.as_str());
-    (!has_completed || !is_answer)
+    (!may_be_whole || !is_answer)
         .then(|| Violation::new(WHOLE, format!("{turn} is saved as {:?}", kept.text)))
 }
 

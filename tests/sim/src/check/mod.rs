@@ -20,6 +20,7 @@ mod story;
 
 use std::fmt;
 
+pub(crate) use self::outline::is_terminal;
 use crate::{history::Record, plan::Plan};
 
 /// A promise that was broken.

@@ -86,14 +86,26 @@ impl Execution {
         self.terminal().is_some_and(|event| event.kind() == "execution.completed")
     }
 
+    /// Whether a reader may have the whole answer: the execution completed, or a `result` is the last that goes on, which a
+    /// stream's end makes an end (PROTOCOL 4.1), and at most the loss of its runner stands behind it.
+    pub(super) fn may_be_whole(&self) -> bool {
+        let has_result = self.forwarded().last().is_some_and(|event| event.kind() == "result");
+        self.has_completed() || (has_result && self.terminal().is_none_or(is_loss))
+    }
+
     /// What goes on to the client, in order.
     pub(super) fn forwarded(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(|event| !is_filtered(event) && event.kind() != "error")
     }
 }
 
+/// Whether an event says that the runner is gone.
+fn is_loss(terminal: &Event) -> bool {
+    code(terminal).as_deref() == Some("runner_lost")
+}
+
 /// Whether an event ends a log.
-pub(super) fn is_terminal(event: &Event) -> bool {
+pub(crate) fn is_terminal(event: &Event) -> bool {
     matches!(event.kind(), "execution.completed" | "execution.failed" | "execution.cancelled")
 }
 

@@ -71,6 +71,10 @@ async fn audit(world: &World, sessions: &[String]) {
             _ => sleep(LOOK).await,
         }
     }
+    // A run whose turn is over, whatever became of that, comes to its end as well.
+    while world.is_running() && !is_late(world) {
+        sleep(LOOK).await;
+    }
     for session in sessions {
         for (turn, answer) in patiently(world, || api.answers(session)).await.unwrap_or_default() {
             world.add(Fact::Kept { turn, answer });

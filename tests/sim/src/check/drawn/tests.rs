@@ -89,6 +89,14 @@ fn a_completed_that_comes_too_early_is_found() {
 }
 
 #[test]
+fn a_completed_behind_a_result_that_was_the_last_is_fine() {
+    let answered = || log(&["execution.started", "a", "result", "heartbeat"].map(bare));
+    let whole = [body(0), started(), line("a"), line("result"), completed()];
+    assert!(broken_after(answered(), &whole).is_empty());
+    assert_eq!(broken_after(answered(), &[body(0), started(), line("a"), completed()]), [DRAWN]);
+}
+
+#[test]
 fn the_saved_answer_replaces_what_was_drawn_and_no_other_text_does() {
     let (_, text) = turn(&plan());
     assert!(broken(&[body(0), started(), answer(&text), replayed()]).is_empty());

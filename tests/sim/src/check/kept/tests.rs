@@ -83,6 +83,31 @@ fn an_answer_of_an_execution_that_did_not_complete_is_found() {
     assert_eq!(broken(failed, whole), [WHOLE]);
 }
 
+/// A log with a `result` last, and this end.
+fn answered(end: &str) -> Vec<Fact> {
+    log(&[bare("execution.started"), bare("result"), bare("heartbeat"), event(end)])
+}
+
+const LOST: &str = r#"{"type":"execution.failed","data":{"code":"runner_lost"}}"#;
+
+#[test]
+fn an_answer_whose_runner_was_lost_behind_its_result_may_be_saved() {
+    assert!(broken(answered(LOST), whole).is_empty());
+    assert!(broken(answered(LOST), |_| row("failed", "", Some("AGENT_FAILED"))) == [HONEST]);
+    let plan = plan();
+    let failed = r#"{"type":"session.run.failed","data":{"retryable":false}}"#;
+    let other = client(script(&plan).0, ClientAct::Line(event(failed)));
+    assert!(broken(answered(LOST).into_iter().chain([other]).collect(), whole).is_empty());
+    for end in [
+        r#"{"type":"execution.failed","data":{"code":"AGENT_FAILED"}}"#,
+        r#"{"type":"execution.cancelled"}"#,
+    ] {
+        assert_eq!(broken(answered(end), whole), [WHOLE], "{end}");
+    }
+    let more = log(&[bare("execution.started"), bare("result"), bare("a"), event(LOST)]);
+    assert_eq!(broken(more, whole), [WHOLE]);
+}
+
 #[test]
 fn a_client_that_is_told_of_a_failure_that_was_none_is_found() {
     let failed = r#"{"type":"session.run.failed","data":{"retryable":false}}"#;
