@@ -149,6 +149,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.finish();
+        // A handle that is kept must not keep the driver's task.
+        let own = self.0.lock().writer_waker.take();
+        drop(own);
     }
 }
 

@@ -11,8 +11,8 @@ use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::{sync::oneshot, time};
 use turnkit::{
-    BoxProducer, ChatTurn, ClientLeft, ClientOutcome, Event, Hook, Phase, TurnBody, TurnOutcome,
-    TurnProducer, producer,
+    BoxProducer, ChatTurn, ClientLeft, ClientOutcome, Event, Hook, Phase, TurnBody, TurnError,
+    TurnOutcome, TurnProducer, producer,
 };
 use turnkit_testkit::{Client, Fault, Recorder, Script, ScriptError, events, execution_id, turn};
 
@@ -183,6 +183,39 @@ mod a_client_that_reads_slowly_or_not {
 
     fn big(n: usize) -> Event {
         events::event("big", &json!({ "n": n, "filler": "x".repeat(LINE) }))
+    }
+
+    /// An event whose line is `length` bytes long.
+    fn line_of(length: usize) -> Event {
+        let empty = events::event("x", &json!("")).as_line().len();
+        events::event("x", &json!("x".repeat(length - empty)))
+    }
+
+    /// The chunks in which `lines` leave, all of them ready before the first is read.
+    async fn chunks(lines: impl IntoIterator<Item = Event>) -> Vec<usize> {
+        let script = Script::new().events(lines).done_with("ok");
+        let (body, driver) = turn().start(script, Recorder::new());
+        assert!(driver.await.result.is_ok());
+        body.map(|chunk| chunk.unwrap().len()).collect().await
+    }
+
+    #[tokio::test]
+    async fn gets_lines_of_up_to_4_kib_together_and_longer_ones_alone() {
+        let together = chunks((0..20).map(|_| line_of(4096))).await;
+        assert!(together.iter().any(|chunk| *chunk > 4096), "{together:?}");
+        let alone = chunks((0..20).map(|_| line_of(4097))).await;
+        assert_eq!(alone[1..=20], [4097; 20]);
+    }
+
+    #[tokio::test]
+    async fn gets_chunks_that_double_up_to_32_kib() {
+        let lines = (0..3000).map(|_| line_of(64));
+        let chunks = chunks(lines).await;
+        let blocks = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 32_768, 32_768, 32_768];
+        for (chunk, block) in chunks.iter().zip(blocks) {
+            assert!((block - 63..=block).contains(chunk), "{chunks:?}");
+        }
+        assert!(chunks.len() >= blocks.len());
     }
 
     #[tokio::test(start_paused = true)]
@@ -544,6 +577,16 @@ mod a_producer {
     }
 
     #[tokio::test]
+    async fn has_room_for_16_mib_of_text() {
+        const MAX_TEXT: usize = 16 * 1024 * 1024;
+        for (length, code) in [(MAX_TEXT, None), (MAX_TEXT + 1, Some("text_too_large"))] {
+            let script = Script::new().done_with(&"x".repeat(length));
+            let (_, outcome) = run(turn(), script, &Arc::default()).await;
+            assert_eq!(outcome.result.as_ref().err().and_then(TurnError::code), code);
+        }
+    }
+
+    #[tokio::test]
     async fn is_asked_once_more_never_after_its_end_and_no_next_is_torn() {
         let (open, opened) = gate();
         for end in [Script::new().text("a"), Script::new().text("a").fail("x")] {
@@ -665,13 +708,15 @@ mod a_hook {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn that_fails_while_the_turn_fails_is_collected_too() {
-        let hooks = Arc::new(Recorder::new().fails(Hook::OnTurnFailed, "no"));
-        let (lines, outcome) = run(turn(), Script::new().fail("x"), &hooks).await;
-        assert_eq!(kinds(&lines)[1..], ["error", "session.run.failed"]);
-        assert_eq!(outcome.hook_errors[0].hook(), Hook::OnTurnFailed);
-        assert_eq!(outcome.result.unwrap_err().to_string(), "x");
+        for fault in [Fault::Error("no".into()), Fault::Panic("secret"), Fault::Hang] {
+            let hooks = Arc::new(Recorder::new().fault(Hook::OnTurnFailed, fault));
+            let (lines, outcome) = run(turn(), Script::new().fail("x"), &hooks).await;
+            assert_eq!(kinds(&lines)[1..], ["error", "session.run.failed"]);
+            assert_eq!(outcome.hook_errors[0].hook(), Hook::OnTurnFailed);
+            assert_eq!(outcome.result.unwrap_err().to_string(), "x");
+        }
     }
 
     #[tokio::test]

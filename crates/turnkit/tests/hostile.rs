@@ -213,6 +213,18 @@ fn a_waker_that_owns_the_turn_may_be_dropped_by_it() {
     assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
 }
 
+#[test]
+fn a_handle_that_outlives_the_driver_keeps_no_waker() {
+    let (body, mut driver) = turn().start(Script::new().wait(pending()), Recorder::new());
+    let handle = driver.handle();
+    let task = Arc::new(());
+    let waker = owning(task.clone());
+    assert!(driver.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    drop((driver, waker));
+    assert_eq!(Arc::strong_count(&task), 1);
+    drop((handle, body));
+}
+
 struct Saves;
 
 impl TurnHooks for Saves {

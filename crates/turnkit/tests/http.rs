@@ -3,8 +3,13 @@
 
 use std::{future::pending, sync::Arc};
 
-use axum::{Router, body::Body, response::Response, routing::get};
-use futures::FutureExt;
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    response::Response,
+    routing::get,
+};
+use futures::{FutureExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -82,4 +87,15 @@ async fn a_closed_connection_is_a_client_that_left() {
     let outcome = outcome.recv().await.unwrap();
     assert_eq!(outcome.client, ClientOutcome::Left { after_events: 2 });
     assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
+}
+
+#[tokio::test]
+async fn a_body_says_that_it_ended_once_its_last_line_is_taken() {
+    let (mut body, driver) = turn().start(Script::new().text("hi"), Recorder::new());
+    assert!(!body.is_end_stream());
+    driver.await;
+    assert!(!body.is_end_stream());
+    assert!(body.next().await.is_some());
+    assert!(body.is_end_stream());
+    assert!(body.next().await.is_none());
 }

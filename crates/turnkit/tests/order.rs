@@ -189,16 +189,26 @@ async fn nothing_follows_the_ending() {
 }
 
 #[tokio::test]
-async fn a_dropped_driver_leaves_a_body_without_an_ending() {
-    let (body, mut driver) =
-        turn().start(Script::new().text("a").wait(std::future::pending()), Recorder::new());
+async fn a_dropped_driver_leaves_a_body_without_an_ending_and_the_turn_to_a_retry() {
+    let script = Script::new().text("a").wait(std::future::pending());
+    let (hooks, probe) = (Arc::new(Recorder::new()), script.probe());
+    let (body, mut driver) = turn().start(script, hooks.clone());
     assert!(futures::poll!(&mut driver).is_pending());
     drop(driver);
+    // The work behind the producer is not stopped: the retry attaches to it.
+    assert_eq!((hooks.log(), probe.cancelled()), (vec!["find_completed".to_owned()], 0));
     let lines = Client::new(body).rest().await;
     assert_eq!(
         lines.iter().map(turnkit::Event::kind).collect::<Vec<_>>(),
         ["session.run.started", "message.part.updated"]
     );
+}
+
+#[tokio::test]
+async fn a_driver_that_is_dropped_before_it_began_leaves_an_empty_body() {
+    let (body, driver) = turn().start(Script::new().text("a"), Recorder::new());
+    drop(driver);
+    assert_eq!(Client::new(body).rest().await, []);
 }
 
 #[tokio::test]

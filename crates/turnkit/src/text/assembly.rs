@@ -233,3 +233,22 @@ fn floor_char_boundary(text: &str, limit: usize) -> usize {
     }
     (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Text;
+
+    #[test]
+    fn a_text_doubles_its_memory_and_never_takes_more_than_the_limit() {
+        let mut text = Text::default();
+        let (mut grown, mut capacity) = (Vec::new(), 0);
+        for length in [1; 5].into_iter().chain([300]).chain([1; 695]) {
+            text.append(&"x".repeat(length), usize::MAX, 1000);
+            if text.text.capacity() != capacity {
+                capacity = text.text.capacity();
+                grown.push((text.text.len(), capacity));
+            }
+        }
+        assert_eq!(grown, [(1, 1), (2, 2), (3, 4), (5, 8), (305, 305), (306, 610), (611, 1000)]);
+    }
+}

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use turnkit_wire::Event;
 
-use super::TextReader;
+use super::{FinalText, RawText, TextReader};
 
 const LIMIT: usize = 1 << 20;
 
@@ -164,6 +164,7 @@ fn a_text_of_exactly_the_limit_is_whole_and_one_byte_more_is_cut_at_a_character(
     // After the cut nothing is appended: the partial text has no hole.
     assert_eq!(cut.take().as_str(), "abcd");
     assert_eq!(settle(read_with(&deltas(&["abcd", "é"]), 5, None), Some("done")).unwrap(), "done");
+    assert_eq!(settle(read_with("", 5, None), Some("abcde")).unwrap(), "abcde");
     let long = read_with("", 5, None);
     assert_eq!(settle(long, Some("abcdef")).unwrap_err(), "text_too_large");
     let mut result = read_with(r#"{"type":"result","data":{"finalText":"ab€cd"}}"#, 4, None);
@@ -183,15 +184,22 @@ fn a_snapshot_that_fits_heals_a_part_that_was_cut() {
 
 #[test]
 fn countless_tiny_parts_are_bounded() {
-    let mut reader = TextReader::new(1000, None);
+    // 132 parts of 128 bytes besides an id of 4: 16 KiB of them are free, and 1040 bytes fill the limit.
+    let mut reader = TextReader::new(1040, None);
     for part in 0..10_000 {
         let part = format!(
-            r#"{{"type":"message.part.updated","data":{{"part":{{"id":"{part}","type":"text"}},"delta":""}}}}"#
+            r#"{{"type":"message.part.updated","data":{{"part":{{"id":"{part:04}","type":"text"}},"delta":""}}}}"#
         );
         reader.part(&Event::from_json(part.as_bytes()).unwrap());
     }
-    assert!(reader.assembly.parts() < 150);
+    assert_eq!(reader.assembly.parts(), 132);
     assert_eq!(reader.settle(None).unwrap_err().code(), Some("text_too_large"));
+}
+
+#[test]
+fn what_is_shown_for_debugging_is_a_length_and_never_the_text() {
+    assert_eq!(format!("{:?}", RawText("secret".into())), "RawText(6 bytes)");
+    assert_eq!(format!("{:?}", FinalText("secret".into())), "FinalText(6 bytes)");
 }
 
 const ECHO: &str = r#"
@@ -217,6 +225,15 @@ fn a_first_part_that_is_not_the_prompt_or_whose_message_is_the_only_one_counts()
         {"type":"message.part.updated","data":{"part":{"id":"s","messageID":"bot","type":"step-finish"}}}
     "#;
     assert_eq!(settle(read_with(alone, LIMIT, Some("hello")), None).unwrap(), "hello");
+}
+
+#[test]
+fn a_part_without_a_message_between_hides_no_echo() {
+    let stream = ECHO.replace(
+        r#""id":"s","messageID":"bot","type":"step-start""#,
+        r#""id":"n","type":"text","text":"well, ""#,
+    );
+    assert_eq!(settle(read_with(&stream, LIMIT, Some("hello")), None).unwrap(), "well, hello you");
 }
 
 #[test]
