@@ -137,10 +137,9 @@ fn alone(test: &str, stderr: Stdio) -> Child {
 }
 
 fn run_twice_with_a_hook_that_fails() {
-    let hooks = Recorder::new().fails(Hook::OnTurnComplete, "no\u{1b}[2J\nforged");
-    let hooks = Arc::new(hooks);
     for _ in 0..2 {
-        let (_body, driver) = turn().start(Script::new().text("hi"), hooks.clone());
+        let hooks = Recorder::new().fails(Hook::OnTurnComplete, "no\u{1b}[2J\nforged");
+        let (_body, driver) = turn().start(Script::new().text("hi"), hooks);
         let outcome = futures::executor::block_on(driver);
         assert_eq!(outcome.result.unwrap().as_str(), "hi");
         assert_eq!(outcome.hook_errors.len(), 1);
