@@ -10,6 +10,7 @@ use turnkit::{Produced, TurnProducer};
 use turnkit_sandbox::{Error, RunRequest, SandboxClient, SandboxTurn};
 
 use super::Turns;
+use super::registry::Driven;
 use crate::store::{Failure, Said, StoreError, Turn, TurnState};
 
 /// The first wait of a reader that came before the substrate had accepted the run, and the longest one.
@@ -43,6 +44,33 @@ impl Execution {
             Part::Attach | Part::Read => attach(&turns.sandbox, &turn),
         };
         Execution { turns, turn, inner, part, has_begun: false, asks_last: false, wait: EARLY.0 }
+    }
+
+    /// What the adapter gives. The answer to a run may be late or lost while a reader has its first event already: who knows
+    /// that there is a run attaches to it, and never asks for it again.
+    async fn ask(&mut self) -> Result<Produced, Error> {
+        if let Some(driven) = self.unanswered_run() {
+            tokio::select! {
+                biased;
+                produced = self.inner.next() => return produced,
+                () = driven.is_read() => {}
+            }
+            self.part = Part::Attach;
+            self.inner = attach(&self.turns.sandbox, &self.turn);
+        }
+        self.inner.next().await
+    }
+
+    fn unanswered_run(&self) -> Option<Arc<Driven>> {
+        let is_unanswered = matches!(self.part, Part::Run(_)) && !self.has_begun;
+        is_unanswered.then(|| self.turns.registry.find(&self.turn.execution_id)).flatten()
+    }
+
+    fn begin(&mut self) {
+        let is_first = !mem::replace(&mut self.has_begun, true);
+        if is_first && let Some(driven) = self.turns.registry.find(&self.turn.execution_id) {
+            driven.note_read();
+        }
     }
 
     /// The adapter has given up. Says what the turn's failure is, or waits to ask again.
@@ -119,10 +147,10 @@ impl TurnProducer for Execution {
 
     async fn next(&mut self) -> Result<Produced, ExecutionError> {
         loop {
-            match self.inner.next().await {
+            match self.ask().await {
                 Err(error) => self.failed(error).await?,
                 Ok(produced) => {
-                    self.has_begun = true;
+                    self.begin();
                     return Ok(produced);
                 }
             }

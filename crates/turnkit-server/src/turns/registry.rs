@@ -100,6 +100,8 @@ impl Drop for Place {
 #[derive(Default)]
 pub(crate) struct Driven {
     control: Mutex<Control>,
+    /// An event of the turn's run was read.
+    read: watch::Sender<bool>,
     ended: watch::Sender<bool>,
 }
 
@@ -119,6 +121,17 @@ impl Driven {
             Control::By(handle) => handle.cancel(),
             Control::NotYet | Control::CancelAtOnce => *control = Control::CancelAtOnce,
         }
+    }
+
+    /// Says that an event of the turn's run was read, by whomever.
+    pub(crate) fn note_read(&self) {
+        self.read.send_replace(true);
+    }
+
+    /// Waits until somebody has read an event of the turn's run. Cancel: safe.
+    pub(crate) async fn is_read(&self) {
+        // As in `ended`.
+        let _ = self.read.subscribe().wait_for(|is_read| *is_read).await;
     }
 
     /// Waits until the attempt has ended.

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
+use axum::response::IntoResponse as _;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::Semaphore;
 use turnkit_id::ExecutionId;
@@ -237,6 +240,48 @@ fn hold_runs(gate: Arc<Semaphore>) -> impl FnOnce(axum::Router) -> axum::Router 
             }
         }))
     }
+}
+
+/// Loses the answer of the first run, once `gate` lets it; counts the runs that are asked for.
+fn lose_the_answer(
+    gate: Arc<Semaphore>,
+    asked: Arc<AtomicU64>,
+) -> impl FnOnce(axum::Router) -> axum::Router {
+    move |router| {
+        router.layer(middleware::from_fn(move |request: Request, next: Next| {
+            let (gate, asked) = (Arc::clone(&gate), Arc::clone(&asked));
+            let is_run =
+                request.method() == "POST" && !request.headers().contains_key("last-event-id");
+            async move {
+                let answer = next.run(request).await;
+                if is_run && asked.fetch_add(1, Relaxed) == 0 {
+                    gate.acquire().await.unwrap().forget();
+                    return StatusCode::SERVICE_UNAVAILABLE.into_response();
+                }
+                answer
+            }
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_a_reader_has_seen_is_not_asked_for_again() {
+    let (gate, asked) = (Arc::new(Semaphore::new(0)), Arc::default());
+    let wrap = lose_the_answer(Arc::clone(&gate), Arc::clone(&asked));
+    let substrate = TestSubstrate::behind(wrap).await;
+    let data_dir = tempfile::tempdir().unwrap();
+    let server = TestServer::start(data_dir.path(), &substrate).await;
+    let session = server.client.session().await;
+    let first = server.client.turn(&session, "t", "hello").await;
+    substrate.asked(1).await;
+    let mut reader = server.client.resume(&session, "t", 0).await;
+    substrate.allow(1);
+    reader.take(2).await;
+    gate.add_permits(1);
+    substrate.allow(4);
+    assert!(is_complete(&first.all().await) && is_complete(&reader.all().await));
+    assert_eq!(server.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
+    assert_eq!(asked.load(Relaxed), 1);
 }
 
 #[tokio::test]
