@@ -229,11 +229,12 @@ fn a_first_part_that_is_not_the_prompt_or_whose_message_is_the_only_one_counts()
 
 #[test]
 fn a_part_without_a_message_between_hides_no_echo() {
-    let stream = ECHO.replace(
-        r#""id":"s","messageID":"bot","type":"step-start""#,
-        r#""id":"n","type":"text","text":"well, ""#,
-    );
-    assert_eq!(settle(read_with(&stream, LIMIT, Some("hello")), None).unwrap(), "well, hello you");
+    let stream = r#"
+        {"type":"message.part.updated","data":{"part":{"id":"u","messageID":"user","type":"text","text":"hello"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"n","type":"text","text":"well, "}}}
+        {"type":"message.part.updated","data":{"part":{"id":"a","messageID":"bot","type":"text","text":"you"}}}
+    "#;
+    assert_eq!(settle(read_with(stream, LIMIT, Some("hello")), None).unwrap(), "well, you");
 }
 
 #[test]
