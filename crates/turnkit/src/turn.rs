@@ -165,6 +165,9 @@ impl ChatTurn {
     }
 
     /// Where time comes from. Default: the tokio runtime that polls the driver, if there is one.
+    ///
+    /// Give one in a tokio runtime whose time is not enabled: tokio tells that only by a panic, which the engine catches, but
+    /// which the process's panic hook prints.
     pub fn timer(mut self, timer: impl Timer) -> Self {
         self.settings.clock = Clock::new(timer);
         self

@@ -3,7 +3,7 @@
 
 use std::{
     future::{Future, pending},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,7 +11,8 @@ use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::{sync::oneshot, time};
 use turnkit::{
-    BoxProducer, ChatTurn, ClientLeft, ClientOutcome, Event, Hook, Phase, TurnBody, TurnError,
+    BoxError, BoxProducer, ChatTurn, ClientLeft, ClientOutcome, Event, ExecutionId, FinalText,
+    Hook, Persisted, Phase, RawText, TurnBody, TurnContext, TurnError, TurnHooks, TurnIdentity,
     TurnOutcome, TurnProducer, producer,
 };
 use turnkit_testkit::{Client, Fault, Recorder, Script, ScriptError, events, execution_id, turn};
@@ -639,6 +640,97 @@ mod a_hook {
             Arc::new(Recorder::new().transform(|text| format!("<{text}>")).fault(hook, fault));
         let (lines, outcome) = run(turn(), Script::new().text("hi"), &hooks).await;
         (lines, outcome, hooks)
+    }
+
+    /// Keeps what each hook is told of the turn.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(Hook, TurnContext)>>);
+
+    impl Told {
+        fn tell(&self, hook: Hook, cx: &TurnContext) {
+            self.0.lock().unwrap().push((hook, cx.clone()));
+        }
+    }
+
+    impl TurnHooks for Told {
+        async fn persist_assistant_message(
+            &self,
+            cx: &TurnContext,
+            _: &FinalText,
+        ) -> Result<Persisted, BoxError> {
+            self.tell(Hook::PersistAssistantMessage, cx);
+            Ok(Persisted::Saved)
+        }
+
+        async fn find_completed(&self, cx: &TurnContext) -> Result<Option<String>, BoxError> {
+            self.tell(Hook::FindCompleted, cx);
+            Ok(None)
+        }
+
+        fn on_event(&self, cx: &TurnContext, _: &Event) -> Result<(), BoxError> {
+            self.tell(Hook::OnEvent, cx);
+            Ok(())
+        }
+
+        async fn transform_final_text(
+            &self,
+            cx: &TurnContext,
+            text: RawText,
+        ) -> Result<String, BoxError> {
+            self.tell(Hook::TransformFinalText, cx);
+            Ok(text.into_string())
+        }
+
+        async fn on_turn_complete(&self, cx: &TurnContext, _: &FinalText) -> Result<(), BoxError> {
+            self.tell(Hook::OnTurnComplete, cx);
+            Ok(())
+        }
+
+        async fn on_turn_failed(
+            &self,
+            cx: &TurnContext,
+            _: &TurnError,
+            _: &RawText,
+        ) -> Result<(), BoxError> {
+            self.tell(Hook::OnTurnFailed, cx);
+            Ok(())
+        }
+
+        async fn trace_flush(&self, cx: &TurnContext) -> Result<(), BoxError> {
+            self.tell(Hook::TraceFlush, cx);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn is_told_whose_turn_it_is_and_which() {
+        let identity = TurnIdentity {
+            tenant_id: "acme".into(),
+            session_id: "s".into(),
+            user_id: "ann".into(),
+            turn_index: 7,
+        };
+        let execution_id = ExecutionId::derive("acme", "s", 7).unwrap();
+        let told = Arc::new(Told::default());
+        for script in [Script::new().text("hi"), Script::new().fail("no")] {
+            let turn = ChatTurn::new(identity.clone(), execution_id.clone());
+            turn.start(script, told.clone()).1.await;
+        }
+        let told = told.0.lock().unwrap();
+        for hook in [
+            Hook::FindCompleted,
+            Hook::OnEvent,
+            Hook::TransformFinalText,
+            Hook::PersistAssistantMessage,
+            Hook::OnTurnComplete,
+            Hook::OnTurnFailed,
+            Hook::TraceFlush,
+        ] {
+            assert!(told.iter().any(|(told, _)| *told == hook), "{hook} was not asked");
+        }
+        for (hook, cx) in &*told {
+            assert_eq!((cx.identity(), cx.execution_id()), (&identity, &execution_id), "{hook}");
+        }
     }
 
     #[tokio::test]
