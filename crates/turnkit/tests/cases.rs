@@ -161,7 +161,7 @@ mod a_client_that_leaves {
     #[tokio::test]
     async fn once_the_producer_is_done_changes_nothing() {
         for policy in [ClientLeft::Cancel, ClientLeft::Abandon] {
-            let body = Arc::new(std::sync::Mutex::new(None::<TurnBody>));
+            let body = Arc::new(Mutex::new(None::<TurnBody>));
             let leaving = body.clone();
             let hooks = Recorder::new().on_call(move |call| {
                 if call.hook() == Hook::TransformFinalText {
@@ -394,7 +394,7 @@ mod a_cancel {
     async fn acts_at_once_on_a_producer_that_is_always_ready() {
         let script = fifty_deltas();
         let probe = script.probe();
-        let handle = Arc::new(std::sync::Mutex::new(None::<turnkit::TurnHandle>));
+        let handle = Arc::new(Mutex::new(None::<turnkit::TurnHandle>));
         let cancelling = handle.clone();
         let hooks = Recorder::new().on_call(move |call| {
             if matches!(call, turnkit_testkit::Call::Event(event) if event.as_json().contains("7 "))
@@ -412,7 +412,7 @@ mod a_cancel {
     #[tokio::test]
     async fn before_the_lookup_still_gives_a_saved_answer() {
         let store = turnkit_testkit::Store::new();
-        assert_eq!(store.save(&execution_id(), "saved"), turnkit::Persisted::Saved);
+        assert_eq!(store.save(&execution_id(), "saved"), Persisted::Saved);
         let hooks = Arc::new(Recorder::new().store(&store).looks_up());
         let (body, driver) = turn().start(Script::new(), hooks);
         driver.handle().cancel();
@@ -423,7 +423,7 @@ mod a_cancel {
 
     #[tokio::test]
     async fn after_the_producer_is_done_does_nothing() {
-        let handle = Arc::new(std::sync::Mutex::new(None::<turnkit::TurnHandle>));
+        let handle = Arc::new(Mutex::new(None::<turnkit::TurnHandle>));
         let cancelling = handle.clone();
         let hooks = Recorder::new().on_call(move |call| {
             if call.hook() == Hook::TransformFinalText {
@@ -935,7 +935,7 @@ mod a_resumed_body {
     async fn of_a_replay_leaves_out_no_more_than_started() {
         for (cursor, expected) in [(0, 3), (1, 2), (2, 2), (99, 2)] {
             let store = turnkit_testkit::Store::new();
-            assert_eq!(store.save(&execution_id(), "saved"), turnkit::Persisted::Saved);
+            assert_eq!(store.save(&execution_id(), "saved"), Persisted::Saved);
             let hooks = Arc::new(Recorder::new().store(&store).looks_up());
             let (lines, outcome) = run(turn().resume_after(cursor), Script::new(), &hooks).await;
             assert_eq!(lines.len(), expected);
