@@ -1,6 +1,6 @@
 //! A thousand worlds keep every promise; each planted bug is found within a thousand.
 
-use turnkit_sim::{Bug, runner, simulate};
+use turnkit_sim::{Bug, Fact, runner, simulate};
 
 /// As many as each commit can afford; long runs go by `cargo xtask sim`.
 const SEEDS: u64 = 1_000;
@@ -27,6 +27,21 @@ fn worlds_that_once_broke_a_promise_keep_them_all() {
     for seed in [48_149, 63_131, 92_165, 97_415, 97_677] {
         assert_eq!(simulate(seed, None).unwrap().violations, [], "seed {seed}");
     }
+}
+
+/// A reader had drawn the whole answer when the log was lost; the attempt that still waited for its run's answer used to send the
+/// run again, and the agent ran twice for a turn that was complete.
+#[test]
+fn a_run_that_a_reader_has_drawn_is_not_sent_to_a_substrate_that_forgot_it() {
+    let records = simulate(63_131, None).unwrap().records;
+    let mut asked = Vec::new();
+    for record in records {
+        if let Fact::AgentAsked { execution } = record.fact {
+            assert!(!asked.contains(&execution), "{execution} ran again at {:?}", record.at);
+            asked.push(execution);
+        }
+    }
+    assert_eq!(asked.len(), 2);
 }
 
 #[test]

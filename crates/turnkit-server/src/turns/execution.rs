@@ -51,9 +51,10 @@ impl Execution {
     async fn ask(&mut self) -> Result<Produced, Error> {
         if let Some(driven) = self.unanswered_run() {
             tokio::select! {
+                // The reader first: polled before it, the adapter might send the run again in this very moment.
                 biased;
-                produced = self.inner.next() => return produced,
                 () = driven.is_read() => {}
+                produced = self.inner.next() => return produced,
             }
             self.part = Part::Attach;
             self.inner = attach(&self.turns.sandbox, &self.turn);
