@@ -148,14 +148,25 @@ mod a_client_that_leaves {
     }
 
     #[tokio::test]
-    async fn before_the_turn_began_abandons_it_without_asking_the_producer() {
-        let script = Script::new().text("x");
-        let probe = script.probe();
-        let (body, driver) =
-            turn().on_client_left(ClientLeft::Abandon).start(script, Recorder::new());
-        drop(body);
-        assert_eq!(driver.await.result.unwrap_err().code(), Some("abandoned"));
-        assert_eq!(probe.asked(), 0);
+    async fn before_the_turn_began_leaves_the_producer_unasked() {
+        for (policy, code, calls) in [
+            (ClientLeft::Abandon, "abandoned", &["find_completed"][..]),
+            (
+                ClientLeft::Cancel,
+                "cancelled",
+                &["find_completed", r#"on_turn_failed cancelled """#, "trace_flush"],
+            ),
+        ] {
+            let (script, hooks) = (Script::new().text("x"), Arc::new(Recorder::new()));
+            let probe = script.probe();
+            let (body, driver) = turn().on_client_left(policy).start(script, hooks.clone());
+            drop(body);
+            assert_eq!(driver.await.result.unwrap_err().code(), Some(code));
+            assert_eq!(
+                (probe.asked(), hooks.log()),
+                (0, calls.iter().map(ToString::to_string).collect())
+            );
+        }
     }
 
     #[tokio::test]
@@ -521,8 +532,10 @@ mod a_producer {
     #[tokio::test]
     async fn that_panics_fails_the_turn_without_its_text() {
         let hooks = Arc::new(Recorder::new());
-        let script = Script::new().text("par").panic("secret 42");
+        let script = Script::new().text("par").panic("secret 42").text("tial");
+        let probe = script.probe();
         let (lines, outcome) = run(turn(), script, &hooks).await;
+        assert_eq!(probe.asked(), 2);
         assert_eq!(
             json_lines(&lines[2..]),
             failure("the producer panicked", Some("panic"), false, "produce")
@@ -812,10 +825,14 @@ mod a_hook {
     }
 
     #[tokio::test]
-    async fn that_always_fails_is_remembered_32_times() {
-        let hooks = Arc::new(Recorder::new().fails(Hook::OnEvent, "no"));
+    async fn that_always_fails_is_remembered_the_first_32_times() {
+        let hooks = Recorder::new()
+            .fails(Hook::OnEvent, "no")
+            .fails(Hook::TraceFlush, "too late to be kept");
+        let hooks = Arc::new(hooks);
         let (_, outcome) = run(turn(), fifty_deltas(), &hooks).await;
-        assert_eq!(outcome.hook_errors.len(), 32);
+        let kept: Vec<Hook> = outcome.hook_errors.iter().map(turnkit::HookError::hook).collect();
+        assert_eq!(kept, [Hook::OnEvent; 32]);
         assert_eq!(hooks.events().len(), 52);
     }
 }

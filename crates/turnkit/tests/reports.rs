@@ -69,6 +69,13 @@ fn each_failure_of_a_hook_is_logged_within_the_turns_span() {
 }
 
 #[test]
+fn a_failure_that_no_outcome_has_room_for_is_logged_too() {
+    let script = (0..50).fold(Script::new(), |script, _| script.text("hi"));
+    let log = logged(turn(), script, Recorder::new().fails(Hook::OnEvent, "full"));
+    assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 52, "{log}");
+}
+
+#[test]
 fn a_failed_hook_that_the_answer_depends_on_is_logged_too() {
     let hooks = Recorder::new().fails(Hook::PersistAssistantMessage, "the disk is full");
     let log = logged(turn(), Script::new().text("hi"), hooks);
