@@ -121,6 +121,26 @@ fn a_stalled_client_of_long_lines_holds_no_more_than_the_bound() {
     check_stalled(growth, 0, &outcome);
 }
 
+#[test]
+fn a_snapshot_that_was_replaced_holds_no_memory() {
+    const LENGTH: usize = 256 * 1024;
+    let snapshot = |part, length| {
+        let part = format!(r#"{{"id":"{part}","type":"text","text":"{}"}}"#, "x".repeat(length));
+        let json = format!(r#"{{"type":"message.part.updated","data":{{"part":{part}}}}}"#);
+        Event::from_json(json.as_bytes()).unwrap()
+    };
+    // Each part is long for a moment: together never longer than the bound.
+    let mut parts = (0..100).flat_map(|part| [(part, LENGTH), (part, 1)]);
+    let next = move || parts.next().map(|(part, length)| snapshot(part, length));
+    let info = measure(|| {
+        let producer = Stream { next, stays_open: false };
+        let (body, driver) = turn().max_text(LENGTH + 100).start(producer, Saves);
+        drop(body);
+        assert!(futures::executor::block_on(driver).result.is_ok());
+    });
+    assert!(info.bytes_max <= 8 * LENGTH as u64, "{} KiB for a text of 256", info.bytes_max / KIB);
+}
+
 /// Drives a turn of `events` deltas on this thread while its body is read: what was allocated, and in how many chunks the
 /// body left.
 fn run(events: usize) -> (AllocationInfo, usize) {

@@ -22,7 +22,7 @@ pub(super) struct Assembly {
     index_bytes: usize,
     /// Bytes of text in `parts`.
     held: usize,
-    /// Whether there was no room even to begin a part.
+    /// Whether there was no room even to begin a part. Then none is begun after it: the text has no holes.
     lost_part: bool,
     saw_part: bool,
     echo: Echo,
@@ -72,7 +72,7 @@ impl Assembly {
         if let (Some(prompt), Some(first)) = (echoed, self.parts.first_mut()) {
             first.is_echo = !first.text.cut && *first.text.text == *prompt;
             if first.is_echo {
-                self.held -= first.text.clear();
+                self.held -= first.text.clear(0);
             }
         }
     }
@@ -83,8 +83,8 @@ impl Assembly {
             return Some(place);
         }
         let index_bytes = self.index_bytes + PART_OVERHEAD + id.len();
-        if self.held + index_bytes.saturating_sub(FREE_INDEX) > self.limit {
-            self.lost_part = true;
+        self.lost_part |= self.held + index_bytes.saturating_sub(FREE_INDEX) > self.limit;
+        if self.lost_part {
             return None;
         }
         self.index_bytes = index_bytes;
@@ -106,7 +106,7 @@ impl Assembly {
     /// Puts `text` in the place of what the part had. An empty one replaces nothing.
     pub(super) fn replace(&mut self, place: usize, text: &str) {
         if !text.is_empty() {
-            self.held -= self.parts[place].text.clear();
+            self.held -= self.parts[place].text.clear(text.len());
             self.append(place, text);
         }
     }
@@ -188,12 +188,14 @@ impl Text {
         delta.len()
     }
 
-    /// Says how much there was.
-    fn clear(&mut self) -> usize {
-        let length = self.text.len();
+    /// Makes way for a text of `length` bytes, and says how much there was. Keeps no more memory than a text that long may have
+    /// from growing: the limit counts text.
+    fn clear(&mut self, length: usize) -> usize {
+        let former = self.text.len();
         self.text.clear();
+        self.text.shrink_to(2 * length);
         self.cut = false;
-        length
+        former
     }
 
     /// Doubles, but never beyond the limit.
@@ -219,7 +221,11 @@ impl Echo {
     }
 }
 
-fn join(parts: Vec<Part>) -> String {
+/// The text up to where it was first cut.
+fn join(mut parts: Vec<Part>) -> String {
+    if let Some(cut) = parts.iter().position(|part| part.text.cut) {
+        parts.truncate(cut + 1);
+    }
     let mut parts = parts.into_iter().map(|part| part.text.text);
     let mut text = parts.next().unwrap_or_default();
     parts.for_each(|part| text.push_str(&part));
@@ -250,5 +256,15 @@ mod tests {
             }
         }
         assert_eq!(grown, [(1, 1), (2, 2), (3, 4), (5, 8), (305, 305), (306, 610), (611, 1000)]);
+    }
+
+    #[test]
+    fn a_text_that_makes_way_keeps_memory_for_the_next_to_grow() {
+        let mut text = Text::default();
+        text.append(&"x".repeat(1000), usize::MAX, 1000);
+        for (length, kept) in [(500, 1000), (100, 200), (0, 0)] {
+            text.clear(length);
+            assert_eq!(text.text.capacity(), kept);
+        }
     }
 }

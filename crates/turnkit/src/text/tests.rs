@@ -173,6 +173,26 @@ fn a_text_of_exactly_the_limit_is_whole_and_one_byte_more_is_cut_at_a_character(
 }
 
 #[test]
+fn a_text_that_was_cut_goes_on_in_no_other_part() {
+    let delta = |id: &str, delta: &str| {
+        format!(
+            r#"{{"type":"message.part.updated","data":{{"part":{{"id":"{id}","type":"text"}},"delta":"{delta}"}}}}"#
+        )
+    };
+    let partial = |deltas: [String; 4]| {
+        let mut reader = read_with(&deltas.join("\n"), 6, None);
+        assert_eq!(reader.settle(None).unwrap_err().code(), Some("text_too_large"));
+        reader.take().into_string()
+    };
+    let cut = [delta("a", "abcd"), delta("b", "x"), delta("a", "€"), delta("b", "y")];
+    assert_eq!(partial(cut), "abcd");
+    // There is no room even for this id.
+    let endless = "e".repeat(20_000);
+    let lost = [delta("a", "ab"), delta(&endless, "cd"), delta("b", "ef"), delta("a", "!")];
+    assert_eq!(partial(lost), "ab!");
+}
+
+#[test]
 fn a_snapshot_that_fits_heals_a_part_that_was_cut() {
     let stream = r#"
         {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"abcdefgh"}}
