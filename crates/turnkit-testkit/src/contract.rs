@@ -131,7 +131,7 @@ pub async fn events_come_verbatim_and_in_order<F: ProducerFixture>(mut fixture: 
     let upstream = Upstream { events: sent.clone(), end: UpstreamEnd::Done };
     let mut producer = fixture.produce(upstream).await;
     let (events, end) = collect(&mut producer).await;
-    assert_eq!(lines(&events), lines(&events), "events are forwarded byte for byte");
+    assert_eq!(lines(&events), lines(&sent), "events are forwarded byte for byte");
     assert!(end.is_ok(), "an upstream that is done is no error: {end:?}");
 }
 
@@ -150,7 +150,7 @@ pub async fn an_error_comes_once_after_the_events_before_it<F: ProducerFixture>(
     let upstream = Upstream { events: sent.clone(), end: UpstreamEnd::Failed };
     let mut producer = fixture.produce(upstream).await;
     let (events, end) = collect(&mut producer).await;
-    assert_eq!(lines(&events), lines(&events), "no event is lost to the error that follows");
+    assert_eq!(lines(&events), lines(&sent), "no event is lost to the error that follows");
     let message = end.expect_err("a failed upstream is an error").to_string();
     assert!(!message.trim().is_empty(), "the error says what failed");
 }
@@ -176,7 +176,7 @@ pub async fn dropping_it_at_any_await_leaves_nothing_behind<F: ProducerFixture>(
             let upstream = Upstream { events: events.clone(), end: UpstreamEnd::Open };
             let mut producer = fixture.produce(upstream).await;
             for _ in 0..taken {
-                in_time(producer.next()).await.map_err(Into::into).expect("an event");
+                next_event(&mut producer).await;
             }
             poll_times(producer.next(), polls).await;
             drop(producer);
@@ -189,7 +189,7 @@ pub async fn dropping_it_at_any_await_leaves_nothing_behind<F: ProducerFixture>(
 pub async fn cancel_ends_while_the_upstream_is_open<F: ProducerFixture>(mut fixture: F) {
     let upstream = Upstream { events: tricky_events(), end: UpstreamEnd::Open };
     let mut producer = fixture.produce(upstream).await;
-    in_time(producer.next()).await.map_err(Into::into).expect("an event");
+    next_event(&mut producer).await;
     poll_times(producer.next(), 1).await;
     in_time(producer.cancel()).await;
     drop(producer);
@@ -209,6 +209,11 @@ pub async fn a_turn_forwards_what_it_produces<F: ProducerFixture>(mut fixture: F
     let forwarded: Vec<&[u8]> = events.iter().map(Event::as_line).collect();
     assert_eq!(lines.get(1..=events.len()), Some(forwarded.as_slice()));
     assert_eq!(hooks.events().len(), events.len() + 2);
+}
+
+async fn next_event<P: TurnProducer>(producer: &mut P) {
+    let answer: Result<_, BoxError> = in_time(producer.next()).await.map_err(Into::into);
+    assert!(matches!(answer, Ok(Produced::Event(_))), "the upstream has events left: {answer:?}");
 }
 
 /// All events, then the end: the error, or `Done`.
