@@ -4,7 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use turnkit::{Event, ndjson};
+use turnkit::{
+    Event, ndjson,
+    wire::{DecodeError, kind},
+};
 
 /// Reads NDJSON off a body: all of it, a few events of it, or nothing. To leave, drop it.
 pub struct Client<S> {
@@ -30,16 +33,9 @@ where
     /// # Panics
     /// On a line that is not an event, and on an error of the body.
     pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.decoder.next_event() {
-                self.events += 1;
-                return Some(unwrap(event));
-            }
-            match self.body.next().await {
-                Some(chunk) => self.receive(unwrap(chunk)),
-                None => return self.decoder.finish().map(unwrap),
-            }
-        }
+        let event = self.next_line().await.map(unwrap)?;
+        self.events += u64::from(!is_terminal(&event));
+        Some(event)
     }
 
     /// The next `count` events, or fewer at the body's end.
@@ -77,7 +73,7 @@ where
         self.chunks
     }
 
-    /// The cursor to come back with: the events taken so far (PROTOCOL 1.2).
+    /// The cursor to come back with: the events taken so far, terminal lines not counted (PROTOCOL 1.2).
     #[must_use]
     pub fn cursor(&self) -> u64 {
         self.events
@@ -86,8 +82,20 @@ where
     /// The blank lines among what was received: keep-alives.
     #[must_use]
     pub fn keep_alives(&self) -> usize {
-        let lines = self.received.split(|&byte| byte == b'\n');
-        lines.filter(|line| line.is_empty()).count().saturating_sub(1)
+        let lines = self.received.split_inclusive(|&byte| byte == b'\n');
+        lines.filter(|line| *line == b"\n").count()
+    }
+
+    async fn next_line(&mut self) -> Option<Result<Event, DecodeError>> {
+        loop {
+            if let Some(event) = self.decoder.next_event() {
+                return Some(event);
+            }
+            match self.body.next().await {
+                Some(chunk) => self.receive(unwrap(chunk)),
+                None => return self.decoder.finish(),
+            }
+        }
     }
 
     fn receive(&mut self, chunk: Bytes) {
@@ -101,6 +109,10 @@ impl<S> fmt::Debug for Client<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("events", &self.events).finish_non_exhaustive()
     }
+}
+
+fn is_terminal(event: &Event) -> bool {
+    matches!(event.kind(), kind::ERROR | kind::RUN_COMPLETED | kind::RUN_FAILED)
 }
 
 fn unwrap<T, E: fmt::Display>(result: Result<T, E>) -> T {
