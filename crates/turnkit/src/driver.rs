@@ -39,8 +39,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Panics
 /// When it is polled again after it has resolved. A producer or hook that panics, also when it is dropped, does not make it
-/// panic; a [`Timer`](crate::Timer) or a task's waker that panics does, and so does an error value that panics when it is
-/// dropped. That cuts the body.
+/// panic; a [`Timer`](crate::Timer), a task's waker or a `tracing` subscriber that panics does, and so does an error value that
+/// panics when it is dropped. That cuts the body.
 #[must_use = "a turn does nothing unless its driver is spawned or awaited"]
 pub struct TurnDriver {
     attempt: Pin<Box<dyn Future<Output = TurnOutcome> + Send>>,

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use tracing::{Dispatch, dispatcher, subscriber::NoSubscriber};
+
 use crate::contain::contain;
 
 /// Any error that can cross threads, as producers and hooks return it.
@@ -267,7 +269,7 @@ pub(crate) fn warn(message: &str) {
 
 /// Says it on standard error, where nobody listens to `tracing`. A standard error that is closed is no reason to fail.
 fn say(message: fmt::Arguments<'_>) {
-    if !tracing::dispatcher::has_been_set() {
+    if dispatcher::get_default(Dispatch::is::<NoSubscriber>) {
         writeln!(io::stderr(), "turnkit: {message}").ok();
     }
 }
