@@ -115,8 +115,13 @@ impl<'a> PartUpdate<'a> {
     fn member(&mut self, key: Text<'a>, walk: &mut Walk<'a>) {
         if key.is("delta") {
             self.delta = walk.value().string();
-        } else if key.is("part") && walk.at_object() {
-            walk.members(|key, walk| self.part_member(key, walk.value()));
+        } else if key.is("part") {
+            *self = Self { delta: self.delta, ..Self::default() };
+            if walk.at_object() {
+                walk.members(|key, walk| self.part_member(key, walk.value()));
+            } else {
+                walk.value();
+            }
         } else {
             walk.value();
         }
@@ -248,8 +253,8 @@ impl<'a> Failure<'a> {
 
     fn member(&mut self, key: Text<'a>, value: Value<'a>) {
         match &*key.to_str() {
-            "code" => self.code = value.text(),
-            "message" => self.message = value.text(),
+            "code" => self.code = value.text().or(self.code),
+            "message" => self.message = value.text().or(self.message),
             "phase" => self.phase = value.text(),
             "retryable" => self.retryable = value.boolean(),
             "error" => {

@@ -1,5 +1,5 @@
 use super::*;
-use alloc::borrow::Cow;
+use alloc::{borrow::Cow, format};
 
 fn event(json: &str) -> Event {
     Event::from_json(json.as_bytes()).unwrap()
@@ -48,6 +48,19 @@ fn text_goes_before_content_and_the_last_of_two_counts() {
 }
 
 #[test]
+fn of_two_parts_the_last_counts_whole() {
+    for last in [r#"{"id":"q"}"#, "null"] {
+        let first = r#"{"id":"p","messageID":"m","type":"text","text":"t","content":"c"}"#;
+        let data = format!(r#"{{"part":{first},"delta":"d","part":{last}}}"#);
+        let event = Event::from_parts("message.part.updated", data.as_bytes()).unwrap();
+        let view = PartUpdate::of(&event).unwrap();
+        assert_eq!(str_of(view.part_id()).is_some(), last != "null");
+        assert!(view.message_id().is_none() && view.part_type().is_none() && view.text().is_none());
+        assert_eq!(str_of(view.delta()).unwrap(), "d");
+    }
+}
+
+#[test]
 fn data_of_another_shape_gives_an_empty_view() {
     for data in ["null", "[]", "1", r#""x""#, r#"{"part":[1],"delta":{}}"#, "{}"] {
         let event = Event::from_parts("message.part.updated", data.as_bytes()).unwrap();
@@ -84,6 +97,12 @@ fn failures_come_in_many_shapes() {
         (r#"{"code":"c","message":"m"}"#, Some("c"), Some("m")),
         (r#"{"code":429,"error":"m"}"#, Some("429"), Some("m")),
         (r#"{"error":{"code":"c","message":"m"}}"#, Some("c"), Some("m")),
+        (
+            r#"{"error":{"code":"c","message":"m"},"code":null,"message":null}"#,
+            Some("c"),
+            Some("m"),
+        ),
+        (r#"{"error":{"code":"x","message":"y"},"code":"c","message":"m"}"#, Some("c"), Some("m")),
         (r#""m""#, None, Some("m")),
         ("null", None, None),
     ] {
