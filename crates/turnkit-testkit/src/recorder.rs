@@ -42,7 +42,7 @@ pub enum Fault {
     Error(String),
     /// It panics with this text.
     Panic(&'static str),
-    /// It never returns.
+    /// It never returns. `on_event`, which is not asynchronous, returns all the same.
     Hang,
 }
 

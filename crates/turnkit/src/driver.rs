@@ -19,6 +19,7 @@ use crate::{
     BoxError, Hook, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome, TurnProducer,
     code,
     contain::{self, Panicked, contain},
+    error::for_client,
     machine::{Line, Machine, Step, Verdict},
     pipe::{Canceller, Signals, Writer},
     turn::Settings,
@@ -86,8 +87,9 @@ pub struct TurnHandle(Canceller);
 impl TurnHandle {
     /// Stops the turn: the producer's `cancel`, `on_turn_failed` with the partial text, code `cancelled` (PROTOCOL 2.4).
     ///
-    /// Returns at once. Acts until the producer is done; after that, and after the turn's end, it does nothing. An answer that
-    /// `find_completed` finds saved is given all the same.
+    /// Returns at once. Acts until the producer is done; after that, and after the turn's end, it does nothing. What
+    /// `find_completed` says comes first: an answer that it finds saved is given all the same, and where it fails, that is how
+    /// the attempt fails.
     pub fn cancel(&self) {
         self.0.cancel();
     }
@@ -353,12 +355,12 @@ fn warn_of_drop(dropped: Result<(), Panicked>, what: &str) {
     }
 }
 
-/// Without the message: it may quote a user's text.
+/// Without the message, which may quote a user's text. The code may be a peer's.
 fn log(failure: &TurnError) {
     let phase = failure.phase.as_str();
     match failure.code() {
         Some(code::ABANDONED) => tracing::debug!(phase, "the attempt was abandoned"),
-        code => tracing::warn!(phase, code, "the attempt failed"),
+        code => tracing::warn!(phase, code = code.map(for_client), "the attempt failed"),
     }
 }
 

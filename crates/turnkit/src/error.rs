@@ -117,7 +117,7 @@ pub mod code {
     /// The client left under [`ClientLeft::Abandon`](crate::ClientLeft::Abandon); nobody was told, no hook ran.
     pub const ABANDONED: &str = "abandoned";
     /// [`TurnHandle::cancel`](crate::TurnHandle::cancel), or the client left under
-    /// [`ClientLeft::Cancel`](crate::ClientLeft::Cancel).
+    /// [`ClientLeft::Cancel`](crate::ClientLeft::Cancel), or the producer sent an `execution.cancelled` without a code.
     pub const CANCELLED: &str = "cancelled";
     /// The producer ended without a text and without a single `message.part.updated`.
     pub const EMPTY_ANSWER: &str = "empty_answer";

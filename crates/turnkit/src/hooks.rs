@@ -8,9 +8,10 @@ use crate::{BoxError, FinalText, RawText, TurnContext, TurnError};
 
 /// What a product does with a turn, in the order in which the engine calls it (PROTOCOL 2.1, 2.2).
 ///
-/// One attempt calls `find_completed`, then `on_event` for each line, then either `transform_final_text`,
-/// `persist_assistant_message` and `on_turn_complete`, or `on_turn_failed`, and `trace_flush` last of all. Only
-/// `persist_assistant_message` has no default. Methods are called one after another, never two at once for one turn.
+/// One attempt calls `find_completed`, then either `transform_final_text`, `persist_assistant_message` and `on_turn_complete`,
+/// or `on_turn_failed`, and `trace_flush` last of all; and `on_event` for each line as it comes, for `session.run.started` before
+/// anything else. Only `persist_assistant_message` has no default. Methods are called one after another, never two at once for
+/// one attempt.
 ///
 /// # Failures
 /// An error, a panic, and a run of more than [`hook_timeout`](crate::ChatTurn::hook_timeout) are all the same here.

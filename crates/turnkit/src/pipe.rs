@@ -189,7 +189,8 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         let left = state.end == End::Open && !(state.finished && state.held == 0);
-        let untaken = left.then(|| state.close(End::Left));
+        let end = if left { End::Left } else { state.end };
+        let untaken = state.close(end);
         let (waker, own) = (state.writer_waker.take(), state.reader_waker.take());
         drop(state);
         drop((untaken, own));

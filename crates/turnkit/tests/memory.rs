@@ -227,3 +227,22 @@ fn a_turn_that_was_busy_gives_its_buffer_back_once_it_is_silent() {
     });
     assert!(info.bytes_max > 32 * KIB && info.bytes_current < 8 * 1024, "{info:?}");
 }
+
+#[test]
+fn a_handle_that_outlives_its_turn_keeps_no_buffer() {
+    let event = delta(900);
+    let mut left = 1000;
+    let next = move || {
+        left -= 1;
+        (left >= 0).then(|| event.clone())
+    };
+    let mut kept = None;
+    let info = measure(|| {
+        let (body, driver) = turn().start(Stream { next, stays_open: false }, Saves);
+        kept = Some(driver.handle());
+        let reading = body.count();
+        let (_, outcome) = futures::executor::block_on(async { futures::join!(reading, driver) });
+        assert_eq!(outcome.client, ClientOutcome::Attached);
+    });
+    assert!(info.bytes_current < 1024, "{info:?}");
+}

@@ -9,7 +9,7 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 use turnkit::{ChatTurn, ExecutionId, Hook, TurnIdentity};
-use turnkit_testkit::{Fault, Recorder, Script, turn};
+use turnkit_testkit::{Fault, Recorder, Script, ScriptError, turn};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -124,6 +124,13 @@ fn an_id_cannot_forge_a_line_of_the_log() {
     assert!(log.contains("forged"), "{log}");
     assert!(!log.lines().any(|line| line.starts_with("ERROR forged")), "{log}");
     assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn a_code_cannot_flood_the_log() {
+    let error = ScriptError::new("gone").code(&"x".repeat(1 << 20));
+    let log = logged(turn(), Script::new().fail_with(error), Recorder::new());
+    assert!(log.contains("xxx") && log.len() < 4096, "{} bytes", log.len());
 }
 
 /// Where the tests below run again as a process of their own, without a subscriber.
