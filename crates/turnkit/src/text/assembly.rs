@@ -70,7 +70,7 @@ impl Assembly {
         self.saw_part = true;
         let echoed = self.echo.is_over(message);
         if let (Some(prompt), Some(first)) = (echoed, self.parts.first_mut()) {
-            first.is_echo = !first.text.cut && *first.text.text == *prompt;
+            first.is_echo = first.text.echoes(&prompt);
             if first.is_echo {
                 self.held -= first.text.clear(0);
             }
@@ -170,6 +170,12 @@ impl Text {
             text.shrink_to_fit();
         }
         Self { text, cut }
+    }
+
+    /// Whether it is `prompt`, as far as it is held.
+    fn echoes(&self, prompt: &str) -> bool {
+        let rest = prompt.strip_prefix(self.text.as_str());
+        rest.is_some_and(|rest| rest.is_empty() != self.cut)
     }
 
     /// Appends as much of `delta` as there is room for, and says how much that was. After a cut nothing is appended: the text

@@ -258,6 +258,19 @@ fn a_part_without_a_message_between_hides_no_echo() {
 }
 
 #[test]
+fn an_echo_over_the_limit_is_one_all_the_same() {
+    let stream = r#"
+        {"type":"message.part.updated","data":{"part":{"id":"u","messageID":"user","type":"text","text":"a long question"}}}
+        {"type":"message.part.updated","data":{"part":{"id":"a","messageID":"bot","type":"text"},"delta":"yes"}}
+    "#;
+    assert_eq!(settle(read_with(stream, 6, Some("a long question")), None).unwrap(), "yes");
+    for other in ["a long", "another question"] {
+        let settled = settle(read_with(stream, 6, Some(other)), None);
+        assert_eq!(settled.unwrap_err(), "text_too_large");
+    }
+}
+
+#[test]
 fn an_echo_gives_its_room_back() {
     assert_eq!(settle(read_with(ECHO, 9, Some("hello")), None).unwrap(), "hello you");
 }
