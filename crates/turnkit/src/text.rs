@@ -1,13 +1,14 @@
 //! The text of an answer.
 
 mod assembly;
+mod surrogate;
 mod template;
 
-use std::fmt;
+use std::{char::REPLACEMENT_CHARACTER, fmt};
 
 use turnkit_wire::{
     Event,
-    view::{PartUpdate, TurnResult},
+    view::{PartUpdate, Text, TurnResult},
 };
 
 use self::{assembly::Assembly, template::Template};
@@ -72,11 +73,19 @@ impl fmt::Debug for FinalText {
 pub(crate) struct TextReader {
     assembly: Assembly,
     template: Template,
+    half: Option<Half>,
+}
+
+/// A high surrogate that a part's text ends with. It reads as U+FFFD until its other half comes.
+struct Half {
+    high: u16,
+    place: usize,
+    end: usize,
 }
 
 impl TextReader {
     pub(crate) fn new(limit: usize, prompt: Option<&str>) -> Self {
-        Self { assembly: Assembly::new(limit, prompt), template: Template::default() }
+        Self { assembly: Assembly::new(limit, prompt), template: Template::default(), half: None }
     }
 
     /// A `message.part.updated`.
@@ -128,10 +137,36 @@ impl TextReader {
 
     fn change(&mut self, place: usize, update: &PartUpdate<'_>, line: &[u8]) {
         if let Some(delta) = update.delta() {
-            self.assembly.append(place, &delta.to_str());
+            self.append(place, delta);
             self.template.learn(line, place, delta, update.text());
         } else if let Some(text) = update.text() {
             self.assembly.replace(place, &text.to_str());
+            self.keep_half(place, text);
+        }
+    }
+
+    fn append(&mut self, place: usize, delta: Text<'_>) {
+        let text = delta.to_str();
+        let mut rest = &*text;
+        if let Some(character) = self.joined(place, delta) {
+            self.assembly.replace_last(place, character);
+            rest = text.strip_prefix(REPLACEMENT_CHARACTER).unwrap_or_default();
+        }
+        self.assembly.append(place, rest);
+        self.keep_half(place, delta);
+    }
+
+    /// The character whose first half the part ends with and whose other half `delta` begins with.
+    fn joined(&self, place: usize, delta: Text<'_>) -> Option<char> {
+        let half = self.half.as_ref()?;
+        let is_last = half.place == place && self.assembly.end(place) == Some(half.end);
+        if is_last { surrogate::join(half.high, delta.raw()) } else { None }
+    }
+
+    fn keep_half(&mut self, place: usize, text: Text<'_>) {
+        if !text.is_empty() {
+            let half = surrogate::high_at_end(text.raw()).zip(self.assembly.end(place));
+            self.half = half.map(|(high, end)| Half { high, place, end });
         }
     }
 }

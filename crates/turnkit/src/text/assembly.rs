@@ -111,6 +111,19 @@ impl Assembly {
         }
     }
 
+    /// Puts `character` in the place of the last one that the part has.
+    pub(super) fn replace_last(&mut self, place: usize, character: char) {
+        let last = self.parts[place].text.text.pop();
+        self.held -= last.map_or(0, char::len_utf8);
+        self.append(place, character.encode_utf8(&mut [0; 4]));
+    }
+
+    /// Where the part's text ends. None where it was cut.
+    pub(super) fn end(&self, place: usize) -> Option<usize> {
+        let text = &self.parts[place].text;
+        (!text.cut).then_some(text.text.len())
+    }
+
     /// The whole answer, unless it is blank.
     pub(super) fn answer(&mut self, text: String) {
         if !text.trim().is_empty() {

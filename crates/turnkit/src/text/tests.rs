@@ -109,6 +109,39 @@ fn escapes_and_lone_surrogates_are_read() {
     "#), @r"A	\😀�é");
 }
 
+/// A character beyond U+FFFF as JavaScript may cut it.
+#[test]
+fn a_character_that_two_deltas_share_is_whole() {
+    let event = |part: &str, member: &str, text: &str| {
+        let part = format!(r#"{{"id":"{part}","type":"text"{member}"#);
+        format!(r#"{{"type":"message.part.updated","data":{{"part":{part}"{text}"}}}}"#)
+    };
+    let delta = |part: &str, delta: &str| event(part, r#"},"delta":"#, delta);
+    let snapshot = |text: &str| event("p", r#","text":"#, text) + "}";
+    let deltas = |deltas: &[&str]| deltas.iter().map(|text| delta("p", text)).collect();
+    let streams: [(Vec<String>, &str); 9] = [
+        (deltas(&[r"a\ud83d", "", r"\uDE00b"]), "a😀b"),
+        (deltas(&[r"\\\ud83d", r"\ude00\ud83d", r"\ude01"]), r"\😀😁"),
+        (vec![snapshot(r"a\uD83D"), delta("p", r"\ude00")], "a😀"),
+        // These are no halves of one character.
+        (deltas(&[r"\\ud83d", r"\ude00"]), "\\ud83d\u{fffd}"),
+        (deltas(&[r"\ud83d", "-", r"\ude00"]), "\u{fffd}-\u{fffd}"),
+        (deltas(&[r"\ude00", r"\ud83d", r"\u0041"]), "\u{fffd}\u{fffd}A"),
+        (deltas(&[r"\u0041", r"\ude00"]), "A\u{fffd}"),
+        (vec![delta("p", r"ab\ud83d"), snapshot("abcde"), delta("p", r"\ude00")], "abcde\u{fffd}"),
+        (vec![delta("p", r"\ud83d"), delta("q", r"\ude00")], "\u{fffd}\u{fffd}"),
+    ];
+    for (stream, expected) in streams {
+        assert_eq!(text(&stream.join("\n")), expected, "{stream:?}");
+    }
+    // The limit counts the character as it is; where that does not fit, there is none of it.
+    let stream = deltas(&[r"abc\ud83d", r"\ude00"]).join("\n");
+    assert_eq!(settle(read_with(&stream, 7, None), None).unwrap(), "abc😀");
+    let mut cut = read_with(&stream, 6, None);
+    assert_eq!(cut.settle(None).unwrap_err().code(), Some("text_too_large"));
+    assert_eq!(cut.take().as_str(), "abc");
+}
+
 const PARTS_AND_RESULT: &str = r#"
     {"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"parts"}}
     {"type":"result","data":{"finalText":"result"}}
