@@ -15,7 +15,7 @@
 //! [`SandboxClient::run`] starts an execution or attaches to the one that has its id; [`SandboxClient::attach`] only attaches.
 //! Both give a [`SandboxTurn`], a [`TurnProducer`](turnkit::TurnProducer) for the turn engine.
 //!
-//! What holds, whatever fails (PROTOCOL 4.1):
+//! What holds, whatever fails ([PROTOCOL](https://github.com/turnkit/turnkit/blob/main/docs/PROTOCOL.md) 4.1):
 //! - Once a request was answered by an event stream, nothing that the turn sends can start the agent again.
 //! - Events come in the log's order, without gap and without repeat, byte-exact. A gap is an [`Error::Gap`].
 //! - An end that is not the execution's own is a lost connection: the turn comes back with its cursor.

@@ -17,8 +17,9 @@ use crate::{BoxError, FinalText, RawText, TurnContext, TurnError};
 /// An error, a panic, and a run of more than [`hook_timeout`](crate::ChatTurn::hook_timeout) are all the same here.
 /// In `find_completed`, `transform_final_text` and `persist_assistant_message` they fail the attempt, retryable: a client
 /// that is told `session.run.completed` can rely on it. In the other methods they are collected in
-/// [`TurnOutcome::hook_errors`](crate::TurnOutcome::hook_errors) and reported with `tracing` at ERROR, or on standard error
-/// where no subscriber is set. A hook that runs too long is dropped; what it has written by then stays written.
+/// [`TurnOutcome::hook_errors`](crate::TurnOutcome::hook_errors). All are reported with `tracing` at ERROR, or on standard
+/// error where no subscriber is set: by the `Display` of the error, without its sources. A hook that runs too long is dropped;
+/// what it has written by then stays written.
 ///
 /// The `Display` of an error that fails the attempt is what the client reads, its sources are not. So wrap what a user must
 /// not see.
@@ -37,8 +38,11 @@ use crate::{BoxError, FinalText, RawText, TurnContext, TurnError};
 /// impl TurnHooks for Memory {
 ///     async fn persist_assistant_message(&self, cx: &TurnContext, text: &FinalText) -> Result<Persisted, BoxError> {
 ///         let mut messages = self.0.lock().map_err(|_| "the store is broken")?;
-///         let saved = messages.insert(cx.execution_id().to_string(), text.as_str().to_owned());
-///         Ok(saved.map_or(Persisted::Saved, |_| Persisted::AlreadySaved))
+///         if messages.contains_key(cx.execution_id().as_str()) {
+///             return Ok(Persisted::AlreadySaved); // what was saved stays
+///         }
+///         messages.insert(cx.execution_id().to_string(), text.as_str().to_owned());
+///         Ok(Persisted::Saved)
 ///     }
 /// }
 /// ```

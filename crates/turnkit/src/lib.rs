@@ -25,7 +25,7 @@
 //! with them: save the answer, bill it, trace it. [`ChatTurn`] puts the two in order and gives a [`TurnBody`] for the client
 //! and a [`TurnDriver`] to spawn. The driver resolves to a [`TurnOutcome`].
 //!
-//! What holds, whatever fails (PROTOCOL 2.1):
+//! What holds, whatever fails ([PROTOCOL](https://github.com/turnkit/turnkit/blob/main/docs/PROTOCOL.md) 2.1):
 //! - A client that leaves, or stops reading, does not stop the turn: the answer is saved.
 //! - A client that reads `session.run.completed` can rely on it: the answer was saved before.
 //! - Every turn that is not cut off ends in exactly one ending, completed or failed, also when the producer or a hook panics.
@@ -36,7 +36,8 @@
 //!
 //! # Out of scope
 //! HTTP frameworks (see the examples for axum and hyper), storage, retries, which agent to run. The engine needs no runtime:
-//! tokio's timer sits behind the feature `tokio` (on by default), `http_body::Body` for [`TurnBody`] behind `http-body`.
+//! tokio's timer and `ChatTurn::spawn` sit behind the feature `tokio` (on by default), `http_body::Body` for [`TurnBody`]
+//! behind `http-body`.
 
 mod body;
 mod contain;

@@ -64,7 +64,7 @@ pub trait TurnProducer: Send {
         async {}
     }
 
-    /// The user's prompt, where the producer knows it. Asked once, before the first [`next`](Self::next).
+    /// The user's prompt, where the producer knows it. Asked once, before the first [`next`](Self::next). None by default.
     ///
     /// Some agents echo it: a text part that repeats it counts in no assembled text once a part of another `messageID` has
     /// followed (PROTOCOL 4.1).
@@ -72,13 +72,13 @@ pub trait TurnProducer: Send {
         None
     }
 
-    /// A word for programs that names `error`: the `code` of `error` and `session.run.failed`.
+    /// A word for programs that names `error`: the `code` of `error` and `session.run.failed`. None by default.
     #[expect(unused_variables, reason = "the name is for those who implement it")]
     fn error_code(error: &Self::Error) -> Option<&str> {
         None
     }
 
-    /// Whether the same turn may be tried again after `error`.
+    /// Whether the same turn may be tried again after `error`: told to the client as `retryable`. False by default.
     #[expect(unused_variables, reason = "the name is for those who implement it")]
     fn is_retryable(error: &Self::Error) -> bool {
         false

@@ -201,7 +201,7 @@ impl ChatTurn {
         InlineTurn::new(body, driver)
     }
 
-    /// [`start`](Self::start), with the driver spawned on the current tokio runtime.
+    /// [`start`](Self::start), with the driver spawned on the current tokio runtime. Needs the feature `tokio`.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
