@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fmt,
     io::{self, Write as _},
+    iter,
     time::Duration,
 };
 
@@ -16,6 +17,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The longest message or code that the engine puts on the wire, in characters (PROTOCOL 2.4).
 const MAX_CLIENT_MESSAGE: usize = 500;
+
+/// How many causes of an error are told: nothing keeps an error from being its own.
+const MAX_CAUSES: usize = 16;
 
 /// The part of an attempt in which it failed (PROTOCOL 2.1). On the wire in lower case, as `phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -225,10 +229,15 @@ pub(crate) enum HookFault {
     TimedOut(Duration),
 }
 
+/// With what caused it: so an operator reads it.
 impl fmt::Display for HookFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(source) => source.fmt(f),
+            Self::Failed(error) => {
+                write!(f, "{error}")?;
+                let causes = iter::successors(error.source(), |&cause| cause.source());
+                causes.take(MAX_CAUSES).try_for_each(|cause| write!(f, ": {cause}"))
+            }
             Self::Panicked => f.write_str("it panicked"),
             Self::TimedOut(limit) => write!(f, "it took longer than {limit:?}"),
         }

@@ -17,9 +17,9 @@ use crate::{BoxError, FinalText, RawText, TurnContext, TurnError};
 /// An error, a panic, and a run of more than [`hook_timeout`](crate::ChatTurn::hook_timeout) are all the same here.
 /// In `find_completed`, `transform_final_text` and `persist_assistant_message` they fail the attempt, retryable: a client
 /// that is told `session.run.completed` can rely on it. In the other methods they are collected in
-/// [`TurnOutcome::hook_errors`](crate::TurnOutcome::hook_errors). All are reported with `tracing` at ERROR, or on standard
-/// error where no subscriber is set: by the `Display` of the error, without its sources. A hook that runs too long is dropped;
-/// what it has written by then stays written.
+/// [`TurnOutcome::hook_errors`](crate::TurnOutcome::hook_errors). Every failure is reported, with its causes, with `tracing`
+/// at ERROR, or on standard error where no subscriber is set. A hook that runs too long is dropped; what it has written by
+/// then stays written.
 ///
 /// The `Display` of an error that fails the attempt is what the client reads, its sources are not. So wrap what a user must
 /// not see.

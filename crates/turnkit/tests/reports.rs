@@ -8,7 +8,10 @@ use std::{
 };
 
 use tracing_subscriber::fmt::MakeWriter;
-use turnkit::{ChatTurn, ExecutionId, Hook, TurnIdentity};
+use turnkit::{
+    BoxError, ChatTurn, ExecutionId, FinalText, Hook, Persisted, TurnContext, TurnHooks,
+    TurnIdentity,
+};
 use turnkit_testkit::{Fault, Recorder, Script, ScriptError, turn};
 
 #[derive(Clone, Default)]
@@ -39,7 +42,7 @@ impl MakeWriter<'_> for Log {
 }
 
 /// Runs the turn on this thread, and gives what it logged, at the most talkative level.
-fn logged(turn: ChatTurn, script: Script, hooks: Recorder) -> String {
+fn logged(turn: ChatTurn, script: Script, hooks: impl TurnHooks + 'static) -> String {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
@@ -73,6 +76,29 @@ fn a_failure_that_no_outcome_has_room_for_is_logged_too() {
     let script = (0..50).fold(Script::new(), |script, _| script.text("hi"));
     let log = logged(turn(), script, Recorder::new().fails(Hook::OnEvent, "full"));
     assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 52, "{log}");
+}
+
+/// What a client may read, and what only an operator may.
+#[derive(Debug, thiserror::Error)]
+#[error("the bill is lost")]
+struct Lost(#[source] io::Error);
+
+struct Bills;
+
+impl TurnHooks for Bills {
+    async fn persist_assistant_message(
+        &self,
+        _: &TurnContext,
+        _: &FinalText,
+    ) -> Result<Persisted, BoxError> {
+        Err(Lost(io::Error::other("the disk is full")).into())
+    }
+}
+
+#[test]
+fn a_failure_is_logged_with_what_caused_it() {
+    let log = logged(turn(), Script::new().text("hi"), Bills);
+    assert!(log.contains("the bill is lost: the disk is full"), "{log}");
 }
 
 #[test]
