@@ -26,6 +26,7 @@ pub trait ProducerFixture: Send {
     fn produce(&mut self, upstream: Upstream) -> impl Future<Output = Self::Producer> + Send;
 
     /// Resolves once nothing is left of the producer that was made last and dropped: no task, no connection.
+    /// At once by default, so that what is left behind is not looked for.
     fn released(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -54,7 +55,7 @@ pub enum UpstreamEnd {
 /// Checks a [`TurnProducer`] against its contract (PROTOCOL 2.3): one test a rule, in a module `producer_contract`.
 ///
 /// Give it an expression that makes a [`ProducerFixture`](crate::ProducerFixture). The calling crate needs `tokio` with its
-/// features `macros` and `rt` among its development dependencies.
+/// features `macros` and `rt` among its development dependencies. A step that takes longer than 20 s fails its rule.
 ///
 /// ```
 /// use turnkit::{BoxError, Event, TurnProducer, producer};

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use futures::{StreamExt, stream};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
 use turnkit::{
     BoxError, ChatTurn, Event, ExecutionId, FinalText, Persisted, TurnBody, TurnContext, TurnHooks,
     TurnIdentity, ndjson, producer,
@@ -32,9 +33,12 @@ async fn serve(_: Request<Incoming>) -> Result<Response<TurnBody>, BoxError> {
         turn_index: 0,
     };
     let execution_id = ExecutionId::derive("example", &identity.session_id, identity.turn_index)?;
-    let counter = stream::iter(1..=3).map(|n| Event::new("message.part.updated", &n));
+    let words = stream::iter(["one, ", "two, ", "three"]).map(|word| {
+        let update = json!({ "part": { "id": "p", "type": "text" }, "delta": word });
+        Event::new("message.part.updated", &update)
+    });
     let turn = ChatTurn::new(identity, execution_id);
-    let (body, driver) = turn.start(producer::from_stream(counter), Hooks);
+    let (body, driver) = turn.start(producer::from_stream(words), Hooks);
     tokio::spawn(driver);
     let response = Response::builder().header("content-type", ndjson::CONTENT_TYPE);
     Ok(response.body(body)?)

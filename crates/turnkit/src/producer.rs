@@ -106,6 +106,9 @@ impl From<Event> for Produced {
 
 /// A producer out of any stream of events; the stream's end is [`Produced::Done`] without a text.
 ///
+/// An error of the stream fails the turn without a code and not retryable, and cancelling the turn drops the stream. Where that
+/// is not enough, implement [`TurnProducer`].
+///
 /// ```
 /// use std::convert::Infallible;
 /// use turnkit::{Event, producer};
