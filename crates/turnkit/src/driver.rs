@@ -19,7 +19,7 @@ use crate::{
     BoxError, Hook, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome, TurnProducer,
     code,
     contain::{self, Panicked, contain},
-    error::for_client,
+    error::{for_client, tell},
     machine::{Line, Machine, Step, Verdict},
     pipe::{Canceller, Signals, Writer},
     turn::Settings,
@@ -40,8 +40,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Panics
 /// When it is polled again after it has resolved. A producer or hook that panics, also when it is dropped, does not make it
-/// panic; a [`Timer`](crate::Timer), a task's waker or a `tracing` subscriber that panics does, and so does an error value that
-/// panics when it is dropped. That cuts the body.
+/// panic, nor does a `tracing` subscriber that panics at an event; a [`Timer`](crate::Timer) or a task's waker that panics does,
+/// and so does an error value that panics when it is dropped. That cuts the body.
 #[must_use = "a turn does nothing unless its driver is spawned or awaited"]
 pub struct TurnDriver {
     attempt: Pin<Box<dyn Future<Output = TurnOutcome> + Send>>,
@@ -271,7 +271,9 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         };
         let cancelled = call::run(&mut self.outlet, CANCEL_TIMEOUT, cancel).await;
         if cancelled.is_err() {
-            tracing::warn!("the producer's cancel panicked or took longer than {CANCEL_TIMEOUT:?}");
+            tell(|| {
+                tracing::warn!("the producer's cancel panicked or took over {CANCEL_TIMEOUT:?}")
+            });
         }
     }
 
@@ -331,10 +333,10 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         let (events, replayed) = (self.machine.lines(), self.machine.is_replayed());
         let client = self.outlet.client(self.machine.skipped(), self.machine.overrun());
         let result = self.machine.into_result();
-        match &result {
+        tell(|| match &result {
             Ok(_) => tracing::debug!(events, replayed, "the attempt completed"),
             Err(failure) => log(failure),
-        }
+        });
         TurnOutcome { result, hook_errors: self.calls.into_errors(), client, events, replayed }
     }
 }
@@ -351,7 +353,7 @@ fn interrupt(machine: &mut Machine, signals: Signals) {
 
 fn warn_of_drop(dropped: Result<(), Panicked>, what: &str) {
     if dropped.is_err() {
-        tracing::error!(what, "panicked when it was dropped");
+        tell(|| tracing::error!(what, "panicked when it was dropped"));
     }
 }
 

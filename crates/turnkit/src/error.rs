@@ -248,7 +248,7 @@ impl HookFault {
     /// Says it aloud, so that no failure of a hook vanishes (PROTOCOL 2.2).
     pub(crate) fn report(&self, hook: Hook) {
         let fault = describe(self);
-        tracing::error!(%hook, fault, "a hook failed");
+        tell(|| tracing::error!(%hook, fault, "a hook failed"));
         say(format_args!("{hook} failed: {}", fault.escape_debug()));
     }
 
@@ -272,8 +272,13 @@ pub(crate) fn describe(error: &dyn fmt::Display) -> String {
 
 /// A warning that is seen, with a subscriber and without.
 pub(crate) fn warn(message: &str) {
-    tracing::warn!("{message}");
+    tell(|| tracing::warn!("{message}"));
     say(format_args!("{message}"));
+}
+
+/// Logs. A subscriber may panic, and the usual one does where it cannot write: that stops no turn.
+pub(crate) fn tell(log: impl FnOnce()) {
+    contain(log).ok();
 }
 
 /// Says it on standard error, where nobody listens to `tracing`. A standard error that is closed is no reason to fail.

@@ -208,7 +208,13 @@ fn without_a_subscriber_it_goes_to_standard_error() {
 #[test]
 fn a_standard_error_that_is_closed_stops_no_turn() {
     if is_alone() {
-        return run_twice_with_a_hook_that_fails();
+        run_twice_with_a_hook_that_fails();
+        // This subscriber panics where it cannot write.
+        tracing_subscriber::fmt().with_writer(io::stderr).init();
+        run_twice_with_a_hook_that_fails();
+        let (_body, driver) = turn().start(Script::new().fail("gone"), Recorder::new());
+        let outcome = futures::executor::block_on(driver);
+        return assert_eq!(outcome.result.unwrap_err().to_string(), "gone");
     }
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
