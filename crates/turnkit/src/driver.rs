@@ -271,9 +271,8 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         };
         let cancelled = call::run(&mut self.outlet, CANCEL_TIMEOUT, cancel).await;
         if cancelled.is_err() {
-            tell(|| {
-                tracing::warn!("the producer's cancel panicked or took over {CANCEL_TIMEOUT:?}")
-            });
+            let limit = CANCEL_TIMEOUT;
+            tell(|| tracing::warn!(?limit, "the producer's cancel panicked or took too long"));
         }
     }
 
