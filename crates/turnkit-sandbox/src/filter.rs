@@ -4,8 +4,8 @@ use turnkit_wire::kind;
 
 use crate::resume::End;
 
-/// The version of the protocol that the list below belongs to. Lines of a turn are counted after it was applied, so a
-/// worker with another list would serve another turn.
+/// The version of the protocol whose list of events that are not forwarded holds here (PROTOCOL 4.1). Lines of a turn are
+/// counted after it was applied, so a worker with another list would serve another turn.
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The end that an event of type `kind` is, if it is one.

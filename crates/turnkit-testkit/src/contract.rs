@@ -126,7 +126,7 @@ fn tricky_events() -> Vec<Event> {
 /// See [`producer_contract!`](crate::producer_contract).
 ///
 /// # Panics
-/// Where the rule is broken; so do the functions below.
+/// Where the rule is broken, as every function of this module does.
 pub async fn events_come_verbatim_and_in_order<F: ProducerFixture>(mut fixture: F) {
     let sent = tricky_events();
     let upstream = Upstream { events: sent.clone(), end: UpstreamEnd::Done };
