@@ -56,6 +56,7 @@ pub enum UpstreamEnd {
 ///
 /// Give it an expression that makes a [`ProducerFixture`](crate::ProducerFixture). The calling crate needs `tokio` with its
 /// features `macros` and `rt` among its development dependencies. A step that takes longer than 20 s fails its rule.
+/// For a second producer call it in a module of its own.
 ///
 /// ```
 /// use turnkit::{BoxError, Event, TurnProducer, producer};
