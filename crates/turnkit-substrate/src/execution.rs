@@ -43,10 +43,12 @@ impl Run {
             Ok(events) => events,
             Err(outcome) => return self.end(outcome).await,
         };
+        let fenced = self.writer.fenced();
         let pump = pump(&mut events, &mut *self.writer, self.max_event);
         let outcome = tokio::select! {
             biased;
             stop = cancel.stopped() => Outcome::Stopped(stop),
+            () = fenced => Outcome::Fenced,
             // Before the agent: one that is always ready uses up what tokio lets a task do at a time.
             () = time::sleep(self.timeout) => Outcome::Stopped(Stop::TimedOut),
             outcome = AssertUnwindSafe(pump).catch_unwind() => outcome.unwrap_or_else(panicked),

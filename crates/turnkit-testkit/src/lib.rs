@@ -18,7 +18,7 @@
 //! |---|---|
 //! | a product's hooks and routes | [`Script`], a producer that does what a test says, and [`Client`] |
 //! | a producer | [`producer_contract!`], [`Recorder`] |
-//! | a store of execution logs (feature `substrate`) | `log_contract!` |
+//! | a store of execution logs (feature `substrate`) | `log_contract!`, [`redis`] |
 //!
 //! # In scope
 //! Tests of crates that build on turnkit. Everything here panics where a test should fail.
@@ -37,6 +37,8 @@ pub mod events;
 #[cfg(feature = "substrate")]
 pub mod log_contract;
 pub mod proxy;
+#[cfg(unix)]
+pub mod redis;
 
 mod client;
 mod recorder;

@@ -6,13 +6,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Write as _, future::ready, sync::Arc};
+use std::{future::ready, sync::Arc};
 
-use bytes::BytesMut;
-use turnkit_wire::{
-    Event,
-    sse::{self, InvalidFrame},
-};
+use turnkit_wire::Event;
 
 use self::{
     budget::Budget,
@@ -22,6 +18,7 @@ use self::{
 use super::{
     AppendError, Bound, Ending, ExecutionKey, ExecutionLog, Fingerprint, Found, LogError,
     LogFuture, LogReader, LogWriter, Opening, Page, Position, Start, Status, Usage,
+    frame::FrameBuffer,
 };
 use crate::{
     Clock, Cursor, EventId, Limits, Scope, SystemClock, events,
@@ -116,7 +113,7 @@ impl Shared {
         let mut frame = FrameBuffer::default();
         let first = EventId { epoch: now, seq: 1 };
         frame.encode(first, &opening.first).map_err(LogError::Frame)?;
-        let bytes = EXECUTION + id_bytes(&key.id) + frame.cost();
+        let bytes = EXECUTION + id_bytes(&key.id) + cost(&frame);
         table.charge(&key.scope, bytes, now).map_err(LogError::Full)?;
         let scope = table.scope(&key.scope);
         let execution = Arc::new(Execution::new(key, opening.fingerprint, &scope.budget, now));
@@ -265,9 +262,9 @@ struct MemoryWriter {
 impl MemoryWriter {
     fn append_now(&mut self, event: &Event) -> Result<EventId, AppendError> {
         let id = self.encode(event)?;
-        self.shared.charge(&self.execution, self.frame.cost()).map_err(AppendError::Full)?;
+        self.shared.charge(&self.execution, cost(&self.frame)).map_err(AppendError::Full)?;
         self.store(id)
-            .inspect_err(|_| self.shared.give_back(&self.execution, self.frame.cost()))?;
+            .inspect_err(|_| self.shared.give_back(&self.execution, cost(&self.frame)))?;
         self.advance(id);
         Ok(id)
     }
@@ -280,7 +277,7 @@ impl MemoryWriter {
             self.check_fence(&journal)?;
             journal.push(self.frame.as_bytes());
             journal.end(ending, now);
-            self.shared.force(&self.execution, self.frame.cost());
+            self.shared.force(&self.execution, cost(&self.frame));
         }
         let key = &self.execution.key;
         lock(&self.shared.table).ended(&key.scope, &key.id, now);
@@ -367,34 +364,7 @@ impl Drop for MemoryWriter {
     }
 }
 
-/// A frame before it is stored, in a buffer that is used again.
-#[derive(Default)]
-struct FrameBuffer {
-    bytes: BytesMut,
-    id: String,
+/// What storing a frame is charged.
+fn cost(frame: &FrameBuffer) -> u64 {
+    frame.as_bytes().len() as u64 + INDEX
 }
-
-impl FrameBuffer {
-    fn encode(&mut self, id: EventId, event: &Event) -> Result<(), InvalidFrame> {
-        self.bytes.clear();
-        if self.bytes.capacity() > KEPT {
-            self.bytes = BytesMut::new();
-        }
-        self.id.clear();
-        // Writing to a `String` cannot fail.
-        let _ = write!(self.id, "{id}");
-        sse::write_event(&mut self.bytes, Some(&self.id), event)
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// What storing it is charged.
-    fn cost(&self) -> u64 {
-        self.bytes.len() as u64 + INDEX
-    }
-}
-
-/// A larger buffer is not kept for the next frame: thousands of runs would each hold on to their largest event.
-const KEPT: usize = 64 * 1024;

@@ -1,6 +1,9 @@
 //! The log of an execution, behind one trait: append, then deliver; readers pull by cursor (PROTOCOL 3.1, 3.5).
 
+mod frame;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -84,6 +87,12 @@ pub trait LogWriter: Send {
     /// [`AppendError::Full`] where a bound or budget is reached, and the log can then only be ended;
     /// [`AppendError::Fenced`] where another writer took over, or the log has ended.
     fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>>;
+
+    /// Resolves when another writer has taken over, or the log is gone: nothing can be appended any more. A log whose writers
+    /// are told of it by their next append alone, as by default, never resolves it.
+    fn fenced(&self) -> LogFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 
     /// Stores the terminal event, which always fits, and ends the log. Its retention begins.
     ///

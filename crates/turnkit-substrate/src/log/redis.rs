@@ -1,0 +1,290 @@
+//! Redis Streams, for several substrate nodes over one store: any of them serves any execution.
+
+mod answer;
+mod link;
+mod name;
+mod node;
+mod reader;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use self::{
+    answer::StoreError,
+    name::Name,
+    node::Node,
+    reader::RedisReader,
+    store::{Begun, Bond, Store, Taken},
+    writer::RedisWriter,
+};
+use super::{
+    ExecutionKey, ExecutionLog, Fingerprint, Found, LogError, LogFuture, LogReader, LogWriter,
+    Opening, Start, Usage, frame::FrameBuffer,
+};
+use crate::{Clock, EventId, Limits, Scope, SystemClock};
+
+/// An [`ExecutionLog`] in Redis (7 or later, or Valkey), shared by all nodes that name the same server and prefix (PROTOCOL 3.5).
+///
+/// Each change is one script in Redis: of any number of starts one wins, and an append by a writer that was fenced off is
+/// refused there. Readers of all nodes are woken by a channel, and look by themselves every two seconds besides.
+///
+/// A writer holds a lease. A node renews those of its writers, and looks for runs whose lease is over: they end with
+/// `execution.failed`, code `runner_lost`, at the next epoch. Leases go by the clock of Redis.
+///
+/// # What it promises
+/// What Redis promises: it loses what its persistence and its replication lose. Where it comes back without the latest
+/// events, their run fails at a new epoch, so that clients which had read them are told `invalid_replay_cursor`. Let Redis
+/// keep its data (`appendonly yes`), and never evict any (`maxmemory-policy noeviction`); all keys of one log live in one
+/// slot of a cluster.
+///
+/// # Limits
+/// The byte budgets hold for all nodes together, bounds on runs and connections for each node. All nodes must have the same
+/// [`Limits`]. Their clocks give epochs and retention, so keep them in step.
+///
+/// It belongs to the tokio runtime in which it is first used. Cloning it gives another handle to the same log.
+///
+/// ```no_run
+/// use turnkit_substrate::{Limits, Substrate, agents::demo::Demo, log::redis::RedisLog};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let log = RedisLog::builder("redis://localhost").limits(Limits::default()).build()?;
+/// log.check().await?;
+/// let substrate = Substrate::builder().agent("default", Demo::new()).log(log).build()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct RedisLog {
+    shared: Arc<Shared>,
+}
+
+impl RedisLog {
+    /// A log to be, at `redis://[user:password@]host[:port][/database]`; `rediss://` for TLS, `unix://` for a socket.
+    pub fn builder(url: impl Into<String>) -> RedisLogBuilder {
+        RedisLogBuilder {
+            url: url.into(),
+            prefix: "turnkit".into(),
+            limits: Limits::default(),
+            clock: None,
+            lease: Duration::from_secs(15),
+        }
+    }
+
+    /// Asks whether Redis is there. Warns where it is set up to evict keys: it would throw away running executions.
+    ///
+    /// # Errors
+    /// [`LogError::Store`] where it cannot be reached, or refuses the user or password.
+    pub async fn check(&self) -> Result<(), LogError> {
+        let policy = self.shared.store.eviction_policy().await?;
+        if policy.as_deref().is_some_and(|policy| policy != "noeviction") {
+            tracing::warn!(
+                policy,
+                "Redis may evict running executions: set maxmemory-policy to noeviction"
+            );
+        }
+        Ok(())
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.shared.node.keep(&self.shared);
+        &self.shared
+    }
+}
+
+impl fmt::Debug for RedisLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLog").finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`RedisLog`].
+pub struct RedisLogBuilder {
+    url: String,
+    prefix: String,
+    limits: Limits,
+    clock: Option<Arc<dyn Clock>>,
+    lease: Duration,
+}
+
+impl RedisLogBuilder {
+    /// What the names of all its keys begin with, so that several logs can share a Redis. Default: `turnkit`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The limits that it keeps. Default: [`Limits::default`].
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Takes epochs and retention from this clock. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// How long a run outlives the last sign of its node, at least 1 s: after that, and a third of it more, it is lost. A
+    /// Redis that is out of reach for longer loses its runs too. Default: 15 s.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_secs(1));
+        self
+    }
+
+    /// The log. Connects at its first use.
+    ///
+    /// # Errors
+    /// [`InvalidRedisUrl`].
+    pub fn build(self) -> Result<RedisLog, InvalidRedisUrl> {
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let client =
+            ::redis::Client::open(self.url).map_err(|error| InvalidRedisUrl(error.to_string()))?;
+        let store = Store::new(client, &self.prefix, self.limits, clock, self.lease);
+        Ok(RedisLog { shared: Arc::new(Shared { store, node: Node::new(self.lease) }) })
+    }
+}
+
+impl fmt::Debug for RedisLogBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisLogBuilder").finish_non_exhaustive()
+    }
+}
+
+/// A URL that names no Redis. It is not repeated: it may hold a password.
+#[derive(Debug, Error)]
+#[error("connect to Redis: the URL must be redis://[user:password@]host[:port][/database]: {0}")]
+pub struct InvalidRedisUrl(String);
+
+impl ExecutionLog for RedisLog {
+    fn limits(&self) -> &Limits {
+        self.shared.store.limits()
+    }
+
+    fn start<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        opening: Opening,
+    ) -> LogFuture<'a, Result<Start, LogError>> {
+        Box::pin(self.shared().start(key, opening))
+    }
+
+    fn find<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<Found, LogError>> {
+        Box::pin(self.shared().find(key))
+    }
+
+    fn take_over<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+    ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
+        Box::pin(async {
+            let shared = self.shared();
+            let claim = shared.claim(&Name::of(key), Heir::Anyone).await?;
+            let write =
+                |claim| Box::new(RedisWriter::new(shared, key, claim)) as Box<dyn LogWriter>;
+            Ok(claim.map(write))
+        })
+    }
+
+    fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
+        Box::pin(async {
+            while self.shared().store.sweep().await? > 0 {}
+            Ok(())
+        })
+    }
+
+    fn usage<'a>(&'a self, scope: Option<&'a Scope>) -> LogFuture<'a, Result<Usage, LogError>> {
+        Box::pin(async move { Ok(self.shared().store.usage(scope).await?) })
+    }
+}
+
+/// What a log, its readers and its writers have in common.
+struct Shared {
+    store: Store,
+    node: Node,
+}
+
+/// A log's writer, as Redis knows it, and the last event of its log, under the writer's epoch.
+struct Claim {
+    writer: Uuid,
+    last: EventId,
+}
+
+/// Who may take a log over from its writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heir {
+    /// Whoever asks.
+    Anyone,
+    /// The one who finds its lease over.
+    OfLost,
+    /// The one who knows that the writer of this epoch is gone.
+    Of(u64),
+}
+
+impl Shared {
+    async fn start(
+        self: &Arc<Self>,
+        key: &ExecutionKey,
+        opening: Opening,
+    ) -> Result<Start, LogError> {
+        let (name, writer, now) = (Name::of(key), Uuid::new_v4(), self.store.now());
+        let first = EventId { epoch: now, seq: 1 };
+        let mut frame = FrameBuffer::default();
+        frame.encode(first, &opening.first).map_err(LogError::Frame)?;
+        let begun = self.store.start(&name, now, writer, opening.fingerprint, frame.as_bytes());
+        Ok(match begun.await? {
+            Begun::Started => {
+                let writer = RedisWriter::new(self, key, Claim { writer, last: first });
+                Start::Started {
+                    writer: Box::new(writer),
+                    reader: self.reader(name, opening.fingerprint),
+                }
+            }
+            Begun::Exists(fingerprint) => Start::Exists(self.reader(name, fingerprint)),
+            Begun::Spent => Start::Spent,
+            Begun::Full(bound) => return Err(LogError::Full(bound)),
+        })
+    }
+
+    async fn find(self: &Arc<Self>, key: &ExecutionKey) -> Result<Found, LogError> {
+        let name = Name::of(key);
+        Ok(match self.store.find(&name).await? {
+            Bond::Retained(fingerprint) => Found::Retained(self.reader(name, fingerprint)),
+            Bond::Spent => Found::Spent,
+            Bond::Unknown => Found::Unknown,
+        })
+    }
+
+    /// Takes a running log over from its writer. Tries again where another one does so at the same time.
+    async fn claim(&self, name: &Name, heir: Heir) -> Result<Option<Claim>, StoreError> {
+        let writer = Uuid::new_v4();
+        while let Some(epoch) = self.store.running_epoch(name).await? {
+            if matches!(heir, Heir::Of(gone) if gone != epoch) {
+                return Ok(None);
+            }
+            match self.store.take_over(name, writer, epoch, heir == Heir::OfLost).await? {
+                Taken::Over => return Ok(None),
+                Taken::ByAnother => {}
+                Taken::Ours(last) => return Ok(Some(Claim { writer, last })),
+            }
+        }
+        Ok(None)
+    }
+
+    fn reader(
+        self: &Arc<Self>,
+        name: Name,
+        fingerprint: Option<Fingerprint>,
+    ) -> Arc<dyn LogReader> {
+        Arc::new(RedisReader::new(Arc::clone(self), name, fingerprint))
+    }
+}

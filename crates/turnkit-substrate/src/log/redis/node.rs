@@ -1,0 +1,211 @@
+//! This node among all nodes of a log: who of its readers and writers is to be woken, and whose leases it renews.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt as _};
+use redis::Msg;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, futures::Notified},
+    task::AbortHandle,
+    time,
+};
+use uuid::Uuid;
+
+use super::{Heir, Shared, name::Name, writer};
+
+/// What the readers and the writer of one execution wait on.
+#[derive(Default)]
+pub(super) struct Watch {
+    changed: Notify,
+    fenced: Notify,
+}
+
+impl Watch {
+    /// Resolves at the first change after this call.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Resolves when, after this call, there may be another writer.
+    pub(super) fn fenced(&self) -> Notified<'_> {
+        self.fenced.notified()
+    }
+}
+
+pub(super) struct Node {
+    lease: Duration,
+    watches: Mutex<Watches>,
+    /// The writers of this node.
+    leases: Mutex<HashMap<Uuid, Name>>,
+    tasks: OnceLock<[AbortHandle; 2]>,
+}
+
+#[derive(Default)]
+struct Watches {
+    by_name: HashMap<Name, Weak<Watch>>,
+    /// How many there may be before those that nobody waits on any more are looked for.
+    room: usize,
+}
+
+impl Node {
+    pub(super) fn new(lease: Duration) -> Self {
+        let (watches, leases) = (Mutex::default(), Mutex::default());
+        Self { lease, watches, leases, tasks: OnceLock::new() }
+    }
+
+    /// Lets the node listen and renew, from the first call on and for as long as `shared` lives.
+    pub(super) fn keep(&self, shared: &Arc<Shared>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        self.tasks.get_or_init(|| {
+            let listening = runtime.spawn(listen(Arc::downgrade(shared), self.lease));
+            let renewing = runtime.spawn(renew(Arc::downgrade(shared), self.lease / 3));
+            [listening.abort_handle(), renewing.abort_handle()]
+        });
+    }
+
+    pub(super) fn watch(&self, name: &Name) -> Arc<Watch> {
+        let mut watches = lock(&self.watches);
+        if let Some(watch) = watches.by_name.get(name).and_then(Weak::upgrade) {
+            return watch;
+        }
+        if watches.by_name.len() >= watches.room {
+            watches.by_name.retain(|_, watch| watch.strong_count() > 0);
+            watches.room = (watches.by_name.len() * 2).max(64);
+        }
+        let watch = Arc::new(Watch::default());
+        watches.by_name.insert(name.clone(), Arc::downgrade(&watch));
+        watch
+    }
+
+    /// Renews the lease of this writer from now on.
+    pub(super) fn hold(&self, writer: Uuid, name: &Name) {
+        lock(&self.leases).insert(writer, name.clone());
+    }
+
+    pub(super) fn release(&self, writer: Uuid) {
+        lock(&self.leases).remove(&writer);
+    }
+
+    fn held(&self) -> Vec<(Uuid, Name)> {
+        let leases = lock(&self.leases);
+        leases.iter().map(|(writer, name)| (*writer, name.clone())).collect()
+    }
+
+    /// Takes a message of the channel: what happened, as one letter, and the name of the execution.
+    fn wake(&self, message: &str) {
+        let Some((what, name)) = message.split_at_checked(1) else {
+            return;
+        };
+        let name = Name::parse(name);
+        let watch = name.and_then(|name| lock(&self.watches).by_name.get(&name)?.upgrade());
+        if let Some(watch) = watch {
+            watch.changed.notify_waiters();
+            if what == "w" {
+                watch.fenced.notify_waiters();
+            }
+        }
+    }
+
+    fn fence(&self, name: &Name) {
+        let watch = lock(&self.watches).by_name.get(name).and_then(Weak::upgrade);
+        if let Some(watch) = watch {
+            watch.fenced.notify_waiters();
+        }
+    }
+
+    /// Whatever was missed: everybody looks for it.
+    fn wake_all(&self) {
+        let watches: Vec<_> =
+            lock(&self.watches).by_name.values().filter_map(Weak::upgrade).collect();
+        for watch in watches {
+            watch.changed.notify_waiters();
+            watch.fenced.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.get().into_iter().flatten().for_each(AbortHandle::abort);
+    }
+}
+
+/// How long to wait before subscribing again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Subscribes, and again whenever the channel is silent for as long as a lease: each node's renewals are heard on it.
+async fn listen(shared: Weak<Shared>, silence: Duration) {
+    while let Some(listening) = shared.upgrade() {
+        let subscription = time::timeout(silence, listening.store.subscribe()).await;
+        match subscription {
+            Ok(Ok(mut subscription)) => {
+                listening.node.wake_all();
+                drop(listening);
+                hear(&shared, subscription.on_message(), silence).await;
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "wake-ups from Redis cannot be heard"),
+            Err(_) => tracing::warn!("wake-ups from Redis cannot be heard: it does not answer"),
+        }
+        time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+async fn hear(shared: &Weak<Shared>, messages: impl Stream<Item = Msg>, silence: Duration) {
+    let mut messages = std::pin::pin!(messages);
+    while let Ok(Some(message)) = time::timeout(silence, messages.next()).await {
+        let (Some(shared), Ok(payload)) = (shared.upgrade(), message.get_payload::<String>())
+        else {
+            return;
+        };
+        shared.node.wake(&payload);
+    }
+}
+
+/// Renews the leases of this node's writers, and ends the runs of nodes that are gone.
+///
+/// After a time without Redis no lease may hold, and every node is about to renew its own: so it looks for lost runs only
+/// where it could renew twice in a row.
+async fn renew(shared: Weak<Shared>, every: Duration) {
+    let mut renewed_before = false;
+    loop {
+        time::sleep(every).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let renewed = renew_leases(&shared).await;
+        if renewed && renewed_before {
+            end_lost_runs(&shared).await;
+        }
+        renewed_before = renewed;
+    }
+}
+
+async fn renew_leases(shared: &Shared) -> bool {
+    let fenced = shared.store.renew(&shared.node.held()).await;
+    let fenced = fenced.inspect_err(|error| tracing::warn!(%error, "leases cannot be renewed"));
+    for name in fenced.iter().flatten() {
+        shared.node.fence(name);
+    }
+    fenced.is_ok()
+}
+
+async fn end_lost_runs(shared: &Arc<Shared>) {
+    let lost = match shared.store.lost().await {
+        Ok(lost) => lost,
+        Err(error) => return tracing::warn!(%error, "lost runs cannot be looked for"),
+    };
+    for key in lost.iter().filter_map(Name::key) {
+        writer::lose(shared, &key, Heir::OfLost).await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,25 @@
+-- ARGV: writer, fingerprint, first frame. The id of the frame is `<now>-1`.
+local writer, fingerprint, frame = ARGV[11], ARGV[12], ARGV[13]
+local state = state_now()
+if state == 'spent' then return { 'spent' } end
+
+local execution = P .. 'e:' .. NAME
+if state then
+  local kept = redis.call('HMGET', execution, 'fingerprint', 'writer', 'epoch')
+  -- Asked before by the same writer, whose answer was lost.
+  if kept[2] == writer then return { 'started', kept[3] } end
+  return { 'exists', kept[1] }
+end
+
+local scope, id = split(NAME)
+local bytes = EXECUTION + #id + FRAME + #frame
+local full = charge(scope, bytes)
+if full then return { 'full', full } end
+
+redis.call('HSET', execution, 'state', 'running', 'epoch', whole(NOW), 'last', '1', 'started', whole(NOW),
+  'fingerprint', fingerprint, 'epochs', whole(NOW) .. ':1', 'bytes', whole(#frame), 'charged', whole(bytes),
+  'writer', writer, 'call', '0')
+redis.call('XADD', P .. 'f:' .. NAME, whole(NOW) .. '-1', 'f', frame)
+count(scope, 'executions', 1)
+renew_lease(NAME)
+return { 'started', whole(NOW) }

@@ -1,0 +1,372 @@
+//! What is asked of Redis, and what it answers. Every change is one script, and may be asked again where its answer was lost.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::{Client, Script, ScriptInvocation, aio::PubSub};
+use uuid::Uuid;
+
+use super::{
+    answer::{Answer, Epochs, StoreError, number, parse_state},
+    link::{Link, PATIENCE, PATIENCE_OF_RUNS},
+    name::Name,
+};
+use crate::{
+    Clock, EventId, Limits, Scope,
+    limits::millis,
+    log::{Bound, Ending, Fingerprint, Page, State, Status, Usage},
+};
+
+/// How many bytes of frames a reader gets at once, more or less.
+const PAGE: usize = 128 * 1024;
+
+/// What a start came to.
+pub(super) enum Begun {
+    Started,
+    Exists(Option<Fingerprint>),
+    Spent,
+    Full(Bound),
+}
+
+/// What an id is bound to.
+pub(super) enum Bond {
+    Unknown,
+    Retained(Option<Fingerprint>),
+    Spent,
+}
+
+/// What an append came to.
+pub(super) enum Appended {
+    Stored,
+    /// The last event of the log is another one than the writer knows.
+    At(u64),
+    Full(Bound),
+    Fenced,
+}
+
+/// What a take-over came to.
+pub(super) enum Taken {
+    Ours(EventId),
+    ByAnother,
+    /// There is nothing to take over (any more).
+    Over,
+}
+
+/// What a reader found.
+pub(super) enum Read {
+    Page(Page),
+    NothingYet,
+    End,
+}
+
+/// One event, as it is to be stored.
+pub(super) struct Entry<'a> {
+    pub(super) writer: Uuid,
+    pub(super) id: EventId,
+    /// Counts the writer's calls: one that is asked again stores nothing again.
+    pub(super) call: u64,
+    pub(super) frame: &'a [u8],
+    pub(super) ending: Option<Ending>,
+}
+
+pub(super) struct Store {
+    link: Link,
+    scripts: Scripts,
+    prefix: String,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    lease: Duration,
+}
+
+/// What lies in Redis by itself.
+impl Store {
+    pub(super) fn new(
+        client: Client,
+        prefix: &str,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        lease: Duration,
+    ) -> Self {
+        // The braces keep all keys in one slot of a cluster.
+        let prefix = format!("{{{prefix}}}:");
+        Self { link: Link::new(client), scripts: Scripts::new(), prefix, limits, clock, lease }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.clock.unix_ms()
+    }
+
+    /// What happens where memory runs out; `None` where Redis does not tell.
+    pub(super) async fn eviction_policy(&self) -> Result<Option<String>, StoreError> {
+        let mut info = redis::cmd("INFO");
+        let text: String = self.link.ask(info.arg("memory")).await?;
+        let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+        Ok(policy.map(|policy| policy.trim().to_owned()))
+    }
+
+    /// The channel on which every node is woken.
+    pub(super) async fn subscribe(&self) -> Result<PubSub, StoreError> {
+        Ok(self.link.subscribe(&format!("{}wake", self.prefix)).await?)
+    }
+
+    pub(super) async fn usage(&self, scope: Option<&Scope>) -> Result<Usage, StoreError> {
+        let key = match scope {
+            Some(scope) => format!("{}use:{scope}", self.prefix),
+            None => format!("{}use", self.prefix),
+        };
+        let mut fields = redis::cmd("HMGET");
+        fields.arg(key).arg(&["executions", "bindings", "bytes"]);
+        let [executions, bindings, bytes]: [Option<u64>; 3] = self.link.ask(&fields).await?;
+        let counted = Option::unwrap_or_default;
+        Ok(Usage {
+            executions: counted(executions),
+            bindings: counted(bindings),
+            bytes: counted(bytes),
+        })
+    }
+
+    /// Drops some of what is over, and says how much that was.
+    pub(super) async fn sweep(&self) -> Result<u64, StoreError> {
+        let answer = self.run(&self.scripts.sweep, None, self.now(), |_| {}).await?;
+        answer.number(0)
+    }
+}
+
+/// One execution.
+impl Store {
+    pub(super) async fn start(
+        &self,
+        name: &Name,
+        now: u64,
+        writer: Uuid,
+        fingerprint: Option<Fingerprint>,
+        frame: &[u8],
+    ) -> Result<Begun, StoreError> {
+        let print = fingerprint.map(|Fingerprint(bytes)| bytes);
+        let print = print.as_ref().map_or(&[][..], |bytes| bytes);
+        let answer = self.run(&self.scripts.start, Some(name), now, |call| {
+            call.arg(writer.as_bytes()).arg(print).arg(frame);
+        });
+        let answer = answer.await?;
+        Ok(match answer.word()? {
+            "started" => Begun::Started,
+            "exists" => Begun::Exists(answer.fingerprint()?),
+            "spent" => Begun::Spent,
+            "full" => Begun::Full(self.bound(&answer)?),
+            _ => return Err(answer.unknown()),
+        })
+    }
+
+    pub(super) async fn find(&self, name: &Name) -> Result<Bond, StoreError> {
+        let answer = self.run(&self.scripts.find, Some(name), self.now(), |_| {}).await?;
+        Ok(match answer.word()? {
+            "unknown" => Bond::Unknown,
+            "spent" => Bond::Spent,
+            "retained" => Bond::Retained(answer.fingerprint()?),
+            _ => return Err(answer.unknown()),
+        })
+    }
+
+    pub(super) async fn append(
+        &self,
+        name: &Name,
+        entry: &Entry<'_>,
+    ) -> Result<Appended, StoreError> {
+        let ending = entry.ending.map_or("", |ending| State::Ended(ending).as_str());
+        let append = self.prepare(&self.scripts.append, Some(name), self.now(), |call| {
+            call.arg(entry.writer.as_bytes()).arg(entry.id.epoch).arg(entry.id.seq);
+            call.arg(entry.call).arg(entry.frame).arg(ending);
+        });
+        let answer: Answer = self.link.call(&append, PATIENCE_OF_RUNS).await?;
+        Ok(match answer.word()? {
+            "stored" => Appended::Stored,
+            "at" => Appended::At(answer.number(1)?),
+            "full" => Appended::Full(self.bound(&answer)?),
+            "fenced" => Appended::Fenced,
+            _ => return Err(answer.unknown()),
+        })
+    }
+
+    /// Becomes the writer of a running execution, unless it has another epoch by now, or `only_lost` and its lease holds.
+    pub(super) async fn take_over(
+        &self,
+        name: &Name,
+        writer: Uuid,
+        epoch: u64,
+        only_lost: bool,
+    ) -> Result<Taken, StoreError> {
+        let only = if only_lost { "lost" } else { "" };
+        let answer = self.run(&self.scripts.take_over, Some(name), self.now(), |call| {
+            call.arg(writer.as_bytes()).arg(epoch).arg(only);
+        });
+        let answer = answer.await?;
+        Ok(match answer.word()? {
+            "taken" => Taken::Ours(EventId { epoch: answer.number(1)?, seq: answer.number(2)? }),
+            "taken by another" => Taken::ByAnother,
+            "over" => Taken::Over,
+            _ => return Err(answer.unknown()),
+        })
+    }
+
+    pub(super) async fn read(&self, name: &Name, after: u64) -> Result<Read, StoreError> {
+        let answer = self.run(&self.scripts.read, Some(name), self.now(), |call| {
+            call.arg(after).arg(PAGE);
+        });
+        let answer = answer.await?;
+        Ok(match answer.word()? {
+            "page" => {
+                Read::Page(Page { last: answer.number(1)?, frames: answer.bytes(2)?.clone() })
+            }
+            "nothing yet" => Read::NothingYet,
+            "end" => Read::End,
+            "gone" => return Err(StoreError::Gone),
+            _ => return Err(answer.unknown()),
+        })
+    }
+
+    /// The epoch of a running execution's writer.
+    pub(super) async fn running_epoch(&self, name: &Name) -> Result<Option<u64>, StoreError> {
+        let [state, epoch] = self.fields(name, ["state", "epoch"]).await?;
+        if state.as_deref() != Some("running") {
+            return Ok(None);
+        }
+        Ok(Some(number(epoch)?))
+    }
+
+    /// Whether this writer can still append.
+    pub(super) async fn is_writer(&self, name: &Name, writer: Uuid) -> Result<bool, StoreError> {
+        let mut fields = redis::cmd("HMGET");
+        fields.arg(self.execution(name)).arg(&["state", "writer"]);
+        let [state, kept]: [Option<Bytes>; 2] = self.link.ask(&fields).await?;
+        Ok(state.as_deref() == Some(b"running") && kept.as_deref() == Some(writer.as_bytes()))
+    }
+
+    pub(super) async fn status(&self, name: &Name) -> Result<(Status, Epochs), StoreError> {
+        let fields = ["state", "last", "started", "ended", "epochs"];
+        let [state, last, started, ended, epochs] = self.fields(name, fields).await?;
+        let state = match state.as_deref() {
+            None | Some("spent") => return Err(StoreError::Gone),
+            Some(state) => parse_state(state)?,
+        };
+        let (seq, epochs) = (number(last)?, Epochs::parse(epochs)?);
+        let last = EventId { epoch: epochs.of(seq), seq };
+        let ended_at = ended.map(|ended| number(Some(ended))).transpose()?;
+        Ok((Status { state, last, started_at: number(started)?, ended_at }, epochs))
+    }
+}
+
+/// Leases.
+impl Store {
+    /// Renews the leases of these writers. Gives the names of those that are writers no more.
+    pub(super) async fn renew(&self, writers: &[(Uuid, Name)]) -> Result<Vec<Name>, StoreError> {
+        let answer = self.run(&self.scripts.renew, None, self.now(), |call| {
+            for (writer, name) in writers {
+                call.arg(name.as_str()).arg(writer.as_bytes());
+            }
+        });
+        answer.await?.names()
+    }
+
+    /// Running executions whose lease is over.
+    pub(super) async fn lost(&self) -> Result<Vec<Name>, StoreError> {
+        self.run(&self.scripts.lost, None, self.now(), |_| {}).await?.names()
+    }
+}
+
+impl Store {
+    fn execution(&self, name: &Name) -> String {
+        format!("{}e:{}", self.prefix, name.as_str())
+    }
+
+    async fn fields<const N: usize>(
+        &self,
+        name: &Name,
+        fields: [&str; N],
+    ) -> Result<[Option<String>; N], StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.execution(name)).arg(&fields);
+        Ok(self.link.ask(&command).await?)
+    }
+
+    async fn run(
+        &self,
+        script: &Script,
+        name: Option<&Name>,
+        now: u64,
+        args: impl FnOnce(&mut ScriptInvocation<'_>),
+    ) -> Result<Answer, StoreError> {
+        let call = self.prepare(script, name, now, args);
+        Ok(self.link.call(&call, PATIENCE).await?)
+    }
+
+    /// The script, with what all of them are told first.
+    fn prepare<'a>(
+        &self,
+        script: &'a Script,
+        name: Option<&Name>,
+        now: u64,
+        args: impl FnOnce(&mut ScriptInvocation<'a>),
+    ) -> ScriptInvocation<'a> {
+        let limits = &self.limits;
+        let mut call = script.prepare_invoke();
+        call.key(format!("{}use", self.prefix)).arg(&self.prefix);
+        call.arg(name.map_or("", Name::as_str)).arg(now);
+        for duration in [limits.retention, limits.binding, self.lease] {
+            call.arg(millis(duration));
+        }
+        call.arg(limits.events_per_execution).arg(limits.bytes_per_execution);
+        call.arg(limits.bytes_per_scope).arg(limits.bytes_in_all);
+        args(&mut call);
+        call
+    }
+
+    fn bound(&self, answer: &Answer) -> Result<Bound, StoreError> {
+        let limits = &self.limits;
+        Ok(match answer.text(1)? {
+            "events" => Bound::EventsPerExecution(limits.events_per_execution),
+            "bytes" => Bound::BytesPerExecution(limits.bytes_per_execution),
+            "scope" => Bound::BytesPerScope(limits.bytes_per_scope),
+            "all" => Bound::BytesInAll(limits.bytes_in_all),
+            _ => return Err(answer.unknown()),
+        })
+    }
+}
+
+struct Scripts {
+    start: Script,
+    find: Script,
+    append: Script,
+    take_over: Script,
+    read: Script,
+    renew: Script,
+    lost: Script,
+    sweep: Script,
+}
+
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(
+            include_str!("scripts/lib.lua"),
+            include_str!(concat!("scripts/", $name, ".lua"))
+        ))
+    };
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            start: script!("start"),
+            find: script!("find"),
+            append: script!("append"),
+            take_over: script!("take_over"),
+            read: script!("read"),
+            renew: script!("renew"),
+            lost: script!("lost"),
+            sweep: script!("sweep"),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use turnkit_wire::Event;
+
+use super::{
+    Claim, Heir, Shared,
+    answer::StoreError,
+    name::Name,
+    node::Watch,
+    store::{Appended, Entry},
+};
+use crate::{
+    EventId, events,
+    log::{AppendError, Ending, ExecutionKey, LogFuture, LogWriter, frame::FrameBuffer},
+};
+
+/// The writer of one execution's log, as long as its node renews its lease and nobody takes over.
+pub(super) struct RedisWriter {
+    shared: Arc<Shared>,
+    key: ExecutionKey,
+    name: Name,
+    watch: Arc<Watch>,
+    claim: Claim,
+    calls: u64,
+    frame: FrameBuffer,
+    /// What is left to do where it is dropped.
+    on_drop: OnDrop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnDrop {
+    /// The run is lost, and this is told at once.
+    Tell,
+    /// The lease tells it, or there is nothing to tell.
+    Nothing,
+}
+
+impl RedisWriter {
+    pub(super) fn new(shared: &Arc<Shared>, key: &ExecutionKey, claim: Claim) -> Self {
+        let name = Name::of(key);
+        shared.node.hold(claim.writer, &name);
+        Self {
+            shared: Arc::clone(shared),
+            key: key.clone(),
+            watch: shared.node.watch(&name),
+            name,
+            claim,
+            calls: 0,
+            frame: FrameBuffer::default(),
+            on_drop: OnDrop::Tell,
+        }
+    }
+
+    async fn store(
+        &mut self,
+        event: &Event,
+        ending: Option<Ending>,
+    ) -> Result<EventId, AppendError> {
+        self.calls += 1;
+        loop {
+            let id = EventId { seq: self.claim.last.seq + 1, ..self.claim.last };
+            self.frame.encode(id, event)?;
+            let (writer, call, frame) = (self.claim.writer, self.calls, self.frame.as_bytes());
+            let entry = Entry { writer, id, call, frame, ending };
+            match self.shared.store.append(&self.name, &entry).await? {
+                Appended::Stored => {
+                    self.claim.last = id;
+                    return Ok(id);
+                }
+                // An append whose future was dropped had been stored.
+                Appended::At(seq) if seq > self.claim.last.seq => self.claim.last.seq = seq,
+                Appended::At(_) => self.begin_anew().await?,
+                Appended::Full(bound) => return Err(AppendError::Full(bound)),
+                Appended::Fenced => return Err(AppendError::Fenced),
+            }
+        }
+    }
+
+    /// Redis has lost events that readers may have seen. Nothing may come again under their ids: what is stored after this
+    /// error, which is no more than an end, has a new epoch.
+    async fn begin_anew(&mut self) -> Result<(), StoreError> {
+        let claim = self.shared.claim(&self.name, Heir::Of(self.claim.last.epoch)).await?;
+        if let Some(claim) = claim {
+            self.shared.node.release(self.claim.writer);
+            self.shared.node.hold(claim.writer, &self.name);
+            self.claim = claim;
+        }
+        Err(StoreError::LostEvents)
+    }
+}
+
+impl LogWriter for RedisWriter {
+    fn epoch(&self) -> u64 {
+        self.claim.last.epoch
+    }
+
+    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>> {
+        Box::pin(self.store(event, None))
+    }
+
+    fn fenced(&self) -> LogFuture<'static, ()> {
+        let (shared, name, token) =
+            (Arc::clone(&self.shared), self.name.clone(), self.claim.writer);
+        let watch = Arc::clone(&self.watch);
+        Box::pin(async move {
+            loop {
+                let fenced = watch.fenced();
+                if let Ok(false) = shared.store.is_writer(&name, token).await {
+                    return;
+                }
+                fenced.await;
+            }
+        })
+    }
+
+    fn end(
+        mut self: Box<Self>,
+        ending: Ending,
+        terminal: &Event,
+    ) -> LogFuture<'_, Result<EventId, AppendError>> {
+        Box::pin(async move {
+            let ended = self.store(terminal, Some(ending)).await;
+            if ended.is_ok() {
+                self.on_drop = OnDrop::Nothing;
+            }
+            ended
+        })
+    }
+}
+
+impl Drop for RedisWriter {
+    fn drop(&mut self) {
+        self.shared.node.release(self.claim.writer);
+        if self.on_drop == OnDrop::Nothing {
+            return;
+        }
+        // Without a runtime, and where this fails, the lease tells it later.
+        if let Ok(runtime) = Handle::try_current() {
+            let (shared, key, epoch) =
+                (Arc::clone(&self.shared), self.key.clone(), self.claim.last.epoch);
+            runtime.spawn(async move { lose(&shared, &key, Heir::Of(epoch)).await });
+        }
+    }
+}
+
+/// Ends the log of a run whose runner is gone, unless another writer has it.
+pub(super) async fn lose(shared: &Arc<Shared>, key: &ExecutionKey, heir: Heir) {
+    if let Err(error) = try_to_lose(shared, key, heir).await {
+        tracing::error!(execution_id = %key.id, scope = %key.scope, %error, "a lost run could not be ended");
+    }
+}
+
+async fn try_to_lose(
+    shared: &Arc<Shared>,
+    key: &ExecutionKey,
+    heir: Heir,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Some(claim) = shared.claim(&Name::of(key), heir).await? else {
+        return Ok(());
+    };
+    let mut writer = RedisWriter::new(shared, key, claim);
+    // Its own loss is told by its lease, so that a Redis that is gone is not asked for ever.
+    writer.on_drop = OnDrop::Nothing;
+    let lost = events::runner_lost(&key.id, shared.store.now())?;
+    match writer.store(&lost, Some(Ending::Failed)).await {
+        Ok(last) => {
+            tracing::warn!(execution_id = %key.id, scope = %key.scope, %last, "run lost");
+            Ok(())
+        }
+        Err(AppendError::Fenced) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

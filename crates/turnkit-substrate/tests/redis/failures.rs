@@ -1,0 +1,130 @@
+//! A Redis that is out of reach, comes back, or comes back without its latest events; answers that are lost on their way.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use turnkit_substrate::{
+    Cursor, ExecutionLog as _, Limits,
+    log::{AppendError, Ending, Found, LogError, Position, State, redis::RedisLog},
+};
+use turnkit_testkit::{
+    log_contract::ManualClock,
+    proxy::{CuttingProxy, Fault, Point},
+    redis::RedisServer,
+};
+
+use super::{key, log, number, numbers, start};
+
+#[tokio::test]
+async fn a_run_outlives_a_redis_that_comes_back() {
+    let mut redis = RedisServer::start_durable();
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    for at in 0..100 {
+        if at % 40 == 20 {
+            redis.restart();
+        }
+        writer.append(&number(at)).await.unwrap();
+    }
+    writer.end(Ending::Completed, &number(100)).await.unwrap();
+    assert_eq!(numbers(&*reader, 101).await, (0..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn events_that_redis_lost_never_come_again_as_others() {
+    let mut redis = RedisServer::start();
+    let clock = ManualClock::at(1_700_000_000_000);
+    let log = RedisLog::builder(redis.url()).clock(clock as Arc<_>).build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    let kept = writer.append(&number(1)).await.unwrap();
+    redis.save();
+    let lost = writer.append(&number(2)).await.unwrap();
+    redis.restart();
+
+    let error = writer.append(&number(3)).await.unwrap_err();
+    assert!(matches!(error, AppendError::Store(_)), "{error}");
+    let last = writer.end(Ending::Failed, &number(4)).await.unwrap();
+    assert_eq!((last.seq, last.epoch), (lost.seq, kept.epoch + 1));
+    assert_eq!(reader.locate(Cursor::After(kept)).await.unwrap(), Position::After(2));
+    assert_eq!(reader.locate(Cursor::After(lost)).await.unwrap(), Position::NotHeld);
+    assert_eq!(reader.status().await.unwrap().state, State::Ended(Ending::Failed));
+}
+
+#[tokio::test]
+async fn a_redis_that_forgot_everything_ends_readers_and_writers() {
+    let mut redis = RedisServer::start();
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    redis.restart();
+    assert!(matches!(writer.append(&number(1)).await, Err(AppendError::Fenced)));
+    assert!(matches!(reader.next(1).await, Err(LogError::Expired)));
+    assert!(matches!(log.find(&key("one")).await.unwrap(), Found::Unknown));
+}
+
+#[tokio::test]
+async fn a_redis_that_stays_away_is_told_and_asked_no_longer() {
+    let mut redis = RedisServer::start();
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    log.check().await.unwrap();
+    redis.kill();
+    let error = log.find(&key("one")).await.err().unwrap();
+    assert!(matches!(error, LogError::Store(_)), "{error}");
+}
+
+/// Each connection breaks somewhere in an answer, so that what was asked may or may not have been done.
+#[tokio::test]
+async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_stored_twice() {
+    let redis = RedisServer::start();
+    let plan = |connection: u64| {
+        let point = Point::Bytes(150 + connection * 37 % 200);
+        if connection % 2 == 0 { Fault::Cut(point) } else { Fault::Reset(point) }
+    };
+    let proxy = CuttingProxy::start(redis.address(), plan).await.unwrap();
+    let log = RedisLog::builder(format!("redis://{}", proxy.address())).build().unwrap();
+    let direct = RedisLog::builder(redis.url()).build().unwrap();
+    for id in ["one", "two", "three"] {
+        let (mut writer, _) = start(&log, id).await;
+        for at in 0..200 {
+            assert_eq!(writer.append(&number(at)).await.unwrap().seq, at + 2);
+        }
+        writer.end(Ending::Completed, &number(200)).await.unwrap();
+        let Found::Retained(reader) = direct.find(&key(id)).await.unwrap() else {
+            panic!("it is retained");
+        };
+        assert_eq!(numbers(&*reader, 201).await, (0..=200).collect::<Vec<_>>());
+    }
+    assert!(proxy.connections() > 20, "{}", proxy.connections());
+}
+
+#[tokio::test]
+async fn an_append_that_is_dropped_is_stored_once_or_never() {
+    let log = log().build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    let mut sure = Vec::new();
+    for at in 0..300 {
+        if at % 3 == 0 {
+            writer.append(&number(at)).await.unwrap();
+            sure.push(at);
+        } else {
+            let event = number(at);
+            // Dropped before it began, on its way, or when it is answered.
+            let _ = timeout(Duration::from_micros(at * 4), writer.append(&event)).await;
+        }
+    }
+    writer.end(Ending::Completed, &number(300)).await.unwrap();
+    let stored = numbers(&*reader, usize::MAX).await;
+    assert!(stored.is_sorted() && stored.windows(2).all(|pair| pair[0] < pair[1]), "{stored:?}");
+    assert!(sure.iter().all(|at| stored.contains(at)));
+    assert_eq!(stored.last(), Some(&300));
+}
+
+#[test]
+fn a_url_that_names_no_redis_is_refused_without_repeating_it() {
+    for url in ["", "http://example.com", "redis://user:secret@host:notaport/"] {
+        let error = RedisLog::builder(url).limits(Limits::default()).build().unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("redis://[user:password@]host"), "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+}

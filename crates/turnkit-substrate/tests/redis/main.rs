@@ -1,0 +1,69 @@
+//! The log in Redis, over a real `redis-server`: the contract of every log, several nodes, and a Redis that fails.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod failures;
+mod nodes;
+
+use std::sync::{Arc, LazyLock};
+
+use turnkit_id::ExecutionId;
+use turnkit_substrate::{
+    Clock, ExecutionLog as _, Limits, Scope,
+    log::{
+        ExecutionKey, Fingerprint, LogReader, LogWriter, Opening, Start,
+        redis::{RedisLog, RedisLogBuilder},
+    },
+};
+use turnkit_testkit::redis::RedisServer;
+use turnkit_wire::Event;
+use uuid::Uuid;
+
+/// Of all tests that let it live.
+static REDIS: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
+
+/// A log that no other test uses.
+fn log() -> RedisLogBuilder {
+    RedisLog::builder(REDIS.url()).prefix(Uuid::new_v4().to_string())
+}
+
+fn log_with_clock(limits: Limits, clock: Arc<dyn Clock>) -> RedisLog {
+    log().limits(limits).clock(clock).build().unwrap()
+}
+
+mod contract {
+    turnkit_testkit::log_contract!(super::log_with_clock);
+}
+
+fn key(id: &str) -> ExecutionKey {
+    ExecutionKey { scope: Scope::new("a:b"), id: ExecutionId::parse(id).unwrap() }
+}
+
+fn opening() -> Opening {
+    Opening { fingerprint: Some(Fingerprint::of(b"body")), first: Event::bare("first").unwrap() }
+}
+
+fn number(number: u64) -> Event {
+    Event::new("number", &number).unwrap()
+}
+
+async fn start(log: &RedisLog, id: &str) -> (Box<dyn LogWriter>, Arc<dyn LogReader>) {
+    match log.start(&key(id), opening()).await.unwrap() {
+        Start::Started { writer, reader } => (writer, reader),
+        _ => panic!("{id} must be free"),
+    }
+}
+
+/// The numbers after the first event, up to the end of the log, or as many as `enough`.
+async fn numbers(reader: &dyn LogReader, enough: usize) -> Vec<u64> {
+    let (mut numbers, mut after) = (Vec::new(), 1);
+    while numbers.len() < enough {
+        let Some(page) = reader.next(after).await.unwrap() else {
+            break;
+        };
+        let text = std::str::from_utf8(&page.frames).unwrap();
+        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        numbers.extend(data.map(|data| data.parse::<u64>().unwrap()));
+        after = page.last;
+    }
+    numbers
+}

@@ -1,0 +1,144 @@
+//! A Redis of one's own.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+/// A `redis-server` on a free port of the loopback, in a folder of its own. It goes with this process, or when it is dropped.
+///
+/// It keeps nothing on disk but by [`save`](Self::save) or where [`restart`](Self::restart) comes after
+/// [`start_durable`](Self::start_durable).
+#[derive(Debug)]
+pub struct RedisServer {
+    address: SocketAddr,
+    folder: PathBuf,
+    is_durable: bool,
+    /// A shell that kills the server once its standard input ends, as it does when this process is gone.
+    keeper: Option<Child>,
+}
+
+impl RedisServer {
+    /// A server that forgets everything when it is killed.
+    ///
+    /// # Panics
+    /// Where there is no `redis-server`, or it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with_persistence(false)
+    }
+
+    /// A server that writes each change to disk before it answers.
+    ///
+    /// # Panics
+    /// As for [`start`](Self::start).
+    #[must_use]
+    pub fn start_durable() -> Self {
+        Self::with_persistence(true)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Kills it as the kernel does where memory runs out.
+    pub fn kill(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            keeper.wait().expect("the keeper of redis-server ends");
+        }
+    }
+
+    /// Starts it again at the same address, with what it had on disk.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    /// Writes all there is to disk.
+    pub fn save(&self) {
+        assert_eq!(self.command("SAVE"), "+OK\r\n");
+    }
+
+    /// Sends a command without arguments that hold spaces, and gives the raw answer.
+    #[must_use]
+    pub fn command(&self, command: &str) -> String {
+        ask(self.address, command).expect("redis-server answers")
+    }
+
+    fn with_persistence(is_durable: bool) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!(
+            "turnkit-redis-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).expect("a folder for redis-server");
+        let mut server = Self { address: free_address(), folder, is_durable, keeper: None };
+        server.launch();
+        server
+    }
+
+    fn launch(&mut self) {
+        let append_only = if self.is_durable { "yes" } else { "no" };
+        let keeper = Command::new("sh")
+            .args([
+                "-c",
+                r#"redis-server "$@" & server=$!; read -r _; kill -9 $server; wait $server"#,
+                "sh",
+            ])
+            .args(["--port", &self.address.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", append_only, "--appendfsync", "always", "--dir"])
+            .arg(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.keeper = Some(keeper.expect("a shell"));
+        let is_up = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            ask(self.address, "PING").is_ok_and(|answer| answer == "+PONG\r\n")
+        });
+        assert!(
+            is_up,
+            "redis-server does not start: is it installed (apt-get install redis-server)?"
+        );
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+        // What is left in the folder of temporary files harms nobody.
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+fn ask(address: SocketAddr, command: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(format!("{command}\r\n").as_bytes())?;
+    let mut answer = vec![0; 64 * 1024];
+    let length = stream.read(&mut answer)?;
+    answer.truncate(length);
+    String::from_utf8(answer).map_err(io::Error::other)
+}
