@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 use turnkit_substrate::listener::ConnectionLimits;
-use turnkit_substrate::log::memory::MemoryLog;
 use turnkit_substrate::{Limits, Substrate};
 
 use crate::agents::Agents;
+use crate::log::LogChoice;
 use crate::random;
 use crate::server::StartError;
 
@@ -31,13 +31,13 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     /// Starts it on a free port, with a random token.
-    pub(crate) async fn start(agents: Agents) -> Result<Embedded, StartError> {
+    pub(crate) async fn start(agents: Agents, log: &LogChoice) -> Result<Embedded, StartError> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bind = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
         let token = random::secret().map_err(StartError::Random)?;
-        let substrate = build(agents, &token)?;
+        let substrate = build(agents, log, &token).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(substrate.clone(), listener, stopped));
         Ok(Embedded { substrate, address, token, stop, serving })
@@ -62,12 +62,12 @@ impl Embedded {
     }
 }
 
-fn build(agents: Agents, token: &str) -> Result<Substrate, StartError> {
+async fn build(agents: Agents, log: &LogChoice, token: &str) -> Result<Substrate, StartError> {
     let connection = ConnectionLimits { shutdown: GRACE, ..ConnectionLimits::default() };
     let limits = Limits { connection, ..Limits::default() };
     agents
         .join(Substrate::builder())
-        .log(MemoryLog::new(limits))
+        .erased_log(log.open(limits).await?)
         .token("turnkit", token)
         .build()
         .map_err(StartError::Substrate)

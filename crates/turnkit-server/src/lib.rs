@@ -36,6 +36,7 @@ pub mod cli;
 mod data_dir;
 mod embedded;
 mod environment;
+mod log;
 mod metrics;
 mod outcome;
 mod page;
@@ -51,6 +52,7 @@ mod worker;
 
 pub use self::agents::Agents;
 pub use self::environment::{Environment, Hooked, OnHook, Pause};
+pub use self::log::{LogChoice, OpenLogError};
 pub use self::product::{OpenError, Product, ProductBuilder};
 pub use self::server::{Server, ServerConfig, StartError, SubstrateChoice};
 pub use self::users::{Users, UsersError};

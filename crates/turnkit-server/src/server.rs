@@ -17,6 +17,7 @@ use crate::agents::Agents;
 use crate::data_dir::Tenure;
 use crate::embedded::Embedded;
 use crate::environment::Environment;
+use crate::log::{LogChoice, OpenLogError};
 use crate::metrics::Metrics;
 use crate::product::{OpenError, Product};
 use crate::users::Users;
@@ -34,6 +35,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Where the agents run.
     pub substrate: SubstrateChoice,
+    /// Where an embedded substrate keeps its log.
+    pub log: LogChoice,
     /// Who may use it; without them, whoever reaches it, as one local user.
     pub users: Option<Users>,
     /// How often the sweep looks for turns that nobody drives.
@@ -43,7 +46,7 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// One local user, a sweep every 30 s, the real world.
+    /// A log in memory, one local user, a sweep every 30 s, the real world.
     #[must_use]
     pub fn new(
         listen: SocketAddr,
@@ -54,6 +57,7 @@ impl ServerConfig {
             listen,
             data_dir: data_dir.into(),
             substrate,
+            log: LogChoice::default(),
             users: None,
             sweep_every: Duration::from_secs(30),
             environment: Environment::default(),
@@ -63,8 +67,8 @@ impl ServerConfig {
 
 /// Where the agents of a [`Server`] run.
 pub enum SubstrateChoice {
-    /// In this process, with these agents; its log ends with the process. It is asked without sockets; what else wants to
-    /// ask it finds it on a loopback port.
+    /// In this process, with these agents; its runs end with the process, and so does a log in memory. It is asked without
+    /// sockets; what else wants to ask it finds it on a loopback port.
     Embedded(Agents),
     /// At another one.
     At {
@@ -96,7 +100,7 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let (client, embedded) = connect(config.substrate).await?;
+        let (client, embedded) = connect(config.substrate, &config.log).await?;
         let data_dir = config.data_dir;
         let mut product = Product::builder(data_dir.clone(), client)
             .environment(config.environment)
@@ -106,7 +110,7 @@ impl Server {
             product = product.users(users);
         }
         let product = product.build()?;
-        let tenure = tenure(&data_dir, embedded.is_some())?;
+        let tenure = tenure(&data_dir, embedded.is_some() && !config.log.is_shared())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(product.clone(), listener, stopped));
         let sweeping = tokio::spawn(product.sweep_always());
@@ -179,6 +183,9 @@ pub enum StartError {
     /// No random token could be made.
     #[error("get random bytes from the operating system")]
     Random(#[source] turnkit::BoxError),
+    /// The embedded substrate has no log.
+    #[error(transparent)]
+    Log(#[from] OpenLogError),
     /// The embedded substrate could not be set up.
     #[error("set up the embedded substrate")]
     Substrate(#[source] turnkit_substrate::BuildError),
@@ -188,7 +195,8 @@ pub enum StartError {
     /// Another server runs its turns at a substrate that this one cannot reach: each would find the other's turns lost.
     #[error(
         "use the data directory {}: a server with another substrate uses it; \
-        start all its servers with the same --substrate URL, or give this one a --data-dir of its own",
+        start all its servers with the same --substrate URL or the same --log redis://…, \
+        or give this one a --data-dir of its own",
         .path.display()
     )]
     InUse {
@@ -222,11 +230,14 @@ async fn bind(address: SocketAddr, has_users: bool) -> Result<TcpListener, Start
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
-async fn connect(choice: SubstrateChoice) -> Result<(SandboxClient, Option<Embedded>), StartError> {
+async fn connect(
+    choice: SubstrateChoice,
+    log: &LogChoice,
+) -> Result<(SandboxClient, Option<Embedded>), StartError> {
     let (client, embedded) = match choice {
         SubstrateChoice::At { url, token } => (at(url, token), None),
         SubstrateChoice::Embedded(agents) => {
-            let embedded = Embedded::start(agents).await?;
+            let embedded = Embedded::start(agents, log).await?;
             (embedded.client(), Some(embedded))
         }
     };
@@ -241,8 +252,8 @@ fn at(url: String, token: Option<String>) -> SandboxClientBuilder {
     }
 }
 
-fn tenure(data_dir: &Path, is_embedded: bool) -> Result<Tenure, StartError> {
-    let take = if is_embedded { Tenure::alone } else { Tenure::shared };
+fn tenure(data_dir: &Path, is_alone: bool) -> Result<Tenure, StartError> {
+    let take = if is_alone { Tenure::alone } else { Tenure::shared };
     let directory = |source| OpenError::Directory { path: data_dir.to_owned(), source };
     let tenure = take(data_dir).map_err(directory)?;
     tenure.ok_or_else(|| StartError::InUse { path: data_dir.to_owned() })

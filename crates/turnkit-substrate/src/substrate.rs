@@ -175,8 +175,14 @@ impl SubstrateBuilder {
 
     /// Keeps executions in this log, and to its limits. Default: a [`MemoryLog`] with the default limits.
     #[must_use]
-    pub fn log(mut self, log: impl ExecutionLog) -> Self {
-        self.log = Some(Arc::new(log));
+    pub fn log(self, log: impl ExecutionLog) -> Self {
+        self.erased_log(Arc::new(log))
+    }
+
+    /// The same, for a log that was chosen at run time.
+    #[must_use]
+    pub fn erased_log(mut self, log: Arc<dyn ExecutionLog>) -> Self {
+        self.log = Some(log);
         self
     }
 

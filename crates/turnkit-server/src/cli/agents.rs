@@ -13,7 +13,7 @@ use turnkit_substrate::agents::demo::Demo;
 use turnkit_substrate::agents::openai::OpenAi;
 
 use super::Misuse;
-use crate::Agents;
+use crate::{Agents, LogChoice};
 
 /// Where the key of `--agent openai` comes from.
 const KEY: &str = "OPENAI_API_KEY";
@@ -21,7 +21,9 @@ const KEY: &str = "OPENAI_API_KEY";
 /// The agents of a substrate, and its log.
 #[derive(Args)]
 pub(super) struct AgentOptions {
-    /// Where the logs of running turns are kept: `memory`.
+    /// Where the logs of runs are kept: `memory`, or `redis://[user:password@]host[:port][/database]`, which several
+    /// servers can share (`rediss://` for TLS). A password is better set by the environment: other users can see a command
+    /// line.
     #[arg(
         long,
         value_name = "STORE",
@@ -75,22 +77,20 @@ impl AgentKind {
 impl AgentOptions {
     /// The agents that were chosen, ready to run.
     pub(super) fn agents(&self) -> Result<Agents, anyhow::Error> {
-        self.check_log()?;
         let named =
             self.kinds().into_iter().map(|kind| Ok((kind.name().to_owned(), self.agent(kind)?)));
         named.collect()
     }
 
-    /// The store may hold a password, so it is not repeated.
-    fn check_log(&self) -> Result<(), Misuse> {
+    /// Where the log is kept. The store may hold a password, so it is not repeated.
+    pub(super) fn log(&self) -> Result<LogChoice, Misuse> {
+        let is_redis = |store: &str| {
+            ["redis://", "rediss://", "unix://"].iter().any(|scheme| store.starts_with(scheme))
+        };
         match self.log.as_str() {
-            "memory" => Ok(()),
-            redis if redis.starts_with("redis://") || redis.starts_with("rediss://") => {
-                Err(misuse(
-                    "--log redis://… is not built into this version of turnkit; use --log memory",
-                ))
-            }
-            _ => Err(misuse("--log must be memory")),
+            "memory" => Ok(LogChoice::Memory),
+            store if is_redis(store) => Ok(LogChoice::Redis(store.to_owned())),
+            _ => Err(misuse("--log must be memory or redis://host")),
         }
     }
 

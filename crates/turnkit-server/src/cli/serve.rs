@@ -82,11 +82,12 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 
 impl Options {
     fn config(self) -> Result<ServerConfig, anyhow::Error> {
+        let log = self.embedded.log()?;
         let substrate = match self.substrate {
             Some(url) => SubstrateChoice::At { url, token: self.substrate_token },
             None => SubstrateChoice::Embedded(self.embedded.agents()?),
         };
-        Ok(ServerConfig::new(self.listen, self.data_dir, substrate))
+        Ok(ServerConfig { log, ..ServerConfig::new(self.listen, self.data_dir, substrate) })
     }
 }
 

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use turnkit_substrate::log::memory::MemoryLog;
-use turnkit_substrate::{ServeError, Substrate};
+use turnkit_substrate::{Limits, ServeError, Substrate};
 
 use super::End;
 use super::agents::AgentOptions;
@@ -34,6 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   turnkit substrate
   turnkit substrate --listen 127.0.0.1:9000 --agent command --command python3 agent.py
+  turnkit substrate --log redis://127.0.0.1
   curl -N http://127.0.0.1:8788/agents/run/stream -H 'content-type: application/json' \\
       -d '{\"identifier\":\"default\",\"message\":\"hello\"}'
 
@@ -47,7 +47,7 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
     raise_open_files();
     options.check()?;
-    let substrate = options.build()?;
+    let substrate = options.build().await?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.map_err(|error| Unavailable(options.listen, error))?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -73,8 +73,10 @@ impl Options {
         Ok(())
     }
 
-    fn build(&self) -> Result<Substrate, anyhow::Error> {
-        let builder = self.agents.agents()?.join(Substrate::builder()).log(MemoryLog::default());
+    async fn build(&self) -> Result<Substrate, anyhow::Error> {
+        let agents = self.agents.agents()?;
+        let log = self.agents.log()?.open(Limits::default()).await?;
+        let builder = agents.join(Substrate::builder()).erased_log(log);
         let builder = match &self.token {
             Some(token) => builder.token("turnkit", token),
             None => builder,

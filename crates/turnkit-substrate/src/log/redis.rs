@@ -10,7 +10,7 @@ mod store;
 mod tests;
 mod writer;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use uuid::Uuid;
@@ -47,7 +47,8 @@ use crate::{Clock, EventId, Limits, Scope, SystemClock};
 /// The byte budgets hold for all nodes together, bounds on runs and connections for each node. All nodes must have the same
 /// [`Limits`]. Their clocks give epochs and retention, so keep them in step.
 ///
-/// It belongs to the tokio runtime in which it is first used. Cloning it gives another handle to the same log.
+/// It waits for Redis on a thread of its own, so that an agent that blocks its runtime costs no run its lease. Cloning it gives
+/// another handle to the same log.
 ///
 /// ```no_run
 /// use turnkit_substrate::{Limits, Substrate, agents::demo::Demo, log::redis::RedisLog};
@@ -88,11 +89,6 @@ impl RedisLog {
             );
         }
         Ok(())
-    }
-
-    fn shared(&self) -> &Arc<Shared> {
-        self.shared.node.keep(&self.shared);
-        &self.shared
     }
 }
 
@@ -141,16 +137,18 @@ impl RedisLogBuilder {
         self
     }
 
-    /// The log. Connects at its first use.
+    /// The log, which begins to look for its Redis. [`RedisLog::check`] tells whether it is there.
     ///
     /// # Errors
-    /// [`InvalidRedisUrl`].
-    pub fn build(self) -> Result<RedisLog, InvalidRedisUrl> {
+    /// [`RedisLogError`].
+    pub fn build(self) -> Result<RedisLog, RedisLogError> {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let client =
-            ::redis::Client::open(self.url).map_err(|error| InvalidRedisUrl(error.to_string()))?;
-        let store = Store::new(client, &self.prefix, self.limits, clock, self.lease);
-        Ok(RedisLog { shared: Arc::new(Shared { store, node: Node::new(self.lease) }) })
+        let client = ::redis::Client::open(self.url);
+        let client = client.map_err(|error| RedisLogError::Url(error.category().to_owned()))?;
+        let store = Store::new(client, &self.prefix, self.limits, clock, self.lease)?;
+        let shared = Arc::new(Shared { store, node: Node::default() });
+        node::keep(&shared, self.lease);
+        Ok(RedisLog { shared })
     }
 }
 
@@ -160,10 +158,19 @@ impl fmt::Debug for RedisLogBuilder {
     }
 }
 
-/// A URL that names no Redis. It is not repeated: it may hold a password.
+/// Why there is no log in Redis.
 #[derive(Debug, Error)]
-#[error("connect to Redis: the URL must be redis://[user:password@]host[:port][/database]: {0}")]
-pub struct InvalidRedisUrl(String);
+#[non_exhaustive]
+pub enum RedisLogError {
+    /// The URL names no Redis. It is not repeated: it may hold a password.
+    #[error(
+        "connect to Redis: the URL must be redis://[user:password@]host[:port][/database]: {0}"
+    )]
+    Url(String),
+    /// There is no thread to wait for Redis.
+    #[error("start the thread that waits for Redis")]
+    Thread(#[from] io::Error),
+}
 
 impl ExecutionLog for RedisLog {
     fn limits(&self) -> &Limits {
@@ -175,11 +182,11 @@ impl ExecutionLog for RedisLog {
         key: &'a ExecutionKey,
         opening: Opening,
     ) -> LogFuture<'a, Result<Start, LogError>> {
-        Box::pin(self.shared().start(key, opening))
+        Box::pin(self.shared.start(key, opening))
     }
 
     fn find<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<Found, LogError>> {
-        Box::pin(self.shared().find(key))
+        Box::pin(self.shared.find(key))
     }
 
     fn take_over<'a>(
@@ -187,7 +194,7 @@ impl ExecutionLog for RedisLog {
         key: &'a ExecutionKey,
     ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
         Box::pin(async {
-            let shared = self.shared();
+            let shared = &self.shared;
             let claim = shared.claim(&Name::of(key), Heir::Anyone).await?;
             let write =
                 |claim| Box::new(RedisWriter::new(shared, key, claim)) as Box<dyn LogWriter>;
@@ -197,13 +204,13 @@ impl ExecutionLog for RedisLog {
 
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         Box::pin(async {
-            while self.shared().store.sweep().await? > 0 {}
+            while self.shared.store.sweep().await? > 0 {}
             Ok(())
         })
     }
 
     fn usage<'a>(&'a self, scope: Option<&'a Scope>) -> LogFuture<'a, Result<Usage, LogError>> {
-        Box::pin(async move { Ok(self.shared().store.usage(scope).await?) })
+        Box::pin(async move { Ok(self.shared.store.usage(scope).await?) })
     }
 }
 

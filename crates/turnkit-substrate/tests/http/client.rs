@@ -10,7 +10,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
-use turnkit_substrate::{Agent, Clock, Limits, MemoryLog, ServeError, Substrate, SubstrateBuilder};
+use turnkit_substrate::{
+    Agent, Clock, Limits, ServeError, Substrate, SubstrateBuilder, SystemClock,
+};
 use turnkit_wire::sse::Parser;
 
 /// A substrate on a loopback port. Dropping it cuts every connection.
@@ -27,8 +29,7 @@ impl Server {
     }
 
     pub(crate) async fn with_limits(agent: impl Agent, limits: Limits) -> Self {
-        let log = MemoryLog::new(limits);
-        Self::serve(Substrate::builder().agent("default", agent).log(log)).await
+        Self::with_clock(agent, limits, Arc::new(SystemClock::new())).await
     }
 
     pub(crate) async fn with_clock(
@@ -36,7 +37,7 @@ impl Server {
         limits: Limits,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let log = MemoryLog::with_clock(limits, Arc::clone(&clock));
+        let log = crate::log(limits, Arc::clone(&clock));
         let builder = Substrate::builder().agent("default", agent);
         Self::serve(builder.log(log).clock(clock)).await
     }

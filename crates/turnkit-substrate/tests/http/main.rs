@@ -18,3 +18,12 @@ mod runs;
 mod scopes;
 mod streams;
 mod table;
+
+use std::sync::Arc;
+
+use turnkit_substrate::{Clock, ExecutionLog, Limits, MemoryLog};
+
+/// The log of every substrate here. Those over Redis are tested with the same clients and tables (`tests/redis`).
+fn log(limits: Limits, clock: Arc<dyn Clock>) -> impl ExecutionLog {
+    MemoryLog::with_clock(limits, clock)
+}

@@ -112,6 +112,8 @@ async fn a_reader_that_is_behind_the_log_is_cut_off_when_the_log_is_dropped() {
     let server = Server::with_limits(Fixed(Arc::new(vec![big; 64])), limits).await;
     let mut behind = Stream::open(server.run("a", "hello")).await;
     behind.next().await.unwrap();
+    // What runs is not dropped.
+    while server.status("a").await.body["state"] == "running" {}
     stream(server.run("b", "hello")).await;
     let cut = loop {
         match behind.try_next().await {

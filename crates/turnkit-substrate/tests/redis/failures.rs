@@ -14,7 +14,7 @@ use turnkit_testkit::{
     redis::RedisServer,
 };
 
-use super::{key, log, number, numbers, start};
+use super::{builder, key, number, numbers, start};
 
 #[tokio::test]
 async fn a_run_outlives_a_redis_that_comes_back() {
@@ -99,7 +99,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_stored_twice()
 
 #[tokio::test]
 async fn an_append_that_is_dropped_is_stored_once_or_never() {
-    let log = log().build().unwrap();
+    let log = builder().build().unwrap();
     let (mut writer, reader) = start(&log, "one").await;
     let mut sure = Vec::new();
     for at in 0..300 {

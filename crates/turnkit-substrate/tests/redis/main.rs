@@ -4,6 +4,21 @@
 mod failures;
 mod nodes;
 
+// What must hold over HTTP, whatever the log is.
+#[path = "../http/agents.rs"]
+mod agents;
+#[path = "../http/cancel.rs"]
+mod cancel;
+#[path = "../http/client.rs"]
+#[expect(dead_code, reason = "connections are tested with the log in memory")]
+mod client;
+#[path = "../http/runs.rs"]
+mod runs;
+#[path = "../http/streams.rs"]
+mod streams;
+#[path = "../http/table.rs"]
+mod table;
+
 use std::sync::{Arc, LazyLock};
 
 use turnkit_id::ExecutionId;
@@ -22,16 +37,16 @@ use uuid::Uuid;
 static REDIS: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
 /// A log that no other test uses.
-fn log() -> RedisLogBuilder {
+fn builder() -> RedisLogBuilder {
     RedisLog::builder(REDIS.url()).prefix(Uuid::new_v4().to_string())
 }
 
-fn log_with_clock(limits: Limits, clock: Arc<dyn Clock>) -> RedisLog {
-    log().limits(limits).clock(clock).build().unwrap()
+fn log(limits: Limits, clock: Arc<dyn Clock>) -> RedisLog {
+    builder().limits(limits).clock(clock).build().unwrap()
 }
 
 mod contract {
-    turnkit_testkit::log_contract!(super::log_with_clock);
+    turnkit_testkit::log_contract!(super::log);
 }
 
 fn key(id: &str) -> ExecutionKey {

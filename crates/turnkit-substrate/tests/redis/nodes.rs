@@ -1,15 +1,23 @@
 //! Several nodes over one Redis.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
-use tokio::runtime::Runtime;
 use turnkit_substrate::{
-    ExecutionLog as _,
+    ExecutionLog as _, Substrate,
     log::{AppendError, Ending, Found, Start, State, redis::RedisLog},
 };
 
 use super::{REDIS, key, number, numbers, opening, start};
+use crate::{
+    agents::Driven,
+    client::{Answer, Frame, Server, Stream, kinds},
+};
 
 /// Nodes of one log.
 fn nodes<const N: usize>(lease: Duration) -> [RedisLog; N] {
@@ -91,19 +99,40 @@ async fn another_node_fences_a_writer_off_and_it_hears_of_it() {
     assert!(first.take_over(&key("one")).await.unwrap().is_none());
 }
 
+/// Tells a process of this test which Redis and which prefix its node has.
+const NODE: &str = "TURNKIT_TEST_NODE";
+
+/// In a process of its own: starts a run, says so, and goes on until it is killed.
+async fn run_until_killed(node: &str) {
+    let (url, prefix) = node.split_once(' ').unwrap();
+    let log = RedisLog::builder(url).prefix(prefix).lease(SHORT).build().unwrap();
+    let (writer, _) = start(&log, "one").await;
+    println!("started at {}", writer.epoch());
+    std::future::pending().await
+}
+
 #[tokio::test]
-async fn a_run_whose_node_is_gone_is_told_by_another_and_its_id_stays_bound() {
-    let [dying, living] = nodes(SHORT);
-    // As a process that is killed: nothing of it runs any more, not even a `Drop`.
-    let run = async move {
-        let (writer, _) = start(&dying, "one").await;
-        let epoch = writer.epoch();
-        std::mem::forget(writer);
-        epoch
-    };
-    let runtime = Runtime::new().unwrap();
-    let epoch = runtime.spawn(run).await.unwrap();
-    runtime.shutdown_background();
+async fn a_run_whose_process_was_killed_is_told_by_another_node_and_its_id_stays_bound() {
+    const NAME: &str =
+        "nodes::a_run_whose_process_was_killed_is_told_by_another_node_and_its_id_stays_bound";
+    if let Ok(node) = std::env::var(NODE) {
+        return run_until_killed(&node).await;
+    }
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let mut dying = Command::new(std::env::current_exe().unwrap())
+        .args([NAME, "--exact", "--nocapture"])
+        .env(NODE, format!("{} {prefix}", REDIS.url()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(dying.stdout.take().unwrap()).lines();
+    let epoch = said
+        .map(Result::unwrap)
+        .find_map(|line| line.split_once("started at ")?.1.parse::<u64>().ok());
+    dying.kill().unwrap();
+    dying.wait().unwrap();
+
+    let living = RedisLog::builder(REDIS.url()).prefix(&prefix).lease(SHORT).build().unwrap();
     let Found::Retained(reader) = living.find(&key("one")).await.unwrap() else {
         panic!("a run is not forgotten");
     };
@@ -112,7 +141,7 @@ async fn a_run_whose_node_is_gone_is_told_by_another_and_its_id_stays_bound() {
     assert!(text.contains("execution.failed") && text.contains("runner_lost"), "{text}");
     let status = reader.status().await.unwrap();
     assert_eq!((status.state, status.last.seq), (State::Ended(Ending::Failed), 2));
-    assert!(status.last.epoch > epoch);
+    assert!(status.last.epoch > epoch.unwrap());
     assert!(matches!(living.start(&key("one"), opening()).await.unwrap(), Start::Exists(_)));
 }
 
@@ -125,4 +154,55 @@ async fn a_silent_run_outlives_its_lease_as_long_as_its_node_lives() {
     tokio::time::sleep(SHORT * 4).await;
     assert_eq!(reader.status().await.unwrap().state, State::Running);
     writer.append(&number(1)).await.unwrap();
+}
+
+async fn serve(log: RedisLog, agent: Driven) -> Server {
+    Server::serve(Substrate::builder().agent("default", agent).log(log)).await
+}
+
+#[tokio::test]
+async fn a_run_on_one_node_is_read_and_cancelled_on_another() {
+    let [first, second] = nodes(LONG);
+    let ((agent, mut runs), (idle, mut none)) = (Driven::new(), Driven::new());
+    let (running, other) = (serve(first, agent).await, serve(second, idle).await);
+    let whole = Stream::open(running.run("one", "hello")).await;
+    let mut run = runs.recv().await.unwrap();
+    run.text("one");
+
+    let mut elsewhere = Stream::open(other.run("one", "hello")).await;
+    let began = [elsewhere.next().await.unwrap(), elsewhere.next().await.unwrap()];
+    assert_eq!(kinds(&began), ["execution.started", "message.part.updated"]);
+    assert_eq!(other.status("one").await.body["state"], "running");
+    assert_eq!(other.cancel("one").await.body["state"], "cancelled");
+    // The agent says nothing more, and is stopped all the same.
+    run.cancel.cancelled().await;
+    drop(run);
+
+    let whole = whole.rest().await;
+    assert_eq!(kinds(&whole)[2..], ["execution.cancelled"]);
+    assert_eq!(whole[..2], began);
+    assert_eq!(elsewhere.rest().await, whole[2..]);
+    let last = &whole[2].id;
+    assert_eq!(Answer::of(running.attach("one", last)).await.status, 204);
+    assert!(none.try_recv().is_err(), "an agent was asked again");
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_at_another_node_without_gap_or_duplicate() {
+    let [first, second] = nodes(LONG);
+    let ((agent, mut runs), (idle, _none)) = (Driven::new(), Driven::new());
+    let nodes = [serve(first, agent).await, serve(second, idle).await];
+    let whole = Stream::open(nodes[0].run("one", "hello")).await;
+    let run = runs.recv().await.unwrap();
+    let mut frames = vec![];
+    for at in 0..60 {
+        run.text(&at.to_string());
+        let cursor = frames.last().map_or("0".to_owned(), |frame: &Frame| frame.id.clone());
+        let mut stream = Stream::open(nodes[at % 2].attach("one", &cursor)).await;
+        frames.push(stream.next().await.unwrap());
+    }
+    drop(run);
+    let whole = whole.rest().await;
+    assert_eq!(frames, whole[..60]);
+    assert_eq!(whole.len(), 62);
 }

@@ -16,6 +16,7 @@ use super::evidence::{Attempts, Evidence, Logged, Saved};
 use super::story::Story;
 use crate::cli::client::{Ask, Lines, ProductClient};
 use crate::embedded::Embedded;
+use crate::log::LogChoice;
 use crate::metrics::Metrics;
 use crate::{Agents, Server, ServerConfig, SubstrateChoice, store};
 
@@ -40,7 +41,9 @@ enum DemoError {
 pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidence, anyhow::Error> {
     let directory = Temporary::new()?;
     // The server would ask a substrate of its own without a socket between, and the demo is about HTTP.
-    let substrate = Embedded::start(Agents::new("demo", Demo::new().pace(options.pace))).await?;
+    let substrate =
+        Embedded::start(Agents::new("demo", Demo::new().pace(options.pace)), &LogChoice::Memory)
+            .await?;
     let server = Server::start(config(&substrate, &directory.path)).await?;
     story.opening(&server.url(), &substrate.url(), &directory.path.join(store::FILE))?;
     let client = ProductClient::new(&server.url(), None)?;

@@ -1,12 +1,15 @@
-//! The way to Redis: one connection that comes back, and patience until it does.
+//! The way to Redis: a thread of its own, one connection that comes back, and patience until it does.
+//!
+//! Everything that waits for Redis does so on that thread. An agent that blocks its runtime must cost no other run its lease.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use redis::{
     Client, Cmd, FromRedisValue, RedisError, RetryMethod, ScriptInvocation,
     aio::{ConnectionManager, ConnectionManagerConfig, PubSub},
 };
 use tokio::{
+    runtime::{self, Handle, Runtime},
     sync::OnceCell,
     time::{self, Instant},
 };
@@ -20,43 +23,77 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 pub(super) struct Link {
-    client: Client,
-    /// Made at the first use, in the runtime where that is.
-    connection: OnceCell<ConnectionManager>,
+    runtime: Option<Runtime>,
+    connection: Arc<Connection>,
+}
+
+/// What Redis is asked.
+pub(super) enum Question {
+    Command(Cmd),
+    Script(ScriptInvocation<'static>),
 }
 
 impl Link {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, connection: OnceCell::new() }
+    pub(super) fn new(client: Client) -> io::Result<Self> {
+        let mut thread = runtime::Builder::new_multi_thread();
+        let runtime = thread.worker_threads(1).thread_name("turnkit-redis").enable_all().build()?;
+        let connection = Arc::new(Connection { client, manager: OnceCell::new() });
+        Ok(Self { runtime: Some(runtime), connection })
     }
 
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        self.patiently(PATIENCE, Question::Command(command)).await
+    /// The thread that waits for Redis; `None` while it ends.
+    pub(super) fn thread(&self) -> Option<&Handle> {
+        self.runtime.as_ref().map(Runtime::handle)
     }
 
-    pub(super) async fn call<T: FromRedisValue>(
+    /// Asks, and asks again where Redis is out of reach, for as long as there is patience.
+    ///
+    /// What was asked is asked to the end, also when this future is dropped.
+    pub(super) async fn ask<T>(
         &self,
-        script: &ScriptInvocation<'_>,
+        question: Question,
         patience: Duration,
-    ) -> Result<T, RedisError> {
-        self.patiently(patience, Question::Script(script)).await
+    ) -> Result<T, RedisError>
+    where
+        T: FromRedisValue + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        let asking = async move { connection.ask_patiently(&question, patience).await };
+        let thread = self.thread().ok_or_else(ended)?;
+        thread.spawn(asking).await.map_err(|_| ended())?
     }
 
     pub(super) async fn subscribe(&self, channel: &str) -> Result<PubSub, RedisError> {
-        let mut subscription = self.client.get_async_pubsub().await?;
+        let mut subscription = self.connection.client.get_async_pubsub().await?;
         subscription.subscribe(channel).await?;
         Ok(subscription)
     }
+}
 
-    /// Asks again where Redis is out of reach, for as long as there is patience.
-    async fn patiently<T: FromRedisValue>(
+impl Drop for Link {
+    fn drop(&mut self) {
+        // A runtime that is merely dropped waits for its threads, which a task must not do.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Connection {
+    client: Client,
+    /// Made at the first use.
+    manager: OnceCell<ConnectionManager>,
+}
+
+impl Connection {
+    async fn ask_patiently<T: FromRedisValue>(
         &self,
+        question: &Question,
         patience: Duration,
-        question: Question<'_>,
     ) -> Result<T, RedisError> {
         let deadline = Instant::now() + patience;
         loop {
-            match self.ask_once(&question).await {
+            match self.ask_once(question).await {
                 Err(error) if may_pass(&error) && Instant::now() < deadline => {
                     tracing::debug!(%error, "Redis is asked again");
                     time::sleep(ASK_AGAIN_AFTER).await;
@@ -66,12 +103,12 @@ impl Link {
         }
     }
 
-    async fn ask_once<T: FromRedisValue>(&self, question: &Question<'_>) -> Result<T, RedisError> {
+    async fn ask_once<T: FromRedisValue>(&self, question: &Question) -> Result<T, RedisError> {
         let connect = || async { self.connect() };
-        let mut connection = self.connection.get_or_try_init(connect).await?.clone();
+        let mut manager = self.manager.get_or_try_init(connect).await?.clone();
         match question {
-            Question::Command(command) => command.query_async(&mut connection).await,
-            Question::Script(script) => script.invoke_async(&mut connection).await,
+            Question::Command(command) => command.query_async(&mut manager).await,
+            Question::Script(script) => script.invoke_async(&mut manager).await,
         }
     }
 
@@ -85,11 +122,10 @@ impl Link {
     }
 }
 
-enum Question<'a> {
-    Command(&'a Cmd),
-    Script(&'a ScriptInvocation<'a>),
-}
-
 fn may_pass(error: &RedisError) -> bool {
     error.is_io_error() || !matches!(error.retry_method(), RetryMethod::NoRetry)
+}
+
+fn ended() -> RedisError {
+    io::Error::other("the log has ended").into()
 }

@@ -2,16 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use futures_util::{Stream, StreamExt as _};
 use redis::Msg;
 use tokio::{
-    runtime::Handle,
     sync::{Notify, futures::Notified},
-    task::AbortHandle,
     time,
 };
 use uuid::Uuid;
@@ -37,12 +35,11 @@ impl Watch {
     }
 }
 
+#[derive(Default)]
 pub(super) struct Node {
-    lease: Duration,
     watches: Mutex<Watches>,
     /// The writers of this node.
     leases: Mutex<HashMap<Uuid, Name>>,
-    tasks: OnceLock<[AbortHandle; 2]>,
 }
 
 #[derive(Default)]
@@ -53,23 +50,6 @@ struct Watches {
 }
 
 impl Node {
-    pub(super) fn new(lease: Duration) -> Self {
-        let (watches, leases) = (Mutex::default(), Mutex::default());
-        Self { lease, watches, leases, tasks: OnceLock::new() }
-    }
-
-    /// Lets the node listen and renew, from the first call on and for as long as `shared` lives.
-    pub(super) fn keep(&self, shared: &Arc<Shared>) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        self.tasks.get_or_init(|| {
-            let listening = runtime.spawn(listen(Arc::downgrade(shared), self.lease));
-            let renewing = runtime.spawn(renew(Arc::downgrade(shared), self.lease / 3));
-            [listening.abort_handle(), renewing.abort_handle()]
-        });
-    }
-
     pub(super) fn watch(&self, name: &Name) -> Arc<Watch> {
         let mut watches = lock(&self.watches);
         if let Some(watch) = watches.by_name.get(name).and_then(Weak::upgrade) {
@@ -131,9 +111,11 @@ impl Node {
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.tasks.get().into_iter().flatten().for_each(AbortHandle::abort);
+/// Lets the node of this log listen and renew for as long as the log lives.
+pub(super) fn keep(shared: &Arc<Shared>, lease: Duration) {
+    if let Some(thread) = shared.store.thread() {
+        thread.spawn(listen(Arc::downgrade(shared), lease));
+        thread.spawn(renew(Arc::downgrade(shared), lease / 3));
     }
 }
 

@@ -1,14 +1,19 @@
 //! What is asked of Redis, and what it answers. Every change is one script, and may be asked again where its answer was lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use redis::{Client, Script, ScriptInvocation, aio::PubSub};
+use redis::{Client, Cmd, FromRedisValue, Script, ScriptInvocation, aio::PubSub};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
     answer::{Answer, Epochs, StoreError, number, parse_state},
-    link::{Link, PATIENCE, PATIENCE_OF_RUNS},
+    link::{Link, PATIENCE, PATIENCE_OF_RUNS, Question},
     name::Name,
 };
 use crate::{
@@ -71,7 +76,6 @@ pub(super) struct Entry<'a> {
 
 pub(super) struct Store {
     link: Link,
-    scripts: Scripts,
     prefix: String,
     limits: Limits,
     clock: Arc<dyn Clock>,
@@ -86,10 +90,10 @@ impl Store {
         limits: Limits,
         clock: Arc<dyn Clock>,
         lease: Duration,
-    ) -> Self {
+    ) -> io::Result<Self> {
         // The braces keep all keys in one slot of a cluster.
         let prefix = format!("{{{prefix}}}:");
-        Self { link: Link::new(client), scripts: Scripts::new(), prefix, limits, clock, lease }
+        Ok(Self { link: Link::new(client)?, prefix, limits, clock, lease })
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -100,10 +104,16 @@ impl Store {
         self.clock.unix_ms()
     }
 
+    /// The thread that waits for Redis; `None` while it ends.
+    pub(super) fn thread(&self) -> Option<&Handle> {
+        self.link.thread()
+    }
+
     /// What happens where memory runs out; `None` where Redis does not tell.
     pub(super) async fn eviction_policy(&self) -> Result<Option<String>, StoreError> {
         let mut info = redis::cmd("INFO");
-        let text: String = self.link.ask(info.arg("memory")).await?;
+        info.arg("memory");
+        let text: String = self.ask(info).await?;
         let policy = text.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
         Ok(policy.map(|policy| policy.trim().to_owned()))
     }
@@ -120,7 +130,7 @@ impl Store {
         };
         let mut fields = redis::cmd("HMGET");
         fields.arg(key).arg(&["executions", "bindings", "bytes"]);
-        let [executions, bindings, bytes]: [Option<u64>; 3] = self.link.ask(&fields).await?;
+        let [executions, bindings, bytes]: [Option<u64>; 3] = self.ask(fields).await?;
         let counted = Option::unwrap_or_default;
         Ok(Usage {
             executions: counted(executions),
@@ -131,7 +141,7 @@ impl Store {
 
     /// Drops some of what is over, and says how much that was.
     pub(super) async fn sweep(&self) -> Result<u64, StoreError> {
-        let answer = self.run(&self.scripts.sweep, None, self.now(), |_| {}).await?;
+        let answer = self.run(&SCRIPTS.sweep, None, self.now(), |_| {}).await?;
         answer.number(0)
     }
 }
@@ -148,7 +158,7 @@ impl Store {
     ) -> Result<Begun, StoreError> {
         let print = fingerprint.map(|Fingerprint(bytes)| bytes);
         let print = print.as_ref().map_or(&[][..], |bytes| bytes);
-        let answer = self.run(&self.scripts.start, Some(name), now, |call| {
+        let answer = self.run(&SCRIPTS.start, Some(name), now, |call| {
             call.arg(writer.as_bytes()).arg(print).arg(frame);
         });
         let answer = answer.await?;
@@ -162,7 +172,7 @@ impl Store {
     }
 
     pub(super) async fn find(&self, name: &Name) -> Result<Bond, StoreError> {
-        let answer = self.run(&self.scripts.find, Some(name), self.now(), |_| {}).await?;
+        let answer = self.run(&SCRIPTS.find, Some(name), self.now(), |_| {}).await?;
         Ok(match answer.word()? {
             "unknown" => Bond::Unknown,
             "spent" => Bond::Spent,
@@ -177,11 +187,11 @@ impl Store {
         entry: &Entry<'_>,
     ) -> Result<Appended, StoreError> {
         let ending = entry.ending.map_or("", |ending| State::Ended(ending).as_str());
-        let append = self.prepare(&self.scripts.append, Some(name), self.now(), |call| {
+        let append = self.prepare(&SCRIPTS.append, Some(name), self.now(), |call| {
             call.arg(entry.writer.as_bytes()).arg(entry.id.epoch).arg(entry.id.seq);
             call.arg(entry.call).arg(entry.frame).arg(ending);
         });
-        let answer: Answer = self.link.call(&append, PATIENCE_OF_RUNS).await?;
+        let answer: Answer = self.link.ask(Question::Script(append), PATIENCE_OF_RUNS).await?;
         Ok(match answer.word()? {
             "stored" => Appended::Stored,
             "at" => Appended::At(answer.number(1)?),
@@ -200,7 +210,7 @@ impl Store {
         only_lost: bool,
     ) -> Result<Taken, StoreError> {
         let only = if only_lost { "lost" } else { "" };
-        let answer = self.run(&self.scripts.take_over, Some(name), self.now(), |call| {
+        let answer = self.run(&SCRIPTS.take_over, Some(name), self.now(), |call| {
             call.arg(writer.as_bytes()).arg(epoch).arg(only);
         });
         let answer = answer.await?;
@@ -213,7 +223,7 @@ impl Store {
     }
 
     pub(super) async fn read(&self, name: &Name, after: u64) -> Result<Read, StoreError> {
-        let answer = self.run(&self.scripts.read, Some(name), self.now(), |call| {
+        let answer = self.run(&SCRIPTS.read, Some(name), self.now(), |call| {
             call.arg(after).arg(PAGE);
         });
         let answer = answer.await?;
@@ -241,7 +251,7 @@ impl Store {
     pub(super) async fn is_writer(&self, name: &Name, writer: Uuid) -> Result<bool, StoreError> {
         let mut fields = redis::cmd("HMGET");
         fields.arg(self.execution(name)).arg(&["state", "writer"]);
-        let [state, kept]: [Option<Bytes>; 2] = self.link.ask(&fields).await?;
+        let [state, kept]: [Option<Bytes>; 2] = self.ask(fields).await?;
         Ok(state.as_deref() == Some(b"running") && kept.as_deref() == Some(writer.as_bytes()))
     }
 
@@ -263,7 +273,7 @@ impl Store {
 impl Store {
     /// Renews the leases of these writers. Gives the names of those that are writers no more.
     pub(super) async fn renew(&self, writers: &[(Uuid, Name)]) -> Result<Vec<Name>, StoreError> {
-        let answer = self.run(&self.scripts.renew, None, self.now(), |call| {
+        let answer = self.run(&SCRIPTS.renew, None, self.now(), |call| {
             for (writer, name) in writers {
                 call.arg(name.as_str()).arg(writer.as_bytes());
             }
@@ -273,7 +283,7 @@ impl Store {
 
     /// Running executions whose lease is over.
     pub(super) async fn lost(&self) -> Result<Vec<Name>, StoreError> {
-        self.run(&self.scripts.lost, None, self.now(), |_| {}).await?.names()
+        self.run(&SCRIPTS.lost, None, self.now(), |_| {}).await?.names()
     }
 }
 
@@ -289,28 +299,32 @@ impl Store {
     ) -> Result<[Option<String>; N], StoreError> {
         let mut command = redis::cmd("HMGET");
         command.arg(self.execution(name)).arg(&fields);
-        Ok(self.link.ask(&command).await?)
+        self.ask(command).await
     }
 
     async fn run(
         &self,
-        script: &Script,
+        script: &'static Script,
         name: Option<&Name>,
         now: u64,
         args: impl FnOnce(&mut ScriptInvocation<'_>),
     ) -> Result<Answer, StoreError> {
         let call = self.prepare(script, name, now, args);
-        Ok(self.link.call(&call, PATIENCE).await?)
+        Ok(self.link.ask(Question::Script(call), PATIENCE).await?)
+    }
+
+    async fn ask<T: FromRedisValue + Send + 'static>(&self, command: Cmd) -> Result<T, StoreError> {
+        Ok(self.link.ask(Question::Command(command), PATIENCE).await?)
     }
 
     /// The script, with what all of them are told first.
-    fn prepare<'a>(
+    fn prepare(
         &self,
-        script: &'a Script,
+        script: &'static Script,
         name: Option<&Name>,
         now: u64,
-        args: impl FnOnce(&mut ScriptInvocation<'a>),
-    ) -> ScriptInvocation<'a> {
+        args: impl FnOnce(&mut ScriptInvocation<'_>),
+    ) -> ScriptInvocation<'static> {
         let limits = &self.limits;
         let mut call = script.prepare_invoke();
         call.key(format!("{}use", self.prefix)).arg(&self.prefix);
@@ -335,6 +349,8 @@ impl Store {
         })
     }
 }
+
+static SCRIPTS: LazyLock<Scripts> = LazyLock::new(Scripts::new);
 
 struct Scripts {
     start: Script,

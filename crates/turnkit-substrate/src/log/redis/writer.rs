@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use turnkit_wire::Event;
 
 use super::{
@@ -135,11 +134,11 @@ impl Drop for RedisWriter {
         if self.on_drop == OnDrop::Nothing {
             return;
         }
-        // Without a runtime, and where this fails, the lease tells it later.
-        if let Ok(runtime) = Handle::try_current() {
+        // Where this fails, the lease tells it later.
+        if let Some(thread) = self.shared.store.thread() {
             let (shared, key, epoch) =
                 (Arc::clone(&self.shared), self.key.clone(), self.claim.last.epoch);
-            runtime.spawn(async move { lose(&shared, &key, Heir::Of(epoch)).await });
+            thread.spawn(async move { lose(&shared, &key, Heir::Of(epoch)).await });
         }
     }
 }
