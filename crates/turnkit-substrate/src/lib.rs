@@ -14,8 +14,9 @@
 //! second one. The contract is PROTOCOL 3.
 //!
 //! # In scope
-//! The HTTP routes, the [`Agent`] trait and a [`demo`](agents::demo) agent, the [`ExecutionLog`] trait and its store in
-//! memory, scopes by bearer token, limits, and an accept loop that survives hostile peers ([`listener`]).
+//! The HTTP routes, the [`Agent`] trait and a [`demo`](agents::demo) agent, the [`ExecutionLog`] trait and its stores
+//! in memory and in Redis (feature `redis`), scopes by bearer token, limits, and an accept loop that survives hostile peers
+//! ([`listener`]).
 //!
 //! # Out of scope
 //! The turn (hooks, persisting, the NDJSON body: that is `turnkit`), the client side (`turnkit-sandbox`),

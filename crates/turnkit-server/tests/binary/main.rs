@@ -16,5 +16,6 @@ mod model;
 #[cfg(feature = "otel")]
 mod otel;
 mod program;
+mod redis;
 mod serve;
 mod support;

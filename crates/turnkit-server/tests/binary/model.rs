@@ -232,8 +232,7 @@ fn what_is_missing_is_named_with_its_option() {
         (&["serve", "--agent", "openai"][..], "--openai-base-url URL --openai-model MODEL"),
         (&["serve", "--openai-model", "m"], "--openai-base-url URL --openai-model MODEL"),
         (&["substrate", "--agent", "demo,command"], "--command PROGRAM [ARGS]"),
-        (&["serve", "--log", "redis://:very-secret@h"], "use --log memory"),
-        (&["substrate", "--log", "disk"], "--log must be memory"),
+        (&["substrate", "--log", "disk"], "--log must be memory or redis://host"),
     ] {
         let output = run(arguments);
         let why = text(&output.stderr);

@@ -65,7 +65,8 @@ pub struct RedisLog {
 }
 
 impl RedisLog {
-    /// A log to be, at `redis://[user:password@]host[:port][/database]`; `rediss://` for TLS, `unix://` for a socket.
+    /// A log to be, at `redis://[user:password@]host[:port][/database]`; `unix://` for a socket, `rediss://` for TLS, for which
+    /// rustls must find its cryptography in the process (any HTTP client over rustls brings it).
     pub fn builder(url: impl Into<String>) -> RedisLogBuilder {
         RedisLogBuilder {
             url: url.into(),

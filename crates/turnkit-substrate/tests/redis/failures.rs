@@ -44,8 +44,8 @@ async fn events_that_redis_lost_never_come_again_as_others() {
 
     let error = writer.append(&number(3)).await.unwrap_err();
     assert!(matches!(error, AppendError::Store(_)), "{error}");
-    let last = writer.end(Ending::Failed, &number(4)).await.unwrap();
-    assert_eq!((last.seq, last.epoch), (lost.seq, kept.epoch + 1));
+    let end = writer.end(Ending::Failed, &number(4)).await.unwrap();
+    assert_eq!((end.seq, end.epoch), (lost.seq, kept.epoch + 1));
     assert_eq!(reader.locate(Cursor::After(kept)).await.unwrap(), Position::After(2));
     assert_eq!(reader.locate(Cursor::After(lost)).await.unwrap(), Position::NotHeld);
     assert_eq!(reader.status().await.unwrap().state, State::Ended(Ending::Failed));
@@ -78,7 +78,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_stored_twice()
     let redis = RedisServer::start();
     let plan = |connection: u64| {
         let point = Point::Bytes(150 + connection * 37 % 200);
-        if connection % 2 == 0 { Fault::Cut(point) } else { Fault::Reset(point) }
+        if connection.is_multiple_of(2) { Fault::Cut(point) } else { Fault::Reset(point) }
     };
     let proxy = CuttingProxy::start(redis.address(), plan).await.unwrap();
     let log = RedisLog::builder(format!("redis://{}", proxy.address())).build().unwrap();

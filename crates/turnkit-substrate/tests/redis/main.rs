@@ -1,5 +1,10 @@
 //! The log in Redis, over a real `redis-server`: the contract of every log, several nodes, and a Redis that fails.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what the tests share fails them by panicking"
+)]
 
 mod failures;
 mod nodes;

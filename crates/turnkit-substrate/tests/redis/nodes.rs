@@ -103,12 +103,13 @@ async fn another_node_fences_a_writer_off_and_it_hears_of_it() {
 const NODE: &str = "TURNKIT_TEST_NODE";
 
 /// In a process of its own: starts a run, says so, and goes on until it is killed.
+#[expect(clippy::print_stdout, reason = "its parent reads it")]
 async fn run_until_killed(node: &str) {
     let (url, prefix) = node.split_once(' ').unwrap();
     let log = RedisLog::builder(url).prefix(prefix).lease(SHORT).build().unwrap();
     let (writer, _) = start(&log, "one").await;
     println!("started at {}", writer.epoch());
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

@@ -117,8 +117,9 @@ pub(super) fn number(text: Option<String>) -> Result<u64, StoreError> {
 /// Why Redis gave no answer that is one.
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
-    #[error(transparent)]
-    Redis(#[from] RedisError),
+    /// Not its source: it says what lies behind it by itself.
+    #[error("{0}")]
+    Redis(RedisError),
     #[error("Redis answers what no script of this version gives: {0}")]
     Answer(String),
     /// The execution is not there any more.
@@ -127,6 +128,12 @@ pub(super) enum StoreError {
     /// Redis has fewer events than it had said to have stored.
     #[error("Redis has lost events of this execution")]
     LostEvents,
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
 }
 
 impl From<StoreError> for LogError {

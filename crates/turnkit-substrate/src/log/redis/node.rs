@@ -124,18 +124,29 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Subscribes, and again whenever the channel is silent for as long as a lease: each node's renewals are heard on it.
 async fn listen(shared: Weak<Shared>, silence: Duration) {
+    let mut is_deaf = false;
     while let Some(listening) = shared.upgrade() {
-        let subscription = time::timeout(silence, listening.store.subscribe()).await;
-        match subscription {
+        match time::timeout(silence, listening.store.subscribe()).await {
             Ok(Ok(mut subscription)) => {
+                is_deaf = false;
                 listening.node.wake_all();
                 drop(listening);
                 hear(&shared, subscription.on_message(), silence).await;
             }
-            Ok(Err(error)) => tracing::warn!(%error, "wake-ups from Redis cannot be heard"),
-            Err(_) => tracing::warn!("wake-ups from Redis cannot be heard: it does not answer"),
+            Ok(Err(error)) => tell_once(&mut is_deaf, &error.to_string()),
+            Err(_) => tell_once(&mut is_deaf, "Redis does not answer"),
         }
         time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// Until it hears again.
+fn tell_once(is_deaf: &mut bool, error: &str) {
+    if !std::mem::replace(is_deaf, true) {
+        tracing::warn!(
+            error,
+            "wake-ups from Redis cannot be heard: readers are late by up to two seconds"
+        );
     }
 }
 

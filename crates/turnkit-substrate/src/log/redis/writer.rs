@@ -163,8 +163,8 @@ async fn try_to_lose(
     writer.on_drop = OnDrop::Nothing;
     let lost = events::runner_lost(&key.id, shared.store.now())?;
     match writer.store(&lost, Some(Ending::Failed)).await {
-        Ok(last) => {
-            tracing::warn!(execution_id = %key.id, scope = %key.scope, %last, "run lost");
+        Ok(id) => {
+            tracing::warn!(execution_id = %key.id, scope = %key.scope, last = %id, "run lost");
             Ok(())
         }
         Err(AppendError::Fenced) => Ok(()),
