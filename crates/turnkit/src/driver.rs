@@ -129,7 +129,8 @@ impl<P: TurnProducer, H: TurnHooks> Attempt<P, H> {
 
 struct Driver<P, H> {
     context: TurnContext,
-    producer: P,
+    /// None once it was released.
+    producer: Option<P>,
     hooks: H,
     machine: Machine,
     outlet: Outlet,
@@ -159,7 +160,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             hooks: attempt.hooks,
             budget: EVENTS_PER_POLL,
             context,
-            producer,
+            producer: Some(producer),
         }
     }
 
@@ -170,6 +171,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
                 Step::Lookup => self.look_up().await,
                 Step::Produce => self.produce().await,
                 Step::Cancel => self.cancel().await,
+                Step::Release => self.release(),
                 Step::Transform => self.transform().await,
                 Step::Persist => self.persist().await,
                 Step::Complete => self.complete().await,
@@ -207,7 +209,9 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
 
     /// Waits for the producer's next answer, or for an interrupt.
     async fn ask(&mut self) -> Asked<P::Error> {
-        let Self { producer, machine, outlet, budget, .. } = self;
+        let Self { producer: Some(producer), machine, outlet, budget, .. } = self else {
+            return Asked::Panicked;
+        };
         let mut next = pin!(Some(async { producer.next().await }));
         let asked = poll_fn(|cx| {
             let spent = *budget == 0;
@@ -265,8 +269,11 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
     }
 
     async fn cancel(&mut self) {
+        let Some(producer) = &mut self.producer else {
+            return;
+        };
         let cancel = async {
-            self.producer.cancel().await;
+            producer.cancel().await;
             Ok(())
         };
         let cancelled = call::run(&mut self.outlet, CANCEL_TIMEOUT, cancel).await;
@@ -274,6 +281,11 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             let limit = CANCEL_TIMEOUT;
             tell(|| tracing::warn!(?limit, "the producer's cancel panicked or took too long"));
         }
+    }
+
+    fn release(&mut self) {
+        let producer = self.producer.take();
+        warn_of_drop(contain(|| drop(producer)), "the producer");
     }
 
     async fn look_up(&mut self) {
@@ -326,8 +338,8 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         self.calls.run_aside(&mut self.outlet, Hook::TraceFlush, hook).await;
     }
 
-    fn outcome(self) -> TurnOutcome {
-        warn_of_drop(contain(|| drop(self.producer)), "the producer");
+    fn outcome(mut self) -> TurnOutcome {
+        self.release();
         warn_of_drop(contain(|| drop(self.hooks)), "the hooks");
         let (events, replayed) = (self.machine.lines(), self.machine.is_replayed());
         let client = self.outlet.client(self.machine.skipped(), self.machine.overrun());

@@ -14,7 +14,7 @@
 //!       │            ├── cancelled, client left under Cancel ─▶ Cancel ─────┤       │
 //!       │            ├── error, panic, reported failure, no usable text ────┤       │
 //!       │            └── client left under Abandon ────────────────────────────▶ End (nobody is told)
-//!       ▼                                                                   ▼       │
+//!       ▼ Release                                                   Release ▼       │
 //!   Transform ── error ────────────────────────────────────────────────▶  Fail      │
 //!       │                                                                   ▲       │
 //!    Persist ─── error ─────────────────────────────────────────────────────┤       │
@@ -51,6 +51,8 @@ pub(crate) enum Step {
     Produce,
     /// Run the producer's `cancel`.
     Cancel,
+    /// Drop the producer: nothing more is asked of it, and no hook is to keep its connection waiting.
+    Release,
     /// Run `transform_final_text` on [`Machine::raw_text`], then [`Machine::transformed`].
     Transform,
     /// Run `persist_assistant_message` on [`Machine::final_text`], then [`Machine::persisted`].
@@ -196,6 +198,7 @@ impl Machine {
     /// The producer answered `Done`.
     pub(crate) fn done(&mut self, final_text: Option<String>) {
         self.stage = Stage::Settled;
+        self.plan.push_back(Step::Release);
         let settled = self.text.settle(final_text);
         self.raw_text = self.text.take();
         match self.reported.failure.take().map_or(settled, Err) {
@@ -379,6 +382,7 @@ impl Machine {
 
     /// Fails for `otherwise`, unless the producer has reported a failure of its own.
     fn fail_producing(&mut self, otherwise: TurnError) {
+        self.plan.push_back(Step::Release);
         self.raw_text = self.text.take();
         let reported = self.reported.failure.take();
         self.fail(reported.unwrap_or(otherwise));

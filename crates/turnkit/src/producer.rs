@@ -22,6 +22,7 @@ use crate::BoxError;
 ///   forwarded. An `error`, `execution.failed` or `execution.cancelled` makes the turn fail.
 /// - A producer that is dropped leaves the work behind it alive, where that can live on: a driver is also dropped when its
 ///   process shuts down, and a retry attaches to the same work.
+/// - It is dropped once it has ended or was cancelled, before the next hook runs, so no hook keeps its connection open.
 /// - A panic fails the turn with code `panic`; its text is not shown.
 ///
 /// An `async fn next` in the impl is all that is needed:

@@ -628,6 +628,30 @@ mod a_producer {
     }
 
     #[tokio::test]
+    async fn that_has_ended_or_was_cancelled_is_gone_before_the_next_hook() {
+        let ends =
+            [Script::new().text("a"), Script::new().fail("x"), Script::new().wait(pending())];
+        for script in ends {
+            let probe = script.probe();
+            let watched = probe.clone();
+            let gone = Arc::new(Mutex::new(Vec::new()));
+            let seen = gone.clone();
+            let hooks = Recorder::new().on_call(move |call| {
+                if matches!(call.hook(), Hook::TransformFinalText | Hook::OnTurnFailed) {
+                    seen.lock().unwrap().push(probe.is_dropped());
+                }
+            });
+            let (_body, mut driver) = turn().start(script, hooks);
+            if futures::poll!(&mut driver).is_pending() {
+                driver.handle().cancel();
+                driver.await;
+            }
+            assert_eq!(*gone.lock().unwrap(), [true]);
+            assert_eq!(watched.torn(), watched.cancelled());
+        }
+    }
+
+    #[tokio::test]
     async fn that_is_always_ready_yields_every_64_events() {
         let script = Script::new().events((0..1000).map(|n| events::delta("p", &n.to_string())));
         let probe = script.probe();

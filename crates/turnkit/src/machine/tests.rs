@@ -212,7 +212,7 @@ fn answer(step: &Step, course: &Course, machine: &mut Machine, trace: &mut Trace
             assert!(machine.failure().is_some());
             trace.partial = Some(machine.raw_text().as_str().to_owned());
         }
-        Step::Emit(_) | Step::Cancel | Step::Close | Step::Flush | Step::End => {}
+        Step::Emit(_) | Step::Cancel | Step::Release | Step::Close | Step::Flush | Step::End => {}
     }
 }
 
@@ -444,15 +444,16 @@ fn check_hooks(course: &Course, trace: &Trace, ending: &Ending) {
                 None => &["Emit session.run.completed"],
                 Some(_) => &["Emit error", "Emit session.run.failed"],
             };
-            let hooks = ["Transform", "Persist"].into_iter().chain(complete);
+            let hooks = ["Release", "Transform", "Persist"].into_iter().chain(complete);
             hooks.chain(told.iter().copied()).chain(["Close", "Flush", "End"]).collect()
         }
         Ending::Failed { phase, .. } => {
             let before: &[&str] = match phase {
-                Phase::Produce if course.is_cancelled() => &["Cancel"],
-                Phase::Lookup | Phase::Produce => &[],
-                Phase::Transform => &["Transform"],
-                Phase::Persist => &["Transform", "Persist"],
+                Phase::Lookup => &[],
+                Phase::Produce if course.is_cancelled() => &["Cancel", "Release"],
+                Phase::Produce => &["Release"],
+                Phase::Transform => &["Release", "Transform"],
+                Phase::Persist => &["Release", "Transform", "Persist"],
             };
             before.iter().copied().chain(failed).collect()
         }
