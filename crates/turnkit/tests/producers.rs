@@ -1,4 +1,5 @@
 //! The producers that the crate makes keep the contract of all producers (PROTOCOL 2.3).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Weak};
 
@@ -38,14 +39,17 @@ impl ProducerFixture for Streams {
 
 producer_contract!(Streams::default());
 
-/// Each rule of the contract finds the producers that break it.
+/// Each rule of the contract finds the producers that break it, and says what to look for.
 mod a_wrong_producer_is_found_as {
     use std::{
         collections::VecDeque,
         future::{pending, poll_fn},
         mem,
         task::Poll,
+        time::Duration,
     };
+
+    use tokio::time::{Instant, sleep};
 
     use turnkit::{Produced, TurnProducer};
     use turnkit_testkit::{contract, events};
@@ -57,12 +61,14 @@ mod a_wrong_producer_is_found_as {
         RewritesEvents,
         SwapsEvents,
         LosesTheLastEvent,
+        RepeatsAnEventForEver,
         FailsWithoutEvents,
         SwallowsTheFailure,
         FailsWithoutAWord,
         NeverWakes,
         Leaks,
         EndsEarly,
+        NeverEnds,
         HangsInCancel,
     }
 
@@ -83,6 +89,10 @@ mod a_wrong_producer_is_found_as {
                 poll_fn(|_| polls.next().unwrap_or(Poll::Pending)).await;
             }
             match self.events.pop_front() {
+                Some(event) if self.wrong == Wrong::RepeatsAnEventForEver => {
+                    self.events.push_front(event.clone());
+                    Ok(event.into())
+                }
                 Some(event) => Ok(event.into()),
                 None => self.end().await,
             }
@@ -112,6 +122,7 @@ mod a_wrong_producer_is_found_as {
 
         async fn end(&mut self) -> Result<Produced, BoxError> {
             match (self.wrong, self.end) {
+                (Wrong::NeverEnds, _) => pending().await,
                 (Wrong::FailsWithoutEvents, _) => Err("nothing came".into()),
                 (Wrong::FailsWithoutAWord, UpstreamEnd::Failed) => Err(" ".into()),
                 (Wrong::EndsEarly | Wrong::SwallowsTheFailure, _) | (_, UpstreamEnd::Done) => {
@@ -143,20 +154,28 @@ mod a_wrong_producer_is_found_as {
 
         async fn released(&mut self) {
             while self.1.strong_count() > 0 {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                sleep(Duration::from_secs(1)).await;
             }
         }
     }
 
+    /// The message of a rule that fails.
+    async fn message_of(rule: impl Future<Output = ()> + Send + 'static) -> String {
+        let failure = tokio::spawn(rule).await.unwrap_err();
+        *failure.into_panic().downcast().unwrap()
+    }
+
     macro_rules! finds {
-        ($($rule:ident: $($wrong:ident),+;)+) => {
+        ($($rule:ident: $($wrong:ident $says:literal),+;)+) => {
             $(
                 #[tokio::test(start_paused = true)]
                 async fn $rule() {
-                    for wrong in [$(Wrong::$wrong),+] {
-                        let checked = tokio::spawn(contract::$rule(Fixture(wrong, Weak::new())));
-                        let found = checked.await.is_err_and(|error| error.is_panic());
-                        assert!(found, "a producer that {wrong:?} keeps the rule");
+                    for (wrong, says) in [$((Wrong::$wrong, $says)),+] {
+                        let message = message_of(contract::$rule(Fixture(wrong, Weak::new()))).await;
+                        let begin = concat!("the producer breaks `", stringify!($rule), "` ");
+                        assert!(message.starts_with(begin), "{wrong:?}: {message}");
+                        assert!(message.contains(says), "{wrong:?}: {message}");
+                        assert!(message.chars().count() < 700, "{wrong:?}: {message}");
                     }
                 }
             )+
@@ -164,13 +183,66 @@ mod a_wrong_producer_is_found_as {
     }
 
     finds! {
-        events_come_verbatim_and_in_order: RewritesEvents, SwapsEvents, LosesTheLastEvent, EndsEarly;
-        an_upstream_without_events_is_done: FailsWithoutEvents;
+        events_come_verbatim_and_in_order:
+            RewritesEvents "at event 2 of 9, byte 24\n",
+            SwapsEvents "look for: an event that was lost or overtaken",
+            RepeatsAnEventForEver "look for: an event that is given twice",
+            LosesTheLastEvent "at event 9 of 9\n  wanted: {\"type\":\"message.part.updated\"",
+            EndsEarly "at event 2 of 9\n",
+            NeverEnds "wanted: `Done`\n  came: nothing for 20 s\n";
+        an_upstream_without_events_is_done:
+            FailsWithoutEvents "came: the error \"nothing came\"\n",
+            NeverEnds "look for: an end of the upstream that is not noticed";
         an_error_comes_once_after_the_events_before_it:
-            LosesTheLastEvent, SwapsEvents, SwallowsTheFailure, FailsWithoutAWord;
-        a_pending_next_wakes_its_task: NeverWakes;
-        dropping_it_at_any_await_leaves_nothing_behind: Leaks, EndsEarly;
-        cancel_ends_while_the_upstream_is_open: HangsInCancel, Leaks;
-        a_turn_forwards_what_it_produces: RewritesEvents, SwapsEvents, LosesTheLastEvent;
+            LosesTheLastEvent "came: the error \"the upstream failed\"\n",
+            SwapsEvents "at event 2 of 9, byte",
+            SwallowsTheFailure "came: `Done`\n  look for: a failure that is taken for the upstream's end",
+            FailsWithoutAWord "look for: an error without a `Display`";
+        a_pending_next_wakes_its_task:
+            NeverWakes "at event 1 of 300\n",
+            RepeatsAnEventForEver "at event 2 of 300, byte";
+        dropping_it_at_any_await_leaves_nothing_behind:
+            Leaks "once dropped after 0 events and 0 polls of `next`\n",
+            EndsEarly "at event 2 of 2\n";
+        cancel_ends_while_the_upstream_is_open:
+            HangsInCancel "look for: a `cancel` that waits",
+            Leaks "once cancelled and dropped\n";
+        a_turn_forwards_what_it_produces:
+            RewritesEvents "at event 2 of 9, byte 24\n",
+            SwapsEvents "at event 2 of 9, byte",
+            RepeatsAnEventForEver "at event 2 of 9, byte",
+            LosesTheLastEvent "came: `Done`\n",
+            NeverEnds "at the end, after 9 events\n";
+    }
+
+    /// A turn hides it: who reads the body asks the driver again for each line.
+    #[tokio::test(start_paused = true)]
+    async fn never_waking_by_the_first_wake_that_is_missing() {
+        let fixture = || Fixture(Wrong::NeverWakes, Weak::new());
+        let begin = Instant::now();
+        let messages = [
+            message_of(contract::events_come_verbatim_and_in_order(fixture())).await,
+            message_of(contract::an_upstream_without_events_is_done(fixture())).await,
+            message_of(contract::a_pending_next_wakes_its_task(fixture())).await,
+            message_of(contract::dropping_it_at_any_await_leaves_nothing_behind(fixture())).await,
+            message_of(contract::cancel_ends_while_the_upstream_is_open(fixture())).await,
+        ];
+        assert_eq!(begin.elapsed().as_secs(), 5 * 20);
+        for message in messages {
+            assert!(message.contains("came: nothing for 20 s\n"), "{message}");
+            assert!(message.contains("`Pending` and kept no waker"), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn swapping_in_words_for_its_author() {
+        let swaps = Fixture(Wrong::SwapsEvents, Weak::new());
+        assert_eq!(
+            message_of(contract::events_come_verbatim_and_in_order(swaps)).await,
+            "the producer breaks `events_come_verbatim_and_in_order` at event 2 of 9, byte 19\n  \
+             wanted: {\"type\":\"t\",\"data\":{\"b\":1,\"a\":2,\"b\":3}}\n  \
+             came: {\"type\":\"t\",\"data\":[1E5,-0,1.0,1234567890123456789012345678901234567890,1e400]}\n  \
+             look for: an event that was lost or overtaken: what came was sent later"
+        );
     }
 }
