@@ -187,23 +187,23 @@ pub enum BuildError {
     #[error("parse the base URL: {0}")]
     Url(String),
     /// A scheme other than `http` and `https`.
-    #[error("use a base URL with the scheme {0}: http or https is needed")]
+    #[error("use the base URL: its scheme {0} is not http or https")]
     Scheme(String),
     /// A user name or a password in the URL: they would reach logs.
-    #[error("use a base URL with user information: a token belongs into bearer_token")]
+    #[error("use the base URL: it must not hold user information; a token goes into bearer_token")]
     UserInfo,
     /// A query or a fragment in the URL.
-    #[error("use a base URL with a query or a fragment")]
+    #[error("use the base URL: it must not have a query or a fragment")]
     Query,
     /// An empty token, or one that is not visible ASCII.
-    #[error("use a bearer token that is empty or not visible ASCII")]
+    #[error("use the bearer token: it must be visible ASCII, and not empty")]
     Token,
     /// The HTTP client, its TLS roots above all, can not be set up.
     #[error("set up the HTTP client")]
     Http(#[source] BoxError),
     /// The crate is built without the feature `reqwest`, and no transport was given.
     #[error(
-        "do without a transport: give one, or build turnkit-sandbox with the feature `reqwest`"
+        "reach a substrate without a transport: give one, or build turnkit-sandbox with the feature `reqwest`"
     )]
     NoTransport,
 }

@@ -12,7 +12,7 @@ use crate::{Scope, log::LogError};
 #[non_exhaustive]
 pub enum BuildError {
     /// No agent was given.
-    #[error("build a substrate without any agent")]
+    #[error("build a substrate: it has no agent")]
     NoAgent,
     /// A name that is empty, longer than 64 bytes, or holds something else than `A-Za-z0-9._-`.
     #[error("build a substrate: the agent name {name:?} is not 1 to 64 of A-Za-z0-9._-")]
@@ -33,7 +33,7 @@ pub enum BuildError {
         name: String,
     },
     /// A token that is empty, or that no header can carry. The token itself is not told.
-    #[error("build a substrate: the token of scope {scope} is not visible ASCII")]
+    #[error("build a substrate: the token of scope {scope} must be visible ASCII, and not empty")]
     Token {
         /// Whose token it is.
         scope: Scope,

@@ -184,7 +184,8 @@ async fn without_tokens_a_request_must_say_once_and_truly_whom_it_is_for() {
 #[test]
 fn a_substrate_that_cannot_be_is_not_built() {
     let fixed = || Fixed::texts(1);
-    assert!(matches!(Substrate::builder().build(), Err(BuildError::NoAgent)));
+    let error = Substrate::builder().build().unwrap_err();
+    assert_eq!(error.to_string(), "build a substrate: it has no agent");
     for name in ["", "a b", "é", &"x".repeat(65), "a/b"] {
         let built = Substrate::builder().agent(name, fixed()).build();
         assert!(matches!(built, Err(BuildError::AgentName { .. })), "{name}");
