@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -50,6 +50,13 @@ impl ExecutionState {
     }
 }
 
+/// The state's name on the wire.
+impl fmt::Display for ExecutionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +66,7 @@ mod tests {
         let status: ExecutionStatus =
             serde_json::from_str(r#"{"executionId":"e","state":"paused"}"#).unwrap();
         assert_eq!(status.state.as_str(), "paused");
+        assert_eq!(format!("{:<8}|", status.state), "paused  |");
         assert!(!status.state.is_terminal());
         assert_ne!(status.state, ExecutionState::RUNNING);
     }
