@@ -48,7 +48,8 @@ use crate::{BoxError, FinalText, RawText, TurnContext, TurnError};
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say what to do with a turn",
-    note = "implement `TurnHooks`: only `persist_assistant_message` is required"
+    note = "implement `TurnHooks`: only `persist_assistant_message` is required",
+    note = "it is implemented for `Arc<H>`, and for neither `&H` nor `Box<H>`: share hooks in an `Arc`"
 )]
 #[expect(unused_variables, reason = "the names are for those who implement it")]
 pub trait TurnHooks: Send + Sync {

@@ -1,7 +1,7 @@
 //! What must not compile.
 
 #[test]
-fn raw_text_cannot_be_persisted_and_a_driver_must_be_used() {
+fn what_a_turn_forbids_does_not_compile_and_says_why() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/compile-fail/*.rs");
 }
