@@ -70,7 +70,7 @@ pub use self::{
 #[cfg(feature = "tokio")]
 pub use self::timer::TokioTimer;
 
-pub use turnkit_id::ExecutionId;
+pub use turnkit_id::{ExecutionId, IdError};
 /// The codec: events, their errors and views, NDJSON and SSE.
 pub use turnkit_wire as wire;
 pub use turnkit_wire::{Event, ndjson};
