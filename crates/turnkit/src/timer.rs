@@ -4,8 +4,42 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 /// A source of time for time-outs and keep-alives (PROTOCOL 2.4).
 ///
-/// Inside a tokio runtime, with the feature `tokio`, the engine takes [`TokioTimer`] by itself. Anywhere else give one to
+/// Inside a tokio runtime, with the feature `tokio`, the engine takes `TokioTimer` by itself. Anywhere else give one to
 /// [`ChatTurn::timer`](crate::ChatTurn::timer); without any, time-outs and keep-alives are off.
+///
+/// Most runtimes have a sleep to put into the box. Where there is none, a thread can sleep:
+///
+/// ```
+/// use std::{sync::mpsc, thread, time::{Duration, Instant}};
+///
+/// use futures::{channel::oneshot, executor::block_on};
+/// use turnkit::{Sleep, Timer};
+///
+/// struct Threads(Instant);
+///
+/// impl Timer for Threads {
+///     fn now(&self) -> Duration {
+///         self.0.elapsed()
+///     }
+///
+///     fn sleep(&self, after: Duration) -> Sleep {
+///         let (alive, dropped) = mpsc::channel::<()>();
+///         let (wake, woken) = oneshot::channel::<()>();
+///         thread::spawn(move || {
+///             let _wakes_when_dropped = wake;
+///             dropped.recv_timeout(after) // ends early where the engine drops the sleep
+///         });
+///         Box::pin(async move {
+///             let _alive = alive;
+///             let _ = woken.await;
+///         })
+///     }
+/// }
+///
+/// let timer = Threads(Instant::now());
+/// block_on(timer.sleep(Duration::from_millis(10)));
+/// assert!(timer.now() >= Duration::from_millis(10));
+/// ```
 pub trait Timer: Send + Sync + 'static {
     /// The time since some fixed moment of the timer's own choice. Never runs backwards.
     fn now(&self) -> Duration;
