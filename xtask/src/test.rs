@@ -83,6 +83,17 @@ fn features() -> anyhow::Result<()> {
     sh(cargo(server).args(["--", "otel", "telemetry"]))
 }
 
+/// With and without features: a link to what a feature brings is broken without it.
 fn documentation() -> anyhow::Result<()> {
-    sh(cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+    let selections: [&[&str]; 4] = [
+        &["--workspace"],
+        &["--workspace", "--all-features"],
+        &["-p", "turnkit", "--no-default-features"],
+        &["-p", "turnkit-sandbox", "--no-default-features"],
+    ];
+    for selected in selections {
+        let mut doc = cargo(["doc", "--no-deps", "--locked"]);
+        sh(doc.args(selected).env("RUSTDOCFLAGS", "-D warnings"))?;
+    }
+    Ok(())
 }
