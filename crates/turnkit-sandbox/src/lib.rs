@@ -60,3 +60,8 @@ pub use retry::Retry;
 pub use status::{ExecutionState, ExecutionStatus};
 pub use token::BearerToken;
 pub use transport::{ResponseBody, Transport};
+
+/// The guide, compiled as it is printed.
+#[cfg(all(doctest, feature = "reqwest"))]
+#[doc = include_str!("../../../docs/guide/run-or-attach.md")]
+struct Guide;
