@@ -73,8 +73,13 @@ fn lints() -> anyhow::Result<()> {
 
 /// Features only add: a crate stands without any, and the engine with each alone. The server's needs a test of its own.
 fn features() -> anyhow::Result<()> {
-    let alone =
-        [("turnkit", ""), ("turnkit", "tokio"), ("turnkit", "http-body"), ("turnkit-sandbox", "")];
+    let alone = [
+        ("turnkit", ""),
+        ("turnkit", "tokio"),
+        ("turnkit", "http-body"),
+        ("turnkit-sandbox", ""),
+        ("turnkit-substrate", "redis"),
+    ];
     for (package, features) in alone {
         let select = ["-p", package, "--no-default-features", "--features", features];
         sh(cargo(["check", "--quiet", "--locked"]).args(select))?;
