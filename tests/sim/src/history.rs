@@ -60,6 +60,11 @@ pub enum Fact {
         /// For this execution.
         execution: ExecutionId,
     },
+    /// The adapter came to the clean end of a stream.
+    StreamEnded {
+        /// Of this execution.
+        execution: ExecutionId,
+    },
     /// A hook of the product did its work.
     Hooked {
         /// For this execution.
@@ -283,6 +288,7 @@ impl fmt::Display for Record {
                 write!(f, "log: {execution} {id} {}", short(event))
             }
             Fact::Answered { execution } => write!(f, "adapter: 200 for {execution}"),
+            Fact::StreamEnded { execution } => write!(f, "adapter: end of {execution}"),
             Fact::Hooked { execution, hook } => write!(f, "hook: {hook:?} {execution}"),
             Fact::Client { client, act } => write!(f, "client {client}: {act}"),
             Fact::Watch { execution, act } => write!(f, "watcher: {execution} {act}"),

@@ -1,10 +1,11 @@
 //! The adapter's transport over the simulated network.
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
-use http::{HeaderMap, Request, Response};
+use futures_util::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::{ResponseBody, Transport, TransportError};
+use turnkit_wire::sse;
 
 use crate::{
     history::Fact,
@@ -45,12 +46,32 @@ async fn send(
         NoAnswer::Connect(error) => TransportError::Connect(error),
         NoAnswer::Broken(error) => TransportError::Answer(error),
     })?;
-    if let Some(execution) =
-        execution(answer.headers()).filter(|_| is_run && answer.status() == 200)
-    {
+    let execution = execution(answer.headers()).filter(|_| answer.status() == 200);
+    if let Some(execution) = execution.clone().filter(|_| is_run) {
         world.add(Fact::Answered { execution });
     }
-    Ok(answer.map(|chunks| chunks.map_err(TransportError::Broken).boxed()))
+    let is_stream =
+        answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == sse::CONTENT_TYPE);
+    let streamed = execution.filter(|_| is_stream).map(|execution| (world, execution));
+    Ok(answer
+        .map(|chunks| telling_its_end(chunks.map_err(TransportError::Broken).boxed(), streamed)))
+}
+
+/// The same body. Once its reader has come to the clean end, the history says so.
+fn telling_its_end(body: ResponseBody, whose: Option<(World, ExecutionId)>) -> ResponseBody {
+    let next = |(mut body, whose): (ResponseBody, Option<(World, ExecutionId)>)| async move {
+        match (body.next().await, whose) {
+            (Some(Ok(chunk)), whose) => Some((Ok(chunk), (body, whose))),
+            (Some(Err(error)), _) => Some((Err(error), (body, None))),
+            (None, whose) => {
+                if let Some((world, execution)) = whose {
+                    world.add(Fact::StreamEnded { execution });
+                }
+                None
+            }
+        }
+    };
+    stream::unfold((body, whose), next).boxed()
 }
 
 /// What only an attach carries.

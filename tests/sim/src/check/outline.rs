@@ -15,6 +15,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Execution {
     pub(super) events: Vec<Event>,
+    /// Whether a reader came to the clean end of its stream.
+    stream_ended: bool,
 }
 
 /// Each execution, and each turn's.
@@ -58,6 +60,10 @@ impl Outline {
                 let lives = self.executions.entry(execution.clone()).or_default();
                 lives.last_mut().into_iter().for_each(|life| life.events.push(event.clone()));
             }
+            Fact::StreamEnded { execution } => {
+                let lives = self.executions.entry(execution.clone()).or_default();
+                lives.last_mut().into_iter().for_each(|life| life.stream_ended = true);
+            }
             Fact::Client { client, act: ClientAct::AskedToStop } => {
                 self.stops.entry(client.turn.clone()).or_insert(*at);
             }
@@ -86,11 +92,12 @@ impl Execution {
         self.terminal().is_some_and(|event| event.kind() == "execution.completed")
     }
 
-    /// Whether a reader may have the whole answer: the execution completed, or a `result` is the last that goes on, which a
-    /// stream's end makes an end (PROTOCOL 4.1), and at most the loss of its runner stands behind it.
+    /// Whether a reader may have the whole answer: the execution completed, or a `result` is the last that goes on, a stream
+    /// ended cleanly, which makes that an end (PROTOCOL 4.1), and at most the loss of its runner stands behind it.
     pub(super) fn may_be_whole(&self) -> bool {
         let has_result = self.forwarded().last().is_some_and(|event| event.kind() == "result");
-        self.has_completed() || (has_result && self.terminal().is_none_or(is_loss))
+        let has_end = has_result && self.stream_ended && self.terminal().is_none_or(is_loss);
+        self.has_completed() || has_end
     }
 
     /// What goes on to the client, in order.

@@ -29,6 +29,11 @@ pub(super) fn at(seq: u64) -> EventId {
     EventId { epoch: 1, seq }
 }
 
+/// A reader came to the clean end of the execution's stream.
+pub(super) fn stream_ended() -> Fact {
+    Fact::StreamEnded { execution: id("e") }
+}
+
 /// A log of the execution `e` with these events.
 pub(super) fn log(events: &[Event]) -> Vec<Fact> {
     let bound = Fact::Bound { execution: id("e") };

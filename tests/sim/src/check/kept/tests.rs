@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    check::story::{bare, client, event, log, records},
+    check::story::{bare, client, event, log, records, stream_ended},
     history::ClientAct,
 };
 
@@ -83,28 +83,35 @@ fn an_answer_of_an_execution_that_did_not_complete_is_found() {
     assert_eq!(broken(failed, whole), [WHOLE]);
 }
 
-/// A log with a `result` last, and this end.
+/// A log with a `result` last, and this end, which a reader did not come to.
 fn answered(end: &str) -> Vec<Fact> {
     log(&[bare("execution.started"), bare("result"), bare("heartbeat"), event(end)])
+}
+
+/// The same, with a stream that ended before.
+fn read(end: &str) -> Vec<Fact> {
+    answered(end).into_iter().chain([stream_ended()]).collect()
 }
 
 const LOST: &str = r#"{"type":"execution.failed","data":{"code":"runner_lost"}}"#;
 
 #[test]
 fn an_answer_whose_runner_was_lost_behind_its_result_may_be_saved() {
-    assert!(broken(answered(LOST), whole).is_empty());
-    assert!(broken(answered(LOST), |_| row("failed", "", Some("AGENT_FAILED"))) == [HONEST]);
+    assert!(broken(read(LOST), whole).is_empty());
+    assert_eq!(broken(answered(LOST), whole), [WHOLE]);
+    assert!(broken(read(LOST), |_| row("failed", "", Some("AGENT_FAILED"))) == [HONEST]);
     let plan = plan();
     let failed = r#"{"type":"session.run.failed","data":{"retryable":false}}"#;
     let other = client(script(&plan).0, ClientAct::Line(event(failed)));
-    assert!(broken(answered(LOST).into_iter().chain([other]).collect(), whole).is_empty());
+    assert!(broken(read(LOST).into_iter().chain([other]).collect(), whole).is_empty());
     for end in [
         r#"{"type":"execution.failed","data":{"code":"AGENT_FAILED"}}"#,
         r#"{"type":"execution.cancelled"}"#,
     ] {
-        assert_eq!(broken(answered(end), whole), [WHOLE], "{end}");
+        assert_eq!(broken(read(end), whole), [WHOLE], "{end}");
     }
     let more = log(&[bare("execution.started"), bare("result"), bare("a"), event(LOST)]);
+    let more = more.into_iter().chain([stream_ended()]).collect();
     assert_eq!(broken(more, whole), [WHOLE]);
 }
 
