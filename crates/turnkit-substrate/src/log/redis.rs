@@ -16,7 +16,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use self::{
-    answer::StoreError,
+    answer::{Origin, StoreError},
     name::Name,
     node::Node,
     reader::RedisReader,
@@ -24,8 +24,8 @@ use self::{
     writer::RedisWriter,
 };
 use super::{
-    ExecutionKey, ExecutionLog, Fingerprint, Found, LogError, LogFuture, LogReader, LogWriter,
-    Opening, Start, Usage, frame::FrameBuffer,
+    ExecutionKey, ExecutionLog, Found, LogError, LogFuture, LogReader, LogWriter, Opening, Start,
+    Usage, frame::FrameBuffer,
 };
 use crate::{Clock, EventId, Limits, Scope, SystemClock};
 
@@ -130,7 +130,7 @@ impl RedisLogBuilder {
         self
     }
 
-    /// How long a run outlives the last sign of its node, at least 1 s: after that, and a third of it more, it is lost. A
+    /// How long a run outlives the last sign of its node, at least 1 s: after that, and three fifths of it more, it is lost. A
     /// Redis that is out of reach for longer loses its runs too. Default: 15 s.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
@@ -249,15 +249,13 @@ impl Shared {
         let mut frame = FrameBuffer::default();
         frame.encode(first, &opening.first).map_err(LogError::Frame)?;
         let begun = self.store.start(&name, now, writer, opening.fingerprint, frame.as_bytes());
+        let origin = Origin { fingerprint: opening.fingerprint, bound_at: now };
         Ok(match begun.await? {
             Begun::Started => {
                 let writer = RedisWriter::new(self, key, Claim { writer, last: first });
-                Start::Started {
-                    writer: Box::new(writer),
-                    reader: self.reader(name, opening.fingerprint),
-                }
+                Start::Started { writer: Box::new(writer), reader: self.reader(name, origin) }
             }
-            Begun::Exists(fingerprint) => Start::Exists(self.reader(name, fingerprint)),
+            Begun::Exists(origin) => Start::Exists(self.reader(name, origin)),
             Begun::Spent => Start::Spent,
             Begun::Full(bound) => return Err(LogError::Full(bound)),
         })
@@ -266,7 +264,7 @@ impl Shared {
     async fn find(self: &Arc<Self>, key: &ExecutionKey) -> Result<Found, LogError> {
         let name = Name::of(key);
         Ok(match self.store.find(&name).await? {
-            Bond::Retained(fingerprint) => Found::Retained(self.reader(name, fingerprint)),
+            Bond::Retained(origin) => Found::Retained(self.reader(name, origin)),
             Bond::Spent => Found::Spent,
             Bond::Unknown => Found::Unknown,
         })
@@ -288,11 +286,7 @@ impl Shared {
         Ok(None)
     }
 
-    fn reader(
-        self: &Arc<Self>,
-        name: Name,
-        fingerprint: Option<Fingerprint>,
-    ) -> Arc<dyn LogReader> {
-        Arc::new(RedisReader::new(Arc::clone(self), name, fingerprint))
+    fn reader(self: &Arc<Self>, name: Name, origin: Origin) -> Arc<dyn LogReader> {
+        Arc::new(RedisReader::new(Arc::clone(self), name, origin))
     }
 }

@@ -87,6 +87,7 @@ pub async fn an_expired_id_is_spent_then_free<L: ExecutionLog>(
     assert!(matches!(bench.find("a").await, Found::Spent));
     assert!(matches!(bench.start_again("a").await, Start::Spent));
     assert!(matches!(reader.next(0).await, Err(LogError::Expired)));
+    assert!(matches!(reader.next(2).await, Ok(None)), "a reader at its end has missed nothing");
     assert!(matches!(reader.status().await, Err(LogError::Expired)));
 
     bench.clock.advance(Limits::default().binding.saturating_sub(TICK));
@@ -95,6 +96,9 @@ pub async fn an_expired_id_is_spent_then_free<L: ExecutionLog>(
     assert!(matches!(bench.find("a").await, Found::Unknown));
     let (writer, _) = bench.start("a").await;
     assert!(writer.epoch() > NOON);
+    let next = reader.next(0).await;
+    assert!(matches!(next, Err(LogError::Expired)), "it is the reader of another log");
+    assert!(matches!(reader.status().await, Err(LogError::Expired)));
 }
 
 /// An event costs its bytes and at most 64 more; what is refused costs nothing; what is gone is given back to the last byte.

@@ -38,8 +38,12 @@ impl Answer {
         self.text(at)?.parse().map_err(|_| self.unknown())
     }
 
+    pub(super) fn origin(&self) -> Result<Origin, StoreError> {
+        Ok(Origin { fingerprint: self.fingerprint()?, bound_at: self.number(2)? })
+    }
+
     /// Empty where the execution was bound without a body.
-    pub(super) fn fingerprint(&self) -> Result<Option<Fingerprint>, StoreError> {
+    fn fingerprint(&self) -> Result<Option<Fingerprint>, StoreError> {
         let bytes = self.bytes(1)?;
         if bytes.is_empty() {
             return Ok(None);
@@ -58,6 +62,14 @@ impl Answer {
         let word = self.0.first().map(|word| word.slice(..word.len().min(32)));
         StoreError::Answer(format!("{:?}", word.unwrap_or_default()))
     }
+}
+
+/// What tells a log from another one under the same id.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// In Unix milliseconds.
+    pub(super) bound_at: u64,
 }
 
 /// From which event on a log has which epoch, the first one first.

@@ -2,7 +2,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{Shared, name::Name, node::Watch, store::Read};
+use super::{
+    Shared,
+    answer::{Epochs, Origin, StoreError},
+    name::Name,
+    node::Watch,
+    store::Read,
+};
 use crate::{
     Cursor,
     log::{Fingerprint, LogError, LogFuture, LogReader, Page, Position, Status},
@@ -15,32 +21,41 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct RedisReader {
     shared: Arc<Shared>,
     name: Name,
-    fingerprint: Option<Fingerprint>,
+    origin: Origin,
     watch: Arc<Watch>,
 }
 
 impl RedisReader {
-    pub(super) fn new(shared: Arc<Shared>, name: Name, fingerprint: Option<Fingerprint>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: Name, origin: Origin) -> Self {
         let watch = shared.node.watch(&name);
-        Self { shared, name, fingerprint, watch }
+        Self { shared, name, origin, watch }
+    }
+
+    async fn look(&self) -> Result<(Status, Epochs), StoreError> {
+        let (status, epochs) = self.shared.store.status(&self.name).await?;
+        // Its id may be bound to another log by now.
+        if status.started_at != self.origin.bound_at {
+            return Err(StoreError::Gone);
+        }
+        Ok((status, epochs))
     }
 }
 
 impl LogReader for RedisReader {
     fn fingerprint(&self) -> Option<Fingerprint> {
-        self.fingerprint
+        self.origin.fingerprint
     }
 
     fn status(&self) -> LogFuture<'_, Result<Status, LogError>> {
         Box::pin(async {
-            let (status, _) = self.shared.store.status(&self.name).await?;
+            let (status, _) = self.look().await?;
             Ok(status)
         })
     }
 
     fn locate(&self, cursor: Cursor) -> LogFuture<'_, Result<Position, LogError>> {
         Box::pin(async move {
-            let (status, epochs) = self.shared.store.status(&self.name).await?;
+            let (status, epochs) = self.look().await?;
             Ok(epochs.locate(cursor, &status))
         })
     }
@@ -50,7 +65,7 @@ impl LogReader for RedisReader {
             loop {
                 // Made before looking, so that an append in between wakes it.
                 let changed = self.watch.changed();
-                match self.shared.store.read(&self.name, after).await? {
+                match self.shared.store.read(&self.name, self.origin.bound_at, after).await? {
                     Read::Page(page) => return Ok(Some(page)),
                     Read::End => return Ok(None),
                     Read::NothingYet => {}

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
-    answer::{Answer, Epochs, StoreError, number, parse_state},
+    answer::{Answer, Epochs, Origin, StoreError, number, parse_state},
     link::{Link, PATIENCE, PATIENCE_OF_RUNS, Question},
     name::Name,
 };
@@ -28,7 +28,7 @@ const PAGE: usize = 128 * 1024;
 /// What a start came to.
 pub(super) enum Begun {
     Started,
-    Exists(Option<Fingerprint>),
+    Exists(Origin),
     Spent,
     Full(Bound),
 }
@@ -36,7 +36,7 @@ pub(super) enum Begun {
 /// What an id is bound to.
 pub(super) enum Bond {
     Unknown,
-    Retained(Option<Fingerprint>),
+    Retained(Origin),
     Spent,
 }
 
@@ -164,7 +164,7 @@ impl Store {
         let answer = answer.await?;
         Ok(match answer.word()? {
             "started" => Begun::Started,
-            "exists" => Begun::Exists(answer.fingerprint()?),
+            "exists" => Begun::Exists(answer.origin()?),
             "spent" => Begun::Spent,
             "full" => Begun::Full(self.bound(&answer)?),
             _ => return Err(answer.unknown()),
@@ -176,7 +176,7 @@ impl Store {
         Ok(match answer.word()? {
             "unknown" => Bond::Unknown,
             "spent" => Bond::Spent,
-            "retained" => Bond::Retained(answer.fingerprint()?),
+            "retained" => Bond::Retained(answer.origin()?),
             _ => return Err(answer.unknown()),
         })
     }
@@ -222,9 +222,15 @@ impl Store {
         })
     }
 
-    pub(super) async fn read(&self, name: &Name, after: u64) -> Result<Read, StoreError> {
+    /// What the log that was bound at this time has after event number `after`.
+    pub(super) async fn read(
+        &self,
+        name: &Name,
+        bound_at: u64,
+        after: u64,
+    ) -> Result<Read, StoreError> {
         let answer = self.run(&SCRIPTS.read, Some(name), self.now(), |call| {
-            call.arg(after).arg(PAGE);
+            call.arg(bound_at).arg(after).arg(PAGE);
         });
         let answer = answer.await?;
         Ok(match answer.word()? {

@@ -18,6 +18,7 @@ if ending == '' then
   if full then return { 'full', full } end
   renew_lease(NAME)
 else
+  write_even_if_full()
   count(scope, 'bytes', bytes)
   redis.call('HSET', execution, 'state', ending, 'ended', whole(NOW))
   redis.call('ZREM', P .. 'running', NAME)

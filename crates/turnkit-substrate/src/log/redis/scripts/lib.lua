@@ -1,6 +1,6 @@
 -- What all scripts share. An execution is called by its name, `<length of its scope>:<scope>:<id>`; under the prefix lie:
 --
---   e:<name>         hash: how it stands; of a spent one what is charged and since when
+--   e:<name>         hash: how it stands; of a spent one what is charged, since when, and what its readers must know
 --   f:<name>         stream: its frames under the ids that clients see, `<epoch>-<seq>`
 --   running          sorted set of names: until when their writers' leases hold, by the clock of Redis
 --   ended[:<scope>]  sorted set of names: when they ended
@@ -42,6 +42,12 @@ local function wake(what, name)
   redis.call('PUBLISH', P .. 'wake', what .. name)
 end
 
+-- Lets this script write although the memory of Redis is full: one whose first write takes none is let through to its end.
+-- What ends a run, or keeps it alive, must not fail for want of memory.
+local function write_even_if_full()
+  redis.call('UNLINK', P .. 'none')
+end
+
 local function renew_lease(name)
   redis.call('ZADD', P .. 'running', whole(server_time() + LEASE), name)
 end
@@ -49,12 +55,13 @@ end
 -- Drops the events of an ended execution. Its id is spent from then on.
 local function drop(name)
   local scope, id = split(name)
-  local charged = tonumber(redis.call('HGET', P .. 'e:' .. name, 'charged'))
+  local charged, last, started = unpack(redis.call('HMGET', P .. 'e:' .. name, 'charged', 'last', 'started'))
   redis.call('UNLINK', P .. 'e:' .. name, P .. 'f:' .. name)
   redis.call('ZREM', P .. 'ended', name)
   redis.call('ZREM', P .. 'ended:' .. scope, name)
   local keeps = BINDING + #id
-  redis.call('HSET', P .. 'e:' .. name, 'state', 'spent', 'ended', whole(NOW), 'charged', whole(keeps))
+  redis.call('HSET', P .. 'e:' .. name, 'state', 'spent', 'ended', whole(NOW), 'charged', whole(keeps),
+    'last', last, 'started', started)
   redis.call('ZADD', P .. 'spent', whole(NOW), name)
   count(scope, 'executions', -1)
   count(scope, 'bindings', 1)

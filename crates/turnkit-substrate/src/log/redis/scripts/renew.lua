@@ -1,4 +1,5 @@
 -- ARGV: pairs of a name and its writer. Gives the names that have another writer, or have ended.
+write_even_if_full()
 local fenced = {}
 for at = 11, #ARGV, 2 do
   local name, writer = ARGV[at], ARGV[at + 1]

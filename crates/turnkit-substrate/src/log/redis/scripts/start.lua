@@ -5,10 +5,10 @@ if state == 'spent' then return { 'spent' } end
 
 local execution = P .. 'e:' .. NAME
 if state then
-  local kept = redis.call('HMGET', execution, 'fingerprint', 'writer', 'epoch')
+  local kept = redis.call('HMGET', execution, 'fingerprint', 'started', 'writer')
   -- Asked before by the same writer, whose answer was lost.
-  if kept[2] == writer then return { 'started', kept[3] } end
-  return { 'exists', kept[1] }
+  if kept[3] == writer then return { 'started' } end
+  return { 'exists', kept[1], kept[2] }
 end
 
 local scope, id = split(NAME)
@@ -22,4 +22,4 @@ redis.call('HSET', execution, 'state', 'running', 'epoch', whole(NOW), 'last', '
 redis.call('XADD', P .. 'f:' .. NAME, whole(NOW) .. '-1', 'f', frame)
 count(scope, 'executions', 1)
 renew_lease(NAME)
-return { 'started', whole(NOW) }
+return { 'started' }

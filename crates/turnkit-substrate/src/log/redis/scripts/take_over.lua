@@ -10,6 +10,7 @@ if kept[3] ~= epoch then return { 'taken by another' } end
 local lease = redis.call('ZSCORE', P .. 'running', NAME)
 if only == 'lost' and lease and tonumber(lease) > server_time() then return { 'over' } end
 
+write_even_if_full()
 local next_epoch = whole(math.max(epoch + 1, NOW))
 local first = whole(kept[4] + 1)
 -- Of two epochs that begin at the same event the first has none.
