@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use turnkit_substrate::{
     Cursor, ExecutionLog as _, Limits,
@@ -70,6 +70,97 @@ async fn a_redis_that_stays_away_is_told_and_asked_no_longer() {
     redis.kill();
     let error = log.find(&key("one")).await.err().unwrap();
     assert!(matches!(error, LogError::Store(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_replaced() {
+    let redis = RedisServer::start();
+    let plan = |connection| match connection {
+        0 | 1 => Fault::Stall(Point::Bytes(600)),
+        _ => Fault::None,
+    };
+    let proxy = CuttingProxy::start(redis.address(), plan).await.unwrap();
+    let log = RedisLog::builder(format!("redis://{}", proxy.address())).build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    for at in 0..100 {
+        writer.append(&number(at)).await.unwrap();
+    }
+    assert_eq!(numbers(&*reader, 100).await, (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_run_goes_on_at_the_server_that_took_over() {
+    let (old, new) = (RedisServer::start(), RedisServer::start());
+    let proxy = CuttingProxy::start(old.address(), |_| Fault::None).await.unwrap();
+    let log = RedisLog::builder(format!("redis://{}", proxy.address())).build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    writer.append(&number(1)).await.unwrap();
+    let _ = new.command(&replica_of(&old));
+    while !new.command("INFO replication").contains("master_link_status:up") {
+        sleep(Duration::from_millis(20)).await;
+    }
+
+    let _ = new.command("REPLICAOF NO ONE");
+    let _ = old.command(&replica_of(&new));
+    proxy.lead_to(new.address());
+    writer.append(&number(2)).await.unwrap();
+    writer.end(Ending::Completed, &number(3)).await.unwrap();
+    assert_eq!(numbers(&*reader, 3).await, [1, 2, 3]);
+}
+
+fn replica_of(server: &RedisServer) -> String {
+    let address = server.address();
+    format!("REPLICAOF {} {}", address.ip(), address.port())
+}
+
+#[tokio::test]
+async fn where_the_memory_of_redis_is_full_runs_end_all_the_same() {
+    let redis = RedisServer::start();
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    let (dropped, of_dropped) = start(&log, "two").await;
+    let (_stuck, of_stuck) = start(&log, "three").await;
+    let _ = redis.command("CONFIG SET maxmemory 1");
+
+    let error = writer.append(&number(1)).await.unwrap_err();
+    assert!(matches!(error, AppendError::Store(_)), "{error}");
+    writer.end(Ending::Failed, &number(2)).await.unwrap();
+    assert_eq!(numbers(&*reader, usize::MAX).await, [2]);
+    drop(dropped);
+    of_dropped.next(1).await.unwrap();
+    let heir = log.take_over(&key("three")).await.unwrap().unwrap();
+    heir.end(Ending::Cancelled, &number(3)).await.unwrap();
+    assert_eq!(numbers(&*of_stuck, usize::MAX).await, [3]);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_busy_is_waited_for() {
+    let redis = Arc::new(RedisServer::start());
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    let (mut writer, _) = start(&log, "one").await;
+    let _ = redis.command("CONFIG SET busy-reply-threshold 1");
+    let busy = Arc::clone(&redis);
+    let busy = tokio::task::spawn_blocking(move || busy.command(r#"EVAL "while true do end" 0"#));
+    while !redis.command("PING").contains("BUSY") {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let free = async {
+        sleep(Duration::from_millis(300)).await;
+        let _ = redis.command("SCRIPT KILL");
+    };
+    let event = number(1);
+    let (appended, ()) = tokio::join!(writer.append(&event), free);
+    appended.unwrap();
+    busy.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_of_events_that_were_evicted_is_told() {
+    let redis = RedisServer::start();
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    let (_writer, reader) = start(&log, "one").await;
+    assert_eq!(redis.command("DEL {turnkit}:f:3:a:b:one"), ":1\r\n");
+    assert!(matches!(reader.next(0).await, Err(LogError::Expired)));
 }
 
 /// Each connection breaks somewhere in an answer, so that what was asked may or may not have been done.

@@ -2,15 +2,19 @@
 //!
 //! Everything that waits for Redis does so on that thread. An agent that blocks its runtime must cost no other run its lease.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use redis::{
-    Client, Cmd, FromRedisValue, RedisError, RetryMethod, ScriptInvocation,
+    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RetryMethod, ScriptInvocation,
+    ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig, PubSub},
 };
 use tokio::{
     runtime::{self, Handle, Runtime},
-    sync::OnceCell,
     time::{self, Instant},
 };
 
@@ -37,7 +41,7 @@ impl Link {
     pub(super) fn new(client: Client) -> io::Result<Self> {
         let mut thread = runtime::Builder::new_multi_thread();
         let runtime = thread.worker_threads(1).thread_name("turnkit-redis").enable_all().build()?;
-        let connection = Arc::new(Connection { client, manager: OnceCell::new() });
+        let connection = Arc::new(Connection { client, manager: Mutex::default() });
         Ok(Self { runtime: Some(runtime), connection })
     }
 
@@ -81,8 +85,8 @@ impl Drop for Link {
 
 struct Connection {
     client: Client,
-    /// Made at the first use.
-    manager: OnceCell<ConnectionManager>,
+    /// Made at the first use. It connects again by itself where the connection is closed.
+    manager: Mutex<Option<Arc<ConnectionManager>>>,
 }
 
 impl Connection {
@@ -104,12 +108,33 @@ impl Connection {
     }
 
     async fn ask_once<T: FromRedisValue>(&self, question: &Question) -> Result<T, RedisError> {
-        let connect = || async { self.connect() };
-        let mut manager = self.manager.get_or_try_init(connect).await?.clone();
-        match question {
+        let used = self.manager()?;
+        let mut manager = ConnectionManager::clone(&used);
+        let answer = match question {
             Question::Command(command) => command.query_async(&mut manager).await,
             Question::Script(script) => script.invoke_async(&mut manager).await,
+        };
+        answer.inspect_err(|error| {
+            if may_be_stale(error) {
+                self.leave(&used);
+            }
+        })
+    }
+
+    fn manager(&self) -> Result<Arc<ConnectionManager>, RedisError> {
+        let mut manager = self.manager.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(manager) = &*manager {
+            return Ok(Arc::clone(manager));
         }
+        let made = Arc::new(self.connect()?);
+        *manager = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Lets the next question make a connection of its own, unless one has done so since.
+    fn leave(&self, used: &Arc<ConnectionManager>) {
+        let mut manager = self.manager.lock().unwrap_or_else(PoisonError::into_inner);
+        manager.take_if(|manager| Arc::ptr_eq(manager, used));
     }
 
     fn connect(&self) -> Result<ConnectionManager, RedisError> {
@@ -122,8 +147,16 @@ impl Connection {
     }
 }
 
+/// `BUSY`: another one's script keeps Redis from answering.
 fn may_pass(error: &RedisError) -> bool {
-    error.is_io_error() || !matches!(error.retry_method(), RetryMethod::NoRetry)
+    let is_final = matches!(error.retry_method(), RetryMethod::NoRetry);
+    error.is_io_error() || !is_final || error.code() == Some("BUSY")
+}
+
+/// Whether another connection may do better: this one is half open, for which TCP takes many minutes to find out, or leads to
+/// a server that was the primary before a failover.
+fn may_be_stale(error: &RedisError) -> bool {
+    error.is_timeout() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 fn ended() -> RedisError {
