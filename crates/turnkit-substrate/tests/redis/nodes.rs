@@ -4,14 +4,17 @@ use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use turnkit_substrate::{
     ExecutionLog as _, Substrate,
     log::{AppendError, Ending, Found, Start, State, redis::RedisLog},
 };
+
+use turnkit_testkit::proxy::{CuttingProxy, Fault};
+use turnkit_wire::Event;
 
 use super::{REDIS, key, number, numbers, opening, start};
 use crate::{
@@ -155,6 +158,70 @@ async fn a_silent_run_outlives_its_lease_as_long_as_its_node_lives() {
     tokio::time::sleep(SHORT * 4).await;
     assert_eq!(reader.status().await.unwrap().state, State::Running);
     writer.append(&number(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_many_runs_of_a_node_that_is_gone_cost_no_other_run_its_lease() {
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let node = |url: &str| RedisLog::builder(url).prefix(&prefix).lease(SHORT).build().unwrap();
+    let running = |running| {
+        let running = format!(":{running}\r\n");
+        REDIS.command(&format!("ZCARD {{{prefix}}}:running")) == running
+    };
+    let plan = |_| Fault::Delay(Duration::from_millis(5));
+    let far = CuttingProxy::start(REDIS.address(), plan).await.unwrap();
+    let far = node(&format!("redis://{}", far.address()));
+    let (mut writer, _) = start(&far, "one").await;
+
+    let near = node(&REDIS.url());
+    for at in 0..100 {
+        let key = key(&format!("gone-{at}"));
+        // Sent, and nobody takes the writer.
+        assert!(near.start(&key, opening()).now_or_never().is_none());
+    }
+    while !running(101) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(near);
+    while !running(1) {
+        let lease = REDIS.command(&format!("ZSCORE {{{prefix}}}:running 3:a:b:one"));
+        let lease: u128 = lease.lines().nth(1).unwrap().parse().unwrap();
+        assert!(lease > SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    writer.append(&number(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_that_a_jump_of_the_clock_ends_is_renewed_before_its_run_is_lost() {
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let node = || RedisLog::builder(REDIS.url()).prefix(&prefix).lease(SHORT).build().unwrap();
+    let (running, _others) = (node(), [node(), node(), node()]);
+    let (mut writer, _) = start(&running, "one").await;
+    for _ in 0..6 {
+        tokio::time::sleep(SHORT).await;
+        let ended = REDIS.command(&format!("ZADD {{{prefix}}}:running XX CH 1 3:a:b:one"));
+        assert_eq!(ended, ":1\r\n");
+    }
+    tokio::time::sleep(SHORT).await;
+    writer.append(&number(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_of_large_events_is_no_larger_than_one_of_them() {
+    let [log] = nodes(LONG);
+    let (mut writer, reader) = start(&log, "one").await;
+    let large = Event::new("large", &"x".repeat(1024 * 1024 - 100)).unwrap();
+    for _ in 0..12 {
+        writer.append(&large).await.unwrap();
+    }
+    let (mut after, mut pages) = (1, 0);
+    while after < 13 {
+        let page = reader.next(after).await.unwrap().unwrap();
+        assert!(page.frames.len() < 1_200_000, "{}", page.frames.len());
+        (after, pages) = (page.last, pages + 1);
+    }
+    assert_eq!(pages, 12);
 }
 
 async fn serve(log: RedisLog, agent: Driven) -> Server {

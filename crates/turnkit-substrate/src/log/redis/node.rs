@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use redis::Msg;
 use tokio::{
     sync::{Notify, futures::Notified},
@@ -14,7 +15,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Heir, Shared, name::Name, writer};
+use super::{Heir, Shared, answer::StoreError, name::Name, writer};
 
 /// What the readers and the writer of one execution wait on.
 #[derive(Default)]
@@ -115,7 +116,7 @@ impl Node {
 pub(super) fn keep(shared: &Arc<Shared>, lease: Duration) {
     if let Some(thread) = shared.store.thread() {
         thread.spawn(listen(Arc::downgrade(shared), lease));
-        thread.spawn(renew(Arc::downgrade(shared), lease / 3));
+        thread.spawn(renew(Arc::downgrade(shared), lease / 5));
     }
 }
 
@@ -133,20 +134,19 @@ async fn listen(shared: Weak<Shared>, silence: Duration) {
                 drop(listening);
                 hear(&shared, subscription.on_message(), silence).await;
             }
-            Ok(Err(error)) => tell_once(&mut is_deaf, &error.to_string()),
-            Err(_) => tell_once(&mut is_deaf, "Redis does not answer"),
+            Ok(Err(error)) => tell_once(&mut is_deaf, &error, LATE),
+            Err(_) => tell_once(&mut is_deaf, &"Redis does not answer", LATE),
         }
         time::sleep(AGAIN_AFTER).await;
     }
 }
 
-/// Until it hears again.
-fn tell_once(is_deaf: &mut bool, error: &str) {
-    if !std::mem::replace(is_deaf, true) {
-        tracing::warn!(
-            error,
-            "wake-ups from Redis cannot be heard: readers are late by up to two seconds"
-        );
+const LATE: &str = "wake-ups from Redis cannot be heard: readers are late by up to two seconds";
+
+/// Until it is over.
+fn tell_once(is_told: &mut bool, error: &dyn fmt::Display, what: &str) {
+    if !std::mem::replace(is_told, true) {
+        tracing::warn!(%error, "{what}");
     }
 }
 
@@ -163,41 +163,63 @@ async fn hear(shared: &Weak<Shared>, messages: impl Stream<Item = Msg>, silence:
 
 /// Renews the leases of this node's writers, and ends the runs of nodes that are gone.
 ///
-/// After a time without Redis no lease may hold, and every node is about to renew its own: so it looks for lost runs only
-/// where it could renew twice in a row.
+/// A lease that is over need not be lost: after a time without Redis, or a jump of its clock, none holds, and every node is
+/// about to renew its own. So a run is lost when its lease was found over several times in a row, by a node that could renew
+/// its own each time; in between all others had the time to do so too.
 async fn renew(shared: Weak<Shared>, every: Duration) {
-    let mut renewed_before = false;
+    let (mut suspects, mut is_late) = (Suspects::new(), false);
     loop {
         time::sleep(every).await;
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        let renewed = renew_leases(&shared).await;
-        if renewed && renewed_before {
-            end_lost_runs(&shared).await;
-        }
-        renewed_before = renewed;
+        suspects = match renew_leases(&shared).await {
+            Ok(lost) => {
+                is_late = false;
+                look_again(&suspects, lost)
+            }
+            Err(error) => {
+                tell_once(&mut is_late, &error, "leases cannot be renewed");
+                Suspects::new()
+            }
+        };
+        end_lost_runs(shared, &suspects);
     }
 }
 
-async fn renew_leases(shared: &Shared) -> bool {
-    let fenced = shared.store.renew(&shared.node.held()).await;
-    let fenced = fenced.inspect_err(|error| tracing::warn!(%error, "leases cannot be renewed"));
-    for name in fenced.iter().flatten() {
-        shared.node.fence(name);
-    }
-    fenced.is_ok()
+/// How often in a row the lease of a run was found over.
+type Suspects = HashMap<Name, u32>;
+
+/// How often that is until it counts as lost.
+const LOOKS: u32 = 3;
+
+fn look_again(before: &Suspects, lost: Vec<Name>) -> Suspects {
+    let looks = |name: &Name| before.get(name).map_or(1, |looks| looks + 1);
+    lost.into_iter().map(|name| (name.clone(), looks(&name))).collect()
 }
 
-async fn end_lost_runs(shared: &Arc<Shared>) {
-    let lost = match shared.store.lost().await {
-        Ok(lost) => lost,
-        Err(error) => return tracing::warn!(%error, "lost runs cannot be looked for"),
-    };
-    for key in lost.iter().filter_map(Name::key) {
-        writer::lose(shared, &key, Heir::OfLost).await;
+/// Gives the runs of all nodes whose lease is over.
+async fn renew_leases(shared: &Shared) -> Result<Vec<Name>, StoreError> {
+    for name in shared.store.renew(&shared.node.held()).await? {
+        shared.node.fence(&name);
+    }
+    shared.store.lost().await
+}
+
+/// In a task of its own: a node that was lost may have had thousands of runs, and this one's must be renewed meanwhile.
+fn end_lost_runs(shared: Arc<Shared>, suspects: &Suspects) {
+    let lost = suspects.iter().filter(|(_, looks)| **looks % LOOKS == 0);
+    let lost: Vec<_> = lost.filter_map(|(name, _)| name.key()).collect();
+    if let Some(thread) = shared.store.thread().filter(|_| !lost.is_empty()).cloned() {
+        thread.spawn(async move {
+            let shared = &shared;
+            let end = |key| async move { writer::lose(shared, &key, Heir::OfLost).await };
+            stream::iter(lost).for_each_concurrent(ENDED_AT_ONCE, end).await;
+        });
     }
 }
+
+const ENDED_AT_ONCE: usize = 32;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,2 +1,2 @@
 -- Gives the names of running executions whose lease is over.
-return redis.call('ZRANGEBYSCORE', P .. 'running', '-inf', whole(server_time()), 'LIMIT', 0, SWEEP)
+return redis.call('ZRANGEBYSCORE', P .. 'running', '-inf', whole(server_time()))
