@@ -8,6 +8,7 @@
 
 mod failures;
 mod nodes;
+mod reference;
 
 // What must hold over HTTP, whatever the log is.
 #[path = "../http/agents.rs"]
