@@ -147,11 +147,11 @@ pub async fn events_come_verbatim_and_in_order<F: ProducerFixture>(mut fixture: 
     let rule = Rule("events_come_verbatim_and_in_order");
     let sent = tricky_events();
     let mut producer = rule.produce(&mut fixture, &sent, UpstreamEnd::Done).await;
-    rule.take_events(&mut producer, &sent).await;
+    rule.take_events(&mut producer, &sent, sent.len()).await;
     rule.take_end(&mut producer, sent.len(), UpstreamEnd::Done).await;
 }
 
-/// Is `Done` at once where its upstream ends without any event.
+/// Is `Done` where its upstream ends without any event.
 ///
 /// Broken by a producer that takes an end for a failure, or that makes events of its own.
 pub async fn an_upstream_without_events_is_done<F: ProducerFixture>(mut fixture: F) {
@@ -168,7 +168,7 @@ pub async fn an_error_comes_once_after_the_events_before_it<F: ProducerFixture>(
     let rule = Rule("an_error_comes_once_after_the_events_before_it");
     let sent = tricky_events();
     let mut producer = rule.produce(&mut fixture, &sent, UpstreamEnd::Failed).await;
-    rule.take_events(&mut producer, &sent).await;
+    rule.take_events(&mut producer, &sent, sent.len()).await;
     rule.take_end(&mut producer, sent.len(), UpstreamEnd::Failed).await;
 }
 
@@ -180,7 +180,7 @@ pub async fn a_pending_next_wakes_its_task<F: ProducerFixture>(mut fixture: F) {
     let sent: Vec<Event> = (0..300).map(|n| events::delta("p", &n.to_string())).collect();
     let mut producer = rule.produce(&mut fixture, &sent, UpstreamEnd::Done).await;
     let task = tokio::spawn(async move {
-        rule.take_events(&mut producer, &sent).await;
+        rule.take_events(&mut producer, &sent, sent.len()).await;
         rule.take_end(&mut producer, sent.len(), UpstreamEnd::Done).await;
     });
     if let Err(error) = task.await {
@@ -198,7 +198,7 @@ pub async fn dropping_it_at_any_await_leaves_nothing_behind<F: ProducerFixture>(
     for taken in 0..=sent.len() {
         for polls in 0..3 {
             let mut producer = rule.produce(&mut fixture, &sent, UpstreamEnd::Open).await;
-            rule.take_events(&mut producer, &sent[..taken]).await;
+            rule.take_events(&mut producer, &sent, taken).await;
             poll_times(producer.next(), polls).await;
             drop(producer);
             let at = format!("once dropped after {taken} events and {polls} polls of `next`");
@@ -214,7 +214,7 @@ pub async fn cancel_ends_while_the_upstream_is_open<F: ProducerFixture>(mut fixt
     let rule = Rule("cancel_ends_while_the_upstream_is_open");
     let sent = tricky_events();
     let mut producer = rule.produce(&mut fixture, &sent, UpstreamEnd::Open).await;
-    rule.take_events(&mut producer, &sent[..1]).await;
+    rule.take_events(&mut producer, &sent, 1).await;
     poll_times(producer.next(), 1).await;
     let at = "in `cancel`, after 1 event and 1 poll of `next`";
     rule.in_time(at, "its end", hint::LONG_CANCEL, producer.cancel()).await;
@@ -231,7 +231,7 @@ pub async fn a_turn_forwards_what_it_produces<F: ProducerFixture>(mut fixture: F
     let producer = rule.produce(&mut fixture, &sent, UpstreamEnd::Done).await;
     let turn = turn().keep_alive(Duration::MAX).start_inline(producer, Recorder::new());
     let mut forwarded = Forwarded { turn, lines: ndjson::Decoder::new() };
-    rule.take_events(&mut forwarded, &sent).await;
+    rule.take_events(&mut forwarded, &sent, sent.len()).await;
     rule.take_end(&mut forwarded, sent.len(), UpstreamEnd::Done).await;
 }
 

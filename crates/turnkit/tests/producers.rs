@@ -50,7 +50,6 @@ mod a_wrong_producer_is_found_as {
     };
 
     use tokio::time::{Instant, sleep};
-
     use turnkit::{Produced, TurnProducer};
     use turnkit_testkit::{contract, events};
 
@@ -62,6 +61,7 @@ mod a_wrong_producer_is_found_as {
         SwapsEvents,
         LosesTheLastEvent,
         RepeatsAnEventForEver,
+        OpensAnEnvelope,
         FailsWithoutEvents,
         SwallowsTheFailure,
         FailsWithoutAWord,
@@ -113,6 +113,9 @@ mod a_wrong_producer_is_found_as {
                 Wrong::RewritesEvents => events.iter_mut().for_each(rewrite),
                 Wrong::SwapsEvents => events.swap(1, 2),
                 Wrong::LosesTheLastEvent => drop(events.pop_back()),
+                Wrong::OpensAnEnvelope => {
+                    events.push_front(events::verbatim(r#"{"type":"session.run.started"}"#));
+                }
                 Wrong::EndsEarly => events.truncate(1),
                 Wrong::Leaks => mem::forget(held.clone()),
                 _ => {}
@@ -189,9 +192,11 @@ mod a_wrong_producer_is_found_as {
             RepeatsAnEventForEver "look for: an event that is given twice",
             LosesTheLastEvent "at event 9 of 9\n  wanted: {\"type\":\"message.part.updated\"",
             EndsEarly "at event 2 of 9\n",
+            OpensAnEnvelope "look for: an event that the upstream did not send",
             NeverEnds "wanted: `Done`\n  came: nothing for 20 s\n";
         an_upstream_without_events_is_done:
             FailsWithoutEvents "came: the error \"nothing came\"\n",
+            OpensAnEnvelope "came: {\"type\":\"session.run.started\"}\n",
             NeverEnds "look for: an end of the upstream that is not noticed";
         an_error_comes_once_after_the_events_before_it:
             LosesTheLastEvent "came: the error \"the upstream failed\"\n",
@@ -203,7 +208,8 @@ mod a_wrong_producer_is_found_as {
             RepeatsAnEventForEver "at event 2 of 300, byte";
         dropping_it_at_any_await_leaves_nothing_behind:
             Leaks "once dropped after 0 events and 0 polls of `next`\n",
-            EndsEarly "at event 2 of 2\n";
+            SwapsEvents "look for: an event that was lost or overtaken",
+            EndsEarly "at event 2 of 9\n";
         cancel_ends_while_the_upstream_is_open:
             HangsInCancel "look for: a `cancel` that waits",
             Leaks "once cancelled and dropped\n";

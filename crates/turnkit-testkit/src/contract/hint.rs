@@ -11,6 +11,7 @@ pub(super) const OVERTAKES: &str = "an event that was lost or overtaken: what ca
 pub(super) const REPEATS: &str = "an event that is given twice: what came was sent before";
 pub(super) const REWRITES: &str =
     "an event that is read into a value and written anew: its bytes must go through as they came";
+pub(super) const FOREIGN: &str = "an event that the upstream did not send";
 pub(super) const GOES_ON: &str = "an event that is given twice, or that the upstream did not send";
 pub(super) const SWALLOWED: &str = "a failure that is taken for the upstream's end";
 pub(super) const NO_FAILURE: &str = "an end of the upstream that is taken for a failure";

@@ -52,9 +52,14 @@ impl Rule {
         self.in_time(at, wanted, hint::LEAK, fixture.released()).await;
     }
 
-    /// Takes `sent` from the producer, and compares each event as it comes.
-    pub(super) async fn take_events<P: TurnProducer>(self, producer: &mut P, sent: &[Event]) {
-        for (index, event) in sent.iter().enumerate() {
+    /// Takes the first `count` events from the producer, and compares each as it comes.
+    pub(super) async fn take_events<P: TurnProducer>(
+        self,
+        producer: &mut P,
+        sent: &[Event],
+        count: usize,
+    ) {
+        for (index, event) in sent.iter().enumerate().take(count) {
             let wanted = excerpt(event.as_json(), 0);
             let at = at(index, sent);
             let answer = self.in_time(&at, &wanted, hint::STUCK, producer.next()).await;
@@ -96,7 +101,8 @@ impl Rule {
         let look_for = match sent.iter().position(|other| other == event) {
             Some(place) if place > index => hint::OVERTAKES,
             Some(_) => hint::REPEATS,
-            None => hint::REWRITES,
+            None if event.kind() == sent[index].kind() => hint::REWRITES,
+            None => hint::FOREIGN,
         };
         let byte = first_difference(wanted, event.as_json());
         let at = format!("{}, byte {byte}", at(index, sent));
