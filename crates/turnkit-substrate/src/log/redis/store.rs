@@ -25,6 +25,9 @@ use crate::{
 /// How many bytes of frames a reader gets at once, more or less.
 const PAGE: usize = 128 * 1024;
 
+/// How many leases a script renews: all others wait for it, which must not be felt.
+const RENEWED_AT_ONCE: usize = 256;
+
 /// What a start came to.
 pub(super) enum Begun {
     Started,
@@ -279,12 +282,16 @@ impl Store {
 impl Store {
     /// Renews the leases of these writers. Gives the names of those that are writers no more.
     pub(super) async fn renew(&self, writers: &[(Uuid, Name)]) -> Result<Vec<Name>, StoreError> {
-        let answer = self.run(&SCRIPTS.renew, None, self.now(), |call| {
-            for (writer, name) in writers {
-                call.arg(name.as_str()).arg(writer.as_bytes());
-            }
-        });
-        answer.await?.names()
+        let mut fenced = Vec::new();
+        for some in writers.chunks(RENEWED_AT_ONCE) {
+            let answer = self.run(&SCRIPTS.renew, None, self.now(), |call| {
+                for (writer, name) in some {
+                    call.arg(name.as_str()).arg(writer.as_bytes());
+                }
+            });
+            fenced.extend(answer.await?.names()?);
+        }
+        Ok(fenced)
     }
 
     /// Running executions whose lease is over.

@@ -27,8 +27,9 @@ local function split(name)
   return string.sub(rest, 1, length), string.sub(rest, length + 2)
 end
 
+local time
 local function server_time()
-  local time = redis.call('TIME')
+  time = time or redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 

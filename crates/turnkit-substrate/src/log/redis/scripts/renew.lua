@@ -10,6 +10,4 @@ for at = 11, #ARGV, 2 do
     fenced[#fenced + 1] = name
   end
 end
--- Each node hears its own: one that hears nothing has lost its subscription.
-wake('n', '')
 return fenced
