@@ -196,7 +196,7 @@ impl ExecutionLog for RedisLog {
     ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>> {
         Box::pin(async {
             let shared = &self.shared;
-            let claim = shared.claim(&Name::of(key), Heir::Anyone).await?;
+            let claim = shared.claim(&Name::of(key), Uuid::new_v4(), Heir::Anyone).await?;
             let write =
                 |claim| Box::new(RedisWriter::new(shared, key, claim)) as Box<dyn LogWriter>;
             Ok(claim.map(write))
@@ -271,8 +271,12 @@ impl Shared {
     }
 
     /// Takes a running log over from its writer. Tries again where another one does so at the same time.
-    async fn claim(&self, name: &Name, heir: Heir) -> Result<Option<Claim>, StoreError> {
-        let writer = Uuid::new_v4();
+    async fn claim(
+        &self,
+        name: &Name,
+        writer: Uuid,
+        heir: Heir,
+    ) -> Result<Option<Claim>, StoreError> {
         while let Some(epoch) = self.store.running_epoch(name).await? {
             if matches!(heir, Heir::Of(gone) if gone != epoch) {
                 return Ok(None);

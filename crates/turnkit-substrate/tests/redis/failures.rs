@@ -37,6 +37,7 @@ async fn events_that_redis_lost_never_come_again_as_others() {
     let clock = ManualClock::at(1_700_000_000_000);
     let log = RedisLog::builder(redis.url()).clock(clock as Arc<_>).build().unwrap();
     let (mut writer, reader) = start(&log, "one").await;
+    let fenced = tokio::spawn(writer.fenced());
     let kept = writer.append(&number(1)).await.unwrap();
     redis.save();
     let lost = writer.append(&number(2)).await.unwrap();
@@ -44,6 +45,9 @@ async fn events_that_redis_lost_never_come_again_as_others() {
 
     let error = writer.append(&number(3)).await.unwrap_err();
     assert!(matches!(error, AppendError::Store(_)), "{error}");
+    // The writer took over from itself; once its node hears again, it looks.
+    sleep(Duration::from_millis(1500)).await;
+    assert!(!fenced.is_finished());
     let end = writer.end(Ending::Failed, &number(4)).await.unwrap();
     assert_eq!((end.seq, end.epoch), (lost.seq, kept.epoch + 1));
     assert_eq!(reader.locate(Cursor::After(kept)).await.unwrap(), Position::After(2));

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use turnkit_wire::Event;
+use uuid::Uuid;
 
 use super::{
     Claim, Heir, Shared,
@@ -79,10 +80,9 @@ impl RedisWriter {
     /// Redis has lost events that readers may have seen. Nothing may come again under their ids: what is stored after this
     /// error, which is no more than an end, has a new epoch.
     async fn begin_anew(&mut self) -> Result<(), StoreError> {
-        let claim = self.shared.claim(&self.name, Heir::Of(self.claim.last.epoch)).await?;
+        let Claim { writer, last } = self.claim;
+        let claim = self.shared.claim(&self.name, writer, Heir::Of(last.epoch)).await?;
         if let Some(claim) = claim {
-            self.shared.node.release(self.claim.writer);
-            self.shared.node.hold(claim.writer, &self.name);
             self.claim = claim;
         }
         Err(StoreError::LostEvents)
@@ -155,7 +155,7 @@ async fn try_to_lose(
     key: &ExecutionKey,
     heir: Heir,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let Some(claim) = shared.claim(&Name::of(key), heir).await? else {
+    let Some(claim) = shared.claim(&Name::of(key), Uuid::new_v4(), heir).await? else {
         return Ok(());
     };
     let mut writer = RedisWriter::new(shared, key, claim);

@@ -1,12 +1,14 @@
--- ARGV: new writer, the epoch to follow, whether its lease must be over (`lost`).
+-- ARGV: new writer (or the one that begins anew), the epoch to follow, whether its lease must be over (`lost`).
 local writer, epoch, only = ARGV[11], ARGV[12], ARGV[13]
 local execution = P .. 'e:' .. NAME
 local kept = redis.call('HMGET', execution, 'state', 'writer', 'epoch', 'last', 'epochs')
 if kept[1] ~= 'running' then return { 'over' } end
 
--- Asked before, and the answer was lost.
-if kept[2] == writer then return { 'taken', kept[3], kept[4] } end
-if kept[3] ~= epoch then return { 'taken by another' } end
+if kept[3] ~= epoch then
+  -- Asked before, and the answer was lost.
+  if kept[2] == writer then return { 'taken', kept[3], kept[4] } end
+  return { 'taken by another' }
+end
 local lease = redis.call('ZSCORE', P .. 'running', NAME)
 if only == 'lost' and lease and tonumber(lease) > server_time() then return { 'over' } end
 
