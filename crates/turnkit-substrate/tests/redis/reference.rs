@@ -12,8 +12,9 @@ use turnkit_substrate::{
 };
 use turnkit_testkit::log_contract::ManualClock;
 use turnkit_wire::Event;
+use uuid::Uuid;
 
-use super::builder;
+use super::REDIS;
 
 /// A seeded generator (xorshift), so that a history that fails can be had again.
 struct Dice(u64);
@@ -66,16 +67,22 @@ fn step(dice: &mut Dice) -> Step {
     }
 }
 
-/// One log, with what it has given out.
+/// One log, behind one node or several that take turns, with what it has given out.
 struct Subject {
-    log: Box<dyn ExecutionLog>,
+    nodes: Vec<Box<dyn ExecutionLog>>,
+    turn: usize,
     writers: HashMap<ExecutionKey, Vec<Box<dyn LogWriter>>>,
     readers: HashMap<ExecutionKey, Vec<Arc<dyn LogReader>>>,
 }
 
 impl Subject {
-    fn new(log: impl ExecutionLog) -> Self {
-        Self { log: Box::new(log), writers: HashMap::new(), readers: HashMap::new() }
+    fn new(nodes: Vec<Box<dyn ExecutionLog>>) -> Self {
+        Self { nodes, turn: 0, writers: HashMap::new(), readers: HashMap::new() }
+    }
+
+    fn node(&mut self) -> &dyn ExecutionLog {
+        self.turn += 1;
+        &*self.nodes[self.turn % self.nodes.len()]
     }
 
     /// Does it, and says all that can be seen of it.
@@ -105,9 +112,9 @@ impl Subject {
 
     /// Otherwise each log drops what is over where it comes across it, and readers may outlive the binding of their id.
     async fn sweep(&mut self) {
-        self.log.sweep().await.unwrap();
+        self.node().sweep().await.unwrap();
         for key in keys() {
-            if matches!(self.log.find(&key).await.unwrap(), Found::Unknown) {
+            if matches!(self.node().find(&key).await.unwrap(), Found::Unknown) {
                 self.readers.remove(&key);
             }
         }
@@ -116,7 +123,7 @@ impl Subject {
     async fn start(&mut self, key: &ExecutionKey) -> String {
         let fingerprint = Some(Fingerprint::of(key.id.as_str().as_bytes()));
         let opening = Opening { fingerprint, first: sized("first", 20) };
-        match self.log.start(key, opening).await {
+        match self.node().start(key, opening).await {
             Ok(Start::Started { writer, reader }) => {
                 let epoch = writer.epoch();
                 self.readers.entry(key.clone()).or_default().push(reader);
@@ -130,7 +137,7 @@ impl Subject {
     }
 
     async fn find(&mut self, key: &ExecutionKey) -> String {
-        match self.log.find(key).await.unwrap() {
+        match self.node().find(key).await.unwrap() {
             Found::Unknown => "unknown".to_owned(),
             Found::Spent => "spent".to_owned(),
             Found::Retained(reader) => {
@@ -143,7 +150,7 @@ impl Subject {
     }
 
     async fn take_over(&mut self, key: &ExecutionKey) -> String {
-        let heir = self.log.take_over(key).await.unwrap();
+        let heir = self.node().take_over(key).await.unwrap();
         let epoch = heir.as_ref().map(|heir| heir.epoch());
         self.writers.entry(key.clone()).or_default().extend(heir);
         format!("{epoch:?}")
@@ -159,9 +166,9 @@ impl Subject {
     }
 
     /// Waits for the end of a log whose latest writer is gone, which is told in its own time.
-    async fn settled(&self, key: &ExecutionKey) -> String {
+    async fn settled(&mut self, key: &ExecutionKey) -> String {
         loop {
-            match self.log.find(key).await.unwrap() {
+            match self.node().find(key).await.unwrap() {
                 Found::Retained(reader) => {
                     let status = reader.status().await.unwrap();
                     if status.state != State::Running {
@@ -227,51 +234,84 @@ fn keys() -> Vec<ExecutionKey> {
     scopes.iter().flat_map(|scope| ids.map(|id| key(scope, id))).collect()
 }
 
-async fn play(seed: u64, steps: u32) {
-    let limits = Limits {
-        events_per_execution: 9,
-        bytes_per_execution: 6_000,
-        retention: Duration::from_secs(60),
-        binding: Duration::from_secs(600),
-        ..Limits::default()
+/// Two nodes of a log in Redis.
+fn redis(limits: &Limits, clock: &Arc<ManualClock>) -> Subject {
+    let prefix = Uuid::new_v4().to_string();
+    let node = || {
+        let log = RedisLog::builder(REDIS.url()).prefix(&prefix).limits(limits.clone());
+        Box::new(log.clock(Arc::clone(clock) as Arc<_>).build().unwrap()) as Box<_>
     };
-    let clock = ManualClock::at(1_700_000_000_000);
-    let memory = MemoryLog::with_clock(limits.clone(), Arc::clone(&clock) as Arc<_>);
-    let redis: RedisLog =
-        builder().limits(limits.clone()).clock(Arc::clone(&clock) as Arc<_>).build().unwrap();
-    let (mut memory, mut redis) = (Subject::new(memory), Subject::new(redis));
+    Subject::new(vec![node(), node()])
+}
+
+/// Does as many steps with all of them, which must say the same.
+async fn play(seed: u64, steps: u32, subjects: &mut [Subject], clock: &ManualClock) {
     let (mut dice, keys) = (Dice(seed * 2 + 1), keys());
     for at in 0..steps {
         let key = &keys[usize::try_from(dice.roll(keys.len() as u64)).unwrap()];
         let step = step(&mut dice);
         if let Step::Advance(millis) = step {
             clock.advance(Duration::from_millis(millis));
-            memory.sweep().await;
-            redis.sweep().await;
         }
-        let said = memory.take(key, &step).await;
-        assert_eq!(redis.take(key, &step).await, said, "seed {seed}, step {at}: {step:?} {key:?}");
+        let mut said = None;
+        for subject in &mut *subjects {
+            if matches!(step, Step::Advance(_)) {
+                subject.sweep().await;
+            }
+            let now = subject.take(key, &step).await;
+            let before = said.get_or_insert_with(|| now.clone());
+            assert_eq!(&now, before, "seed {seed}, step {at}: {step:?} {key:?}");
+        }
     }
-    for key in &keys {
-        for subject in [&mut memory, &mut redis] {
-            subject.writers.remove(key);
-            subject.settled(key).await;
-        }
+}
+
+/// Lets all runs end and all times pass.
+async fn count_down(subject: &mut Subject, limits: &Limits, clock: &ManualClock) {
+    for key in keys() {
+        subject.writers.remove(&key);
+        subject.settled(&key).await;
     }
     for after in [limits.retention, limits.binding] {
         clock.advance(after);
-        redis.log.sweep().await.unwrap();
+        subject.node().sweep().await.unwrap();
     }
-    assert_eq!(redis.log.usage(None).await.unwrap(), Usage::default(), "seed {seed}");
-    for key in &keys {
-        let of_scope = redis.log.usage(Some(&key.scope)).await.unwrap();
-        assert_eq!(of_scope, Usage::default(), "seed {seed}, {key:?}");
+    assert_eq!(subject.node().usage(None).await.unwrap(), Usage::default());
+    for key in keys() {
+        let of_scope = subject.node().usage(Some(&key.scope)).await.unwrap();
+        assert_eq!(of_scope, Usage::default(), "{key:?}");
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        events_per_execution: 9,
+        bytes_per_execution: 6_000,
+        retention: Duration::from_secs(60),
+        binding: Duration::from_secs(600),
+        ..Limits::default()
     }
 }
 
 #[tokio::test]
 async fn it_answers_as_the_log_in_memory_and_counts_down_to_nothing() {
     for seed in 0..20 {
-        play(seed, 400).await;
+        let (limits, clock) = (limits(), ManualClock::at(1_700_000_000_000));
+        let memory = MemoryLog::with_clock(limits.clone(), Arc::clone(&clock) as Arc<_>);
+        let memory = Subject::new(vec![Box::new(memory)]);
+        let mut subjects = [memory, redis(&limits, &clock)];
+        play(seed, 400, &mut subjects, &clock).await;
+        count_down(&mut subjects[1], &limits, &clock).await;
+    }
+}
+
+/// The two logs charge differently, so here one is alone.
+#[tokio::test]
+async fn where_its_budgets_are_full_it_counts_down_to_nothing_too() {
+    for seed in 0..20 {
+        let clock = ManualClock::at(1_700_000_000_000);
+        let limits = Limits { bytes_per_scope: 9_000, bytes_in_all: 20_000, ..limits() };
+        let mut subject = [redis(&limits, &clock)];
+        play(seed, 400, &mut subject, &clock).await;
+        count_down(&mut subject[0], &limits, &clock).await;
     }
 }
