@@ -9,7 +9,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,10 @@ use tokio::{
     task::JoinSet,
     time,
 };
-use turnkit_substrate::{Agent, AgentError, Cancel, Limits, MemoryLog, RunRequest, Substrate};
+use turnkit_substrate::{
+    Agent, AgentError, Cancel, ExecutionLog, MemoryLog, RunRequest, Substrate, log::redis::RedisLog,
+};
+use turnkit_testkit::redis::RedisServer;
 use turnkit_wire::Event;
 
 use self::path::Way;
@@ -33,6 +36,7 @@ pub(crate) fn run() -> Result<()> {
     let runtime = Runtime::new()?;
     let table = Table::begin();
     table.latency(&runtime)?;
+    table.latency_over_redis(&runtime)?;
     for (name, events, size, goal) in
         [("32 KiB", 1_900, 32 * 1024, "≥ 1 GB/s"), ("small", 90_000, SMALL, "≥ 300 MB/s")]
     {
@@ -63,12 +67,26 @@ impl Table {
     }
 
     fn latency(&self, runtime: &Runtime) -> Result<()> {
-        let late = live(runtime)?;
-        let name =
-            format!("append → delivered, {EXECUTIONS} executions at {PER_SECOND} events/s: median");
-        self.row(&name, format_args!("{:?}", late[late.len() / 2]), "≤ 200 µs");
-        self.row("the same: 99 %", format_args!("{:?}", late[late.len() * 99 / 100]), "–");
+        let late = live(runtime, memory_log(), EXECUTIONS)?;
+        self.late("", EXECUTIONS, &late, "≤ 200 µs");
         Ok(())
+    }
+
+    fn latency_over_redis(&self, runtime: &Runtime) -> Result<()> {
+        const EXECUTIONS: usize = 100;
+        let redis = RedisServer::start();
+        let log = Arc::new(RedisLog::builder(redis.url()).build()?);
+        let late = live(runtime, log, EXECUTIONS)?;
+        self.late(" through a Redis on the same machine", EXECUTIONS, &late, "–");
+        Ok(())
+    }
+
+    fn late(&self, through: &str, executions: usize, late: &[Duration], goal: &str) {
+        let name = format!(
+            "append → delivered{through}, {executions} executions at {PER_SECOND} events/s: median"
+        );
+        self.row(&name, format_args!("{:?}", late[late.len() / 2]), goal);
+        self.row("the same: 99 %", format_args!("{:?}", late[late.len() * 99 / 100]), "–");
     }
 
     fn memory(&self, runtime: &Runtime) -> Result<()> {
@@ -91,7 +109,7 @@ impl Table {
     }
 }
 
-const ROWS: u64 = 10;
+const ROWS: u64 = 12;
 /// Runs of which the best counts.
 const PASSES: usize = 10;
 
@@ -162,9 +180,12 @@ fn now() -> u128 {
     START.get_or_init(Instant::now).elapsed().as_nanos()
 }
 
-async fn serve(agent: impl Agent) -> Result<(Substrate, SocketAddr)> {
-    let log = MemoryLog::new(Limits::default());
-    let substrate = Substrate::builder().agent("default", agent).log(log).build()?;
+fn memory_log() -> Arc<dyn ExecutionLog> {
+    Arc::new(MemoryLog::default())
+}
+
+async fn serve(agent: impl Agent, log: Arc<dyn ExecutionLog>) -> Result<(Substrate, SocketAddr)> {
+    let substrate = Substrate::builder().agent("default", agent).erased_log(log).build()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server = substrate.clone();
@@ -179,22 +200,22 @@ fn request(id: usize, message: &str) -> Vec<u8> {
 }
 
 /// How late each event was, sorted. The readers have a thread of their own: what they wait for is not to be what they do.
-fn live(runtime: &Runtime) -> Result<Vec<Duration>> {
+fn live(runtime: &Runtime, log: Arc<dyn ExecutionLog>, executions: usize) -> Result<Vec<Duration>> {
     let events = PER_SECOND * u32::try_from(LIVE_FOR.as_secs())?;
     let every = Duration::from_secs(1) / PER_SECOND;
-    let (substrate, address) = runtime.block_on(serve(Paced { events, every }))?;
+    let (substrate, address) = runtime.block_on(serve(Paced { events, every }, log))?;
     let readers = Builder::new_current_thread().enable_all().build()?;
-    let mut late = readers.block_on(read_live(address))?;
-    ensure!(late.len() == EXECUTIONS * events as usize, "events are missing");
-    ensure!(substrate.stats().runs_started == EXECUTIONS as u64);
+    let mut late = readers.block_on(read_live(address, executions))?;
+    ensure!(late.len() == executions * events as usize, "events are missing");
+    ensure!(substrate.stats().runs_started == executions as u64);
     late.sort_unstable();
     Ok(late)
 }
 
-async fn read_live(address: SocketAddr) -> Result<Vec<Duration>> {
+async fn read_live(address: SocketAddr, executions: usize) -> Result<Vec<Duration>> {
     let mut readers = JoinSet::new();
-    for id in 0..EXECUTIONS {
-        let phase = id * 50_000 / EXECUTIONS;
+    for id in 0..executions {
+        let phase = id * 50_000 / executions;
         readers.spawn(lateness(address, request(id, &phase.to_string())));
     }
     let mut late = Vec::new();
@@ -231,7 +252,7 @@ fn next_number(bytes: &[u8], mark: &[u8]) -> Option<(u128, usize)> {
 /// Bytes per second of a retained execution, read by a thread that only counts.
 fn replay(runtime: &Runtime, events: usize, size: usize) -> Result<f64> {
     let agent = Repeated { events, text: text(size)? };
-    let (_substrate, address) = runtime.block_on(serve(agent))?;
+    let (_substrate, address) = runtime.block_on(serve(agent, memory_log()))?;
     let request = request(0, "go");
     // The first reader reads it live, in other pieces.
     read_all(address, &request)?;
@@ -269,7 +290,8 @@ async fn memory() -> Result<Memory> {
     const EVENTS: usize = 10_000;
     let small = text(SMALL)?;
     let event = small.as_json().len();
-    let (substrate, address) = serve(Repeated { events: EVENTS, text: small }).await?;
+    let agent = Repeated { events: EVENTS, text: small };
+    let (substrate, address) = serve(agent, memory_log()).await?;
     let before = resident()?;
     for id in 0..RUNS {
         let request = request(id, "go");

@@ -12,7 +12,7 @@ use turnkit_sandbox::{RunRequest, SandboxClient};
 use turnkit_server::{Server, ServerConfig, SubstrateChoice};
 use turnkit_wire::ndjson;
 
-use super::{Repeated, SMALL, serve, text};
+use super::{Repeated, SMALL, memory_log, serve, text};
 
 /// Events of one run: small ones, and fewer than an execution may have.
 const EVENTS: usize = 90_000;
@@ -32,7 +32,7 @@ impl Way {
         let runtime = runtime(threads)?;
         let speeds: Result<Vec<_>> = runtime.block_on(async {
             let agent = Repeated { events: EVENTS, text: text(SMALL)? };
-            let (_substrate, address) = serve(agent).await?;
+            let (_substrate, address) = serve(agent, memory_log()).await?;
             match self {
                 Self::Adapter => adapter(address, passes).await,
                 Self::Whole => whole(address, passes).await,
