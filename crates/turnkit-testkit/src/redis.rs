@@ -20,7 +20,7 @@ pub struct RedisServer {
     address: SocketAddr,
     folder: PathBuf,
     is_durable: bool,
-    /// A shell that kills the server once its standard input ends, as it does when this process is gone.
+    /// A shell that kills the server once its standard input ends, as it does when this process is gone; none while it is killed.
     keeper: Option<Child>,
 }
 
@@ -58,7 +58,8 @@ impl RedisServer {
     /// Kills it as the kernel does where memory runs out.
     pub fn kill(&mut self) {
         if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
+            let told = keeper.stdin.take().map(|mut keeper| keeper.write_all(b"keep\n"));
+            assert!(told.is_some_and(|told| told.is_ok()), "the keeper of redis-server listens");
             keeper.wait().expect("the keeper of redis-server ends");
         }
     }
@@ -97,11 +98,8 @@ impl RedisServer {
     fn launch(&mut self) {
         let append_only = if self.is_durable { "yes" } else { "no" };
         let keeper = Command::new("sh")
-            .args([
-                "-c",
-                r#"redis-server "$@" & server=$!; read -r _; kill -9 $server; wait $server"#,
-                "sh",
-            ])
+            .args(["-c", KEEPER, "sh"])
+            .arg(&self.folder)
             .args(["--port", &self.address.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", append_only, "--appendfsync", "always", "--dir"])
             .arg(&self.folder)
@@ -121,11 +119,21 @@ impl RedisServer {
     }
 }
 
+/// Kills the server when it is told to keep its folder, or when nobody is left to tell it: then the folder goes too.
+const KEEPER: &str = r#"folder=$1; shift
+redis-server "$@" & server=$!
+read -r told; kill -9 $server; wait $server
+[ "$told" = keep ] || rm -r "$folder""#;
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        self.kill();
-        // What is left in the folder of temporary files harms nobody.
-        fs::remove_dir_all(&self.folder).ok();
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            // It ends by itself, and a test that fails already is not to fail by this.
+            keeper.wait().ok();
+        } else {
+            fs::remove_dir_all(&self.folder).ok();
+        }
     }
 }
 
