@@ -14,7 +14,7 @@ use turnkit_testkit::{
     redis::RedisServer,
 };
 
-use super::{builder, key, number, numbers, start};
+use super::{builder, key, number, numbers, retained, start};
 
 #[tokio::test]
 async fn a_run_outlives_a_redis_that_comes_back() {
@@ -184,9 +184,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_stored_twice()
             assert_eq!(writer.append(&number(at)).await.unwrap().seq, at + 2);
         }
         writer.end(Ending::Completed, &number(200)).await.unwrap();
-        let Found::Retained(reader) = direct.find(&key(id)).await.unwrap() else {
-            panic!("it is retained");
-        };
+        let reader = retained(&direct, id).await;
         assert_eq!(numbers(&*reader, 201).await, (0..=200).collect::<Vec<_>>());
     }
     assert!(proxy.connections() > 20, "{}", proxy.connections());

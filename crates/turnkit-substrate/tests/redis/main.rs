@@ -31,7 +31,7 @@ use turnkit_id::ExecutionId;
 use turnkit_substrate::{
     Clock, ExecutionLog as _, Limits, Scope,
     log::{
-        ExecutionKey, Fingerprint, LogReader, LogWriter, Opening, Start,
+        ExecutionKey, Fingerprint, Found, LogReader, LogWriter, Opening, Start,
         redis::{RedisLog, RedisLogBuilder},
     },
 };
@@ -71,6 +71,14 @@ async fn start(log: &RedisLog, id: &str) -> (Box<dyn LogWriter>, Arc<dyn LogRead
     match log.start(&key(id), opening()).await.unwrap() {
         Start::Started { writer, reader } => (writer, reader),
         _ => panic!("{id} must be free"),
+    }
+}
+
+/// A reader of an execution that every node has to know.
+async fn retained(log: &RedisLog, id: &str) -> Arc<dyn LogReader> {
+    match log.find(&key(id)).await.unwrap() {
+        Found::Retained(reader) => reader,
+        _ => panic!("{id} must be retained"),
     }
 }
 

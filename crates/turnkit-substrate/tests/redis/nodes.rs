@@ -16,7 +16,7 @@ use turnkit_substrate::{
 use turnkit_testkit::proxy::{CuttingProxy, Fault};
 use turnkit_wire::Event;
 
-use super::{REDIS, key, number, numbers, opening, start};
+use super::{REDIS, key, number, numbers, opening, retained, start};
 use crate::{
     agents::Driven,
     client::{Answer, Frame, Server, Stream, kinds},
@@ -50,9 +50,7 @@ async fn of_starts_on_all_nodes_one_wins() {
 async fn what_one_node_appends_every_node_reads() {
     let [writing, reading] = nodes(LONG);
     let (mut writer, _) = start(&writing, "one").await;
-    let Found::Retained(reader) = reading.find(&key("one")).await.unwrap() else {
-        panic!("it must be known everywhere");
-    };
+    let reader = retained(&reading, "one").await;
     let readers = join_all((0..10).map(|_| {
         let reader = Arc::clone(&reader);
         tokio::spawn(async move { numbers(&*reader, 500).await })
@@ -72,23 +70,19 @@ async fn what_one_node_appends_every_node_reads() {
 async fn a_waiting_reader_is_woken_by_the_channel() {
     let [writing, reading] = nodes(LONG);
     let (mut writer, _) = start(&writing, "one").await;
-    let Found::Retained(reader) = reading.find(&key("one")).await.unwrap() else {
-        panic!("it must be known everywhere");
-    };
-    // Twenty waits of the two seconds after which a reader looks by itself would be forty seconds.
-    let reading = tokio::spawn(async move {
-        for after in 1..=20 {
-            reader.next(after).await.unwrap();
-        }
-    });
-    let appending = async {
-        for at in 0..20 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            writer.append(&number(at)).await.unwrap();
+    let reader = retained(&reading, "one").await;
+    // Each event is appended once the one before was read. Unwoken, a reader looks after two seconds: that would be eighty.
+    let turns = async {
+        for after in 1..=40 {
+            let append = async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                writer.append(&number(after)).await.unwrap();
+            };
+            let (page, ()) = tokio::join!(reader.next(after), append);
+            assert_eq!(page.unwrap().unwrap().last, after + 1);
         }
     };
-    appending.await;
-    tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(40), turns).await.expect("it is not woken");
 }
 
 #[tokio::test]
@@ -139,9 +133,7 @@ async fn a_run_whose_process_was_killed_is_told_by_another_node_and_its_id_stays
     dying.wait().unwrap();
 
     let living = RedisLog::builder(REDIS.url()).prefix(&prefix).lease(SHORT).build().unwrap();
-    let Found::Retained(reader) = living.find(&key("one")).await.unwrap() else {
-        panic!("a run is not forgotten");
-    };
+    let reader = retained(&living, "one").await;
     let page = reader.next(1).await.unwrap().unwrap();
     let text = std::str::from_utf8(&page.frames).unwrap();
     assert!(text.contains("execution.failed") && text.contains("runner_lost"), "{text}");

@@ -3,7 +3,7 @@
 //! JavaScript cuts strings between UTF-16 units. So an agent may end a delta with the escape of a high surrogate and begin the
 //! next one with that of its low surrogate: put together as ECMAScript does, the two are one character.
 
-/// `\uXXXX`
+/// The length of the escape of one UTF-16 unit: a backslash, `u` and four digits.
 const ESCAPE: usize = 6;
 
 /// The high surrogate that the inside of a JSON string ends with. Nothing can follow it there: it waits for its other half.

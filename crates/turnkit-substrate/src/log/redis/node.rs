@@ -50,10 +50,16 @@ struct Watches {
     room: usize,
 }
 
+impl Watches {
+    fn find(&self, name: &Name) -> Option<Arc<Watch>> {
+        self.by_name.get(name)?.upgrade()
+    }
+}
+
 impl Node {
     pub(super) fn watch(&self, name: &Name) -> Arc<Watch> {
         let mut watches = lock(&self.watches);
-        if let Some(watch) = watches.by_name.get(name).and_then(Weak::upgrade) {
+        if let Some(watch) = watches.find(name) {
             return watch;
         }
         if watches.by_name.len() >= watches.room {
@@ -84,8 +90,7 @@ impl Node {
         let Some((what, name)) = message.split_at_checked(1) else {
             return;
         };
-        let name = Name::parse(name);
-        let watch = name.and_then(|name| lock(&self.watches).by_name.get(&name)?.upgrade());
+        let watch = Name::parse(name).and_then(|name| lock(&self.watches).find(&name));
         if let Some(watch) = watch {
             watch.changed.notify_waiters();
             if what == "w" {
@@ -95,7 +100,7 @@ impl Node {
     }
 
     fn fence(&self, name: &Name) {
-        let watch = lock(&self.watches).by_name.get(name).and_then(Weak::upgrade);
+        let watch = lock(&self.watches).find(name);
         if let Some(watch) = watch {
             watch.fenced.notify_waiters();
         }
