@@ -7,6 +7,8 @@ use std::{fs, io};
 
 use axum::Router;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::Substrate;
 
@@ -41,6 +43,8 @@ pub struct Product {
     turns: Arc<Turns>,
     users: Option<Users>,
     sweep_every: Duration,
+    /// Tracks the database's threads, and what may still use them.
+    open: TaskTracker,
 }
 
 impl Product {
@@ -80,6 +84,16 @@ impl Product {
     /// Waits until this process drives no turn any more.
     pub async fn drained(&self) {
         self.turns.registry.empty().await;
+    }
+
+    /// Cuts the turns that are still driven, and waits until nothing of it is left: the database is closed, and another
+    /// process, or the next in this one, finds each turn free. Whoever has a clone, its routes or its sweep must drop them.
+    pub(crate) async fn close(self) {
+        let Product { turns, open, .. } = self;
+        turns.cut.cancel();
+        drop(turns);
+        open.close();
+        open.wait().await;
     }
 
     /// What it counted.
@@ -145,7 +159,8 @@ impl ProductBuilder {
         let directory = |source| OpenError::Directory { path: path.to_owned(), source };
         make_private(path).map_err(directory)?;
         let worker = Worker::register(&path.join("workers")).map_err(directory)?;
-        let store = Store::open(&path.join(store::FILE), self.environment);
+        let open = TaskTracker::new();
+        let store = Store::open(&path.join(store::FILE), self.environment, &open);
         let store = store
             .map_err(|error| OpenError::Database { path: path.to_owned(), source: error.into() })?;
         let turns = Turns {
@@ -158,8 +173,11 @@ impl ProductBuilder {
             traces: Traces::default(),
             embedded: self.embedded,
             unattended: Notify::new(),
+            cut: CancellationToken::new(),
+            _open: open.token(),
         };
-        Ok(Product { turns: Arc::new(turns), users: self.users, sweep_every: self.sweep_every })
+        let (turns, users, sweep_every) = (Arc::new(turns), self.users, self.sweep_every);
+        Ok(Product { turns, users, sweep_every, open })
     }
 }
 

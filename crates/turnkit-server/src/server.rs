@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -11,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
-use turnkit_substrate::listener::{self, ConnectionLimits};
+use turnkit_substrate::listener::{self, ConnectionLimits, Connections};
 
 use crate::agents::Agents;
 use crate::data_dir::Tenure;
@@ -23,7 +22,7 @@ use crate::product::{OpenError, Product};
 use crate::users::Users;
 
 /// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
-/// stopped.
+/// stopped; and how long it may take to close the database.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// How a [`Server`] is set up.
@@ -85,7 +84,7 @@ pub struct Server {
     address: SocketAddr,
     embedded: Option<Embedded>,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<()>,
+    accepting: JoinHandle<Connections>,
     sweeping: JoinHandle<()>,
     _tenure: Tenure,
 }
@@ -112,9 +111,9 @@ impl Server {
         let product = product.build()?;
         let tenure = tenure(&data_dir, embedded.is_some() && !config.log.is_shared())?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(product.clone(), listener, stopped));
+        let accepting = tokio::spawn(accept(product.clone(), listener, stopped));
         let sweeping = tokio::spawn(product.sweep_always());
-        Ok(Server { product, address, embedded, stop, serving, sweeping, _tenure: tenure })
+        Ok(Server { product, address, embedded, stop, accepting, sweeping, _tenure: tenure })
     }
 
     /// Where it listens.
@@ -123,30 +122,24 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Accepts nothing new, lets running turns finish for up to `grace`, and stops.
+    /// Accepts nothing new, lets running turns finish for up to `grace`, stops, and closes the database: the data directory
+    /// may then be moved, removed, or served by another.
     ///
     /// A turn that runs longer is cut: with an embedded substrate it fails with code `shutting_down`, as its log is about to
     /// be gone; it keeps its partial text, and its clients are told. With another one it stays open, and the next server
     /// takes it up.
     pub async fn stop(self, grace: Duration) {
+        let Server { product, embedded, stop, accepting, sweeping, .. } = self;
+        sweeping.abort();
         // A listener that has gone already cannot be told, and need not be.
-        let _ = self.stop.send(());
-        self.sweeping.abort();
-        let connections = self.serving.abort_handle();
-        let mut finished = pin!(async { tokio::join!(self.serving, self.product.drained()) });
-        let in_time = timeout(grace, &mut finished).await.is_ok();
-        if !in_time {
-            tracing::warn!(turns = self.product.running(), "turns did not end in time");
+        let _ = stop.send(());
+        match accepting.await {
+            Ok(connections) => end(&product, connections, embedded, grace).await,
+            Err(error) => tracing::error!(%error, "the listener failed"),
         }
-        // The end has an order: runs, then the turns that read them, then the clients of the turns.
-        if let Some(embedded) = self.embedded {
-            embedded.stop().await;
-            if !in_time {
-                // What is not written by then is taken up by the next server.
-                let _ = timeout(LAST_WRITES, finished).await;
-            }
+        if timeout(LAST_WRITES, product.close()).await.is_err() {
+            tracing::warn!("the database did not close in time");
         }
-        connections.abort();
     }
 
     /// Waits until it drives no turn any more.
@@ -252,6 +245,26 @@ fn at(url: String, token: Option<String>) -> SandboxClientBuilder {
     }
 }
 
+/// The end has an order: runs, then the turns that read them, then the clients of the turns.
+async fn end(
+    product: &Product,
+    connections: Connections,
+    embedded: Option<Embedded>,
+    grace: Duration,
+) {
+    let finished = async || tokio::join!(connections.ended(), product.drained());
+    let in_time = timeout(grace, finished()).await.is_ok();
+    if !in_time && !grace.is_zero() {
+        tracing::warn!(turns = product.running(), "turns did not end in time");
+    }
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+        // What is not written by then is taken up by the next server.
+        let _ = timeout(LAST_WRITES, finished()).await;
+    }
+    connections.cut().await;
+}
+
 fn tenure(data_dir: &Path, is_alone: bool) -> Result<Tenure, StartError> {
     let take = if is_alone { Tenure::alone } else { Tenure::shared };
     let directory = |source| OpenError::Directory { path: data_dir.to_owned(), source };
@@ -259,9 +272,11 @@ fn tenure(data_dir: &Path, is_alone: bool) -> Result<Tenure, StartError> {
     tenure.ok_or_else(|| StartError::InUse { path: data_dir.to_owned() })
 }
 
-async fn serve(product: Product, listener: TcpListener, stopped: oneshot::Receiver<()>) {
+async fn accept(
+    product: Product,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> Connections {
     let stopped = async { drop(stopped.await) };
-    // How long a shutdown may take is said when it begins.
-    let limits = ConnectionLimits { shutdown: Duration::MAX, ..ConnectionLimits::default() };
-    listener::serve(listener, product.router(), &limits, stopped).await;
+    listener::accept_until(listener, product.router(), &ConnectionLimits::default(), stopped).await
 }

@@ -100,8 +100,11 @@ pub async fn serve<S, B>(
 }
 
 /// Serves `service` on every connection of `listener` until `shutdown` resolves; then the listener is closed, and the
-/// connections end with the requests that are under way.
-pub(crate) async fn accept_until<S, B>(
+/// connections end with the requests that are under way. For servers that have more to end than connections; the time that
+/// they may take is theirs to say, not [`ConnectionLimits::shutdown`].
+///
+/// Dropping the future, or what it gives, cuts every connection.
+pub async fn accept_until<S, B>(
     listener: TcpListener,
     service: S,
     limits: &ConnectionLimits,
@@ -132,17 +135,28 @@ where
 }
 
 /// The connections that are left when no new one is accepted. Dropping it cuts them.
-pub(crate) struct Connections {
+#[derive(Debug)]
+pub struct Connections {
     phase: watch::Sender<Phase>,
 }
 
 impl Connections {
     /// Waits until they have ended, and cuts those that have not after `grace`.
-    pub(crate) async fn end_within(self, grace: Duration) {
-        if time::timeout(grace, self.phase.closed()).await.is_err() {
-            self.phase.send_replace(Phase::Closed);
-            self.phase.closed().await;
+    pub async fn end_within(self, grace: Duration) {
+        if time::timeout(grace, self.ended()).await.is_err() {
+            self.cut().await;
         }
+    }
+
+    /// Waits until they have ended. Cancel: safe.
+    pub async fn ended(&self) {
+        self.phase.closed().await;
+    }
+
+    /// Cuts those that are left, and waits until they are gone: their peers see that what they have is not whole.
+    pub async fn cut(self) {
+        self.phase.send_replace(Phase::Closed);
+        self.ended().await;
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 use super::StoreError;
 use crate::environment::{Environment, Pause};
@@ -28,20 +29,33 @@ pub(super) enum Db {
 }
 
 impl Db {
-    /// A connection that runs all work that waits in one transaction.
-    pub(super) fn writer(
-        connection: Connection,
+    /// One that runs all work that waits in one transaction, and one that runs each piece of work in a read transaction.
+    /// `open` tracks their threads, until each has closed its connection.
+    pub(super) fn writer_and_reader(
+        writer: Connection,
+        reader: Connection,
         environment: &Environment,
-    ) -> Result<Db, StoreError> {
-        Db::new("turnkit-db-write", connection, environment, write_batch)
-    }
-
-    /// A connection that runs each piece of work in a read transaction.
-    pub(super) fn reader(
-        connection: Connection,
-        environment: &Environment,
-    ) -> Result<Db, StoreError> {
-        Db::new("turnkit-db-read", connection, environment, read_batch)
+        open: &TaskTracker,
+    ) -> Result<(Db, Db), StoreError> {
+        if !environment.threads {
+            let inline = |connection, batch| Db::inline(connection, batch, environment);
+            return Ok((inline(writer, write_batch), inline(reader, read_batch)));
+        }
+        let (closing, reader_closed) = oneshot::channel::<()>();
+        let open_still = open.token();
+        let reader = Db::spawn("turnkit-db-read", move |queue| {
+            drop(serve_always(reader, queue, read_batch));
+            drop((closing, open_still));
+        })?;
+        let open_still = open.token();
+        let writer = Db::spawn("turnkit-db-write", move |queue| {
+            let connection = serve_always(writer, queue, write_batch);
+            // Who closes last folds the log into the one file, and a reader may not write.
+            let _ = reader_closed.blocking_recv();
+            drop(connection);
+            drop(open_still);
+        })?;
+        Ok((writer, reader))
     }
 
     /// Runs `work` on the connection. For a writer, the answer comes once the work is committed, or not at all.
@@ -67,21 +81,18 @@ impl Db {
         }
     }
 
-    fn new(
+    fn inline(connection: Connection, batch: RunBatch, environment: &Environment) -> Db {
+        let (connection, pause) = (Mutex::new(connection), environment.pause.clone());
+        Db::Inline(Arc::new(Inline { connection, batch, pause }))
+    }
+
+    fn spawn(
         name: &str,
-        connection: Connection,
-        environment: &Environment,
-        batch: RunBatch,
+        serve: impl FnOnce(mpsc::Receiver<Box<dyn Job>>) + Send + 'static,
     ) -> Result<Db, StoreError> {
-        if !environment.threads {
-            let (connection, pause) = (Mutex::new(connection), environment.pause.clone());
-            return Ok(Db::Inline(Arc::new(Inline { connection, batch, pause })));
-        }
         let (jobs, queue) = mpsc::channel(QUEUE);
-        thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || serve_always(connection, queue, batch))
-            .map_err(StoreError::Thread)?;
+        let thread = thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || serve(queue)).map_err(StoreError::Thread)?;
         Ok(Db::Thread(jobs))
     }
 }
@@ -151,11 +162,12 @@ fn serve_always(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Box<dyn Job>>,
     batch: RunBatch,
-) {
+) -> Connection {
     let mut jobs = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
         serve(&mut connection, &mut jobs, batch);
     }
+    connection
 }
 
 fn serve(connection: &mut Connection, jobs: &mut Vec<Box<dyn Job>>, batch: RunBatch) {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OpenFlags};
+use tokio_util::task::TaskTracker;
 
 use self::db::Db;
 pub(crate) use self::history::Said;
@@ -36,20 +37,25 @@ pub(crate) const FILE: &str = "turnkit.db";
 /// store's own threads.
 #[derive(Clone)]
 pub(crate) struct Store {
-    writer: Db,
+    // In the order in which they have to be closed.
     reader: Db,
+    writer: Db,
     pub(crate) environment: Environment,
 }
 
 impl Store {
-    /// Opens the database at `path`, made and brought to the newest schema where it has to be.
-    pub(crate) fn open(path: &Path, environment: Environment) -> Result<Store, StoreError> {
+    /// Opens the database at `path`, made and brought to the newest schema where it has to be. `open` tracks the threads,
+    /// until each has closed its connection.
+    pub(crate) fn open(
+        path: &Path,
+        environment: Environment,
+        open: &TaskTracker,
+    ) -> Result<Store, StoreError> {
         let mut connection = connect(path, OpenFlags::default(), &environment)?;
         schema::migrate(&mut connection)?;
         let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, &environment)?;
-        let (writer, reader) =
-            (Db::writer(connection, &environment)?, Db::reader(reader, &environment)?);
-        Ok(Store { writer, reader, environment })
+        let (writer, reader) = Db::writer_and_reader(connection, reader, &environment, open)?;
+        Ok(Store { reader, writer, environment })
     }
 
     /// Unix milliseconds.

@@ -20,7 +20,8 @@ impl Fixture {
 
     fn with(environment: Environment) -> Fixture {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join(FILE), environment).unwrap();
+        let store =
+            Store::open(&directory.path().join(FILE), environment, &TaskTracker::new()).unwrap();
         Fixture { store, directory }
     }
 
@@ -326,7 +327,12 @@ async fn open_turns_are_found_again_after_a_restart() {
     let fixture = Fixture::new();
     let session = fixture.session().await;
     let turn = fixture.open_turn(&session, "t").await;
-    let again = Store::open(&fixture.directory.path().join(FILE), Environment::default()).unwrap();
+    let again = Store::open(
+        &fixture.directory.path().join(FILE),
+        Environment::default(),
+        &TaskTracker::new(),
+    )
+    .unwrap();
     assert_eq!(
         again.open_turns(10).await.unwrap(),
         [(turn.execution_id.clone(), Some("w1".to_owned()))]

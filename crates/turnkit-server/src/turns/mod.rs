@@ -14,7 +14,9 @@ mod trace;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnIdentity, TurnOutcome};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnDriver, TurnIdentity};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::Substrate;
@@ -43,6 +45,10 @@ pub(crate) struct Turns {
     pub(crate) embedded: Option<Substrate>,
     /// Wakes the sweep.
     pub(crate) unattended: Notify,
+    /// Cuts every attempt.
+    pub(crate) cut: CancellationToken,
+    /// Last, so that whoever waits for it finds nothing else left.
+    pub(crate) _open: TaskTrackerToken,
 }
 
 /// A body for a client.
@@ -194,7 +200,7 @@ impl Turns {
         let (body, driver) = chat.start(Execution::new(Arc::clone(&self), turn, part), hooks);
         place.driven_by(driver.handle());
         tokio::spawn(async move {
-            self.ended(&attempt, &driver.await);
+            self.attend(&attempt, driver).await;
             drop(place);
         });
         body
@@ -206,13 +212,16 @@ impl Turns {
         let hooks = Hooks::reader(self.store.clone(), Arc::clone(&attempt));
         let chat = chat(&turn, &attempt).on_client_left(ClientLeft::Abandon);
         let (body, driver) = chat.start(Execution::new(Arc::clone(&self), turn, Part::Read), hooks);
-        tokio::spawn(async move { self.ended(&attempt, &driver.await) });
+        tokio::spawn(async move { self.attend(&attempt, driver).await });
         body
     }
 
-    fn ended(&self, attempt: &Attempt, outcome: &TurnOutcome) {
-        outcome::note(&self.metrics, outcome);
-        attempt.ended(outcome, self.store.now());
+    /// Runs an attempt to its end, or until it is cut.
+    async fn attend(&self, attempt: &Attempt, driver: TurnDriver) {
+        if let Some(outcome) = self.cut.run_until_cancelled(driver).await {
+            outcome::note(&self.metrics, &outcome);
+            attempt.ended(&outcome, self.store.now());
+        }
     }
 }
 

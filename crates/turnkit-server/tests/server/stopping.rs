@@ -1,5 +1,6 @@
 //! Servers that are told to stop while a turn runs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -23,6 +24,21 @@ fn text_of(lines: &[String]) -> String {
     let deltas = lines.iter().map(|line| parse(line));
     let deltas = deltas.filter(|line| line["data"]["part"]["type"] == "text");
     deltas.filter_map(|line| Some(line["data"]["delta"].as_str()?.to_owned())).collect()
+}
+
+/// The files in it and below, by name.
+fn files(directory: &Path) -> Vec<String> {
+    let entries = directory.read_dir().unwrap().map(Result::unwrap);
+    let files = entries.flat_map(|entry| {
+        if entry.path().is_dir() {
+            files(&entry.path())
+        } else {
+            vec![entry.file_name().into_string().unwrap()]
+        }
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
 }
 
 #[tokio::test]
@@ -57,6 +73,11 @@ async fn a_turn_at_another_substrate_outlives_the_server() {
     substrate.allow(2);
     body.take(3).await;
     server.stop(GRACE).await;
+    assert_eq!(
+        files(data_dir.path()),
+        ["substrate.lock", "turnkit.db"],
+        "something is left at work"
+    );
     while let Ok(chunk) = body.response.chunk().await {
         assert!(chunk.is_some(), "a cut body must not look whole");
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use turnkit_substrate::agents::demo::Demo;
 use turnkit_wire::{Event, sse};
 use uuid::Uuid;
@@ -23,7 +24,8 @@ use crate::{Agents, Server, ServerConfig, SubstrateChoice, store};
 const TURN: &str = "demo-turn";
 /// How many lines the other client gets while the first one is gone.
 const AWAY: usize = 6;
-const NO_GRACE: Duration = Duration::from_secs(1);
+/// A demo that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
@@ -35,33 +37,60 @@ enum DemoError {
     TooFast,
     #[error("read the substrate's log: status {0}")]
     Log(u16),
+    #[error("finish the demo within {} s", PATIENCE.as_secs())]
+    Hung,
 }
 
 /// Plays the demo and tells it, and gives what was seen.
 pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidence, anyhow::Error> {
-    let directory = Temporary::new()?;
-    // The server would ask a substrate of its own without a socket between, and the demo is about HTTP.
-    let substrate =
-        Embedded::start(Agents::new("demo", Demo::new().pace(options.pace)), &LogChoice::Memory)
-            .await?;
-    let server = Server::start(config(&substrate, &directory.path)).await?;
-    story.opening(&server.url(), &substrate.url(), &directory.path.join(store::FILE))?;
-    let client = ProductClient::new(&server.url(), None)?;
-    let session = client.create_session().await?;
-    let mut evidence = clients(&client, &session, options, story).await?;
-    server.drained().await;
-    evidence.runs_started = substrate.substrate.stats().runs_started;
-    evidence.log = read_log(&substrate, &evidence.execution_id).await?;
-    evidence.attempts = attempts(server.metrics());
-    evidence.saved = read_database(&directory.path.join(store::FILE), &session)?;
-    let messages = client.messages(&session).await?;
-    evidence.served = messages
-        .into_iter()
-        .map(|message| Saved { role: message.role, text: message.text, status: message.status })
-        .collect();
-    server.stop(NO_GRACE).await;
-    substrate.stop().await;
-    Ok(evidence)
+    let stage = Stage::set(options.pace).await?;
+    let played = timeout(PATIENCE, stage.play(options, story)).await;
+    stage.clear().await;
+    played.map_err(|_| DemoError::Hung)?
+}
+
+/// What the demo is played on.
+struct Stage {
+    server: Server,
+    substrate: Embedded,
+    directory: Temporary,
+}
+
+impl Stage {
+    async fn set(pace: Duration) -> Result<Stage, anyhow::Error> {
+        let directory = Temporary::new()?;
+        // The server would ask a substrate of its own without a socket between, and the demo is about HTTP.
+        let agents = Agents::new("demo", Demo::new().pace(pace));
+        let substrate = Embedded::start(agents, &LogChoice::Memory).await?;
+        let server = Server::start(config(&substrate, &directory.path)).await?;
+        Ok(Stage { server, substrate, directory })
+    }
+
+    async fn play(&self, options: &Options, story: &mut Story) -> Result<Evidence, anyhow::Error> {
+        let Stage { server, substrate, directory } = self;
+        let database = directory.path.join(store::FILE);
+        story.opening(&server.url(), &substrate.url(), &database)?;
+        let client = ProductClient::new(&server.url(), None)?;
+        let session = client.create_session().await?;
+        let mut evidence = clients(&client, &session, options, story).await?;
+        server.drained().await;
+        evidence.runs_started = substrate.substrate.stats().runs_started;
+        evidence.log = read_log(substrate, &evidence.execution_id).await?;
+        evidence.attempts = attempts(server.metrics());
+        evidence.saved = read_database(&database, &session)?;
+        let messages = client.messages(&session).await?;
+        evidence.served = messages
+            .into_iter()
+            .map(|message| Saved { role: message.role, text: message.text, status: message.status })
+            .collect();
+        Ok(evidence)
+    }
+
+    /// Stops everything before the directory goes, however the demo went.
+    async fn clear(self) {
+        self.server.stop(Duration::ZERO).await;
+        self.substrate.stop().await;
+    }
 }
 
 fn config(substrate: &Embedded, data_dir: &Path) -> ServerConfig {
