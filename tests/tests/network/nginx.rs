@@ -1,7 +1,9 @@
 //! nginx in between, with its default buffering; only its idle time-out is shortened, so that nobody has to wait for it.
 
 use std::{
-    fs, iter,
+    fs,
+    io::ErrorKind,
+    iter,
     net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
@@ -9,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU16, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -72,10 +75,18 @@ impl Nginx {
         signal("-HUP", &self.child.id().to_string());
     }
 
-    /// SIGKILL for all of its processes.
+    /// SIGKILL for all of its processes, and nobody listens any more: a worker may be gone later than its master.
     fn kill(&mut self) {
         signal("-KILL", &format!("-{}", self.child.id()));
         self.child.wait().unwrap();
+        while !self.refuses() {
+            thread::yield_now();
+        }
+    }
+
+    fn refuses(&self) -> bool {
+        let tried = std::net::TcpStream::connect(self.address);
+        tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     }
 
     async fn start_again(&mut self) {
