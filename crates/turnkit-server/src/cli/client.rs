@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::{Deserialize, Serialize};
@@ -40,8 +39,6 @@ pub(super) enum ClientError {
     Json(#[from] serde_json::Error),
     #[error("read a line of the answer")]
     Line(#[from] DecodeError),
-    #[error("read on: the server was silent for {} s", IDLE.as_secs())]
-    Idle,
     #[error("read on: the answer broke off")]
     Cut,
 }
@@ -54,7 +51,7 @@ impl ClientError {
             ClientError::Refused { status, .. } | ClientError::Unreadable { status } => {
                 matches!(status, 502..=504)
             }
-            ClientError::Idle | ClientError::Cut => true,
+            ClientError::Cut => true,
             _ => false,
         }
     }
@@ -108,6 +105,15 @@ struct Messages {
 impl ProductClient {
     /// A client of the server at `base`, with a user's token where it needs one.
     pub(super) fn new(base: &str, token: Option<&str>) -> Result<ProductClient, ClientError> {
+        ProductClient::with_patience(base, token, IDLE)
+    }
+
+    /// One that gives a server up after `patience` without a byte: of an answer's head as well as of its body.
+    fn with_patience(
+        base: &str,
+        token: Option<&str>,
+        patience: Duration,
+    ) -> Result<ProductClient, ClientError> {
         let unusable = || ClientError::Url(base.to_owned());
         let base: Url = base.parse().map_err(|_| unusable())?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
@@ -116,6 +122,7 @@ impl ProductClient {
         let http = Client::builder()
             .default_headers(authorization(token)?)
             .connect_timeout(CONNECT)
+            .read_timeout(patience)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
@@ -221,16 +228,11 @@ impl Lines {
             if self.has_ended {
                 return Ok(None);
             }
-            match self.chunk().await? {
+            match self.response.chunk().await? {
                 Some(chunk) => self.decoder.push(chunk),
                 None => return self.finish(),
             }
         }
-    }
-
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let chunk = tokio::time::timeout(IDLE, self.response.chunk()).await;
-        Ok(chunk.map_err(|_| ClientError::Idle)??)
     }
 
     /// A line that the end has torn was not sent whole: that is a cut, not a mistake of the server.
@@ -272,4 +274,21 @@ async fn whole(mut response: Response) -> Result<Vec<u8>, ClientError> {
         }
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_takes_a_request_and_never_answers_is_given_up() {
+        // The system takes the connection and the request; nobody reads them.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", silent.local_addr().unwrap());
+        let client = ProductClient::with_patience(&base, None, Duration::from_millis(50)).unwrap();
+        assert!(client.create_session().await.unwrap_err().is_passing());
+        assert!(client.cancel("s", "t").await.unwrap_err().is_passing());
+    }
 }
