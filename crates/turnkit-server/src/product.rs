@@ -203,11 +203,15 @@ pub enum OpenError {
     },
 }
 
-/// What users wrote is nobody else's business.
-fn make_private(path: &Path) -> io::Result<()> {
+/// Makes the directory where it is missing. What users wrote is nobody else's business.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path).map_err(|error| match error.kind() {
+        // Where it is there and is none, the system says merely that it exists.
+        io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+        _ => error,
+    })
 }

@@ -18,7 +18,7 @@ use crate::embedded::Embedded;
 use crate::environment::Environment;
 use crate::log::{LogChoice, OpenLogError};
 use crate::metrics::Metrics;
-use crate::product::{OpenError, Product};
+use crate::product::{OpenError, Product, make_private};
 use crate::users::Users;
 
 /// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
@@ -90,7 +90,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the database, binds the address, starts the embedded substrate where there is one, and serves.
+    /// Binds the address, takes the data directory, starts the embedded substrate where there is one, opens the database, and
+    /// serves.
     ///
     /// # Errors
     /// [`StartError`]: what could not be had, and why.
@@ -99,9 +100,10 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let is_embedded = matches!(config.substrate, SubstrateChoice::Embedded(_));
+        let tenure = tenure(&config.data_dir, is_embedded && !config.log.is_shared())?;
         let (client, embedded) = connect(config.substrate, &config.log).await?;
-        let data_dir = config.data_dir;
-        let mut product = Product::builder(data_dir.clone(), client)
+        let mut product = Product::builder(config.data_dir, client)
             .environment(config.environment)
             .sweep_every(config.sweep_every)
             .embedded(embedded.as_ref().map(|embedded| embedded.substrate.clone()));
@@ -109,7 +111,6 @@ impl Server {
             product = product.users(users);
         }
         let product = product.build()?;
-        let tenure = tenure(&data_dir, embedded.is_some() && !config.log.is_shared())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let accepting = tokio::spawn(accept(product.clone(), listener, stopped));
         let sweeping = tokio::spawn(product.sweep_always());
@@ -265,10 +266,11 @@ async fn end(
     connections.cut().await;
 }
 
+/// Before anything in the directory is touched: whoever has it may be of an older version than the database would then be.
 fn tenure(data_dir: &Path, is_alone: bool) -> Result<Tenure, StartError> {
     let take = if is_alone { Tenure::alone } else { Tenure::shared };
     let directory = |source| OpenError::Directory { path: data_dir.to_owned(), source };
-    let tenure = take(data_dir).map_err(directory)?;
+    let tenure = make_private(data_dir).and_then(|()| take(data_dir)).map_err(directory)?;
     tenure.ok_or_else(|| StartError::InUse { path: data_dir.to_owned() })
 }
 

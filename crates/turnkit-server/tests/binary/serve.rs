@@ -100,6 +100,29 @@ fn a_data_directory_belongs_to_one_substrate() {
 }
 
 #[test]
+fn who_is_refused_a_data_directory_leaves_it_as_it_is() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let lock = fs::File::create(data_dir.path().join("substrate.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let directory = data_dir.path().to_str().unwrap();
+    let output = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", directory]);
+    assert!(text(&output.stderr).contains("uses it"), "{}", text(&output.stderr));
+    let there: Vec<_> =
+        fs::read_dir(data_dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(there, ["substrate.lock"], "no database is opened, and none migrated");
+}
+
+#[test]
+fn a_data_directory_that_is_a_file_is_told_so() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", path]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = format!("turnkit: failed to use the data directory {path}: not a directory\n");
+    assert_eq!(text(&output.stderr), told);
+}
+
+#[test]
 fn wrong_usage_is_told_apart_from_failure() {
     assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
     assert_eq!(
