@@ -77,11 +77,13 @@ pub(super) fn locate(
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "PATH has no program of this name");
+    Err(first_error.unwrap_or_else(missing))
 }
 
 fn executable(path: PathBuf) -> io::Result<PathBuf> {
     let file = fs::metadata(&path)?;
     let is_executable = file.is_file() && file.permissions().mode() & 0o111 != 0;
-    is_executable.then_some(path).ok_or_else(|| io::ErrorKind::PermissionDenied.into())
+    let refused = || io::Error::new(io::ErrorKind::PermissionDenied, "it is no executable file");
+    is_executable.then_some(path).ok_or_else(refused)
 }
