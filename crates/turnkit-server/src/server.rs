@@ -90,7 +90,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the address, takes the data directory, starts the embedded substrate where there is one, opens the database, and
+    /// Binds the address, starts the embedded substrate where there is one, takes the data directory, opens the database, and
     /// serves.
     ///
     /// # Errors
@@ -100,9 +100,8 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let is_embedded = matches!(config.substrate, SubstrateChoice::Embedded(_));
-        let tenure = tenure(&config.data_dir, is_embedded && !config.log.is_shared())?;
         let (client, embedded) = connect(config.substrate, &config.log).await?;
+        let tenure = tenure(&config.data_dir, embedded.is_some() && !config.log.is_shared())?;
         let mut product = Product::builder(config.data_dir, client)
             .environment(config.environment)
             .sweep_every(config.sweep_every)

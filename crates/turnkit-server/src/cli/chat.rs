@@ -66,8 +66,12 @@ Exit codes: 0 answered; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C;
 const MAX_MESSAGE: u64 = 512 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-#[error("read the message: it is over {MAX_MESSAGE} bytes")]
-struct TooLong;
+enum InputError {
+    #[error("read the message from standard input")]
+    Unreadable(#[from] io::Error),
+    #[error("read the message from standard input: it is over {MAX_MESSAGE} bytes")]
+    TooLong,
+}
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let client = ProductClient::new(&options.server, options.token.as_deref())?;
@@ -139,11 +143,11 @@ fn show_message(screen: &mut Screen<io::Stdout>, message: &Message) -> Written {
     screen.line("")
 }
 
-fn standard_input() -> Result<String, anyhow::Error> {
+fn standard_input() -> Result<String, InputError> {
     let mut message = String::new();
     io::stdin().take(MAX_MESSAGE + 1).read_to_string(&mut message)?;
     if message.len() as u64 > MAX_MESSAGE {
-        return Err(TooLong.into());
+        return Err(InputError::TooLong);
     }
     Ok(message)
 }

@@ -9,11 +9,14 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::terminal::wants_color;
 
+/// What stands over the options that every command has, below those of its own.
+pub(super) const HEADING: &str = "For every command";
+
 #[derive(Args)]
 pub(super) struct Options {
     /// What to log to standard error: error, warn, info, debug or trace, or a filter like `turnkit=debug,hyper=info`.
     /// Without it `RUST_LOG` counts, then info for servers and warn for others.
-    #[arg(long, value_name = "LEVEL", env = "TURNKIT_LOG_LEVEL", global = true)]
+    #[arg(long, value_name = "LEVEL", env = "TURNKIT_LOG_LEVEL", global = true, help_heading = HEADING)]
     log_level: Option<String>,
     /// How a line of the log looks: for people, or one JSON object each.
     #[arg(
@@ -21,7 +24,8 @@ pub(super) struct Options {
         value_name = "FORMAT",
         env = "TURNKIT_LOG_FORMAT",
         default_value = "text",
-        global = true
+        global = true,
+        help_heading = HEADING
     )]
     log_format: Format,
 }
@@ -41,9 +45,10 @@ pub(super) struct Logging {
     telemetry: Option<super::telemetry::Telemetry>,
 }
 
+/// What is wrong stands in the message alone: as a source it would be told twice.
 #[derive(Debug, thiserror::Error)]
-#[error("read the log level `{0}`")]
-struct InvalidLevel(String, #[source] tracing_subscriber::filter::ParseError);
+#[error("read the log level `{0}`: {1}")]
+pub(super) struct InvalidLevel(String, tracing_subscriber::filter::ParseError);
 
 /// Sets the log up for this process.
 pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyhow::Error> {

@@ -26,8 +26,11 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use turnkit_sandbox::BuildError;
 
+use self::client::ClientError;
 use self::config::{Config, ConfigError};
+use crate::StartError;
 
 /// Chat turns that lose nothing: whatever breaks between a browser and an agent, the agent runs once and the answer is saved.
 #[derive(Parser)]
@@ -36,10 +39,10 @@ struct Cli {
     #[command(flatten)]
     logging: logging::Options,
     /// File with options by their long names, in TOML. The command line and the environment go before it.
-    #[arg(long, value_name = "FILE", env = config::VARIABLE, global = true)]
+    #[arg(long, value_name = "FILE", env = config::VARIABLE, global = true, help_heading = logging::HEADING)]
     config: Option<PathBuf>,
     /// Print the options that hold, as such a file, and end.
-    #[arg(long, env = "TURNKIT_PRINT_CONFIG", global = true)]
+    #[arg(long, env = "TURNKIT_PRINT_CONFIG", global = true, help_heading = logging::HEADING)]
     print_config: bool,
     #[command(subcommand)]
     command: Command,
@@ -90,13 +93,9 @@ pub fn run() -> ExitCode {
         Ok(end) => end.into(),
         Err(error) if is_unread(&error) => ExitCode::from(141),
         Err(error) if error.is::<clap::Error>() || error.is::<Misuse>() => misused(&error),
-        Err(error) if error.is::<ConfigError>() => {
-            complain(&*error);
-            ExitCode::from(2)
-        }
         Err(error) => {
             complain(&*error);
-            ExitCode::FAILURE
+            if is_of_an_option(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -188,6 +187,21 @@ impl Command {
 /// Whether it ended only because the reader of its output did, who has nothing to be told.
 fn is_unread(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(terminal::WriteError::is_unread)
+}
+
+/// Whether an option's value is wrong in itself, wherever it came from.
+fn is_of_an_option(error: &anyhow::Error) -> bool {
+    use BuildError::{Query, Scheme, Token, Url, UserInfo};
+
+    let substrate = error.downcast_ref().and_then(|error| match error {
+        StartError::Client(unusable) => Some(unusable),
+        _ => None,
+    });
+    error.is::<ConfigError>()
+        || error.is::<logging::InvalidLevel>()
+        || matches!(error.downcast_ref(), Some(ClientError::Url(_) | ClientError::Token))
+        || matches!(substrate, Some(Url(_) | Scheme(_) | UserInfo | Query | Token))
+        || matches!(error.downcast_ref(), Some(turnkit_substrate::BuildError::Token { .. }))
 }
 
 /// Options that are right one by one, and not together.

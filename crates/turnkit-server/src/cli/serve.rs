@@ -20,13 +20,13 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// Serve the chat page and its routes.
 ///
-/// Without --substrate the agent runs in this process, behind a substrate on a loopback port of its own. Its log of running
-/// turns is in memory: it survives clients, not the server. Messages are kept in the data directory.
+/// Without --substrate the agents run in this process, behind a substrate on a loopback port of its own. Its log of running
+/// turns survives clients; the server too, where --log keeps it in Redis. Messages are kept in the data directory.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// Address to listen on; port 0 takes a free port. Without --tokens it must be a loopback address.
-    #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8787")]
+    #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8787", value_parser = address)]
     listen: SocketAddr,
     /// Directory of the database; made where it is missing.
     #[arg(long, value_name = "DIR", env = "TURNKIT_DATA_DIR", default_value = "turnkit-data")]
@@ -89,6 +89,11 @@ impl Options {
         };
         Ok(ServerConfig { log, ..ServerConfig::new(self.listen, self.data_dir, substrate) })
     }
+}
+
+/// What --listen takes: no name, which could have several addresses.
+pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "it must be an IP address and a port, such as 127.0.0.1:8787")
 }
 
 /// The line that scripts wait for.

@@ -10,7 +10,7 @@ use turnkit_substrate::{Limits, ServeError, Substrate};
 use super::End;
 use super::agents::AgentOptions;
 use super::open_files::raise_open_files;
-use super::serve::{ready, unless_asked_again};
+use super::serve::{address, ready, unless_asked_again};
 use super::signals::Signals;
 
 /// Serve a substrate alone: agents behind HTTP, one run and one log for each execution id.
@@ -20,7 +20,7 @@ use super::signals::Signals;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// Address to listen on; port 0 takes a free port.
-    #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8788")]
+    #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8788", value_parser = address)]
     listen: SocketAddr,
     /// Bearer token that requests must carry. Better set by the environment: other users can see a command line.
     #[arg(long, value_name = "TOKEN", env = "TURNKIT_SUBSTRATE_TOKEN", hide_env_values = true)]

@@ -120,6 +120,22 @@ fn what_was_said_is_printed() {
     assert_eq!(run(&["chat"]).status.code(), Some(2));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_message_that_is_no_text_is_told() {
+    let mut chat = turnkit();
+    chat.args(["chat", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut chat = chat.spawn().unwrap();
+    chat.stdin.take().unwrap().write_all(b"hello \xff").unwrap();
+    let output = chat.wait_with_output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.starts_with("turnkit: failed to read the message from standard input: "),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_user_shows_a_token_and_chooses_an_agent() {
     let data_dir = tempfile::tempdir().unwrap();

@@ -68,6 +68,18 @@ fn a_turn_that_has_ended_when_the_client_comes_back_proves_nothing_and_says_so()
     assert!(text(&output.stderr).contains("try a longer --pace"), "{}", text(&output.stderr));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let output = turnkit().arg("demo").env("TMPDIR", "/not/there").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(
+        told.starts_with("turnkit: failed to make the directory /not/there/turnkit-demo-"),
+        "{told}"
+    );
+}
+
 #[test]
 fn the_environment_sets_what_flags_set() {
     let output = turnkit()

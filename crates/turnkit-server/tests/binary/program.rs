@@ -195,4 +195,16 @@ fn a_program_that_is_not_there_stops_the_server_from_starting() {
     assert_eq!(refused.status.code(), Some(1));
     let why = text(&refused.stderr);
     assert!(why.starts_with("turnkit: failed to find the program /not/there: "), "{why}");
+    let refused = run(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        data_dir,
+        "--command",
+        "not-there-at-all",
+    ]);
+    let why =
+        "turnkit: failed to find the program not-there-at-all: PATH has no program of this name\n";
+    assert_eq!(text(&refused.stderr), why);
 }

@@ -134,6 +134,36 @@ fn wrong_usage_is_told_apart_from_failure() {
 }
 
 #[test]
+fn a_value_that_cannot_be_is_wrong_usage_and_told_with_what_can() {
+    for (arguments, why) in [
+        (
+            &["serve", "--listen", "localhost:80"][..],
+            "an IP address and a port, such as 127.0.0.1:8787",
+        ),
+        (&["substrate", "--listen", "80"], "an IP address and a port, such as 127.0.0.1:8787"),
+        (
+            &["serve", "--log-level", "a=b=c"],
+            "failed to read the log level `a=b=c`: error parsing level filter",
+        ),
+        (
+            &["serve", "--listen", "127.0.0.1:0", "--substrate", "agents"],
+            "failed to use the substrate: ",
+        ),
+        (
+            &["substrate", "--listen", "127.0.0.1:0", "--token", "very secret"],
+            "must be visible ASCII, and not empty",
+        ),
+        (&["chat", "--server", "agents", "hello"], "it must be like http://127.0.0.1:8787"),
+        (&["chat", "--token", "very\nsecret", "hello"], "failed to use the token: "),
+    ] {
+        let output = run(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.matches(why).count() == 1 && !told.contains("secret"), "{told}");
+    }
+}
+
+#[test]
 fn every_command_explains_itself_with_examples() {
     for command in ["serve", "substrate", "chat", "demo"] {
         let output = run(&[command, "--help"]);
@@ -142,6 +172,8 @@ fn every_command_explains_itself_with_examples() {
             help.contains("Examples:\n  turnkit ") && help.contains("[env: TURNKIT_"),
             "{help}"
         );
+        let (own, common) = help.split_once("For every command:").expect("its options come first");
+        assert!(!own.contains("--log-level") && common.contains("--log-level"), "{help}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! The demo as it is played: real processes' parts, real sockets, a real database.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, thiserror::Error)]
 enum DemoError {
+    #[error("make the directory {}", .0.display())]
+    Directory(PathBuf, #[source] io::Error),
     #[error(
         "cut the connection in the middle: the turn has ended after {0} lines; try a smaller --cut-after"
     )]
@@ -234,10 +236,12 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn new() -> Result<Temporary, std::io::Error> {
+    fn new() -> Result<Temporary, DemoError> {
         let path = std::env::temp_dir().join(format!("turnkit-demo-{}", Uuid::new_v4().simple()));
-        fs::create_dir(&path)?;
-        Ok(Temporary { path })
+        match fs::create_dir(&path) {
+            Ok(()) => Ok(Temporary { path }),
+            Err(error) => Err(DemoError::Directory(path, error)),
+        }
     }
 }
 
