@@ -21,11 +21,9 @@ pub(crate) struct Args {
 /// Runs each target in `tests/fuzz` on a copy of its corpus, and stops at the first finding.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(cargo_fuzz(&["--version"])?.stdout(Stdio::null()).status()?.success(), MISSING);
-    for target in
-        targets()?.iter().filter(|name| args.target.as_ref().is_none_or(|only| only == *name))
-    {
+    for target in chosen(targets()?, args.target.as_deref())? {
         announce(&format!("fuzz {target} for {} s", args.seconds));
-        fuzz(target, args.seconds)?;
+        fuzz(&target, args.seconds)?;
     }
     Ok(())
 }
@@ -53,10 +51,37 @@ fn targets() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
+/// A name that is misspelt is no reason to fuzz nothing and call it a success.
+fn chosen(targets: Vec<String>, only: Option<&str>) -> anyhow::Result<Vec<String>> {
+    let Some(only) = only else {
+        return Ok(targets);
+    };
+    ensure!(
+        targets.iter().any(|name| name == only),
+        "no such target; there are {}",
+        targets.join(", ")
+    );
+    Ok(vec![only.to_owned()])
+}
+
 fn cargo_fuzz(arguments: &[&str]) -> anyhow::Result<Command> {
     let folder = root().join("tests/fuzz");
     ensure!(folder.is_dir(), "{} is missing", folder.display());
     let mut command = Command::new("cargo");
     command.args(["+nightly", "fuzz"]).args(arguments).arg("--fuzz-dir=.").current_dir(folder);
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_not_there_is_told_with_those_that_are() {
+        let targets = || vec!["ndjson".to_owned(), "sse".to_owned()];
+        assert_eq!(chosen(targets(), None).unwrap(), targets());
+        assert_eq!(chosen(targets(), Some("sse")).unwrap(), ["sse"]);
+        let error = chosen(targets(), Some("see")).unwrap_err().to_string();
+        assert_eq!(error, "no such target; there are ndjson, sse");
+    }
 }

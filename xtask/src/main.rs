@@ -45,10 +45,13 @@ enum Command {
     /// Prove that turnkit-wire and turnkit-id need no std
     NoStd,
     /// Print a layer's table, ours beside public peers on the same bytes
+    #[command(disable_help_flag = true)]
     Bench(run::Args),
     /// Run the simulation of client, product, substrate and agent under faults
+    #[command(disable_help_flag = true)]
     Sim(run::Args),
     /// Run 2,000 turns at once through a release build of the server, and print what they cost
+    #[command(disable_help_flag = true)]
     Load(run::Args),
     /// Break the engine's rules one by one, and want a test to fail for each (needs cargo-mutants)
     Mutants(mutants::Args),

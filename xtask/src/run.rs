@@ -5,7 +5,7 @@ use crate::shell::{cargo, run as sh};
 /// What the tool takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What the tool itself takes (`--help` shows it)
+    /// What the tool itself takes; its own `--help` shows it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     arguments: Vec<String>,
 }
