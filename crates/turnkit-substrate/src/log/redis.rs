@@ -6,8 +6,6 @@ mod name;
 mod node;
 mod reader;
 mod store;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 use std::{fmt, io, sync::Arc, time::Duration};
