@@ -1,7 +1,6 @@
 //! The text of an answer.
 
 mod assembly;
-mod surrogate;
 mod template;
 
 use std::{char::REPLACEMENT_CHARACTER, fmt};
@@ -160,12 +159,12 @@ impl TextReader {
     fn joined(&self, place: usize, delta: Text<'_>) -> Option<char> {
         let half = self.half.as_ref()?;
         let is_last = half.place == place && self.assembly.end(place) == Some(half.end);
-        if is_last { surrogate::join(half.high, delta.raw()) } else { None }
+        if is_last { delta.joined_to(half.high) } else { None }
     }
 
     fn keep_half(&mut self, place: usize, text: Text<'_>) {
         if !text.is_empty() {
-            let half = surrogate::high_at_end(text.raw()).zip(self.assembly.end(place));
+            let half = text.high_surrogate_at_end().zip(self.assembly.end(place));
             self.half = half.map(|(high, end)| Half { high, place, end });
         }
     }

@@ -4,4 +4,5 @@ pub(crate) mod nesting;
 pub(crate) mod scan;
 pub(crate) mod stops;
 pub(crate) mod string;
+mod surrogate;
 pub(crate) mod walk;

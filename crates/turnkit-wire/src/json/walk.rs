@@ -8,7 +8,7 @@ use alloc::borrow::Cow;
 
 use super::{
     stops::{InUtf8String, Stops},
-    string,
+    string, surrogate,
 };
 
 /// Text as it is spelt in a JSON string (without the quotes), or the spelling of a number where text was looked for.
@@ -40,6 +40,32 @@ impl<'a> Text<'a> {
     #[inline]
     pub fn is(&self, other: &str) -> bool {
         if self.escaped { string::decode(self.raw) == other } else { self.raw == other.as_bytes() }
+    }
+
+    /// The high surrogate whose escape the text ends with: the first half of a character, which reads as U+FFFD here.
+    ///
+    /// Where the text that follows begins with the other half, the two are one character, as they are where ECMAScript puts
+    /// them together (PROTOCOL 2.3): see [`Text::joined_to`].
+    #[must_use]
+    pub fn high_surrogate_at_end(&self) -> Option<u16> {
+        surrogate::high_at_end(self.raw)
+    }
+
+    /// The character of `high` and of the low surrogate whose escape the text begins with, which reads as U+FFFD here.
+    ///
+    /// ```
+    /// use turnkit_wire::{Event, view::PartUpdate};
+    ///
+    /// let first = Event::from_json(br#"{"type":"message.part.updated","data":{"delta":"\ud83d"}}"#)?;
+    /// let next = Event::from_json(br#"{"type":"message.part.updated","data":{"delta":"\ude00!"}}"#)?;
+    /// let [first, next] = [&first, &next].map(|event| PartUpdate::of(event).unwrap().delta().unwrap());
+    /// let high = first.high_surrogate_at_end().unwrap();
+    /// assert_eq!(next.joined_to(high), Some('😀'));
+    /// # Ok::<(), turnkit_wire::DecodeError>(())
+    /// ```
+    #[must_use]
+    pub fn joined_to(&self, high: u16) -> Option<char> {
+        surrogate::join(high, self.raw)
     }
 
     /// Whether the text is empty.

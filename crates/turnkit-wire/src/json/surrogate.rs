@@ -21,5 +21,5 @@ pub(super) fn join(high: u16, json: &[u8]) -> Option<char> {
 
 fn unit(escape: &[u8]) -> Option<u16> {
     let digits = escape.strip_prefix(b"\\u")?;
-    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    u16::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
 }
