@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use clap::Args;
 use clap::error::ErrorKind;
 use futures_util::future::OptionFuture;
-use turnkit_wire::Event;
+use turnkit_wire::{Event, kind};
 use uuid::Uuid;
 
 use super::client::{Ask, Message, ProductClient};
@@ -229,8 +229,8 @@ impl View {
 
 fn end(event: &Event) -> Option<End> {
     match event.kind() {
-        "session.run.completed" => Some(End::Done),
-        "session.run.failed" => Some(End::Failed),
+        kind::RUN_COMPLETED => Some(End::Done),
+        kind::RUN_FAILED => Some(End::Failed),
         _ => None,
     }
 }

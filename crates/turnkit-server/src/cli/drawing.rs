@@ -1,11 +1,13 @@
 //! A turn's events as a terminal shows them: text as it comes, reasoning and tools beside it.
 
 use std::borrow::Cow;
+use std::char::REPLACEMENT_CHARACTER;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _};
 
 use serde::Deserialize;
-use turnkit_wire::Event;
+use turnkit_wire::view::{Failure, PartUpdate, Text, TurnResult};
+use turnkit_wire::{Event, kind};
 
 use super::terminal::{Look, Screen, Written, harmless};
 
@@ -16,26 +18,28 @@ pub(super) struct Drawing {
     /// Whether text is shown among everything else, so that each needs lines of its own.
     is_shown: bool,
     /// What was drawn of each part, by its id.
-    parts: HashMap<String, String>,
+    parts: HashMap<String, Drawn>,
     /// The part that the last line belongs to, if it may go on.
     open: Option<(String, bool)>,
     /// All text that was drawn.
     answer: String,
 }
 
-#[derive(Deserialize)]
-struct Update {
-    part: Part,
-    delta: Option<String>,
+/// What was drawn of a part.
+#[derive(Default)]
+struct Drawn {
+    text: String,
+    /// The first half of a character, which waits for the other one (PROTOCOL 2.3).
+    high: Option<u16>,
 }
 
 #[derive(Deserialize)]
-struct Part {
-    #[serde(default)]
-    id: String,
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
+struct ToolUpdate {
+    part: Tool,
+}
+
+#[derive(Deserialize)]
+struct Tool {
     tool: Option<String>,
     state: Option<ToolState>,
 }
@@ -44,18 +48,6 @@ struct Part {
 struct ToolState {
     status: String,
     title: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    final_text: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    message: String,
-    code: Option<String>,
 }
 
 impl Drawing {
@@ -69,10 +61,10 @@ impl Drawing {
     /// Draws what is new with this event. What cannot be drawn is left out: agents send many things.
     pub(super) fn event(&mut self, event: &Event) -> Written {
         match event.kind() {
-            "message.part.updated" => event.data().map_or(Ok(()), |update| self.update(update)),
-            "result" => event.data().map_or(Ok(()), |answer| self.result(answer)),
-            "session.run.completed" => self.end_text(),
-            "session.run.failed" => event.data().map_or(Ok(()), |failure| self.failed(&failure)),
+            kind::MESSAGE_PART_UPDATED => self.update(event),
+            kind::RESULT => self.result(event),
+            kind::RUN_COMPLETED => self.end_text(),
+            kind::RUN_FAILED => self.failed(event),
             _ => Ok(()),
         }
     }
@@ -102,25 +94,26 @@ impl Drawing {
         Ok(())
     }
 
-    fn update(&mut self, update: Update) -> Written {
-        match update.part.kind.as_str() {
-            "text" => self.grow(update, true),
-            "reasoning" => self.grow(update, false),
-            "tool" => self.tool(&update.part),
+    fn update(&mut self, event: &Event) -> Written {
+        let update = PartUpdate::of(event).unwrap_or_default();
+        match update.part_type().map(|part| part.to_str()).as_deref() {
+            Some("text") => self.grow(&update, true),
+            Some("reasoning") => self.grow(&update, false),
+            Some("tool") => event.data().map_or(Ok(()), |ToolUpdate { part }| self.tool(&part)),
             _ => Ok(()),
         }
     }
 
     /// A delta is appended; a snapshot is drawn as far as it is new (PROTOCOL 2.3).
-    fn grow(&mut self, update: Update, is_text: bool) -> Written {
-        let drawn = self.parts.entry(update.part.id.clone()).or_default();
-        let new = match (update.delta, update.part.text) {
-            (Some(delta), _) => delta,
-            (None, Some(snapshot)) => new_of(drawn, &snapshot),
+    fn grow(&mut self, update: &PartUpdate<'_>, is_text: bool) -> Written {
+        let id = update.part_id().map(|id| id.to_str()).unwrap_or_default().into_owned();
+        let drawn = self.parts.entry(id.clone()).or_default();
+        let new = match (update.delta(), update.text()) {
+            (Some(delta), _) => drawn.append(delta),
+            (None, Some(snapshot)) => drawn.replace(snapshot),
             (None, None) => return Ok(()),
         };
-        drawn.push_str(&new);
-        self.turn_to(update.part.id, is_text)?;
+        self.turn_to(id, is_text)?;
         self.draw(&new, is_text)
     }
 
@@ -148,7 +141,7 @@ impl Drawing {
         if self.is_shown { harmless(text) } else { text.into() }
     }
 
-    fn tool(&mut self, part: &Part) -> Written {
+    fn tool(&mut self, part: &Tool) -> Written {
         self.make_way()?;
         let name = harmless(part.tool.as_deref().unwrap_or("tool"));
         let (status, title) = match &part.state {
@@ -162,11 +155,11 @@ impl Drawing {
     }
 
     /// The whole answer: all there is where it was saved before, and nothing new where it was streamed.
-    fn result(&mut self, answer: Answer) -> Written {
-        let Some(whole) = answer.final_text else {
+    fn result(&mut self, event: &Event) -> Written {
+        let Some(whole) = TurnResult::of(event).and_then(|result| result.final_text()) else {
             return Ok(());
         };
-        let new = new_of(&self.answer, &self.fit_to_show(&whole));
+        let new = new_of(&self.answer, &self.fit_to_show(&whole.to_str()));
         if new.is_empty() {
             return Ok(());
         }
@@ -174,12 +167,40 @@ impl Drawing {
         self.draw(&new, true)
     }
 
-    fn failed(&mut self, failure: &Failure) -> Written {
+    fn failed(&mut self, event: &Event) -> Written {
         self.end_text()?;
-        let code = failure.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
-        let line = format!("failed: {}{code}", failure.message);
+        let failure = Failure::of(event).unwrap_or_default();
+        let message = failure.message().map(|message| message.to_str()).unwrap_or_default();
+        let code = failure.code().map(|code| format!(" ({})", code.to_str())).unwrap_or_default();
+        let line = format!("failed: {message}{code}");
         let painted = self.beside.paint(Look::Red, harmless(&line)).to_string();
         self.beside.line(painted)
+    }
+}
+
+impl Drawn {
+    /// What a delta adds.
+    fn append(&mut self, delta: Text<'_>) -> String {
+        let text = delta.to_str();
+        let (mut new, mut rest) = (String::new(), &*text);
+        if let Some(high) = self.high.take() {
+            let joined = delta.joined_to(high);
+            new.push(joined.unwrap_or(REPLACEMENT_CHARACTER));
+            rest = joined.and_then(|_| rest.strip_prefix(REPLACEMENT_CHARACTER)).unwrap_or(rest);
+        }
+        self.high = delta.high_surrogate_at_end();
+        let whole = self.high.and_then(|_| rest.strip_suffix(REPLACEMENT_CHARACTER));
+        new.push_str(whole.unwrap_or(rest));
+        self.text.push_str(&new);
+        new
+    }
+
+    /// What a snapshot adds.
+    fn replace(&mut self, snapshot: Text<'_>) -> String {
+        self.high = None;
+        let new = new_of(&self.text, &snapshot.to_str());
+        self.text.push_str(&new);
+        new
     }
 }
 

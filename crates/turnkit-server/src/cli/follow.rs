@@ -4,7 +4,8 @@ use std::mem;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use turnkit_wire::Event;
+use turnkit_wire::view::Failure;
+use turnkit_wire::{Event, kind};
 
 use super::client::{Ask, ClientError, Lines, ProductClient};
 
@@ -108,16 +109,12 @@ impl Turn {
 
 /// Terminal lines are not counted (PROTOCOL 2.1).
 fn is_terminal(event: &Event) -> bool {
-    matches!(event.kind(), "error" | "session.run.completed" | "session.run.failed")
+    matches!(event.kind(), kind::ERROR | kind::RUN_COMPLETED | kind::RUN_FAILED)
 }
 
 fn is_retryable_failure(event: &Event) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Failed {
-        retryable: bool,
-    }
-    event.kind() == "session.run.failed"
-        && event.data::<Failed>().is_ok_and(|failed| failed.retryable)
+    event.kind() == kind::RUN_FAILED
+        && Failure::of(event).and_then(|failure| failure.retryable()) == Some(true)
 }
 
 /// Until the server is known to have the turn, the same start is sent again: it starts the turn once.

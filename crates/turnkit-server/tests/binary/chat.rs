@@ -28,6 +28,28 @@ fn the_answer_goes_to_standard_output_and_everything_else_beside_it() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn no_word_is_lost_however_an_agent_spells_it() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let part = |part: &str, delta: &str| {
+        format!(
+            r#"{{"type":"message.part.updated","data":{{"part":{{"type":"text",{part}}}{delta}}}}}"#
+        )
+    };
+    let said = [
+        part(r#""id":"a""#, r#","delta":"one \ud83d""#),
+        part(r#""id":"a""#, r#","delta":"\ude00 two""#),
+        part(r#""id":7"#, r#","delta":" three \udbff""#),
+        part(r#""id":7"#, r#","delta":" four""#),
+        part(r#""id":"c","content":" five""#, r#","unknown":[]"#),
+    ];
+    let script = format!("cat <<'end'\n{}\nend", said.join("\n"));
+    let server = Process::serve(&data_dir, &["--command", "sh", "-c", &script]);
+    let output = run(&["chat", "--server", &server.url, "hello"]);
+    assert_eq!(text(&output.stdout), "one 😀 two three \u{fffd} four five\n");
+}
+
 #[test]
 fn a_session_goes_on() {
     let data_dir = tempfile::tempdir().unwrap();
