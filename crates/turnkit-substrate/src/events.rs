@@ -2,12 +2,7 @@
 
 use serde::Serialize;
 use turnkit_id::ExecutionId;
-use turnkit_wire::{EncodeError, Event};
-
-pub(crate) const STARTED: &str = "execution.started";
-pub(crate) const COMPLETED: &str = "execution.completed";
-pub(crate) const FAILED: &str = "execution.failed";
-pub(crate) const CANCELLED: &str = "execution.cancelled";
+use turnkit_wire::{EncodeError, Event, kind};
 
 /// The kinds that only the substrate may append.
 pub(crate) fn is_reserved(kind: &str) -> bool {
@@ -21,15 +16,15 @@ pub(crate) fn started(
 ) -> Result<Event, EncodeError> {
     let execution_id = id.as_str();
     let data = Started { execution_id, session_id, timestamp };
-    Event::new(STARTED, &data)
+    Event::new(kind::EXECUTION_STARTED, &data)
 }
 
 pub(crate) fn completed(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
-    Event::new(COMPLETED, &Ended { execution_id: id.as_str(), timestamp })
+    Event::new(kind::EXECUTION_COMPLETED, &Ended { execution_id: id.as_str(), timestamp })
 }
 
 pub(crate) fn cancelled(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
-    Event::new(CANCELLED, &Ended { execution_id: id.as_str(), timestamp })
+    Event::new(kind::EXECUTION_CANCELLED, &Ended { execution_id: id.as_str(), timestamp })
 }
 
 pub(crate) fn failed(
@@ -40,7 +35,7 @@ pub(crate) fn failed(
 ) -> Result<Event, EncodeError> {
     let execution_id = id.as_str();
     let data = Failed { execution_id, code, message, timestamp };
-    Event::new(FAILED, &data)
+    Event::new(kind::EXECUTION_FAILED, &data)
 }
 
 /// What a log ends with whose runner is gone.
