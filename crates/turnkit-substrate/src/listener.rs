@@ -2,6 +2,8 @@
 //!
 //! It knows nothing of substrates: any HTTP/1.1 service in front of untrusted peers can be served by it.
 
+mod linger;
+
 use std::{convert::Infallible, error::Error, future::ready, io, sync::Arc, time::Duration};
 
 use axum::response::IntoResponse as _;
@@ -26,6 +28,7 @@ use tokio::{
 };
 use tower::Service;
 
+pub use self::linger::linger;
 use crate::error::ApiError;
 
 /// The bounds of connections.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::request::Parts;
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -55,7 +56,11 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| not_as_expected(&error))
 }
 
+/// A body that says that it is longer than the limit is not waited for.
 async fn read(body: Body) -> Result<bytes::Bytes, ApiError> {
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(ApiError::too_large(MAX_BODY));
+    }
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(MAX_BODY)),

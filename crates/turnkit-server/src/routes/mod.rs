@@ -12,13 +12,15 @@ mod sign_in;
 mod trace;
 mod turns;
 
+use std::future::ready;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use turnkit_substrate::listener::linger;
 
 use self::error::ApiError;
 use self::guard::Hosts;
@@ -59,6 +61,7 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(|| async { ApiError::no_route() })
         .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
         .layer(middleware::from_fn_with_state(hosts, guard::guard))
+        .layer(middleware::map_request(|request: Request| ready(linger(request))))
         .with_state(Arc::new(app))
 }
 

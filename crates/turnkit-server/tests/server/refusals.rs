@@ -2,6 +2,8 @@
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::{Client, Rig, json_of};
 
@@ -59,6 +61,45 @@ async fn a_body_over_the_limit_is_refused() {
     let session = rig.client().session().await;
     let body = json!({ "turnId": "t", "message": "x".repeat(512 * 1024) });
     assert_eq!(start_refused(rig.client(), &session, &body).await, is(413, "payload_too_large"));
+}
+
+/// The answer to a request that goes on sending, whatever it is told.
+async fn raw(client: &Client, head: &str, body: &[u8]) -> String {
+    let address = client.url.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let head = format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    connection.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes() {
+    let rig = Rig::start().await;
+    for expect in ["", "\r\nExpect: 100-continue"] {
+        let head = format!(
+            "POST /api/sessions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 524289{expect}"
+        );
+        let answer = raw(rig.client(), &head, b"").await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_may_send_to_the_end_and_sees_why() {
+    let rig = Rig::start().await;
+    let more_than_sockets_hold = vec![b'x'; 6 * 1024 * 1024];
+    for (header, refusal) in [
+        ("Content-Type: application/json", "413"),
+        ("Content-Type: text/plain", "415"),
+        ("Origin: http://elsewhere.example", "403"),
+    ] {
+        let length = more_than_sockets_hold.len();
+        let head = format!("POST /api/sessions HTTP/1.1\r\n{header}\r\nContent-Length: {length}");
+        let answer = raw(rig.client(), &head, &more_than_sockets_hold).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {refusal}")), "{header}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use axum::{body::Body, extract::Request};
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time;
 
@@ -24,30 +25,17 @@ pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Api
     Ok(body)
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    match Limited::new(&mut body, limit).collect().await {
+/// A body that says that it is longer is not waited for.
+async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ApiError::payload_too_large(limit));
+    }
+    match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            drain(body, limit.saturating_mul(DRAINED)).await;
-            Err(ApiError::payload_too_large(limit))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::payload_too_large(limit)),
         Err(_) => Err(ApiError::invalid("body", "the body ended before its length")),
     }
 }
-
-/// Reads on for a while: a peer that is still sending would never see the answer.
-async fn drain(mut body: Body, mut at_most: usize) {
-    while let Some(Ok(frame)) = body.frame().await {
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        match at_most.checked_sub(length) {
-            Some(left) => at_most = left,
-            None => return,
-        }
-    }
-}
-
-/// How much more than the limit is read and thrown away.
-const DRAINED: usize = 8;
 
 /// Compressed, for example. Nothing here takes that apart: a small body could become a large one.
 fn is_encoded(headers: &HeaderMap) -> bool {

@@ -13,12 +13,12 @@ use std::{future::ready, sync::Arc};
 use axum::{
     Router,
     extract::{Request, State},
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn_with_state, map_request},
     response::Response,
     routing::{get, post},
 };
 
-use crate::{error::ApiError, substrate::Shared};
+use crate::{error::ApiError, listener::linger, substrate::Shared};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -32,6 +32,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/health", get(info::health))
         .fallback(|| ready(ApiError::no_route()))
         .method_not_allowed_fallback(|| ready(ApiError::method_not_allowed()))
+        .layer(map_request(|request: Request| ready(linger(request))))
         .with_state(shared)
 }
 

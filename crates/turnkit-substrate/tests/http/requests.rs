@@ -120,6 +120,40 @@ async fn a_body_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn a_body_that_says_it_is_too_long_is_refused_before_it_comes() {
+    let server = Server::with_agent(Fixed::texts(1)).await;
+    for path in [RUN, "/agents/run/cancel"] {
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{expect}Content-Length: 1048577\r\n\r\n"
+            );
+            let answer = raw(server.address, head.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_may_send_to_the_end_and_sees_why() {
+    let server = Server::with_agent(Fixed::texts(1)).await;
+    let more_than_sockets_hold = vec![b'x'; 6 * 1024 * 1024];
+    for (header, refusal) in [
+        ("X-Execution-ID: a b", "400"),
+        ("Content-Type: application/json", "413"),
+        ("Content-Encoding: gzip", "415"),
+        ("Origin: http://elsewhere.example", "403"),
+    ] {
+        let length = more_than_sockets_hold.len();
+        let head = format!(
+            "POST {RUN} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        let request = [head.as_bytes(), &more_than_sockets_hold].concat();
+        let answer = raw(server.address, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {refusal}")), "{header}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let connection =
         ConnectionLimits { body_read: Duration::from_millis(30), ..ConnectionLimits::default() };
