@@ -292,3 +292,29 @@ impl Shared {
         Arc::new(RedisReader::new(Arc::clone(self), name, origin))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use turnkit_id::ExecutionId;
+    use turnkit_testkit::redis::RedisServer;
+    use turnkit_wire::Event;
+
+    use super::*;
+    use crate::log::Ending;
+
+    #[tokio::test]
+    async fn the_lease_of_a_run_that_has_ended_is_renewed_no_more() {
+        let redis = RedisServer::start();
+        let log = RedisLog::builder(redis.url()).build().unwrap();
+        let id = ExecutionId::parse("one").unwrap();
+        let key = ExecutionKey { scope: Scope::local(), id };
+        let event = Event::bare("event").unwrap();
+        let opening = Opening { fingerprint: None, first: event.clone() };
+        let Ok(Start::Started { writer, .. }) = log.start(&key, opening).await else {
+            panic!("the id is free");
+        };
+        assert_eq!(log.shared.node.held().len(), 1);
+        writer.end(Ending::Completed, &event).await.unwrap();
+        assert_eq!(log.shared.node.held(), []);
+    }
+}

@@ -138,6 +138,21 @@ async fn where_the_memory_of_redis_is_full_runs_end_all_the_same() {
 }
 
 #[tokio::test]
+async fn where_the_memory_of_redis_is_full_no_run_is_lost() {
+    let redis = RedisServer::start();
+    let lease = Duration::from_secs(2);
+    let node = || RedisLog::builder(redis.url()).lease(lease).build().unwrap();
+    // A node without runs has no lease that it could fail to renew, so it would end those of the other one.
+    let (running, _idle) = (node(), node());
+    let (mut writer, reader) = start(&running, "one").await;
+    let _ = redis.command("CONFIG SET maxmemory 1");
+    sleep(lease * 4).await;
+    assert_eq!(reader.status().await.unwrap().state, State::Running);
+    let _ = redis.command("CONFIG SET maxmemory 0");
+    writer.append(&number(1)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_redis_that_is_busy_is_waited_for() {
     let redis = Arc::new(RedisServer::start());
     let log = RedisLog::builder(redis.url()).build().unwrap();

@@ -80,7 +80,7 @@ impl Node {
         lock(&self.leases).remove(&writer);
     }
 
-    fn held(&self) -> Vec<(Uuid, Name)> {
+    pub(super) fn held(&self) -> Vec<(Uuid, Name)> {
         let leases = lock(&self.leases);
         leases.iter().map(|(writer, name)| (*writer, name.clone())).collect()
     }
