@@ -59,7 +59,7 @@ pub enum ServeError {
         address: std::net::SocketAddr,
     },
     /// The listener has no address, or the timer of its process is gone.
-    #[error("serve: {0}")]
+    #[error("serve")]
     Io(#[from] std::io::Error),
 }
 

@@ -277,7 +277,7 @@ pub enum LogError {
     #[error("start an execution: {0} is used up")]
     Full(Bound),
     /// The first event does not fit into a frame.
-    #[error("start an execution: {0}")]
+    #[error("start an execution: its first event does not fit into a frame")]
     Frame(#[source] InvalidFrame),
     /// The log was dropped after its retention, or to make room.
     #[error("read an execution whose events are gone")]
@@ -298,7 +298,7 @@ pub enum AppendError {
     #[error("append an event to a log that has another writer or has ended")]
     Fenced,
     /// The event does not fit into a frame.
-    #[error("append an event: {0}")]
+    #[error("append an event: it does not fit into a frame")]
     Frame(#[from] InvalidFrame),
     /// The store itself failed.
     #[error("reach the log's store")]
