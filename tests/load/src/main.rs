@@ -1,8 +1,8 @@
 //! Many turns at once through a real server process: `cargo xtask load`.
 //!
 //! The server runs its demo agent, which writes into each event when it made it. What lies between that and the arrival at
-//! the client here is what the server adds: log, adapter, engine, four crossings of a socket, and this client's own wait for a
-//! core. Both sides read the same clock. Nothing timed decides a test: the table is for people.
+//! the client here is what the server adds: log, adapter, engine and one socket, and this client's own wait for a core. Both
+//! sides read the same clock. Nothing timed decides a test: the table is for people.
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
 mod client;

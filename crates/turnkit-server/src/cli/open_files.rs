@@ -1,4 +1,4 @@
-//! How many connections a server may have: each is an open file, and a turn has three.
+//! How many connections a server may have: each is an open file, and so is each pipe of a program.
 
 /// Raises the limit of this process to what it may be. Shells often start with 1,024, whatever the machine can do.
 #[cfg(unix)]
