@@ -81,6 +81,10 @@ impl Drawing {
 
     /// Ends the text: there will be no more of it.
     fn end_text(&mut self) -> Written {
+        if let Some((part, is_text)) = self.open.clone() {
+            let half = self.parts.get_mut(&part).and_then(|drawn| drawn.high.take());
+            half.map_or(Ok(()), |_| self.draw("\u{FFFD}", is_text))?;
+        }
         let has_open_line = !self.is_shown && !self.answer.is_empty();
         self.make_way()?;
         if has_open_line { self.text.text('\n') } else { Ok(()) }
@@ -181,6 +185,9 @@ impl Drawing {
 impl Drawn {
     /// What a delta adds.
     fn append(&mut self, delta: Text<'_>) -> String {
+        if delta.is_empty() {
+            return String::new();
+        }
         let text = delta.to_str();
         let (mut new, mut rest) = (String::new(), &*text);
         if let Some(high) = self.high.take() {

@@ -39,15 +39,17 @@ fn no_word_is_lost_however_an_agent_spells_it() {
     };
     let said = [
         part(r#""id":"a""#, r#","delta":"one \ud83d""#),
+        part(r#""id":"a""#, r#","delta":"""#),
         part(r#""id":"a""#, r#","delta":"\ude00 two""#),
         part(r#""id":7"#, r#","delta":" three \udbff""#),
         part(r#""id":7"#, r#","delta":" four""#),
         part(r#""id":"c","content":" five""#, r#","unknown":[]"#),
+        part(r#""id":"d""#, r#","delta":" six \ud83d""#),
     ];
     let script = format!("cat <<'end'\n{}\nend", said.join("\n"));
     let server = Process::serve(&data_dir, &["--command", "sh", "-c", &script]);
     let output = run(&["chat", "--server", &server.url, "hello"]);
-    assert_eq!(text(&output.stdout), "one 😀 two three \u{fffd} four five\n");
+    assert_eq!(text(&output.stdout), "one 😀 two three \u{fffd} four five six \u{fffd}\n");
 }
 
 #[test]
