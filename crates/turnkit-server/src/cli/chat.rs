@@ -24,7 +24,7 @@ use super::{End, Misuse};
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// The message; `-` reads it from standard input.
-    #[arg(required_unless_present = "history")]
+    #[arg(required_unless_present_any = ["history", "print_config"])]
     message: Option<String>,
     /// URL of the server.
     #[arg(
