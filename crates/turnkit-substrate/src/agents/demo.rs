@@ -9,7 +9,7 @@ use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use turnkit_wire::Event;
+use turnkit_wire::{Event, kind};
 
 use super::{Agent, AgentError, Cancel, RunRequest};
 use crate::limits::millis;
@@ -158,7 +158,7 @@ impl Answer {
             state: Some(if is_completed { completed } else { running }),
             ..self.part("prt_tool", "tool")
         };
-        event(PART, &Update { part, delta: None })
+        event(kind::MESSAGE_PART_UPDATED, &Update { part, delta: None })
     }
 
     fn result(&self, events: usize, pace: Duration) -> Result<Event, AgentError> {
@@ -173,13 +173,13 @@ impl Answer {
             },
             timing: Timing { total_ms: millis(pace.saturating_mul(events)) },
         };
-        event("result", &result)
+        event(kind::RESULT, &result)
     }
 
     fn delta(&self, id: &str, kind: &str, delta: &str) -> Result<Event, AgentError> {
         let part = self.part(id, kind);
         let delta = Some(delta);
-        event(PART, &Update { part, delta })
+        event(kind::MESSAGE_PART_UPDATED, &Update { part, delta })
     }
 
     fn part<'a>(&'a self, id: &'a str, kind: &'a str) -> Part<'a> {
@@ -281,8 +281,6 @@ struct TokenUsage {
 struct Timing {
     total_ms: u64,
 }
-
-const PART: &str = "message.part.updated";
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())

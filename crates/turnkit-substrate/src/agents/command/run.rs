@@ -4,7 +4,7 @@ use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::
 
 use tokio::time::{self, Instant};
 use tracing::{Instrument as _, Span};
-use turnkit_wire::Event;
+use turnkit_wire::{Event, kind};
 
 use super::{
     AgentError, Cancel, Command, RunRequest, code,
@@ -97,7 +97,7 @@ impl Run {
 
     fn seen(&mut self, event: Event) -> Event {
         self.last = match event.kind() {
-            "result" => Last::Result,
+            kind::RESULT => Last::Result,
             _ => Last::Other,
         };
         event
