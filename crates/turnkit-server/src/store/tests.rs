@@ -411,3 +411,12 @@ async fn a_token_has_as_many_sign_ins_as_are_allowed_and_each_ends() {
     fixture.store.sign_in(sign_in(200, 0)).await.unwrap();
     assert_eq!(fixture.store.signed_in([200; 32]).await.unwrap(), None, "it is over");
 }
+
+#[tokio::test]
+async fn what_is_told_to_be_saved_outlives_a_loss_of_power() {
+    let fixture = Fixture::new();
+    let level =
+        |db: &Connection| db.query_row("PRAGMA synchronous", [], |row| row.get::<_, u32>(0));
+    let full = 2;
+    assert_eq!(fixture.store.writer.run(level).await.unwrap(), full);
+}
