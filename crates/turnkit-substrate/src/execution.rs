@@ -178,6 +178,9 @@ async fn pump(events: &mut EventStream, writer: &mut dyn LogWriter, max_event: u
     Outcome::Completed
 }
 
+/// The code of a run whose agent sent an event over the limit (PROTOCOL 3.2).
+pub(crate) const EVENT_TOO_LARGE: &str = "event_too_large";
+
 async fn append(
     writer: &mut dyn LogWriter,
     event: &Event,
@@ -187,7 +190,7 @@ async fn append(
     if length > max_event {
         let message =
             format!("the agent sent an event of {length} bytes; the limit is {max_event}");
-        return Err(Outcome::failed("event_too_large", message));
+        return Err(Outcome::failed(EVENT_TOO_LARGE, message));
     }
     if events::is_reserved(event.kind()) {
         let message = format!("the agent sent {}, which is the substrate's own", event.kind());

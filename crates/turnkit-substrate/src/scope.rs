@@ -90,34 +90,30 @@ impl Guard {
 
     /// Without tokens a browser on this machine is a way in for any web page: `Host` stops DNS rebinding, `Origin` the rest.
     fn check_host<B>(&self, request: &Request<B>) -> Result<Authority, ApiError> {
-        let host = host(request)
-            .ok_or_else(|| ApiError::forbidden("a request must name its host, once"))?;
         // A request in absolute form names the host a second time (RFC 9112 3.2.2).
         let target = request.uri().authority().map(|target| authority(target.as_str().as_bytes()));
-        if !self.is_ours(Some(&host)) || target.is_some_and(|target| !self.is_ours(target.as_ref()))
-        {
-            return Err(ApiError::forbidden("the request names another server"));
-        }
-        Ok(host)
+        let target_is_ours =
+            target.is_none_or(|target| target.is_some_and(|host| self.is_ours(&host)));
+        host(request)?
+            .filter(|host| target_is_ours && self.is_ours(host))
+            .ok_or_else(|| ApiError::forbidden("the request names another server"))
     }
 
-    fn is_ours(&self, host: Option<&Authority>) -> bool {
-        host.is_some_and(|host| {
-            let listed = |name: &String| name == host.as_str() || name == host.host();
-            is_loopback(host.host()) || self.hosts.iter().any(listed)
-        })
+    fn is_ours(&self, host: &Authority) -> bool {
+        let listed = |name: &String| name == host.as_str() || name == host.host();
+        is_loopback(host.host()) || self.hosts.iter().any(listed)
     }
 }
 
 /// The host that the request is for: of its one `Host`, or of its target, where HTTP/2 puts it (RFC 9113 8.3.1).
-fn host<B>(request: &Request<B>) -> Option<Authority> {
+/// `None` where that is no authority. A request without one, or with several, is malformed (RFC 9112 3.2).
+fn host<B>(request: &Request<B>) -> Result<Option<Authority>, ApiError> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => authority(host.as_bytes()),
-        (None, _) if request.version() >= Version::HTTP_2 => {
-            authority(request.uri().authority()?.as_str().as_bytes())
-        }
-        _ => None,
+    let target = request.uri().authority().filter(|_| request.version() >= Version::HTTP_2);
+    match (hosts.next(), hosts.next(), target) {
+        (Some(host), None, _) => Ok(authority(host.as_bytes())),
+        (None, _, Some(target)) => Ok(authority(target.as_str().as_bytes())),
+        _ => Err(ApiError::invalid("Host", "a request must name its host, once")),
     }
 }
 

@@ -287,7 +287,7 @@ async fn garbage_fails_the_run_and_says_where() {
 async fn an_endless_line_fails_the_run() {
     let script = Script::new("cat /dev/zero | tr '\\0' ' '");
     let (code, message) = failure(&script.server().await.ask("m").await);
-    assert_eq!(code, code::INVALID_OUTPUT);
+    assert_eq!(code, code::EVENT_TOO_LARGE);
     assert!(
         message.contains("line 1 ") && message.contains("longer than 1048576 bytes"),
         "{message}"

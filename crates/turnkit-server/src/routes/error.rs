@@ -63,7 +63,7 @@ impl ApiError {
 
     /// The same answer whatever is wrong: missing, unknown, or over.
     pub(crate) fn unauthorized() -> ApiError {
-        let message = "a bearer token or a sign-in is needed";
+        let message = "a bearer token or a sign-in that this server knows is needed";
         ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 

@@ -79,6 +79,8 @@ pub mod code {
     pub const NO_EVENTS: &str = "no_events";
     /// A line of the program's output is no event.
     pub const INVALID_OUTPUT: &str = "invalid_output";
+    /// A line of the program's output is longer than an event may be: the code that any agent's event has then.
+    pub const EVENT_TOO_LARGE: &str = crate::execution::EVENT_TOO_LARGE;
 }
 
 impl Command {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use tokio::{io::AsyncReadExt as _, process::ChildStdout};
-use turnkit_wire::{DecodeError, Event, ndjson::Decoder};
+use turnkit_wire::{DecodeError, DecodeErrorKind, Event, ndjson::Decoder};
 
 use super::{AgentError, code};
 
@@ -75,7 +75,11 @@ impl Output {
             "line {line} of the program's output is no event: {} (byte {offset} of the output)",
             error.kind()
         );
-        AgentError::new(code::INVALID_OUTPUT, message)
+        let code = match error.kind() {
+            DecodeErrorKind::TooLarge { .. } => code::EVENT_TOO_LARGE,
+            _ => code::INVALID_OUTPUT,
+        };
+        AgentError::new(code, message)
     }
 }
 

@@ -229,3 +229,37 @@ const ENDED_AT_ONCE: usize = 32;
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executions_that_nobody_waits_on_any_more_are_forgotten() {
+        let node = Node::default();
+        let name = |n: u32| Name::parse(&format!("1:s:e{n}")).unwrap();
+        let kept: Vec<_> = (0..100).map(|n| node.watch(&name(n))).collect();
+        for n in 100..10_000 {
+            node.watch(&name(n));
+        }
+        assert!(lock(&node.watches).by_name.len() <= 2 * kept.len());
+        for (n, watch) in (0..).zip(&kept) {
+            assert!(Arc::ptr_eq(&node.watch(&name(n)), watch));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_wakes_whom_it_is_for() {
+        let node = Node::default();
+        let [mine, other] =
+            ["1:s:mine", "1:s:other"].map(|name| node.watch(&Name::parse(name).unwrap()));
+        let (changed, fenced) = (mine.changed(), mine.fenced());
+        let mut others = std::pin::pin!(other.changed());
+        node.wake("w1:s:mine");
+        tokio::join!(changed, fenced);
+        for nobodys in ["", "w", "w1:s:nobody", "é1:s:mine", "w9:s:mine", "w1:s:mi ne"] {
+            node.wake(nobodys);
+        }
+        assert!(futures_util::poll!(&mut others).is_pending());
+    }
+}
