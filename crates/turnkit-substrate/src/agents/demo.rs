@@ -138,7 +138,8 @@ impl Answer {
 
     fn reasoning(&self, step: usize) -> Result<Event, AgentError> {
         let (words, question) = (self.words, &self.question);
-        let thought = format!("The user wrote {words} words: \u{201c}{question}\u{201d}. ");
+        let plural = if words == 1 { "" } else { "s" };
+        let thought = format!("The user wrote {words} word{plural}: \u{201c}{question}\u{201d}. ");
         let steps: [&str; TOOL_CALL] = [&thought, "I count them with a tool, ", "then I answer."];
         self.delta("prt_reasoning", "reasoning", steps[step])
     }
