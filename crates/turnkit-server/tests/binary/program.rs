@@ -182,29 +182,15 @@ fn a_server_that_stops_leaves_no_program_behind() {
 fn a_program_that_is_not_there_stops_the_server_from_starting() {
     let data_dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir.path().to_str().unwrap();
-    let refused = run(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        data_dir,
-        "--command",
-        "/not/there",
-        "-x",
-    ]);
-    assert_eq!(refused.status.code(), Some(1));
-    let why = text(&refused.stderr);
+    let refused = |program: &[&str]| {
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir, "--command"];
+        let output = run(&[&serve, program].concat());
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stderr).to_owned()
+    };
+    let why = refused(&["/not/there", "-x"]);
     assert!(why.starts_with("turnkit: failed to find the program /not/there: "), "{why}");
-    let refused = run(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        data_dir,
-        "--command",
-        "not-there-at-all",
-    ]);
     let why =
         "turnkit: failed to find the program not-there-at-all: PATH has no program of this name\n";
-    assert_eq!(text(&refused.stderr), why);
+    assert_eq!(refused(&["not-there-at-all"]), why);
 }
