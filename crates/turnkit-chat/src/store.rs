@@ -1,0 +1,430 @@
+//! What a product keeps, as a contract that any database can keep: sessions, turns, messages, and who drives a turn.
+//!
+//! The product keeps no stream: a turn's events live in the substrate's log. What a turn means is decided in
+//! [`Chat`](crate::Chat); a store has the conditional updates that make it true once, whoever asks and however often.
+//! `chat_store_contract!` of `turnkit-testkit` tries any store.
+
+pub mod memory;
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use futures_core::future::BoxFuture;
+use turnkit::{BoxError, Persisted};
+use turnkit_id::ExecutionId;
+
+use crate::{
+    Answer, Ending, Failure, Message, Principal, Said, SessionId, SessionInfo, Turn, TurnRef,
+    TurnState,
+};
+
+/// How long a lease holds that its worker does not renew, by the store's clock (PROTOCOL 4.2).
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// What a method of a store comes to.
+pub type Stored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A place where sessions, turns and messages are kept (PROTOCOL 4.2).
+///
+/// A value of it is one *worker*'s handle: the leases that it [claims](Self::claim) are that worker's. Several handles, in one
+/// process or in many, share what is kept.
+///
+/// # Contract
+/// - Each method is one transaction: it happens whole or not at all. Dropping its future leaves it either way.
+/// - After [`StoreErrorKind::OutcomeUnknown`] the same call may be made again, and then answers as if the first one had
+///   not been made: a turn that it accepted is `Known`, a claim with its nonce gets what it got, an answer that it saved is
+///   `AlreadySaved`.
+/// - A store never waits for ever: within 10 s it answers, if only with [`StoreErrorKind::Busy`].
+/// - A principal is part of each call that a user makes, and what is another's does not exist.
+///
+/// Futures are boxed, as a store is chosen when a process starts.
+pub trait ChatStore: Send + Sync + 'static {
+    /// Makes this handle a worker that dispatches to the log `log`; again, where it was one already. Nothing is claimed
+    /// before.
+    fn join(&self, log: LogId) -> Stored<'_, Joined>;
+
+    /// Renews the worker and the leases of the attempts that it drives, all of which are in `held`. A lease of this worker that
+    /// is not, and that was claimed over [`LEASE`] ago, is released.
+    fn renew(&self, held: Vec<Lease>) -> Stored<'_, Renewed>;
+
+    /// Puts the log `to` in the place of `from`, if that is the one that the store names, and says which one it names now.
+    fn move_log(&self, from: LogId, to: LogId) -> Stored<'_, LogId>;
+
+    /// Keeps a new session of `owner` under an id that was never used before.
+    fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()>;
+
+    /// The owner's sessions, the newest first.
+    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>>;
+
+    /// Messages and the open turn of a session, of one moment; `None` where the owner has no such session.
+    fn session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        page: MessagePage,
+    ) -> Stored<'_, Option<SessionState>>;
+
+    /// Keeps a turn and its user's message, gives it the next index of its session, and derives its execution id; or says why
+    /// not.
+    fn accept(&self, new: NewRow) -> Stored<'_, Accepted>;
+
+    /// A turn as its row says.
+    fn find(&self, what: Find) -> Stored<'_, Found>;
+
+    /// Takes the lease of an open turn, and marks it as dispatched where the agent is to be started.
+    fn claim(&self, claim: Claim) -> Stored<'_, Claimed>;
+
+    /// Gives a lease up. One that is no longer held is left as it is.
+    fn release(&self, lease: Lease) -> Stored<'_, ()>;
+
+    /// Saves the whole answer of an execution and ends its turn, once for each execution and whoever has the lease. A partial
+    /// answer that was kept gives way.
+    ///
+    /// An execution of no turn is an error, [`StoreErrorKind::Broken`].
+    fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted>;
+
+    /// Ends an open turn without an answer, and keeps what there is of it. Says whether this call did.
+    fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool>;
+
+    /// Notes that a user has asked to stop the turn, where it is still open.
+    fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()>;
+
+    /// The whole answer of an execution, where it is saved.
+    fn saved(&self, execution_id: ExecutionId) -> Stored<'_, Option<Answer>>;
+
+    /// At most `limit` open turns whose lease is free, the oldest first, each once.
+    fn unattended(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>>;
+
+    /// What was said in the session before this turn, the oldest first: whole turns with an answer that is not blank, the newest
+    /// that keep to the limits.
+    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>>;
+
+    /// Ready when there may be an unattended turn that another process has left. Never, by default: the sweep finds it then.
+    fn woken(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Whether the store can be used at this moment.
+    fn check(&self) -> Stored<'_, ()>;
+
+    /// Ends the worker, releases what it holds, and lets go of the database. Every later call fails, except another of these.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Where the store keeps sign-ins: of users who have tokens, in a browser that holds a cookie. None by default.
+    fn sign_ins(&self) -> Option<&dyn SignIns> {
+        None
+    }
+}
+
+/// Sign-ins: the secrets of cookies, and the tokens that they stand for. Of both, only the SHA-256 is kept.
+pub trait SignIns: Send + Sync {
+    /// Keeps a sign-in of `token` for as long as `lasts`. Of one token 100 are kept; the oldest gives way.
+    fn sign_in(&self, secret: Digest, token: Digest, lasts: Duration) -> Stored<'_, ()>;
+
+    /// The token that a sign-in stands for, where it still does.
+    fn signed_in(&self, secret: Digest) -> Stored<'_, Option<Digest>>;
+
+    /// Ends a sign-in, if there is one.
+    fn sign_out(&self, secret: Digest) -> Stored<'_, ()>;
+}
+
+/// A SHA-256.
+pub type Digest = [u8; 32];
+
+/// The id of an execution log (PROTOCOL 3.5). Where the substrate tells none, all its logs have the one [unnamed](Self::unnamed).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogId(String);
+
+impl LogId {
+    /// The id that a substrate tells.
+    pub fn new(text: impl Into<String>) -> LogId {
+        LogId(text.into())
+    }
+
+    /// The log of a substrate that tells no id.
+    #[must_use]
+    pub fn unnamed() -> LogId {
+        LogId(String::new())
+    }
+
+    /// Its text; empty where it is unnamed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What became of a [`join`](ChatStore::join).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// The handle is a worker, and the store names its log.
+    Member,
+    /// A living worker renews under this other log.
+    OtherLog(LogId),
+}
+
+/// What became of a [`renew`](ChatStore::renew).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// Those of the leases that the worker does not hold: their turns have ended, or another epoch has begun.
+    pub lost: Vec<ExecutionId>,
+    /// The log that the store names.
+    pub log: LogId,
+}
+
+/// The right to drive a turn, given by a [`claim`](ChatStore::claim).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The turn's execution.
+    pub execution_id: ExecutionId,
+    /// The epoch that the claim began, from 1 on.
+    pub epoch: u64,
+}
+
+/// A turn that is to be accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRow {
+    /// Who asks.
+    pub owner: Principal,
+    /// Where.
+    pub session_id: SessionId,
+    /// The client's own name for it.
+    pub turn_id: String,
+    /// What the user says.
+    pub message: String,
+    /// The agent that is to answer.
+    pub agent: String,
+}
+
+/// What became of a [`NewRow`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is kept now, with the user's message.
+    New(TurnRow),
+    /// The same turn was accepted before.
+    Known(TurnRow),
+    /// The session has a turn with this id, and another message or agent.
+    Conflict,
+    /// Another turn of the session is open.
+    Running {
+        /// Its id.
+        turn_id: String,
+    },
+    /// The owner has no such session.
+    NoSession,
+    /// The product's own statements refuse it, and nothing is kept.
+    Refused(Veto),
+}
+
+/// Why a product refuses a turn, as its client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Veto {
+    /// The HTTP status, from 400 to 599: 402 for a user without credit, 429 for one over a quota.
+    pub status: u16,
+    /// A word for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Which turn is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Find {
+    /// A turn of a user, by its name.
+    Named(Principal, TurnRef),
+    /// Any turn, by its execution.
+    Execution(ExecutionId),
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The turn.
+    Turn(TurnRow),
+    /// The session is there, and has no such turn.
+    NoTurn,
+    /// The user has no such session.
+    NoSession,
+}
+
+/// A turn as its row says at some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnRow {
+    /// What never changes of it.
+    pub turn: Turn,
+    /// How far it is.
+    pub state: TurnState,
+    /// Whether an attempt may have asked the substrate to run it.
+    pub dispatched: bool,
+    /// Whether a user has asked to stop it.
+    pub stop_asked: bool,
+    /// The epoch of its lease; 0 where nobody has ever held it.
+    pub epoch: u64,
+    /// Whether a living worker holds the lease.
+    pub is_held: bool,
+    /// Why it was stopped or failed.
+    pub failure: Option<Failure>,
+}
+
+/// A worker's wish to drive an open turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The turn's execution.
+    pub execution_id: ExecutionId,
+    /// A number that no other claim has. With it the same claim can be asked again.
+    pub nonce: u128,
+    /// The epoch that the worker has seen.
+    pub seen_epoch: u64,
+    /// Whether it would start the agent.
+    pub may_run: bool,
+}
+
+/// What a worker may do with the turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// Start the agent: nobody did, and after this nobody else will.
+    Run(Lease),
+    /// Attach to the execution.
+    Attach(Lease),
+    /// Not drive it: the turn has ended, another worker holds or has held it since, or it would have to be started.
+    Refused,
+}
+
+/// Who tells that a turn has ended without an answer (PROTOCOL 4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The log of this execution: a fact that anybody may write down.
+    Log(ExecutionId),
+    /// The attempt that drives it, for as long as its epoch is the row's.
+    Lease(Lease),
+}
+
+impl EndedBy {
+    /// The execution that has ended.
+    #[must_use]
+    pub fn execution_id(&self) -> &ExecutionId {
+        match self {
+            EndedBy::Log(execution_id) | EndedBy::Lease(Lease { execution_id, .. }) => execution_id,
+        }
+    }
+}
+
+/// Which sessions to list: the newest `limit`, of those older than the session `before`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPage {
+    /// The session before which the page ends. One that the owner does not have gives an empty page.
+    pub before: Option<SessionId>,
+    /// How many sessions.
+    pub limit: u32,
+}
+
+/// Which messages to list: those of the newest `turns` turns, of those before the turn index `before`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessagePage {
+    /// The turn index before which the page ends.
+    pub before: Option<u64>,
+    /// How many turns. A page ends earlier where its text is over 8 MiB.
+    pub turns: u32,
+}
+
+/// A session at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionState {
+    /// Messages, the oldest first; whole turns.
+    pub messages: Vec<Message>,
+    /// The open turn, if there is one.
+    pub open: Option<TurnRow>,
+}
+
+/// How much of what was said goes with a run (PROTOCOL 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Turns. Default: 50.
+    pub turns: u32,
+    /// Bytes of the history's JSON. Default: 256 KiB.
+    pub bytes: usize,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> HistoryLimits {
+        HistoryLimits { turns: 50, bytes: 256 * 1024 }
+    }
+}
+
+/// What a store could not do. Opaque: what lies behind it is its [source](std::error::Error::source), for the log.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<BoxError>,
+}
+
+/// What one can do about a [`StoreError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreErrorKind {
+    /// Nothing was done, as others are at work: ask again in a moment.
+    Busy,
+    /// Nothing was done: the database cannot be reached or used at the moment, or the handle is closed.
+    Unavailable,
+    /// It may have been done, or not: ask again.
+    OutcomeUnknown,
+    /// The database was written by a newer version.
+    Newer,
+    /// Asking again does not help: the database, or what it was asked, is not what it should be.
+    Broken,
+}
+
+impl StoreError {
+    /// An error of this kind.
+    #[must_use]
+    pub fn new(kind: StoreErrorKind) -> StoreError {
+        StoreError { kind, source: None }
+    }
+
+    /// An error of this kind, and what lies behind it.
+    pub fn because(kind: StoreErrorKind, source: impl Into<BoxError>) -> StoreError {
+        StoreError { kind, source: Some(source.into()) }
+    }
+
+    /// What one can do about it.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Busy => "use the database: it is busy",
+            StoreErrorKind::Unavailable => "use the database: it is not available",
+            StoreErrorKind::OutcomeUnknown => "learn from the database what became of a write",
+            StoreErrorKind::Newer => "use the database: a newer version has written it",
+            StoreErrorKind::Broken => "use the database",
+        })
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Characters of the first message that serve as a session's title.
+pub(crate) const TITLE: usize = 80;
+/// Bytes of text that a page of messages holds before it ends early: a page is built in memory.
+pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Sign-ins of one token. The oldest gives way to one more.
+pub(crate) const MAX_SIGN_INS: usize = 100;
+
+/// Bytes of the JSON of a message of the history, a comma after it too.
+pub(crate) fn json_len(said: &Said) -> usize {
+    let content = serde_json::to_string(&said.content).map_or(usize::MAX / 4, |json| json.len());
+    content + said.role.as_str().len() + r#"{"role":"","content":},"#.len()
+}
+
+/// Unix milliseconds, as the stores of this crate keep times.
+pub(crate) fn unix_millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

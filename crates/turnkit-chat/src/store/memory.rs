@@ -1,0 +1,524 @@
+//! A store in memory: for tests, trials and products that keep nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures_core::future::BoxFuture;
+use futures_util::future::ready;
+use tokio::sync::Notify;
+use turnkit::Persisted;
+use turnkit_id::ExecutionId;
+
+use super::{
+    Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
+    LEASE, Lease, LogId, MAX_SIGN_INS, MessagePage, NewRow, PAGE_BYTES, Renewed, SessionPage,
+    SessionState, SignIns, StoreError, StoreErrorKind, Stored, TITLE, TurnRow, json_len,
+};
+use crate::{
+    Answer, Ending, Failure, Message, Principal, Role, Said, SessionId, SessionInfo, Turn, TurnRef,
+    TurnState,
+};
+
+/// Sessions and turns in this process's memory, which end with it.
+///
+/// A value is one worker's handle; [`beside`](Self::beside) gives another one on the same data. A handle that is dropped is a
+/// worker that has died.
+pub struct MemoryStore {
+    worker: Worker,
+    clock: Clock,
+    kept: Arc<Shared>,
+}
+
+type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+type Worker = u64;
+
+#[derive(Default)]
+struct Shared {
+    data: Mutex<Data>,
+    workers: AtomicU64,
+    /// A lease was given up.
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Data {
+    log: Option<LogId>,
+    /// Those that have joined, and when each renewed last.
+    workers: HashMap<Worker, SystemTime>,
+    sessions: HashMap<SessionId, Session>,
+    turns: HashMap<ExecutionId, Row>,
+    opened: u64,
+    accepted: u64,
+    sign_ins: Vec<SignIn>,
+}
+
+struct Session {
+    owner: Principal,
+    number: u64,
+    created_at: SystemTime,
+    /// By index.
+    turns: Vec<ExecutionId>,
+    by_name: HashMap<String, ExecutionId>,
+}
+
+struct Row {
+    turn: Turn,
+    number: u64,
+    accepted_at: SystemTime,
+    state: TurnState,
+    dispatched: bool,
+    stop_asked: bool,
+    epoch: u64,
+    claimed: Option<Claimant>,
+    failure: Option<Failure>,
+    answer: Option<(String, SystemTime)>,
+}
+
+/// Who made the claim that began the row's epoch.
+struct Claimant {
+    worker: Worker,
+    nonce: u128,
+    ran: bool,
+    at: SystemTime,
+    released: bool,
+}
+
+struct SignIn {
+    secret: Digest,
+    token: Digest,
+    ends_at: SystemTime,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> MemoryStore {
+        MemoryStore::with_clock(SystemTime::now)
+    }
+
+    /// An empty store whose time, that of leases above all, is what `clock` says.
+    pub fn with_clock(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> MemoryStore {
+        MemoryStore { worker: 0, clock: Arc::new(clock), kept: Arc::default() }
+    }
+
+    /// Another worker's handle on the same data.
+    #[must_use]
+    pub fn beside(&self) -> MemoryStore {
+        let worker = self.kept.workers.fetch_add(1, Relaxed) + 1;
+        MemoryStore { worker, clock: Arc::clone(&self.clock), kept: Arc::clone(&self.kept) }
+    }
+
+    fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        self.kept.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore::new()
+    }
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        self.data().workers.remove(&self.worker);
+        self.kept.freed.notify_waiters();
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+impl Data {
+    fn is_alive(&self, worker: Worker, now: SystemTime) -> bool {
+        self.workers.get(&worker).is_some_and(|renewed| !is_over(*renewed, now))
+    }
+
+    fn is_held(&self, row: &Row, now: SystemTime) -> bool {
+        let holder = row.claimed.as_ref().filter(|claimed| !claimed.released);
+        row.state == TurnState::Open
+            && holder.is_some_and(|claimed| self.is_alive(claimed.worker, now))
+    }
+
+    fn row(&self, row: &Row, now: SystemTime) -> TurnRow {
+        TurnRow {
+            turn: row.turn.clone(),
+            state: row.state,
+            dispatched: row.dispatched,
+            stop_asked: row.stop_asked,
+            epoch: row.epoch,
+            is_held: self.is_held(row, now),
+            failure: row.failure.clone(),
+        }
+    }
+
+    fn session(&self, owner: &Principal, id: &SessionId) -> Option<&Session> {
+        self.sessions.get(id).filter(|session| session.owner == *owner)
+    }
+
+    fn open_turn(&self, session: &Session) -> Option<&Row> {
+        let mut newest_first = session.turns.iter().rev().filter_map(|id| self.turns.get(id));
+        newest_first.find(|row| row.state == TurnState::Open)
+    }
+}
+
+fn is_over(renewed: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(renewed).is_ok_and(|since| since > LEASE)
+}
+
+fn done<'a, T: Send + 'a>(value: T) -> Stored<'a, T> {
+    Box::pin(ready(Ok(value)))
+}
+
+fn broken<'a, T: Send + 'a>(what: impl Into<turnkit::BoxError>) -> Stored<'a, T> {
+    Box::pin(ready(Err(StoreError::because(StoreErrorKind::Broken, what))))
+}
+
+const NOT_JOINED: &str = "the handle has not joined, or is closed";
+
+impl ChatStore for MemoryStore {
+    fn join(&self, log: LogId) -> Stored<'_, Joined> {
+        let (now, mut data) = (self.now(), self.data());
+        let lives_beside = |worker: &Worker| *worker != self.worker && data.is_alive(*worker, now);
+        match &data.log {
+            Some(known) if *known != log && data.workers.keys().any(lives_beside) => {
+                done(Joined::OtherLog(known.clone()))
+            }
+            _ => {
+                data.log = Some(log);
+                data.workers.insert(self.worker, now);
+                done(Joined::Member)
+            }
+        }
+    }
+
+    fn renew(&self, held: Vec<Lease>) -> Stored<'_, Renewed> {
+        let (now, mut data) = (self.now(), self.data());
+        let Some(log) = data.log.clone().filter(|_| data.workers.contains_key(&self.worker)) else {
+            return broken(NOT_JOINED);
+        };
+        data.workers.insert(self.worker, now);
+        let mut ours: HashMap<ExecutionId, u64> = HashMap::new();
+        for (id, row) in &mut data.turns {
+            let claimed = row.claimed.as_mut().filter(|by| by.worker == self.worker);
+            let Some(claimed) = claimed.filter(|by| !by.released) else { continue };
+            if row.state != TurnState::Open {
+                continue;
+            }
+            if !held.iter().any(|lease| lease.execution_id == *id) && is_over(claimed.at, now) {
+                claimed.released = true;
+                self.kept.freed.notify_waiters();
+            } else {
+                ours.insert(id.clone(), row.epoch);
+            }
+        }
+        let is_lost = |lease: &Lease| ours.get(&lease.execution_id) != Some(&lease.epoch);
+        let lost = held.into_iter().filter(is_lost).map(|lease| lease.execution_id).collect();
+        done(Renewed { lost, log })
+    }
+
+    fn move_log(&self, from: LogId, to: LogId) -> Stored<'_, LogId> {
+        let mut data = self.data();
+        if data.log.as_ref() == Some(&from) {
+            data.log = Some(to);
+        }
+        done(data.log.clone().unwrap_or_else(LogId::unnamed))
+    }
+
+    fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()> {
+        let (created_at, mut data) = (self.now(), self.data());
+        if data.sessions.contains_key(&id) {
+            return broken("a session's id was given out twice");
+        }
+        data.opened += 1;
+        let (number, turns, by_name) = (data.opened, Vec::new(), HashMap::new());
+        data.sessions.insert(id, Session { owner, number, created_at, turns, by_name });
+        done(())
+    }
+
+    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
+        let data = self.data();
+        let before = match &page.before {
+            None => u64::MAX,
+            Some(id) => data.session(&owner, id).map_or(0, |session| session.number),
+        };
+        let mut ours: Vec<_> = data
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.owner == owner && session.number < before)
+            .collect();
+        ours.sort_by_key(|(_, session)| std::cmp::Reverse(session.number));
+        let listed = ours.into_iter().take(page.limit as usize).map(|(id, session)| {
+            let first = session.turns.first().and_then(|id| data.turns.get(id));
+            let title = first.map(|row| row.turn.message.chars().take(TITLE).collect());
+            SessionInfo { id: id.clone(), title, created_at: session.created_at }
+        });
+        done(listed.collect())
+    }
+
+    fn session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        page: MessagePage,
+    ) -> Stored<'_, Option<SessionState>> {
+        let (now, data) = (self.now(), self.data());
+        let Some(session) = data.session(&owner, &id) else {
+            return done(None);
+        };
+        let before = page.before.unwrap_or(u64::MAX);
+        let rows = session.turns.iter().rev().filter_map(|id| data.turns.get(id));
+        let (mut newest_first, mut bytes) = (Vec::new(), 0);
+        for row in rows.filter(|row| row.turn.index < before).take(page.turns as usize) {
+            if bytes > PAGE_BYTES {
+                break;
+            }
+            bytes += row.turn.message.len();
+            if let Some((text, at)) = &row.answer {
+                bytes += text.len();
+                let mut answer = Message::new(&row.turn, Role::Assistant, text.clone(), *at);
+                answer.state = row.state;
+                answer.failure.clone_from(&row.failure);
+                newest_first.push(answer);
+            }
+            let asked = row.turn.message.clone();
+            newest_first.push(Message::new(&row.turn, Role::User, asked, row.accepted_at));
+        }
+        newest_first.reverse();
+        let open = data.open_turn(session).map(|row| data.row(row, now));
+        done(Some(SessionState { messages: newest_first, open }))
+    }
+
+    fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
+        let (now, mut data) = (self.now(), self.data());
+        let NewRow { owner, session_id, turn_id, message, agent } = new;
+        let Some(session) = data.session(&owner, &session_id) else {
+            return done(Accepted::NoSession);
+        };
+        let known = session.by_name.get(&turn_id).and_then(|id| data.turns.get(id));
+        if let Some(row) = known {
+            let is_same = row.turn.message == message && row.turn.agent == agent;
+            let known = || Accepted::Known(data.row(row, now));
+            return done(if is_same { known() } else { Accepted::Conflict });
+        }
+        if let Some(open) = data.open_turn(session) {
+            return done(Accepted::Running { turn_id: open.turn.turn_id.clone() });
+        }
+        let index = session.turns.len() as u64;
+        let execution_id = ExecutionId::derive(&owner.tenant_id, session_id.as_str(), index);
+        let execution_id = match execution_id {
+            Ok(id) => id,
+            Err(error) => return broken(error),
+        };
+        let at = TurnRef::new(session_id.clone(), turn_id.clone());
+        let turn = Turn::new(owner, at, index, execution_id.clone(), agent, message);
+        data.accepted += 1;
+        let row = Row {
+            turn,
+            number: data.accepted,
+            accepted_at: now,
+            state: TurnState::Open,
+            dispatched: false,
+            stop_asked: false,
+            epoch: 0,
+            claimed: None,
+            failure: None,
+            answer: None,
+        };
+        let accepted = data.row(&row, now);
+        data.turns.insert(execution_id.clone(), row);
+        if let Some(session) = data.sessions.get_mut(&session_id) {
+            session.turns.push(execution_id.clone());
+            session.by_name.insert(turn_id, execution_id);
+        }
+        done(Accepted::New(accepted))
+    }
+
+    fn find(&self, what: Find) -> Stored<'_, Found> {
+        let (now, data) = (self.now(), self.data());
+        let id = match &what {
+            Find::Execution(id) => Some(id),
+            Find::Named(owner, at) => match data.session(owner, &at.session_id) {
+                None => return done(Found::NoSession),
+                Some(session) => session.by_name.get(&at.turn_id),
+            },
+        };
+        let row = id.and_then(|id| data.turns.get(id));
+        done(row.map_or(Found::NoTurn, |row| Found::Turn(data.row(row, now))))
+    }
+
+    fn claim(&self, claim: Claim) -> Stored<'_, Claimed> {
+        let (now, mut data) = (self.now(), self.data());
+        if !data.workers.contains_key(&self.worker) {
+            return broken(NOT_JOINED);
+        }
+        let is_held = data.turns.get(&claim.execution_id).is_some_and(|row| data.is_held(row, now));
+        let Some(row) = data.turns.get_mut(&claim.execution_id) else {
+            return done(Claimed::Refused);
+        };
+        if row.state != TurnState::Open {
+            return done(Claimed::Refused);
+        }
+        let granted = |ran, epoch| {
+            let lease = Lease { execution_id: claim.execution_id.clone(), epoch };
+            if ran { Claimed::Run(lease) } else { Claimed::Attach(lease) }
+        };
+        // The same claim again: its answer was lost.
+        let own = row.claimed.as_ref();
+        if let Some(own) = own.filter(|own| own.worker == self.worker && own.nonce == claim.nonce) {
+            return done(granted(own.ran, row.epoch));
+        }
+        let would_run = !row.dispatched;
+        if is_held || row.epoch != claim.seen_epoch || (would_run && !claim.may_run) {
+            return done(Claimed::Refused);
+        }
+        row.dispatched = true;
+        row.epoch += 1;
+        let (worker, nonce) = (self.worker, claim.nonce);
+        row.claimed = Some(Claimant { worker, nonce, ran: would_run, at: now, released: false });
+        done(granted(would_run, row.epoch))
+    }
+
+    fn release(&self, lease: Lease) -> Stored<'_, ()> {
+        let mut data = self.data();
+        if let Some(row) = data.turns.get_mut(&lease.execution_id)
+            && row.epoch == lease.epoch
+            && let Some(claimed) = &mut row.claimed
+        {
+            claimed.released = true;
+            self.kept.freed.notify_waiters();
+        }
+        done(())
+    }
+
+    fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted> {
+        let (now, mut data) = (self.now(), self.data());
+        let Some(row) = data.turns.get_mut(&execution_id) else {
+            return broken("an answer of no turn");
+        };
+        if row.state == TurnState::Complete {
+            return done(Persisted::AlreadySaved);
+        }
+        row.state = TurnState::Complete;
+        row.failure = None;
+        row.answer = Some((answer.text, now));
+        done(Persisted::Saved)
+    }
+
+    fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool> {
+        let (now, mut data) = (self.now(), self.data());
+        let Some(row) = data.turns.get_mut(by.execution_id()) else {
+            return broken("an ending of no turn");
+        };
+        let is_fenced = matches!(&by, EndedBy::Lease(lease) if lease.epoch != row.epoch);
+        if row.state != TurnState::Open || is_fenced {
+            return done(false);
+        }
+        row.state = ending.state();
+        row.failure = Some(ending.failure);
+        row.answer = Some((ending.partial, now));
+        done(true)
+    }
+
+    fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
+        let mut data = self.data();
+        if let Some(row) = data.turns.get_mut(&execution_id)
+            && row.state == TurnState::Open
+        {
+            row.stop_asked = true;
+        }
+        done(())
+    }
+
+    fn saved(&self, execution_id: ExecutionId) -> Stored<'_, Option<Answer>> {
+        let data = self.data();
+        let row = data.turns.get(&execution_id).filter(|row| row.state == TurnState::Complete);
+        done(row.and_then(|row| row.answer.as_ref()).map(|(text, _)| Answer::new(text)))
+    }
+
+    fn unattended(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
+        let (now, data) = (self.now(), self.data());
+        let open = data.turns.values().filter(|row| row.state == TurnState::Open);
+        let free: BTreeMap<u64, ExecutionId> = open
+            .filter(|row| !data.is_held(row, now))
+            .map(|row| (row.number, row.turn.execution_id.clone()))
+            .collect();
+        done(free.into_values().take(limit).collect())
+    }
+
+    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
+        let data = self.data();
+        let turns = data.sessions.get(&turn.session_id).map_or(&[][..], |session| &session.turns);
+        let rows = turns.iter().rev().filter_map(|id| data.turns.get(id));
+        let answered = rows.filter(|row| row.turn.index < turn.index).filter_map(|row| {
+            let (text, _) = row.answer.as_ref().filter(|(text, _)| !text.trim().is_empty())?;
+            Some((row, text))
+        });
+        let (mut newest_first, mut bytes) = (Vec::new(), 0);
+        for (row, text) in answered.take(limits.turns as usize) {
+            let asked = Said { role: Role::User, content: row.turn.message.clone() };
+            let answer = Said { role: Role::Assistant, content: text.clone() };
+            bytes += json_len(&asked) + json_len(&answer);
+            if bytes > limits.bytes {
+                break;
+            }
+            newest_first.extend([answer, asked]);
+        }
+        newest_first.reverse();
+        done(newest_first)
+    }
+
+    fn woken(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.kept.freed.notified())
+    }
+
+    fn check(&self) -> Stored<'_, ()> {
+        done(())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.data().workers.remove(&self.worker);
+        self.kept.freed.notify_waiters();
+        Box::pin(ready(()))
+    }
+
+    fn sign_ins(&self) -> Option<&dyn SignIns> {
+        Some(self)
+    }
+}
+
+impl SignIns for MemoryStore {
+    fn sign_in(&self, secret: Digest, token: Digest, lasts: Duration) -> Stored<'_, ()> {
+        let (now, mut data) = (self.now(), self.data());
+        data.sign_ins.retain(|sign_in| sign_in.ends_at > now);
+        data.sign_ins.push(SignIn { secret, token, ends_at: now + lasts });
+        let mut of_token = data.sign_ins.iter().filter(|sign_in| sign_in.token == token);
+        if let Some(oldest) = of_token.next().map(|sign_in| sign_in.secret)
+            && of_token.count() == MAX_SIGN_INS
+        {
+            data.sign_ins.retain(|sign_in| sign_in.secret != oldest);
+        }
+        done(())
+    }
+
+    fn signed_in(&self, secret: Digest) -> Stored<'_, Option<Digest>> {
+        let (now, data) = (self.now(), self.data());
+        let ours = |sign_in: &&SignIn| sign_in.secret == secret && sign_in.ends_at > now;
+        done(data.sign_ins.iter().find(ours).map(|sign_in| sign_in.token))
+    }
+
+    fn sign_out(&self, secret: Digest) -> Stored<'_, ()> {
+        self.data().sign_ins.retain(|sign_in| sign_in.secret != secret);
+        done(())
+    }
+}

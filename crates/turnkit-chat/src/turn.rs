@@ -1,0 +1,275 @@
+//! Sessions, turns and messages as a product sees them (PROTOCOL 4.2).
+
+use std::fmt;
+use std::time::SystemTime;
+
+use turnkit_id::ExecutionId;
+
+use crate::Principal;
+
+/// The id of a session, made by the product (PROTOCOL 4.2). It is no secret and no permission.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(String);
+
+impl SessionId {
+    /// The id that `text` is. Whether there is such a session, and whose it is, the store says.
+    pub fn new(text: impl Into<String>) -> SessionId {
+        SessionId(text.into())
+    }
+
+    /// The id's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names a turn: its session, and the `turnId` that its client made (PROTOCOL 4.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TurnRef {
+    /// The session.
+    pub session_id: SessionId,
+    /// The client's own name for the turn.
+    pub turn_id: String,
+}
+
+impl TurnRef {
+    /// The turn `turn_id` of `session_id`.
+    pub fn new(session_id: SessionId, turn_id: impl Into<String>) -> TurnRef {
+        TurnRef { session_id, turn_id: turn_id.into() }
+    }
+}
+
+/// What a client asks for with a turn (PROTOCOL 4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTurn {
+    /// The client's own name for the turn: 1 to 160 of `A-Za-z0-9:_-`, new for each message.
+    pub turn_id: String,
+    /// What the user says. Not blank.
+    pub message: String,
+    /// The agent that is to answer, or the substrate's default one.
+    pub agent: Option<String>,
+}
+
+impl NewTurn {
+    /// A turn for the default agent.
+    pub fn new(turn_id: impl Into<String>, message: impl Into<String>) -> NewTurn {
+        NewTurn { turn_id: turn_id.into(), message: message.into(), agent: None }
+    }
+
+    /// The same for the agent of this name.
+    #[must_use]
+    pub fn agent(mut self, name: impl Into<String>) -> NewTurn {
+        self.agent = Some(name.into());
+        self
+    }
+}
+
+/// A turn, as it was accepted: what hooks, observers and the product's own statements get. Nothing of it ever changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Turn {
+    /// Whose it is.
+    pub owner: Principal,
+    /// Its session.
+    pub session_id: SessionId,
+    /// The client's own name for it: `turnId`.
+    pub turn_id: String,
+    /// Its place in the session, counted from 0.
+    pub index: u64,
+    /// The id of its execution, and the key of everything that is written about it (PROTOCOL 1.4).
+    pub execution_id: ExecutionId,
+    /// The agent that answers. `default` is the substrate's default one.
+    pub agent: String,
+    /// What the user said.
+    pub message: String,
+}
+
+impl Turn {
+    /// A turn out of its parts, for stores.
+    #[must_use]
+    pub fn new(
+        owner: Principal,
+        at: TurnRef,
+        index: u64,
+        execution_id: ExecutionId,
+        agent: String,
+        message: String,
+    ) -> Turn {
+        let TurnRef { session_id, turn_id } = at;
+        Turn { owner, session_id, turn_id, index, execution_id, agent, message }
+    }
+}
+
+/// How far a turn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TurnState {
+    /// Its answer is still to come.
+    Open,
+    /// Its whole answer is saved.
+    Complete,
+    /// A user stopped it.
+    Stopped,
+    /// It failed.
+    Failed,
+}
+
+impl TurnState {
+    /// `open`, `complete`, `stopped` or `failed`, as it stands on the wire and in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TurnState::Open => "open",
+            TurnState::Complete => "complete",
+            TurnState::Stopped => "stopped",
+            TurnState::Failed => "failed",
+        }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<TurnState> {
+        [TurnState::Open, TurnState::Complete, TurnState::Stopped, TurnState::Failed]
+            .into_iter()
+            .find(|state| state.as_str() == name)
+    }
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The text that is saved (PROTOCOL 2.3).
+    pub text: String,
+}
+
+impl Answer {
+    /// An answer of this text.
+    pub fn new(text: impl Into<String>) -> Answer {
+        Answer { text: text.into() }
+    }
+}
+
+/// How a turn ends without a whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ending {
+    /// Whether a user stopped it. Otherwise it failed.
+    pub stopped: bool,
+    /// Why.
+    pub failure: Failure,
+    /// What there is of the answer.
+    pub partial: String,
+}
+
+impl Ending {
+    /// The turn was stopped by a user.
+    pub fn stopped(failure: Failure, partial: impl Into<String>) -> Ending {
+        Ending { stopped: true, failure, partial: partial.into() }
+    }
+
+    /// The turn failed.
+    pub fn failed(failure: Failure, partial: impl Into<String>) -> Ending {
+        Ending { stopped: false, failure, partial: partial.into() }
+    }
+
+    /// The state of a turn that ends so.
+    #[must_use]
+    pub fn state(&self) -> TurnState {
+        if self.stopped { TurnState::Stopped } else { TurnState::Failed }
+    }
+}
+
+/// Why a turn has no whole answer, as users are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// A word for programs.
+    pub code: Option<String>,
+    /// A sentence for people, of at most 500 characters (PROTOCOL 2.4).
+    pub message: String,
+}
+
+/// One message of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Who said it.
+    pub role: Role,
+    /// What was said.
+    pub text: String,
+    /// `Complete`, or what became of an answer that is not whole. A user's message is always complete.
+    pub state: TurnState,
+    /// The place of its turn in the session.
+    pub turn_index: u64,
+    /// The client's own name for its turn.
+    pub turn_id: String,
+    /// The execution of its turn.
+    pub execution_id: ExecutionId,
+    /// When it was written, by the store's clock.
+    pub created_at: SystemTime,
+    /// Why it is not whole.
+    pub failure: Option<Failure>,
+}
+
+impl Message {
+    /// A message of `turn`, for stores.
+    #[must_use]
+    pub fn new(turn: &Turn, role: Role, text: String, created_at: SystemTime) -> Message {
+        Message {
+            role,
+            text,
+            state: TurnState::Complete,
+            turn_index: turn.index,
+            turn_id: turn.turn_id.clone(),
+            execution_id: turn.execution_id.clone(),
+            created_at,
+            failure: None,
+        }
+    }
+}
+
+/// Who said something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// The user.
+    User,
+    /// The assistant, that is, an agent.
+    Assistant,
+}
+
+impl Role {
+    /// `user` or `assistant`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// What was said in a session before a turn, as its agent gets it (PROTOCOL 4.2, `history`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Who said it.
+    pub role: Role,
+    /// What was said.
+    pub content: String,
+}
+
+/// A conversation as its owner's list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Its id.
+    pub id: SessionId,
+    /// The beginning of the first message, at most 80 characters, once there is one.
+    pub title: Option<String>,
+    /// When it was opened, by the store's clock.
+    pub created_at: SystemTime,
+}
