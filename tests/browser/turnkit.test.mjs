@@ -1,5 +1,6 @@
 /** `turnkit.js` without a browser: its decoder, and what it asks a server for when the network breaks. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { LineDecoder, newTurnId, Turnkit, TurnkitError } from "../../crates/turnkit-server/assets/turnkit.js";
 
@@ -50,17 +51,23 @@ test("a line that the end cuts is dropped", () => {
 
 /** A server that answers one request after the other as told, and keeps what it was asked. */
 function server(...answers) {
+  return serverFor({}, ...answers);
+}
+
+/** @param {object} options  of the client */
+function serverFor(options, ...answers) {
   const asked = [];
   const fetch = async (url, { method, body, signal }) => {
     const answer = answers[asked.length];
     asked.push({ method, url, ...(body && { body: JSON.parse(body) }) });
     assert.ok(answer, `no answer is left for ${method} ${url}`);
     if (answer.refusal) return Response.json({ success: false, error: answer.refusal }, answer);
+    if (answer.status) return new Response("not JSON", answer);
     if (answer.unreachable) throw new TypeError("fetch failed");
     const type = answer.type ?? "application/x-ndjson";
     return new Response(body_(answer, signal), { headers: { "Content-Type": type, "X-Execution-ID": "e" } });
   };
-  return { asked, turnkit: new Turnkit({ fetch, backOff: () => 0, idleTimeout: 50 }) };
+  return { asked, turnkit: new Turnkit({ fetch, backOff: () => 0, idleTimeout: 50, ...options }) };
 }
 
 /** Chunks, and then an end, a broken connection, or silence. */
@@ -206,3 +213,51 @@ test("ids of turns are valid and do not repeat", () => {
   assert.equal(ids.size, 1000);
   for (const id of ids) assert.match(id, /^[A-Za-z0-9:_-]{1,160}$/);
 });
+
+/** The table that the client in Rust is tried by as well (PROTOCOL 4.4). */
+const table = JSON.parse(readFileSync(new URL("../vectors/client.json", import.meta.url), "utf8"));
+
+function answer({ lines = [], then = "ends", lost, type, status, code, retryAfter }) {
+  const headers = retryAfter === undefined ? {} : { "Retry-After": retryAfter };
+  if (lost) return { unreachable: true };
+  if (status) return { status, headers, ...(code && { refusal: { code, message: "m" } }) };
+  return { type, chunks: lines.map((name) => table.lines[name]), then: { ends: "end", breaks: "break", silent: "silence" }[then] };
+}
+
+const told = ({ kind, cursor, delay, replayed, error }) =>
+  ({
+    connected: `connected at ${cursor}`,
+    event: `event ${cursor}`,
+    disconnected: `disconnected at ${cursor}, again in ${delay} ms`,
+    completed: replayed ? "completed, replayed" : "completed",
+    failed: `failed with ${error?.code}`,
+  })[kind];
+
+for (const { name, begin = "start", patience = 900, answers, asked, updates } of table.cases) {
+  test(`the table: ${name}`, async (t) => {
+    t.mock.method(Math, "random", () => 0.5);
+    let time = 0;
+    const { backOff } = new Turnkit().options;
+    const options = { patience: 1000 * patience, now: () => time, backOff };
+    const it = serverFor(options, ...answers.map(answer));
+    const turn = begin === "start" ? it.turnkit.send("s", "hello", { turnId: "t" }) : it.turnkit.resume("s", "t", { after: Number(begin.slice(6)) });
+    const taken = [];
+    try {
+      for (let next = await turn.next(); !next.done; ) {
+        taken.push(told(next.value));
+        const coming = turn.next();
+        if (next.value.kind === "disconnected") {
+          time += next.value.delay;
+          it.turnkit.wake();
+        }
+        next = await coming;
+      }
+    } catch (error) {
+      taken.push(`ends with ${error.code}`);
+    }
+    assert.deepEqual(taken, updates);
+    const start = { method: "POST", url: "/api/sessions/s/turns", body: { turnId: "t", message: "hello" } };
+    const expected = asked.map((what) => (what === "start" ? start : { method: "GET", url: `/api/sessions/s/turns/t?after=${what.slice(6)}` }));
+    assert.deepEqual(it.asked, expected);
+  });
+}

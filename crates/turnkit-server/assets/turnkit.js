@@ -1,5 +1,5 @@
 /**
- * Follows a chat turn to its end, whatever the network does (PROTOCOL 1.2, 2.1, 2.4, 2.5, 4.2), in browsers and Node 20.
+ * Follows a chat turn to its end, whatever the network does (PROTOCOL 4.4), in browsers and Node 20.
  *
  * ```js
  * import { Turnkit } from "./turnkit.js";
@@ -114,13 +114,15 @@ export class Turnkit {
 
   /**
    * @param {{ base?: string, headers?: Record<string, string>, fetch?: typeof fetch, idleTimeout?: number,
-   *   maxRestarts?: number, backOff?: (attempt: number) => number }} [options]
+   *   maxRestarts?: number, patience?: number, now?: () => number, backOff?: (attempt: number) => number }} [options]
    *   `idleTimeout`: ms of silence that count as a lost connection, where servers send a blank line every 15 s;
-   *   `maxRestarts`: how often a turn that failed retryably is tried anew; `backOff`: ms before attempt 1, 2, …
+   *   `maxRestarts`: how often a turn that failed retryably is tried anew; `patience`: ms after which a row of failures is
+   *   given up, where nobody sees that it waits; `now`: the clock for that, in ms; `backOff`: ms before attempt 1, 2, …
    */
   constructor(options = {}) {
     const fetch = globalThis.fetch.bind(globalThis);
-    this.options = { base: "", headers: {}, fetch, idleTimeout: 45_000, maxRestarts: 2, backOff, ...options };
+    const patience = Infinity;
+    this.options = { base: "", headers: {}, fetch, idleTimeout: 45_000, maxRestarts: 2, patience, now: Date.now, backOff, ...options };
     globalThis.addEventListener?.("online", () => this.wake());
   }
 
@@ -168,7 +170,7 @@ export class Turnkit {
 
   /** @param {Turn} turn @param {AbortSignal} [signal] @returns {AsyncGenerator<Update, void, void>} */
   async *#follow(turn, signal) {
-    for (let attempt = 1; ; attempt += 1) {
+    for (let attempt = 1, since = 0; ; attempt += 1) {
       const before = turn.cursor;
       let error = new TurnkitError("cut", "the connection ended before the turn did", { retryable: true });
       try {
@@ -179,7 +181,9 @@ export class Turnkit {
         if (!error.retryable) throw error;
       }
       if (turn.cursor > before) attempt = 1;
+      if (attempt === 1) since = this.options.now();
       const delay = Math.max(this.options.backOff(attempt), error.details.retryAfter ?? 0);
+      if (this.options.now() + delay - since > this.options.patience) throw error;
       yield { kind: "disconnected", cursor: turn.cursor, error, delay };
       await this.#pause(delay, signal);
     }
@@ -193,6 +197,9 @@ export class Turnkit {
         ? ["POST", `${sessionPath(turn.session)}/turns`, turn.start]
         : ["GET", `${turnPath(turn.session, turn.id)}?after=${turn.cursor}`];
       const response = await this.#request(method, path, body, connection, signal);
+      if (!response.headers.get("Content-Type")?.startsWith("application/x-ndjson")) {
+        throw new TurnkitError("bad_response", "the answer is no turn: something in between sent it", { retryable: true });
+      }
       turn.isKnown = true;
       yield { kind: "connected", cursor: turn.cursor, executionId: response.headers.get("X-Execution-ID") };
       for await (const { event, line } of this.#lines(response, connection)) {
@@ -219,9 +226,6 @@ export class Turnkit {
 
   /** @param {Response} response @param {AbortController} connection @returns {AsyncGenerator<Line, void, void>} */
   async *#lines(response, connection) {
-    if (!response.headers.get("Content-Type")?.startsWith("application/x-ndjson")) {
-      throw new TurnkitError("bad_response", "the answer is no turn: something in between sent it", { retryable: true });
-    }
     const decoder = new LineDecoder();
     const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
     for (let isDone = false; !isDone; ) {
@@ -287,8 +291,14 @@ async function refusal(response) {
   const { error } = (await response.json().catch(() => null)) ?? {};
   const { code, message, turnId } = { code: `http_${response.status}`, message: "the server refuses", ...error };
   const retryable = [408, 425, 429, 502, 503, 504].includes(response.status);
-  const retryAfter = 1000 * (Number(response.headers.get("Retry-After")) || 0);
+  const retryAfter = wait(response.headers.get("Retry-After") ?? "");
   return new TurnkitError(code, message, { status: response.status, turnId, retryable, retryAfter });
+}
+
+/** @param {string} retryAfter  seconds or a date @returns {number}  ms, at most an hour: a timer has no room for all numbers */
+function wait(retryAfter) {
+  const delay = /^\d+$/.test(retryAfter) ? 1000 * Number(retryAfter) : Date.parse(retryAfter) - Date.now();
+  return Math.min(Math.max(delay || 0, 0), 3_600_000);
 }
 
 /** @param {unknown} thrown @param {AbortSignal} [signal] @returns {any}  who aborts gets their own reason back */
