@@ -77,6 +77,9 @@ fn features() -> anyhow::Result<()> {
         ("turnkit", ""),
         ("turnkit", "tokio"),
         ("turnkit", "http-body"),
+        ("turnkit-http", ""),
+        ("turnkit-http", "client"),
+        ("turnkit-http", "server"),
         ("turnkit-sandbox", ""),
         ("turnkit-substrate", "redis"),
     ];
@@ -90,10 +93,12 @@ fn features() -> anyhow::Result<()> {
 
 /// With and without features: a link to what a feature brings is broken without it.
 fn documentation() -> anyhow::Result<()> {
-    let selections: [&[&str]; 4] = [
+    let selections: [&[&str]; 6] = [
         &["--workspace"],
         &["--workspace", "--all-features"],
         &["-p", "turnkit", "--no-default-features"],
+        &["-p", "turnkit-http", "--features", "client"],
+        &["-p", "turnkit-http", "--features", "server"],
         &["-p", "turnkit-sandbox", "--no-default-features"],
     ];
     for selected in selections {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use turnkit_http::server::listener::ConnectionLimits;
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
-use turnkit_substrate::listener::ConnectionLimits;
 use turnkit_substrate::{Limits, Substrate};
 
 use crate::agents::Agents;

@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use turnkit_http::server::listener::{self, ConnectionLimits, Connections};
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
-use turnkit_substrate::listener::{self, ConnectionLimits, Connections};
 
 use crate::agents::Agents;
 use crate::data_dir::Tenure;

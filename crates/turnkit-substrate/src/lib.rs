@@ -15,8 +15,7 @@
 //!
 //! # In scope
 //! The HTTP routes, the [`Agent`] trait and a [`demo`](agents::demo) agent, the [`ExecutionLog`] trait and its stores
-//! in memory and in Redis (feature `redis`), scopes by bearer token, limits, and an accept loop that survives hostile peers
-//! ([`listener`]).
+//! in memory and in Redis (feature `redis`), scopes by bearer token, and limits.
 //!
 //! # Out of scope
 //! The turn (hooks, persisting, the NDJSON body: that is `turnkit`), the client side (`turnkit-sandbox`),
@@ -29,6 +28,7 @@ mod events;
 mod execution;
 mod json;
 mod limits;
+mod refusal;
 mod routes;
 mod runs;
 mod scope;
@@ -36,7 +36,6 @@ mod substrate;
 mod sync;
 
 pub mod agents;
-pub mod listener;
 pub mod log;
 
 pub use self::{

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{error::BuildError, listener::ConnectionLimits};
+use turnkit_http::server::{BodyLimits, listener::ConnectionLimits};
+
+use crate::error::BuildError;
 
 /// Every bound of the substrate (PROTOCOL 3.2). All of them stand in the answer of `GET /capabilities`.
 ///
@@ -82,6 +84,10 @@ impl Limits {
             Some((limit, must, _)) => Err(BuildError::Limit { limit, must }),
             None => Ok(()),
         }
+    }
+
+    pub(crate) fn body(&self) -> BodyLimits {
+        BodyLimits { bytes: self.request_body, time: self.connection.body_read }
     }
 
     /// The limits as `GET /capabilities` shows them: sizes in bytes, times in milliseconds.

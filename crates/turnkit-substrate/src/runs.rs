@@ -9,12 +9,13 @@ use std::{
 };
 
 use tokio::sync::watch;
+use turnkit_http::server::ApiError;
 
 use crate::{
     Limits, Scope,
     agents::{Cancel, CancelHandle, Stop},
-    error::ApiError,
     log::ExecutionKey,
+    refusal,
 };
 
 /// The runs of this process.
@@ -53,10 +54,10 @@ impl Runs {
         }
         let of_scope = running.scopes.get(scope).copied().unwrap_or_default();
         if of_scope >= limits.running_per_scope {
-            return Err(ApiError::too_many_executions(limits.running_per_scope, "this scope"));
+            return Err(refusal::too_many_executions(limits.running_per_scope, "this scope"));
         }
         if self.count() >= limits.running_in_all {
-            return Err(ApiError::too_many_executions(limits.running_in_all, "this server"));
+            return Err(refusal::too_many_executions(limits.running_in_all, "this server"));
         }
         running.scopes.insert(scope.clone(), of_scope + 1);
         self.count.send_modify(|count| *count += 1);

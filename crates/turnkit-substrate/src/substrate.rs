@@ -5,12 +5,12 @@ use tokio::{
     net::TcpListener,
     time::{self, Instant},
 };
+use turnkit_http::server::{Hosts, listener};
 
 use crate::{
     Agent, Clock, Limits, Scope, SystemClock,
     agents::{Agents, CANCEL_GRACE, ErasedAgent},
     error::{BuildError, ServeError},
-    listener,
     log::{ExecutionLog, LogError, Usage, memory::MemoryLog},
     routes,
     runs::Runs,
@@ -44,7 +44,7 @@ impl Substrate {
     /// [`Limits::connection`].
     ///
     /// Then it accepts nothing new and lets running executions and their readers finish, for up to
-    /// [`ConnectionLimits::shutdown`](crate::listener::ConnectionLimits::shutdown). What still runs then ends with
+    /// [`ConnectionLimits::shutdown`](turnkit_http::server::listener::ConnectionLimits::shutdown). What still runs then ends with
     /// `execution.failed`, code `shutting_down`; agents have [`CANCEL_GRACE`](crate::agents::CANCEL_GRACE) to wind down,
     /// and readers 5 s more to take what they have not read. Dropping the future drops all connections; runs go on.
     ///
@@ -217,11 +217,11 @@ impl SubstrateBuilder {
         let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::default()));
         let limits = log.limits().clone();
         limits.check()?;
-        let mut guard = Guard::default();
+        let hosts = self.hosts.iter().fold(Hosts::loopback(), |hosts, name| hosts.and(name));
+        let mut guard = Guard::new(hosts);
         for (scope, token) in self.tokens {
             guard.add_token(scope, &token)?;
         }
-        self.hosts.iter().for_each(|host| guard.add_host(host));
         let shared = Shared {
             agents: Agents::new(self.agents, self.default_agent)?,
             log,

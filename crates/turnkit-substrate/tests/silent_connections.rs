@@ -13,9 +13,8 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use turnkit_substrate::{
-    Limits, MemoryLog, Substrate, agents::demo::Demo, listener::ConnectionLimits,
-};
+use turnkit_http::server::listener::ConnectionLimits;
+use turnkit_substrate::{Limits, MemoryLog, Substrate, agents::demo::Demo};
 
 const SILENT: usize = 10_000;
 

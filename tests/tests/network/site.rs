@@ -8,13 +8,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::Semaphore};
 use turnkit::{Produced, TurnProducer as _};
+use turnkit_http::server::listener::{self, ConnectionLimits};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::{Retry, RunRequest, SandboxClient, SandboxTurn};
 use turnkit_server::Product;
-use turnkit_substrate::{
-    Agent, AgentError, Cancel, Limits, MemoryLog, Substrate,
-    listener::{self, ConnectionLimits},
-};
+use turnkit_substrate::{Agent, AgentError, Cancel, Limits, MemoryLog, Substrate};
 use turnkit_testkit::events;
 use turnkit_wire::Event;
 

@@ -16,16 +16,21 @@ const IO: &[&str] =
     &["tokio", "futures-util", "axum", "hyper", "reqwest", "tracing", "http", "http-body"];
 const HTTP_FRAMEWORKS: &[&str] = &["axum", "hyper", "hyper-util", "reqwest", "tower", "tower-http"];
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     Rule { krate: "turnkit-wire", members: &[], never: IO },
     Rule { krate: "turnkit-id", members: &[], never: IO },
     Rule { krate: "turnkit", members: &["turnkit-wire", "turnkit-id"], never: HTTP_FRAMEWORKS },
     Rule {
         krate: "turnkit-sandbox",
-        members: &["turnkit", "turnkit-wire", "turnkit-id"],
+        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-http"],
         never: &["axum"],
     },
-    Rule { krate: "turnkit-substrate", members: &["turnkit-wire", "turnkit-id"], never: &[] },
+    Rule { krate: "turnkit-http", members: &[], never: &["reqwest"] },
+    Rule {
+        krate: "turnkit-substrate",
+        members: &["turnkit-wire", "turnkit-id", "turnkit-http"],
+        never: &[],
+    },
     Rule {
         krate: "turnkit-testkit",
         members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-substrate"],
@@ -33,7 +38,14 @@ const RULES: [Rule; 7] = [
     },
     Rule {
         krate: "turnkit-server",
-        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-sandbox", "turnkit-substrate"],
+        members: &[
+            "turnkit",
+            "turnkit-wire",
+            "turnkit-id",
+            "turnkit-http",
+            "turnkit-sandbox",
+            "turnkit-substrate",
+        ],
         never: &[],
     },
 ];

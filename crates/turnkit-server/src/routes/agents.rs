@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use turnkit_http::server::ApiError;
 
-use super::error::ApiError;
 use super::{App, NO_STORE};
 use crate::principal::Principal;
 

@@ -6,9 +6,9 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
+use turnkit_http::server::{ApiError, bearer_token};
 
-use super::App;
-use super::error::ApiError;
+use super::{App, refusal};
 use crate::principal::Principal;
 use crate::users::{Users, digest};
 
@@ -25,10 +25,10 @@ impl FromRequestParts<Arc<App>> for Principal {
             return Ok(Principal::local());
         };
         if parts.headers.contains_key(AUTHORIZATION) {
-            let user = bearer(&parts.headers).and_then(|token| users.of_token(token));
-            return user.map(|(user, _)| user).ok_or_else(ApiError::unauthorized);
+            let user = bearer_token(&parts.headers).and_then(|token| users.of_token(token));
+            return user.map(|(user, _)| user).ok_or_else(refusal::unauthorized);
         }
-        signed_in(app, users, &parts.headers).await?.ok_or_else(ApiError::unauthorized)
+        signed_in(app, users, &parts.headers).await?.ok_or_else(refusal::unauthorized)
     }
 }
 
@@ -56,15 +56,6 @@ pub(super) fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     ours.map(|(_, secret)| secret.trim()).take(MAX_COOKIES)
 }
 
-/// The token of the one `Authorization` header; two of them are none (RFC 6750, 2.1).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next()?.as_bytes();
-    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
-    let is_one = values.next().is_none();
-    (is_one && scheme.eq_ignore_ascii_case(b"Bearer ")).then(|| token.trim_ascii())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,16 +63,6 @@ mod tests {
     fn with(headers: &[(http::HeaderName, &'static str)]) -> HeaderMap {
         let value = |value| http::HeaderValue::from_static(value);
         headers.iter().map(|(name, text)| (name.clone(), value(text))).collect()
-    }
-
-    #[test]
-    fn a_bearer_token_stands_in_one_header() {
-        let token = |headers: &[_]| bearer(&with(headers)).map(<[u8]>::to_vec);
-        assert_eq!(token(&[(AUTHORIZATION, "Bearer abc")]), Some(b"abc".to_vec()));
-        assert_eq!(token(&[(AUTHORIZATION, "bearer  abc ")]), Some(b"abc".to_vec()));
-        for value in ["", "Bearer", "Basic abc", "abc", "Bearerabc"] {
-            assert_eq!(token(&[(AUTHORIZATION, value)]), None, "{value}");
-        }
     }
 
     #[test]

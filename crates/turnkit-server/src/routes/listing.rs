@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use super::error::ApiError;
+use turnkit_http::server::ApiError;
 
 /// Entries of a page where the request does not say, and at most.
 const MAX_LIMIT: u32 = 200;
@@ -12,7 +12,10 @@ const MAX_LIMIT: u32 = 200;
 pub(super) fn limit(name: &str, asked: Option<&str>) -> Result<u32, ApiError> {
     match number(name, asked)?.unwrap_or(MAX_LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(ApiError::invalid(format!("{name} must be a number from 1 to {MAX_LIMIT}"))),
+        _ => {
+            let message = format!("{name} must be a number from 1 to {MAX_LIMIT}");
+            Err(ApiError::invalid_request(message).field(name))
+        }
     }
 }
 
@@ -24,9 +27,10 @@ pub(super) fn number<N: FromStr>(name: &str, text: Option<&str>) -> Result<Optio
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(number) if is_plain && (text == "0" || !text.starts_with('0')) => Ok(Some(number)),
-        _ => Err(ApiError::invalid(format!(
-            "{name} must be a whole number, without sign or leading zeros"
-        ))),
+        _ => {
+            let message = format!("{name} must be a whole number, without sign or leading zeros");
+            Err(ApiError::invalid_request(message).field(name))
+        }
     }
 }
 

@@ -6,11 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use turnkit_http::server::{ApiError, InPath, InQuery};
 
-use super::App;
-use super::body::{InPath, InQuery};
-use super::error::ApiError;
 use super::listing::{limit, number, rfc3339};
+use super::{App, refusal};
 use crate::principal::Principal;
 use crate::store::{Failure, Message, MessagePage};
 
@@ -58,7 +57,7 @@ pub(super) async fn list(
         turns: limit("turns", query.turns.as_deref())?,
     };
     let messages =
-        app.store.messages(owner, session, page).await?.ok_or_else(ApiError::no_session)?;
+        app.store.messages(owner, session, page).await?.ok_or_else(refusal::no_session)?;
     let messages = messages.into_iter().map(Item::from).collect();
     Ok(Json(Listed { messages }).into_response())
 }

@@ -3,10 +3,9 @@
 mod agents;
 mod authentication;
 mod body;
-mod error;
-mod guard;
 mod listing;
 mod messages;
+mod refusal;
 mod sessions;
 mod sign_in;
 mod trace;
@@ -18,12 +17,10 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
-use turnkit_substrate::listener::linger;
+use turnkit_http::server::{ApiError, Hosts, guard, linger};
 
-use self::error::ApiError;
-use self::guard::Hosts;
 use crate::page;
 use crate::principal::Principal;
 use crate::store::Store;
@@ -43,7 +40,8 @@ const NO_STORE: [(HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 /// All routes, behind the guard.
 pub(crate) fn router(app: App) -> Router {
-    let hosts = if app.users.is_some() { Hosts::Any } else { Hosts::Loopback };
+    // Whoever bears no token is told from the pages of other sites by the host alone.
+    let hosts = if app.users.is_some() { Hosts::any() } else { Hosts::loopback() };
     Router::new()
         .route("/api/me", get(sign_in::me))
         .route("/api/sign-in", post(sign_in::sign_in))
@@ -59,8 +57,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .merge(page::routes())
         .fallback(|| async { ApiError::no_route() })
-        .method_not_allowed_fallback(|| async { ApiError::wrong_method() })
-        .layer(middleware::from_fn_with_state(hosts, guard::guard))
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(Extension(body::LIMITS))
+        .layer(middleware::from_fn_with_state(hosts, guard))
         .layer(middleware::map_request(|request: Request| ready(linger(request))))
         .with_state(Arc::new(app))
 }

@@ -7,9 +7,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use turnkit_http::server::{ApiError, InQuery, Nothing};
 
-use super::body::{InQuery, Nothing};
-use super::error::ApiError;
 use super::listing::{limit, rfc3339};
 use super::{App, NO_STORE};
 use crate::principal::Principal;

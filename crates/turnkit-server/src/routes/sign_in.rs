@@ -10,11 +10,10 @@ use http::header::{ORIGIN, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use turnkit_http::server::{ApiError, InBody, Nothing};
 
 use super::authentication::{NAME, secrets};
-use super::body::{self, Nothing};
-use super::error::ApiError;
-use super::{App, NO_STORE};
+use super::{App, NO_STORE, body, refusal};
 use crate::principal::Principal;
 use crate::random;
 use crate::store::SignIn;
@@ -32,12 +31,12 @@ pub(super) struct Ask {
 pub(super) async fn sign_in(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    body::Json(ask): body::Json<Ask>,
+    InBody(ask): InBody<Ask>,
 ) -> Result<Response, ApiError> {
-    let users = app.users.as_ref().ok_or_else(ApiError::no_users)?;
+    let users = app.users.as_ref().ok_or_else(refusal::no_users)?;
     let token = body::text(ask.token, "token")?;
-    let (_, token) = users.of_token(token.trim().as_bytes()).ok_or_else(ApiError::unauthorized)?;
-    let secret = random::secret().map_err(|error| ApiError::no_random(&error))?;
+    let (_, token) = users.of_token(token.trim().as_bytes()).ok_or_else(refusal::unauthorized)?;
+    let secret = random::secret().map_err(|error| refusal::no_random(&error))?;
     let lasts = i64::try_from(LASTS.as_millis()).unwrap_or(i64::MAX);
     app.store.sign_in(SignIn { secret: digest(secret.as_bytes()), token, lasts }).await?;
     let cookie = cookie(&secret, LASTS, is_https(&headers));

@@ -6,11 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use turnkit_http::server::{ApiError, InPath};
 
-use super::body::InPath;
-use super::error::ApiError;
 use super::turns::find;
-use super::{App, NO_STORE};
+use super::{App, NO_STORE, refusal};
 use crate::principal::Principal;
 use crate::turns::AttemptTrace;
 
@@ -26,6 +25,6 @@ pub(super) async fn of_turn(
     InPath((session, turn_id)): InPath<(String, String)>,
 ) -> Result<Response, ApiError> {
     let turn = find(&app, owner, session, turn_id).await?;
-    let attempts = app.turns.traces.of(&turn.execution_id).ok_or_else(ApiError::no_trace)?;
+    let attempts = app.turns.traces.of(&turn.execution_id).ok_or_else(refusal::no_trace)?;
     Ok((NO_STORE, Json(Trace { attempts })).into_response())
 }

@@ -10,12 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use turnkit_http::server::{ApiError, InBody, InPath, InQuery, Nothing};
 use turnkit_wire::ndjson;
 
-use super::body::{self, InPath, InQuery, Nothing};
-use super::error::ApiError;
 use super::listing::number;
-use super::{App, NO_STORE};
+use super::{App, NO_STORE, body, refusal};
 use crate::agents::DEFAULT_AGENT;
 use crate::principal::Principal;
 use crate::store::{NewTurn, Turn, TurnState};
@@ -41,7 +40,7 @@ pub(super) async fn start(
     State(app): State<Arc<App>>,
     owner: Principal,
     InPath(session_id): InPath<String>,
-    body::Json(ask): body::Json<Ask>,
+    InBody(ask): InBody<Ask>,
 ) -> Result<Response, ApiError> {
     let Asked { turn_id, message, agent } = read(ask)?;
     let worker = app.turns.worker.id().to_owned();
@@ -120,11 +119,12 @@ pub(super) async fn open(
     InQuery(query): InQuery<ListQuery>,
 ) -> Result<Response, ApiError> {
     if query.state.as_deref() != Some("open") {
-        return Err(ApiError::invalid(
+        return Err(ApiError::invalid_request(
             "the query must be state=open: only open turns are listed, see messages for the others",
-        ));
+        )
+        .field("state"));
     }
-    let open = app.store.open_turn(owner, session).await?.ok_or_else(ApiError::no_session)?;
+    let open = app.store.open_turn(owner, session).await?.ok_or_else(refusal::no_session)?;
     let turns = open.into_iter().map(Item::from).collect();
     Ok(Json(Listed { turns }).into_response())
 }
@@ -143,16 +143,19 @@ impl From<Turn> for Item {
 fn read(ask: Ask) -> Result<Asked, ApiError> {
     let turn_id = body::text(ask.turn_id, "turnId")?;
     if !is_turn_id(&turn_id) {
-        return Err(ApiError::invalid("turnId must be 1 to 160 of A-Z a-z 0-9 : _ -"));
+        return Err(ApiError::invalid_request("turnId must be 1 to 160 of A-Z a-z 0-9 : _ -")
+            .field("turnId"));
     }
     let message = body::text(ask.message, "message")?;
     if message.trim().is_empty() {
-        return Err(ApiError::invalid("message must not be blank"));
+        return Err(ApiError::invalid_request("message must not be blank").field("message"));
     }
     let agent = body::optional_text(ask.agent, "agent")?;
     let agent = agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
     if !is_agent(&agent) {
-        return Err(ApiError::invalid("agent must be 1 to 64 of A-Z a-z 0-9 . _ -"));
+        return Err(
+            ApiError::invalid_request("agent must be 1 to 64 of A-Z a-z 0-9 . _ -").field("agent")
+        );
     }
     Ok(Asked { turn_id, message, agent })
 }
@@ -177,8 +180,8 @@ pub(super) async fn find(
     if let Some(turn) = app.store.turn(owner.clone(), session.clone(), turn_id).await? {
         return Ok(turn);
     }
-    app.store.open_turn(owner, session).await?.ok_or_else(ApiError::no_session)?;
-    Err(ApiError::no_turn())
+    app.store.open_turn(owner, session).await?.ok_or_else(refusal::no_session)?;
+    Err(refusal::no_turn())
 }
 
 fn stream(streaming: Streaming) -> Response {
@@ -202,11 +205,11 @@ fn broke() -> ApiError {
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> ApiError {
         match refused {
-            Refused::NoSession => ApiError::no_session(),
-            Refused::NoAgent => ApiError::no_agent(),
-            Refused::Conflict => ApiError::conflict(),
-            Refused::Running { turn_id } => ApiError::running(turn_id),
-            Refused::TooMany { limit } => ApiError::too_many(limit),
+            Refused::NoSession => refusal::no_session(),
+            Refused::NoAgent => refusal::no_agent(),
+            Refused::Conflict => refusal::conflict(),
+            Refused::Running { turn_id } => refusal::running(turn_id),
+            Refused::TooMany { limit } => refusal::too_many(limit),
             Refused::Store(error) => ApiError::from(error),
         }
     }

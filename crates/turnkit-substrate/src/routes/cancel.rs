@@ -9,19 +9,18 @@ use axum::{
 };
 use serde::Deserialize;
 use tokio::time;
+use turnkit_http::server::{ApiError, object};
 use turnkit_wire::EncodeError;
 
-use super::{body, headers, status, to_the_end};
+use super::{headers, status, to_the_end};
 use crate::{
-    Scope,
-    error::ApiError,
-    events,
+    Scope, events,
     execution::ended,
-    json::object,
     log::{
         AppendError, Ending, ExecutionKey, Found, LogReader, LogWriter, Opening, Start,
         State as ExecutionState,
     },
+    refusal,
     substrate::Shared,
 };
 
@@ -30,9 +29,9 @@ pub(super) async fn cancel(
     Extension(scope): Extension<Scope>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = body::read(request, &shared.limits).await?;
+    let body = shared.limits.body().read(request).await?;
     let asked: Asked = object(&body).map_err(|_| {
-        ApiError::invalid("executionId", "the body must be an object with the string `executionId`")
+        refusal::invalid("executionId", "the body must be an object with the string `executionId`")
     })?;
     let id = headers::parse_id(&asked.execution_id, "executionId")?;
     let key = ExecutionKey { scope, id };
@@ -42,7 +41,7 @@ pub(super) async fn cancel(
 async fn cancel_execution(shared: Arc<Shared>, key: ExecutionKey) -> Result<Response, ApiError> {
     let reader = match shared.log.find(&key).await? {
         Found::Retained(reader) => reader,
-        Found::Spent => return Err(ApiError::execution_expired()),
+        Found::Spent => return Err(refusal::execution_expired()),
         Found::Unknown => bind_cancelled(&shared, &key).await?,
     };
     stop(&shared, &key, &*reader).await?;
@@ -65,7 +64,7 @@ async fn bind_cancelled(
     let opening = Opening { fingerprint: None, first };
     match shared.log.start(key, opening).await? {
         Start::Exists(reader) => Ok(reader),
-        Start::Spent => Err(ApiError::execution_expired()),
+        Start::Spent => Err(refusal::execution_expired()),
         Start::Started { writer, reader } => {
             end(shared, key, writer).await?;
             Ok(reader)
@@ -110,5 +109,5 @@ async fn end(
 
 fn encoding(error: &EncodeError) -> ApiError {
     tracing::error!(%error, "an event of the substrate could not be encoded");
-    ApiError::internal()
+    refusal::internal()
 }

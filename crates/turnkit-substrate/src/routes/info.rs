@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
+use turnkit_http::server::json_response;
 
-use crate::{error::json_response, substrate::Shared};
+use crate::substrate::Shared;
 
 pub(super) async fn agents(State(shared): State<Arc<Shared>>) -> Response {
     let agents = shared.agents.iter().map(|(identifier, agent)| {

@@ -1,6 +1,5 @@
 //! The routes (PROTOCOL 3.1). Every answer that is no stream is JSON, errors included.
 
-mod body;
 mod cancel;
 mod headers;
 mod info;
@@ -18,7 +17,9 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::{error::ApiError, listener::linger, substrate::Shared};
+use turnkit_http::server::{ApiError, linger};
+
+use crate::{refusal, substrate::Shared};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -54,6 +55,6 @@ async fn to_the_end<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     tokio::spawn(work).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request was not answered");
-        Err(ApiError::internal())
+        Err(refusal::internal())
     })
 }

@@ -7,18 +7,19 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
+use turnkit_http::server::ApiError;
 use turnkit_id::ExecutionId;
 use uuid::Uuid;
 
-use super::{body, headers, stream, to_the_end};
+use super::{headers, stream, to_the_end};
 use crate::{
     Cursor, Scope,
     agents::{ErasedAgent, InvalidBody, RunRequest},
-    error::ApiError,
     events,
     execution::Run,
     limits::millis,
     log::{ExecutionKey, Fingerprint, Found, LogReader, Opening, Start},
+    refusal,
     substrate::Shared,
 };
 
@@ -29,7 +30,7 @@ pub(super) async fn run(
 ) -> Result<Response, ApiError> {
     let id = headers::execution_id(request.headers())?;
     let cursor = headers::cursor(request.headers())?;
-    let body = body::read(request, &shared.limits).await?;
+    let body = shared.limits.body().read(request).await?;
     let fingerprint = Fingerprint::of(&body);
     let key = ExecutionKey { scope, id: id.clone().map_or_else(fresh_id, Ok)? };
     let request = RunRequest::parse(key.id.clone(), body).map_err(|error| invalid(&error))?;
@@ -37,7 +38,7 @@ pub(super) async fn run(
         return start_or_attach(&shared, key, request, fingerprint).await;
     }
     if id.is_none() {
-        return Err(ApiError::invalid(
+        return Err(refusal::invalid(
             "X-Execution-ID",
             "only a message starts an execution; an attach needs its id",
         ));
@@ -53,7 +54,7 @@ async fn start_or_attach(
 ) -> Result<Response, ApiError> {
     let reader = match shared.log.find(&key).await? {
         Found::Retained(reader) => same(reader, fingerprint)?,
-        Found::Spent => return Err(ApiError::execution_expired()),
+        Found::Spent => return Err(refusal::execution_expired()),
         Found::Unknown => {
             to_the_end(start(Arc::clone(shared), key.clone(), request, fingerprint)).await?
         }
@@ -75,7 +76,7 @@ async fn start(
     let opening = Opening { fingerprint: Some(fingerprint), first };
     match shared.log.start(&key, opening).await? {
         Start::Exists(reader) => same(reader, fingerprint),
-        Start::Spent => Err(ApiError::execution_expired()),
+        Start::Spent => Err(refusal::execution_expired()),
         Start::Started { writer, reader } => {
             let run = Run {
                 key,
@@ -97,14 +98,14 @@ fn same(
     fingerprint: Fingerprint,
 ) -> Result<Arc<dyn LogReader>, ApiError> {
     match reader.fingerprint() {
-        Some(started_with) if started_with != fingerprint => Err(ApiError::execution_conflict()),
+        Some(started_with) if started_with != fingerprint => Err(refusal::execution_conflict()),
         _ => Ok(reader),
     }
 }
 
 fn agent(shared: &Shared, request: &RunRequest) -> Result<Arc<dyn ErasedAgent>, ApiError> {
     let agent = shared.agents.find(request.identifier()).cloned();
-    agent.ok_or_else(|| ApiError::invalid("identifier", "there is no agent of this name"))
+    agent.ok_or_else(|| refusal::invalid("identifier", "there is no agent of this name"))
 }
 
 fn timeout(shared: &Shared, request: &RunRequest) -> Result<Duration, ApiError> {
@@ -112,21 +113,20 @@ fn timeout(shared: &Shared, request: &RunRequest) -> Result<Duration, ApiError> 
     match request.timeout_ms().map(Duration::from_millis) {
         None => Ok(shared.limits.run_timeout),
         Some(timeout) if !timeout.is_zero() && timeout <= limit => Ok(timeout),
-        Some(_) => Err(ApiError::invalid(
-            "timeout",
-            format!("must be 1 to {} milliseconds", millis(limit)),
-        )),
+        Some(_) => {
+            Err(refusal::invalid("timeout", format!("must be 1 to {} milliseconds", millis(limit))))
+        }
     }
 }
 
 fn first(shared: &Shared, request: &RunRequest) -> Result<turnkit_wire::Event, ApiError> {
     let session = request.session_id();
     if session.is_some_and(|session| session.len() > MAX_SESSION) {
-        return Err(ApiError::invalid("sessionId", format!("must be at most {MAX_SESSION} bytes")));
+        return Err(refusal::invalid("sessionId", format!("must be at most {MAX_SESSION} bytes")));
     }
     events::started(request.execution_id(), session, shared.clock.unix_ms()).map_err(|error| {
         tracing::error!(%error, "the first event of an execution could not be encoded");
-        ApiError::internal()
+        refusal::internal()
     })
 }
 
@@ -139,7 +139,7 @@ fn fresh_id() -> Result<ExecutionId, ApiError> {
 
 fn invalid(error: &InvalidBody) -> ApiError {
     match error {
-        InvalidBody::Member { name, .. } => ApiError::invalid(name, error.to_string()),
-        InvalidBody::Json { .. } => ApiError::invalid("body", error.to_string()),
+        InvalidBody::Member { name, .. } => refusal::invalid(name, error.to_string()),
+        InvalidBody::Json { .. } => refusal::invalid("body", error.to_string()),
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::{Extension, extract::State, response::Response};
 use http::StatusCode;
 use serde::Serialize;
+use turnkit_http::server::{ApiError, json_response};
 use turnkit_id::ExecutionId;
 
 use super::headers::{self, IdPath};
 use crate::{
     Scope,
-    error::{ApiError, json_response},
     log::{ExecutionKey, Found, Status},
+    refusal,
     substrate::Shared,
 };
 
@@ -24,8 +25,8 @@ pub(super) async fn status(
     let key = ExecutionKey { scope, id };
     match shared.log.find(&key).await? {
         Found::Retained(reader) => Ok(respond(&key.id, &reader.status().await?)),
-        Found::Spent => Err(ApiError::execution_expired()),
-        Found::Unknown => Err(ApiError::execution_not_found()),
+        Found::Spent => Err(refusal::execution_expired()),
+        Found::Unknown => Err(refusal::execution_not_found()),
     }
 }
 

@@ -12,14 +12,15 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time;
+use turnkit_http::server::ApiError;
 use turnkit_id::ExecutionId;
 use turnkit_wire::sse;
 
-use super::headers::{self, EXECUTION_ID, IdPath};
+use super::headers::{self, IdPath};
 use crate::{
     Cursor, Scope,
-    error::ApiError,
     log::{ExecutionKey, Found, LogError, LogReader, Position},
+    refusal,
     substrate::Shared,
 };
 
@@ -42,8 +43,8 @@ pub(super) async fn open(
 ) -> Result<Response, ApiError> {
     match shared.log.find(key).await? {
         Found::Retained(reader) => respond(shared, &key.id, reader, cursor).await,
-        Found::Spent => Err(ApiError::execution_expired()),
-        Found::Unknown => Err(ApiError::execution_not_found()),
+        Found::Spent => Err(refusal::execution_expired()),
+        Found::Unknown => Err(refusal::execution_not_found()),
     }
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn respond(
         Position::AtEnd => return Ok((StatusCode::NO_CONTENT, id_header(id)).into_response()),
         Position::NotHeld => {
             let last = reader.status().await?.last;
-            return Err(ApiError::invalid_replay_cursor(last.to_string()));
+            return Err(refusal::invalid_replay_cursor(last.to_string()));
         }
     };
     let frames = Frames { reader, after, heartbeat: shared.limits.heartbeat, is_opened: false };
@@ -75,7 +76,7 @@ const STREAM_HEADERS: [(HeaderName, &str); 3] = [
 /// An id is visible ASCII, which every header may carry.
 fn id_header(id: &ExecutionId) -> HeaderMap {
     let value = HeaderValue::from_str(id.as_str()).ok();
-    value.map(|value| (EXECUTION_ID, value)).into_iter().collect()
+    value.map(|value| (HeaderName::from_static("x-execution-id"), value)).into_iter().collect()
 }
 
 /// One reader's way through a log: its cursor, and nothing else.

@@ -7,7 +7,8 @@ use tokio::{
     net::TcpStream,
     sync::oneshot,
 };
-use turnkit_substrate::{Agent, Limits, MemoryLog, Substrate, listener::ConnectionLimits};
+use turnkit_http::server::listener::ConnectionLimits;
+use turnkit_substrate::{Agent, Limits, MemoryLog, Substrate};
 
 use crate::{
     agents::{Driven, Fixed},

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use turnkit_substrate::{Limits, listener::ConnectionLimits};
+use turnkit_http::server::listener::ConnectionLimits;
+use turnkit_substrate::Limits;
 
 use crate::{
     agents::Fixed,

@@ -1,8 +1,6 @@
 //! An accept loop with the timers and bounds that a bare `axum::serve` does not set (PROTOCOL 3.2).
 //!
-//! It knows nothing of substrates: any HTTP/1.1 service in front of untrusted peers can be served by it.
-
-mod linger;
+//! Any HTTP/1.1 service in front of untrusted peers can be served by it.
 
 use std::{convert::Infallible, error::Error, future::ready, io, sync::Arc, time::Duration};
 
@@ -28,8 +26,7 @@ use tokio::{
 };
 use tower::Service;
 
-pub use self::linger::linger;
-use crate::error::ApiError;
+use super::ApiError;
 
 /// The bounds of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +44,7 @@ pub struct ConnectionLimits {
     /// How long sent bytes may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482): 60 s. So a peer that is gone, and one that
     /// reads nothing for so long, loses its connection.
     pub tcp_user_timeout: Duration,
-    /// How long requests may go on after the shutdown began: 30 s. Then they are cut; by a substrate, once its runs have
-    /// ended as well.
+    /// How long requests may go on after the shutdown began: 30 s. Then they are cut.
     pub shutdown: Duration,
 }
 
@@ -72,7 +68,7 @@ impl Default for ConnectionLimits {
 ///
 /// ```no_run
 /// use axum::{Router, routing::get};
-/// use turnkit_substrate::listener::{ConnectionLimits, serve};
+/// use turnkit_http::server::listener::{ConnectionLimits, serve};
 ///
 /// # async fn run() -> std::io::Result<()> {
 /// let routes: Router = Router::new().route("/", get(|| async { "hello" }));
@@ -175,7 +171,7 @@ enum Phase {
 
 struct Acceptor {
     limits: ConnectionLimits,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// For connections over the bound that are told so; more than these are closed without a word.
     refusals: Arc<Semaphore>,
 }
@@ -184,7 +180,7 @@ impl Acceptor {
     fn new(limits: &ConnectionLimits) -> Self {
         Self {
             limits: limits.clone(),
-            places: Arc::new(Semaphore::new(limits.connections)),
+            permits: Arc::new(Semaphore::new(limits.connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
         }
     }
@@ -198,12 +194,15 @@ impl Acceptor {
         loop {
             let stream = accept(listener).await;
             self.set_options(&stream);
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
                 self.refuse(stream);
                 continue;
             };
-            let connection =
-                Connection { limits: self.limits.clone(), phase: phase.subscribe(), _place: place };
+            let connection = Connection {
+                limits: self.limits.clone(),
+                phase: phase.subscribe(),
+                _permit: permit,
+            };
             spawn(connection, stream);
         }
     }
@@ -221,11 +220,11 @@ impl Acceptor {
     }
 
     fn refuse(&self, stream: TcpStream) {
-        if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
             tokio::spawn(async move {
                 // The peer may be gone, or not read: either way it is closed.
                 let _ = time::timeout(REFUSAL_TIME, tell_refused(stream)).await;
-                drop(place);
+                drop(permit);
             });
         }
     }
@@ -276,7 +275,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 struct Connection {
     limits: ConnectionLimits,
     phase: watch::Receiver<Phase>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -354,7 +353,7 @@ where
         async move {
             Ok(match answer {
                 Some(answer) => answer.await?.map(Either::Left),
-                None => ApiError::head_too_long(limit).into_response().map(Either::Right),
+                None => ApiError::head_too_large(limit).into_response().map(Either::Right),
             })
         }
     })

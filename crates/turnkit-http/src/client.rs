@@ -1,0 +1,21 @@
+//! What HTTP clients share. None of it sends anything.
+//!
+//! ```
+//! use turnkit_http::client::{BaseUrl, BearerToken};
+//!
+//! let base = BaseUrl::parse("https://agents.example/v1")?;
+//! assert_eq!(base.under(&["agents", "a/b"]), "https://agents.example/v1/agents/a%2Fb");
+//! let authorization = BearerToken::from("s3cret").header()?;
+//! assert!(authorization.is_sensitive());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod answer;
+mod base_url;
+mod token;
+
+pub use self::{
+    answer::{is_transient, retry_after},
+    base_url::{BaseUrl, InvalidBaseUrl},
+    token::{BearerToken, InvalidToken},
+};

@@ -1,0 +1,23 @@
+//! HTTP plumbing that the servers and clients of turnkit share. It knows no rule of theirs: neither turns nor executions.
+//!
+//! Two features, of which none is on by default, because hardly anyone needs both:
+//! - **`client`**: base URLs that are checked, bearer tokens that do not print, `Retry-After`, statuses that pass. It brings
+//!   no HTTP client and no runtime.
+//! - **`server`**: an accept loop for untrusted peers, checks of `Host` and `Origin`, bodies bounded in size and time, and the
+//!   one shape of an error's body. It brings axum, hyper and tokio.
+//!
+//! # In scope
+//! What a second server or client would otherwise copy.
+//!
+//! # Out of scope
+//! Routes, sending requests, retry policies, TLS.
+
+#[cfg(any(feature = "client", feature = "server"))]
+mod bearer;
+#[cfg(any(feature = "client", feature = "server"))]
+mod loopback;
+
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
+pub mod server;

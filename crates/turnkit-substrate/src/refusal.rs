@@ -1,0 +1,61 @@
+//! The refusals that are the substrate's own, by code (PROTOCOL 3.1).
+
+use std::{borrow::Cow, time::Duration};
+
+use http::StatusCode;
+use turnkit_http::server::ApiError;
+
+use crate::log::LogError;
+
+/// 400 `invalid_request`: `field` is where in the request, `why` never repeats its value.
+pub(crate) fn invalid(field: &str, why: impl Into<Cow<'static, str>>) -> ApiError {
+    ApiError::invalid_request(why).field(field)
+}
+
+pub(crate) fn execution_not_found() -> ApiError {
+    let message = "there is no execution of this id";
+    ApiError::new(StatusCode::NOT_FOUND, "execution_not_found", message)
+}
+
+pub(crate) fn execution_expired() -> ApiError {
+    let message = "the events of this execution are no longer kept";
+    ApiError::new(StatusCode::GONE, "execution_expired", message)
+}
+
+pub(crate) fn execution_conflict() -> ApiError {
+    let message = "this execution was started with another body";
+    ApiError::new(StatusCode::CONFLICT, "execution_conflict", message)
+}
+
+pub(crate) fn invalid_replay_cursor(last: String) -> ApiError {
+    let message = "the log of this execution does not hold the event of this cursor";
+    ApiError::new(StatusCode::CONFLICT, "invalid_replay_cursor", message).with("last", last)
+}
+
+pub(crate) fn too_many_executions(limit: usize, whose: &'static str) -> ApiError {
+    let message = format!("{whose} runs {limit} executions already");
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_executions", message)
+        .with("limit", limit)
+        .retry_after(Duration::from_secs(1))
+}
+
+pub(crate) fn internal() -> ApiError {
+    ApiError::internal("the substrate failed to answer")
+}
+
+impl From<LogError> for ApiError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full(bound) => Self::unavailable(format!("{bound} is used up")),
+            LogError::Expired => execution_expired(),
+            LogError::Frame(error) => {
+                tracing::error!(%error, "the first event of an execution could not be encoded");
+                internal()
+            }
+            LogError::Store(error) => {
+                tracing::error!(%error, "the log's store failed");
+                Self::unavailable("the log cannot be reached")
+            }
+        }
+    }
+}
