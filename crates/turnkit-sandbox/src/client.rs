@@ -4,13 +4,11 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use turnkit_http::client::{BaseUrl, BearerToken};
 use turnkit_id::ExecutionId;
-use url::Url;
 
 use crate::{
-    AgentList, BearerToken, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn,
-    Transport,
+    AgentList, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn, Transport,
     substrate::{Settings, Substrate},
     transport,
 };
@@ -152,8 +150,8 @@ impl SandboxClientBuilder {
     /// # Errors
     /// A base URL or a token that can not be used, a host without usable TLS roots, or no transport at all.
     pub fn build(self) -> Result<SandboxClient, BuildError> {
-        let base = base_url(&self.base_url)?;
-        let authorization = self.token.as_ref().map(authorization).transpose()?;
+        let base = BaseUrl::parse(&self.base_url)?;
+        let authorization = self.token.as_ref().map(BearerToken::header).transpose()?;
         let transport = match self.transport {
             Some(transport) => transport,
             None => transport::by_default(self.settings.connect_timeout)?,
@@ -173,46 +171,9 @@ impl fmt::Debug for SandboxClientBuilder {
     }
 }
 
-fn base_url(text: &str) -> Result<Url, BuildError> {
-    let url = Url::parse(text).map_err(|error| BuildError::Url(error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(BuildError::Scheme(url.scheme().to_owned()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(BuildError::UserInfo);
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(BuildError::Query);
-    }
-    Ok(url)
-}
-
-fn authorization(token: &BearerToken) -> Result<HeaderValue, BuildError> {
-    token.header().ok_or(BuildError::Token)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn refused(url: &str) -> String {
-        SandboxClient::builder(url).build().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_base_url_is_http_or_https_and_carries_no_secret() {
-        assert!(refused("agents.example").starts_with("parse the base URL"));
-        let scheme = "use the base URL: its scheme file is not http or https";
-        assert_eq!(refused("file:///etc/passwd"), scheme);
-        for named in ["https://me:secret@agents.example", "https://me@agents.example"] {
-            assert!(
-                refused(named).starts_with("use the base URL: it must not hold user information")
-            );
-        }
-        for more in ["https://agents.example?key=1", "https://agents.example#top"] {
-            assert_eq!(refused(more), "use the base URL: it must not have a query or a fragment");
-        }
-    }
 
     #[test]
     fn no_refused_base_url_prints_its_password() {
@@ -220,15 +181,6 @@ mod tests {
         assert!(!format!("{builder:?}").contains("secret"));
         let error = builder.build().unwrap_err();
         assert!(!format!("{error:?} {error}").contains("secret"));
-    }
-
-    #[test]
-    fn a_token_that_a_header_can_not_carry_is_refused() {
-        for token in ["", "a b", "a\r\nX-Evil: 1", "ключ"] {
-            let built = SandboxClient::builder("http://localhost").bearer_token(token).build();
-            let text = built.unwrap_err().to_string();
-            assert_eq!(text, "use the bearer token: it must be visible ASCII, and not empty");
-        }
     }
 
     #[test]

@@ -2,6 +2,7 @@ use std::{fmt, time::Duration};
 
 use thiserror::Error;
 use turnkit::BoxError;
+use turnkit_http::client::{InvalidBaseUrl, InvalidToken};
 use turnkit_wire::{
     DecodeError, Event,
     view::{Failure, Text},
@@ -183,21 +184,12 @@ impl fmt::Display for Ending {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// Not a URL.
-    #[error("parse the base URL: {0}")]
-    Url(String),
-    /// A scheme other than `http` and `https`.
-    #[error("use the base URL: its scheme {0} is not http or https")]
-    Scheme(String),
-    /// A user name or a password in the URL: they would reach logs.
-    #[error("use the base URL: it must not hold user information; a token goes into bearer_token")]
-    UserInfo,
-    /// A query or a fragment in the URL.
-    #[error("use the base URL: it must not have a query or a fragment")]
-    Query,
-    /// An empty token, or one that is not visible ASCII.
-    #[error("use the bearer token: it must be visible ASCII, and not empty")]
-    Token,
+    /// The base URL can not be used.
+    #[error("use the base URL")]
+    BaseUrl(#[from] InvalidBaseUrl),
+    /// The bearer token can not be used.
+    #[error("use the bearer token")]
+    Token(#[from] InvalidToken),
     /// The HTTP client, its TLS roots above all, can not be set up.
     #[error("set up the HTTP client")]
     Http(#[source] BoxError),

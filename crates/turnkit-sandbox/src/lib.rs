@@ -46,7 +46,6 @@ mod retry;
 mod status;
 mod substrate;
 mod text;
-mod token;
 mod transport;
 
 pub use agents::{AgentInfo, AgentList};
@@ -58,7 +57,6 @@ pub use refusal::Refusal;
 pub use request::{Backend, RunRequest};
 pub use retry::Retry;
 pub use status::{ExecutionState, ExecutionStatus};
-pub use token::BearerToken;
 pub use transport::{ResponseBody, Transport};
 
 /// The guide, compiled as it is printed.

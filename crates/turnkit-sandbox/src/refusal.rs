@@ -1,5 +1,7 @@
 use std::{fmt, time::Duration};
 
+use turnkit_http::client::is_transient;
+
 use crate::{Error, text::Complaint};
 
 /// A status other than success, and what its body said (PROTOCOL 3.1).
@@ -77,9 +79,4 @@ impl fmt::Display for Refusal {
         }
         Ok(())
     }
-}
-
-/// Whether a status says "not now" (PROTOCOL 4.1).
-pub(crate) fn is_transient(status: u16) -> bool {
-    matches!(status, 408 | 425 | 429 | 502 | 503 | 504)
 }

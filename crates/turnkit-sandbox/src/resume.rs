@@ -23,13 +23,13 @@
 
 use std::{fmt, time::Duration};
 
+use turnkit_http::client::is_transient;
 use turnkit_wire::kind;
 
 use crate::{
     Retry,
     cursor::{Cursor, Place},
     filter,
-    refusal::is_transient,
 };
 
 /// The cursor that asks for everything, from the first event (PROTOCOL 3.1).

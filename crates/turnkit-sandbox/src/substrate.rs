@@ -10,13 +10,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
 };
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use turnkit_http::client::{BaseUrl, retry_after};
 use turnkit_id::ExecutionId;
 use turnkit_wire::sse;
-use url::Url;
 
 use crate::{
     AgentList, Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError, text,
@@ -62,7 +62,7 @@ impl Default for Settings {
 pub(crate) struct Substrate {
     transport: Arc<dyn Transport>,
     authorization: Option<HeaderValue>,
-    base: Url,
+    base: BaseUrl,
     pub(crate) settings: Settings,
     /// See [`SandboxClient::reconnects`](crate::SandboxClient::reconnects).
     pub(crate) reconnects: AtomicU64,
@@ -78,7 +78,7 @@ pub(crate) enum Opened {
 impl Substrate {
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
-        base: Url,
+        base: BaseUrl,
         authorization: Option<HeaderValue>,
         settings: Settings,
     ) -> Self {
@@ -120,7 +120,7 @@ impl Substrate {
     }
 
     fn request(&self, method: Method, path: &[&str], body: Bytes) -> Result<Request<Bytes>, Error> {
-        let request = Request::builder().method(method).uri(under(&self.base, path).as_str());
+        let request = Request::builder().method(method).uri(self.base.under(path));
         let mut request = request.body(body).map_err(unsendable)?;
         let headers = request.headers_mut();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -191,21 +191,11 @@ impl Substrate {
 impl fmt::Debug for Substrate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Substrate")
-            .field("base", &self.base.as_str())
+            .field("base", &self.base)
             .field("authorization", &self.authorization)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-/// `base`, its path extended by `segments`, each percent-encoded.
-fn under(base: &Url, segments: &[&str]) -> Url {
-    let mut url = base.clone();
-    // Only URLs without a host have no segments, and those were refused.
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(segments);
-    }
-    url
 }
 
 /// Execution ids are visible ASCII, and URLs come out of a URL parser, so this does not happen.
@@ -257,16 +247,6 @@ fn shown(header: Option<&HeaderValue>) -> String {
     value.and_then(|value| text::printable(&value, 100)).unwrap_or_else(|| "(none)".to_owned())
 }
 
-/// Seconds, or a date (RFC 9110, 10.2.3); one that has passed asks for nothing.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return value.parse().ok().map(Duration::from_secs);
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
 async fn read_body(stream: ResponseBody, limit: Duration) -> Result<Vec<u8>, Error> {
     let body = timeout(limit, read_to_end(stream)).await;
     body.map_err(|_| once(TransportError::Silent(limit)))?
@@ -291,37 +271,6 @@ mod tests {
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         let value = HeaderValue::from_str(value).unwrap();
         HeaderMap::from_iter([(HeaderName::from_static(name), value)])
-    }
-
-    #[test]
-    fn the_protocols_paths_are_appended_to_the_base_urls_path() {
-        for (base, expected) in [
-            ("http://h", "http://h/agents/run"),
-            ("http://h/", "http://h/agents/run"),
-            ("https://h:8443/v1", "https://h:8443/v1/agents/run"),
-            ("https://h/v1/", "https://h/v1/agents/run"),
-        ] {
-            let url = under(&Url::parse(base).unwrap(), &["agents", "run"]);
-            assert_eq!(url.as_str(), expected);
-        }
-    }
-
-    #[test]
-    fn an_execution_id_is_one_path_segment_whatever_it_holds() {
-        let url = under(&Url::parse("http://h/e").unwrap(), &["a/b%2F?c#d:0"]);
-        assert_eq!(url.as_str(), "http://h/e/a%2Fb%252F%3Fc%23d:0");
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 30);
-        let read = |value: &str| retry_after(&headers("retry-after", value), now);
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(read("Sun, 06 Nov 1994 08:48:37 GMT"), Some(Duration::ZERO));
-        for value in ["", "soon", "-1", "1.5", "99999999999999999999999"] {
-            assert_eq!(read(value), None, "{value:?}");
-        }
     }
 
     #[test]

@@ -53,6 +53,12 @@ impl BaseUrl {
         self.0.host_str().unwrap_or_default()
     }
 
+    /// Its host and port, as the header `Host` has them: without the port where it is the scheme's own.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.0.authority()
+    }
+
     /// The whole URL, in its normal form.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -76,21 +82,22 @@ impl fmt::Debug for BaseUrl {
     }
 }
 
-/// Why a text is no [`BaseUrl`]. It never holds the text, in which there may be a password.
+/// Why a text is no [`BaseUrl`], to be told after "use the base URL" or another name for it. It never holds the text, in which
+/// there may be a password.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidBaseUrl {
     /// Not a URL, and why not.
-    #[error("parse the base URL: {0}")]
+    #[error("it is not a URL: {0}")]
     Malformed(String),
     /// A scheme other than `http` and `https`.
-    #[error("use the base URL: its scheme {0} is not http or https")]
+    #[error("its scheme {0} is not http or https")]
     Scheme(String),
     /// A user name or a password in the URL: they would reach logs.
-    #[error("use the base URL: it must not hold user information")]
+    #[error("it must not hold user information")]
     UserInfo,
     /// A query or a fragment in the URL.
-    #[error("use the base URL: it must not have a query or a fragment")]
+    #[error("it must not have a query or a fragment")]
     Query,
 }
 
@@ -101,15 +108,15 @@ mod tests {
     #[test]
     fn a_base_url_is_http_or_https_and_carries_no_secret() {
         for (text, why) in [
-            ("agents.example", "parse the base URL: relative URL without a base"),
-            ("http://", "parse the base URL: empty host"),
-            ("file:///etc/passwd", "use the base URL: its scheme file is not http or https"),
-            ("localhost:8787", "use the base URL: its scheme localhost is not http or https"),
-            ("https://me:s3cret@h", "use the base URL: it must not hold user information"),
-            ("https://s3cret@h", "use the base URL: it must not hold user information"),
-            ("https://:s3cret@h", "use the base URL: it must not hold user information"),
-            ("https://h?key=s3cret", "use the base URL: it must not have a query or a fragment"),
-            ("https://h#s3cret", "use the base URL: it must not have a query or a fragment"),
+            ("agents.example", "it is not a URL: relative URL without a base"),
+            ("http://", "it is not a URL: empty host"),
+            ("file:///etc/passwd", "its scheme file is not http or https"),
+            ("localhost:8787", "its scheme localhost is not http or https"),
+            ("https://me:s3cret@h", "it must not hold user information"),
+            ("https://s3cret@h", "it must not hold user information"),
+            ("https://:s3cret@h", "it must not hold user information"),
+            ("https://h?key=s3cret", "it must not have a query or a fragment"),
+            ("https://h#s3cret", "it must not have a query or a fragment"),
         ] {
             let error = BaseUrl::parse(text).unwrap_err();
             assert_eq!(error.to_string(), why, "{text}");

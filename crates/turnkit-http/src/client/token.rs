@@ -69,9 +69,10 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// A [`BearerToken`] that no header can carry. The token itself is not told.
+/// Why a [`BearerToken`] cannot be sent, to be told after "use the bearer token" or another name for it. The token itself is not
+/// told.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("use the bearer token: it must be visible ASCII, and not empty")]
+#[error("it must be visible ASCII, and not empty")]
 pub struct InvalidToken {
     _private: (),
 }

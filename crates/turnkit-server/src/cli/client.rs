@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, Url};
+use http::header::{AUTHORIZATION, HeaderMap};
+use reqwest::{Client, RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
+use turnkit_http::client::{BaseUrl, BearerToken, InvalidBaseUrl, InvalidToken, is_transient};
 use turnkit_wire::{DecodeError, Event, ndjson};
 
 /// A server sends a blank line every 15 s (PROTOCOL 2.4); one that is silent for three of them is gone.
@@ -17,16 +18,16 @@ const MAX_ANSWER: usize = 32 * 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct ProductClient {
     http: Client,
-    base: Url,
+    base: BaseUrl,
 }
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    #[error("use the server's URL {0}: it must be like http://127.0.0.1:8787")]
-    Url(String),
-    #[error("use the token: no header can carry it")]
-    Token,
+    #[error("use the server's URL, one like http://127.0.0.1:8787")]
+    Url(#[from] InvalidBaseUrl),
+    #[error("use the token")]
+    Token(#[from] InvalidToken),
     #[error("reach the server")]
     Http(#[from] reqwest::Error),
     #[error("get what was asked for: {message} ({code})")]
@@ -49,7 +50,7 @@ impl ClientError {
         match self {
             ClientError::Http(error) => !error.is_builder(),
             ClientError::Refused { status, .. } | ClientError::Unreadable { status } => {
-                matches!(status, 502..=504)
+                is_transient(*status)
             }
             ClientError::Cut => true,
             _ => false,
@@ -114,13 +115,11 @@ impl ProductClient {
         token: Option<&str>,
         patience: Duration,
     ) -> Result<ProductClient, ClientError> {
-        let unusable = || ClientError::Url(base.to_owned());
-        let base: Url = base.parse().map_err(|_| unusable())?;
-        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(unusable());
-        }
+        let base = BaseUrl::parse(base)?;
+        let authorization = token.map(|token| BearerToken::from(token).header()).transpose()?;
+        let headers = authorization.map(|value| (AUTHORIZATION, value)).into_iter();
         let http = Client::builder()
-            .default_headers(authorization(token)?)
+            .default_headers(headers.collect::<HeaderMap>())
             .connect_timeout(CONNECT)
             .read_timeout(patience)
             .redirect(reqwest::redirect::Policy::none())
@@ -151,9 +150,8 @@ impl ProductClient {
         turn: &str,
         after: u64,
     ) -> Result<Lines, ClientError> {
-        let mut url = self.url(&[session, "turns", turn]);
-        url.query_pairs_mut().append_pair("after", &after.to_string());
-        Lines::of(self.http.get(url)).await
+        let url = self.url(&[session, "turns", turn]);
+        Lines::of(self.http.get(format!("{url}?after={after}"))).await
     }
 
     pub(super) async fn cancel(&self, session: &str, turn: &str) -> Result<(), ClientError> {
@@ -168,7 +166,7 @@ impl ProductClient {
         loop {
             let mut url = self.url(&[session, "messages"]);
             if let Some(Message { turn_index, .. }) = messages.first() {
-                url.query_pairs_mut().append_pair("before", &turn_index.to_string());
+                url.push_str(&format!("?before={turn_index}"));
             }
             let Messages { messages: mut older } = answer(self.http.get(url)).await?;
             if older.is_empty() {
@@ -180,24 +178,9 @@ impl ProductClient {
     }
 
     /// `/api/sessions` and what follows, each part encoded.
-    fn url(&self, parts: &[&str]) -> Url {
-        let mut url = self.base.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["api", "sessions"]).extend(parts);
-        }
-        url
+    fn url(&self, parts: &[&str]) -> String {
+        self.base.under(&[&["api", "sessions"], parts].concat())
     }
-}
-
-/// Marked, so that HTTP layers do not print it.
-fn authorization(token: Option<&str>) -> Result<HeaderMap, ClientError> {
-    let Some(token) = token else {
-        return Ok(HeaderMap::new());
-    };
-    let value = HeaderValue::try_from(format!("Bearer {token}"));
-    let mut value = value.map_err(|_| ClientError::Token)?;
-    value.set_sensitive(true);
-    Ok([(AUTHORIZATION, value)].into_iter().collect())
 }
 
 /// The events of one body.

@@ -191,7 +191,7 @@ fn is_unread(error: &anyhow::Error) -> bool {
 
 /// Whether an option's value is wrong in itself, wherever it came from.
 fn is_of_an_option(error: &anyhow::Error) -> bool {
-    use BuildError::{Query, Scheme, Token, Url, UserInfo};
+    use BuildError::{BaseUrl, Token};
 
     let substrate = error.downcast_ref().and_then(|error| match error {
         StartError::Client(unusable) => Some(unusable),
@@ -199,8 +199,8 @@ fn is_of_an_option(error: &anyhow::Error) -> bool {
     });
     error.is::<ConfigError>()
         || error.is::<logging::InvalidLevel>()
-        || matches!(error.downcast_ref(), Some(ClientError::Url(_) | ClientError::Token))
-        || matches!(substrate, Some(Url(_) | Scheme(_) | UserInfo | Query | Token))
+        || matches!(error.downcast_ref(), Some(ClientError::Url(_) | ClientError::Token(_)))
+        || matches!(substrate, Some(BaseUrl(_) | Token(_)))
         || matches!(error.downcast_ref(), Some(turnkit_substrate::BuildError::Token { .. }))
 }
 

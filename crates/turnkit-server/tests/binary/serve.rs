@@ -153,7 +153,10 @@ fn a_value_that_cannot_be_is_wrong_usage_and_told_with_what_can() {
             &["substrate", "--listen", "127.0.0.1:0", "--token", "very secret"],
             "must be visible ASCII, and not empty",
         ),
-        (&["chat", "--server", "agents", "hello"], "it must be like http://127.0.0.1:8787"),
+        (
+            &["chat", "--server", "agents", "hello"],
+            "one like http://127.0.0.1:8787: it is not a URL",
+        ),
         (&["chat", "--token", "very\nsecret", "hello"], "failed to use the token: "),
     ] {
         let output = run(arguments);

@@ -8,6 +8,7 @@ use std::{fs, io};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use turnkit_http::client::BaseUrl;
 use turnkit_substrate::agents::demo::Demo;
 use turnkit_wire::{Event, sse};
 use uuid::Uuid;
@@ -199,10 +200,8 @@ fn attempts(metrics: &Metrics) -> Attempts {
 
 /// The log as the substrate tells it to anyone who asks from the first event.
 async fn read_log(substrate: &Embedded, execution_id: &str) -> Result<Vec<Logged>, anyhow::Error> {
-    let mut url = reqwest::Url::parse(&substrate.url())?;
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.extend(["agents", "executions", execution_id, "stream"]);
-    }
+    let url = BaseUrl::parse(&substrate.url())?;
+    let url = url.under(&["agents", "executions", execution_id, "stream"]);
     let client = reqwest::Client::builder().no_proxy().build()?;
     let mut response = client.get(url).bearer_auth(&substrate.token).send().await?;
     if !response.status().is_success() {
