@@ -12,6 +12,7 @@ use crate::{
         scan::{self, Layout},
         string,
     },
+    kind::Class,
 };
 
 /// One event of a turn, held as the line that it is on the wire (PROTOCOL 1.1).
@@ -169,6 +170,13 @@ impl Event {
             Kind::Line { start, len } => &self.line[*start as usize..][..*len as usize],
             Kind::Decoded(kind) => kind.as_bytes(),
         }
+    }
+
+    /// What the event's type means to the layers.
+    #[must_use]
+    #[inline]
+    pub fn class(&self) -> Class {
+        Class::of(self.kind_bytes())
     }
 
     /// The JSON of the data, exactly as received.

@@ -1,4 +1,14 @@
-//! The types of the events that the layers act on (PROTOCOL 1.1). All others pass through untouched.
+//! The types of the events that the layers act on, and who does (PROTOCOL 1.1). All others pass through untouched.
+//!
+//! ```
+//! use turnkit_wire::{Event, kind::Class};
+//!
+//! let event = Event::bare("execution.cancelled")?;
+//! assert_eq!(event.class(), Class::ExecutionCancelled);
+//! assert!(event.class().is_failure() && event.class().ends_execution() && !event.class().is_forwarded());
+//! assert_eq!(Event::bare("price")?.class(), Class::Other);
+//! # Ok::<(), turnkit_wire::EncodeError>(())
+//! ```
 
 /// The first line of every attempt.
 pub const RUN_STARTED: &str = "session.run.started";
@@ -14,6 +24,8 @@ pub const MESSAGE_PART_UPDATED: &str = "message.part.updated";
 pub const RESULT: &str = "result";
 /// Something failed; what, stands in the data.
 pub const ERROR: &str = "error";
+/// Something went wrong that does not end the turn.
+pub const WARNING: &str = "warning";
 /// The first event of every execution.
 pub const EXECUTION_STARTED: &str = "execution.started";
 /// The execution ended well.
@@ -22,6 +34,8 @@ pub const EXECUTION_COMPLETED: &str = "execution.completed";
 pub const EXECUTION_FAILED: &str = "execution.failed";
 /// The execution was cancelled.
 pub const EXECUTION_CANCELLED: &str = "execution.cancelled";
+/// Every event of the substrate's own begins so; an agent may not send one (PROTOCOL 3.4).
+pub const EXECUTION_PREFIX: &str = "execution.";
 /// The end of a producer's stream.
 pub const DONE: &str = "done";
 /// A sign of life.
@@ -32,3 +46,145 @@ pub const CONNECTION_ESTABLISHED: &str = "connection.established";
 pub const HISTORY_REPLAY_START: &str = "history.replay.start";
 /// The events of the past are over.
 pub const HISTORY_REPLAY_END: &str = "history.replay.end";
+
+/// What an event's type means to the layers: the one table of PROTOCOL 1.1, 3.4 and 4.1.
+///
+/// A type belongs to several of the groups that the methods name; what no method names passes through untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Class {
+    /// [`MESSAGE_PART_UPDATED`].
+    Part,
+    /// [`RESULT`].
+    Result,
+    /// [`ERROR`].
+    Error,
+    /// [`RUN_STARTED`].
+    RunStarted,
+    /// [`RUN_COMPLETED`].
+    RunCompleted,
+    /// [`RUN_FAILED`].
+    RunFailed,
+    /// Any other type that begins with [`RUN_PREFIX`].
+    RunOther,
+    /// [`EXECUTION_STARTED`].
+    ExecutionStarted,
+    /// [`EXECUTION_COMPLETED`].
+    ExecutionCompleted,
+    /// [`EXECUTION_FAILED`].
+    ExecutionFailed,
+    /// [`EXECUTION_CANCELLED`].
+    ExecutionCancelled,
+    /// Any other type that begins with [`EXECUTION_PREFIX`].
+    ExecutionOther,
+    /// [`DONE`].
+    Done,
+    /// [`CONNECTION_ESTABLISHED`], [`HEARTBEAT`], [`HISTORY_REPLAY_START`], [`HISTORY_REPLAY_END`].
+    Connection,
+    /// Every other type, `warning` among them.
+    Other,
+}
+
+impl Class {
+    /// The class of an event's type, as [`Event::kind_bytes`](crate::Event::kind_bytes) gives it.
+    #[must_use]
+    #[inline]
+    pub fn of(kind: &[u8]) -> Self {
+        match kind {
+            b"message.part.updated" => Self::Part,
+            b"result" => Self::Result,
+            b"error" => Self::Error,
+            b"execution.started" => Self::ExecutionStarted,
+            b"execution.completed" => Self::ExecutionCompleted,
+            b"execution.failed" => Self::ExecutionFailed,
+            b"execution.cancelled" => Self::ExecutionCancelled,
+            b"session.run.started" => Self::RunStarted,
+            b"session.run.completed" => Self::RunCompleted,
+            b"session.run.failed" => Self::RunFailed,
+            b"done" => Self::Done,
+            b"heartbeat"
+            | b"connection.established"
+            | b"history.replay.start"
+            | b"history.replay.end" => Self::Connection,
+            other if other.starts_with(RUN_PREFIX.as_bytes()) => Self::RunOther,
+            other if other.starts_with(EXECUTION_PREFIX.as_bytes()) => Self::ExecutionOther,
+            _ => Self::Other,
+        }
+    }
+
+    /// The engine assembles the answer's text from it (PROTOCOL 2.3).
+    #[must_use]
+    #[inline]
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::Part | Self::Result)
+    }
+
+    /// It makes the turn fail that it comes in (PROTOCOL 2.4).
+    #[must_use]
+    #[inline]
+    pub const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::Error | Self::ExecutionFailed | Self::ExecutionCancelled | Self::RunFailed
+        )
+    }
+
+    /// It is the engine's envelope: a producer's own is not forwarded (PROTOCOL 2.1).
+    #[must_use]
+    #[inline]
+    pub const fn is_envelope(self) -> bool {
+        matches!(self, Self::RunStarted | Self::RunCompleted | Self::RunFailed | Self::RunOther)
+    }
+
+    /// It is the substrate's own: an agent that sends it fails (PROTOCOL 3.4).
+    #[must_use]
+    #[inline]
+    pub const fn is_reserved(self) -> bool {
+        matches!(
+            self,
+            Self::ExecutionStarted
+                | Self::ExecutionCompleted
+                | Self::ExecutionFailed
+                | Self::ExecutionCancelled
+                | Self::ExecutionOther
+        )
+    }
+
+    /// It ends a log: one of these is the last event of every execution (PROTOCOL 3.1).
+    #[must_use]
+    #[inline]
+    pub const fn ends_log(self) -> bool {
+        matches!(self, Self::ExecutionCompleted | Self::ExecutionFailed | Self::ExecutionCancelled)
+    }
+
+    /// It ends the stream of an execution for the adapter: what ends a log, and `done` (PROTOCOL 4.1).
+    #[must_use]
+    #[inline]
+    pub const fn ends_execution(self) -> bool {
+        self.ends_log() || matches!(self, Self::Done)
+    }
+
+    /// The adapter hands it on (PROTOCOL 4.1). The list of those that it does not is fixed by the protocol's version.
+    #[must_use]
+    #[inline]
+    pub const fn is_forwarded(self) -> bool {
+        !self.ends_execution() && !matches!(self, Self::Connection | Self::ExecutionStarted)
+    }
+
+    /// In a turn's body it is a terminal line, which no cursor counts (PROTOCOL 2.1).
+    #[must_use]
+    #[inline]
+    pub const fn is_terminal_line(self) -> bool {
+        matches!(self, Self::Error | Self::RunCompleted | Self::RunFailed)
+    }
+
+    /// It is the last line of a turn's body (PROTOCOL 2.1).
+    #[must_use]
+    #[inline]
+    pub const fn ends_body(self) -> bool {
+        matches!(self, Self::RunCompleted | Self::RunFailed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,10 @@
 //! | module | holds |
 //! |---|---|
 //! | [`lifecycle`] | the events of a turn's envelope |
-//! | [`kind`] | the names of the events that the layers act on |
+//! | [`write`] | the events of an answer: parts, `result`, `warning`, `error` |
+//! | [`kind`] | the names of the events that the layers act on, and who does |
 //! | [`view`] | tolerant, borrowed views of those events' data |
+//! | [`text`] | text from elsewhere, made fit for a client or a log |
 //! | [`ndjson`] | the client's side: one event a line |
 //! | [`sse`] | the producer's side: `text/event-stream`, parser and writer |
 //!
@@ -30,7 +32,7 @@
 //!
 //! # Out of scope
 //!
-//! I/O, clocks, runtimes, HTTP; what events mean and in which order they may come (that is `turnkit`); building JSON values.
+//! I/O, clocks, runtimes, HTTP; what events mean and in which order they may come (that is `turnkit`).
 #![no_std]
 
 extern crate alloc;
@@ -45,7 +47,9 @@ pub mod kind;
 pub mod lifecycle;
 pub mod ndjson;
 pub mod sse;
+pub mod text;
 pub mod view;
+pub mod write;
 
 pub use bytes::{Bytes, BytesMut};
 

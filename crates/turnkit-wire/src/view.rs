@@ -36,11 +36,16 @@ pub struct PartUpdate<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TurnResult<'a> {
     final_text: Option<Text<'a>>,
+    finish_reason: Option<Text<'a>>,
+    model: Option<Text<'a>>,
     session_id: Option<Text<'a>>,
     trace_id: Option<Text<'a>>,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+    cached_input_tokens: Option<u64>,
     total_ms: Option<u64>,
+    first_token_ms: Option<u64>,
 }
 
 /// What failed, in `error`, `execution.failed`, `execution.cancelled` or `session.run.failed`.
@@ -161,6 +166,18 @@ impl<'a> TurnResult<'a> {
         self.final_text
     }
 
+    /// `finishReason`: why the model stopped, as [`crate::write::FinishReason`] spells it.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<Text<'a>> {
+        self.finish_reason
+    }
+
+    /// `model`: the one that answered.
+    #[must_use]
+    pub fn model(&self) -> Option<Text<'a>> {
+        self.model
+    }
+
     /// `metadata.sessionId`.
     #[must_use]
     pub fn session_id(&self) -> Option<Text<'a>> {
@@ -185,15 +202,37 @@ impl<'a> TurnResult<'a> {
         self.output_tokens
     }
 
+    /// `tokenUsage.reasoningTokens`: a part of the output.
+    #[must_use]
+    pub fn reasoning_tokens(&self) -> Option<u64> {
+        self.reasoning_tokens
+    }
+
+    /// `tokenUsage.cachedInputTokens`: a part of the input.
+    #[must_use]
+    pub fn cached_input_tokens(&self) -> Option<u64> {
+        self.cached_input_tokens
+    }
+
     /// `timing.totalMs`, in milliseconds.
     #[must_use]
     pub fn total_ms(&self) -> Option<u64> {
         self.total_ms
     }
 
+    /// `timing.firstTokenMs`, in milliseconds.
+    #[must_use]
+    pub fn first_token_ms(&self) -> Option<u64> {
+        self.first_token_ms
+    }
+
     fn member(&mut self, key: Text<'a>, value: Value<'a>) {
         if key.is("finalText") {
             self.final_text = value.string();
+        } else if key.is("finishReason") {
+            self.finish_reason = value.string();
+        } else if key.is("model") {
+            self.model = value.string();
         } else if key.is("metadata") || key.is("tokenUsage") || key.is("timing") {
             value.members(|key, value| self.inner_member(key, value));
         }
@@ -205,6 +244,9 @@ impl<'a> TurnResult<'a> {
             "traceId" => self.trace_id = value.text(),
             "inputTokens" => self.input_tokens = value.whole_number(),
             "outputTokens" => self.output_tokens = value.whole_number(),
+            "reasoningTokens" => self.reasoning_tokens = value.whole_number(),
+            "cachedInputTokens" => self.cached_input_tokens = value.whole_number(),
+            "firstTokenMs" => self.first_token_ms = value.whole_number(),
             "totalMs" => self.total_ms = value.whole_number(),
             _ => {}
         }
@@ -217,9 +259,7 @@ impl<'a> Failure<'a> {
     /// Code and message may stand in the data, in its member `error`, or be that member or the data itself.
     #[must_use]
     pub fn of(event: &'a Event) -> Option<Self> {
-        const KINDS: [&str; 4] =
-            [kind::ERROR, kind::EXECUTION_FAILED, kind::EXECUTION_CANCELLED, kind::RUN_FAILED];
-        if !KINDS.iter().any(|kind| kind.as_bytes() == event.kind_bytes()) {
+        if !event.class().is_failure() {
             return None;
         }
         let mut view = Failure { message: data(event).string(), ..Failure::default() };
@@ -279,7 +319,7 @@ impl<'a> Execution<'a> {
     /// The view of an event whose type begins with `execution.`; `None` for every other type.
     #[must_use]
     pub fn of(event: &'a Event) -> Option<Self> {
-        if !event.kind_bytes().starts_with(b"execution.") {
+        if !event.class().is_reserved() {
             return None;
         }
         let mut view = Execution::default();

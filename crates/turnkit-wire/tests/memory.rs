@@ -6,6 +6,7 @@ use bytes::Bytes;
 use turnkit_wire::{
     Event, ndjson,
     sse::{self, Parser},
+    write::Part,
 };
 
 /// What a decoder may hold beyond its limit, in bytes.
@@ -169,4 +170,18 @@ fn events_that_are_kept_cost_their_bytes_and_little_more() {
         cost.bytes_current.unsigned_abs() < bytes as u64 * 5 / 4 + SLACK,
         "{cost:?} for {bytes}"
     );
+}
+
+#[test]
+fn a_delta_is_written_in_one_allocation() {
+    let part = Part::new("prt_text").session("a session").message("msg_1");
+    let text = "some text, as long as such texts are";
+    for write in [Part::text_delta, Part::reasoning_delta, Part::text] {
+        let cost = allocation_counter::measure(|| drop(write(&part, text)));
+        assert_eq!((cost.count_total, cost.bytes_current), (1, 0));
+    }
+    // What has to be escaped makes the line grow.
+    let cost =
+        allocation_counter::measure(|| drop(part.text_delta("\"quoted\" text,\non two lines")));
+    assert!(cost.count_total <= 3, "{cost:?}");
 }
