@@ -3,10 +3,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 use serde_json::{Value, value::RawValue};
+use turnkit_http::client::BearerToken;
 use turnkit_wire::{EncodeError, Event, sse::Frame};
 
 use super::{
-    AgentError, ApiKey,
+    AgentError,
     chunk::{Choice, Chunk, Delta, TEXT, ToolCall},
     code, failure,
     part::{Finished, Metadata, Part, PartUpdated, Timing, TokenUsage, ToolState},
@@ -16,7 +17,7 @@ use crate::limits::millis;
 /// An answer, as far as it has come.
 pub(super) struct Answer {
     session: Option<String>,
-    key: Option<ApiKey>,
+    key: Option<BearerToken>,
     ready: VecDeque<Event>,
     parts: usize,
     /// The part of text or reasoning that the next delta may belong to.
@@ -51,7 +52,7 @@ struct Call {
 
 impl Answer {
     /// Of this session, and to requests with this key.
-    pub(super) fn new(session: Option<String>, key: Option<ApiKey>) -> Self {
+    pub(super) fn new(session: Option<String>, key: Option<BearerToken>) -> Self {
         Self {
             session,
             key,

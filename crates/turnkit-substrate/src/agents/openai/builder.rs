@@ -5,9 +5,9 @@ use std::time::Duration;
 use reqwest::{Client, redirect, retry as http_retry};
 use serde_json::{Map, Value};
 use thiserror::Error;
-use url::{Host, Url};
+use turnkit_http::client::{BaseUrl, BearerToken, InvalidBaseUrl, InvalidToken};
 
-use super::{ApiKey, OpenAi, history, retry::Retry};
+use super::{OpenAi, history, retry::Retry};
 
 /// Makes an [`OpenAi`].
 #[must_use]
@@ -22,21 +22,12 @@ pub struct OpenAiBuilder {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The base URL is none.
-    #[error("parse the base URL: {0}")]
-    Url(String),
-    /// The base URL has another scheme than `http` and `https`.
-    #[error("use the base URL: its scheme {0} is not http or https")]
-    Scheme(String),
-    /// The base URL holds a user name or password.
-    #[error("use the base URL: it must not hold user information")]
-    UserInfo,
-    /// The base URL has a query or a fragment.
-    #[error("use the base URL: it must not have a query or fragment")]
-    Query,
-    /// The key cannot stand in a header: it must be visible ASCII, and not empty.
-    #[error("use the key: it must be visible ASCII, and not empty")]
-    Key,
+    /// The base URL cannot be used.
+    #[error("use the base URL")]
+    BaseUrl(#[from] InvalidBaseUrl),
+    /// The key cannot stand in a header.
+    #[error("use the key")]
+    Key(#[from] InvalidToken),
     /// A model without a name.
     #[error("use the model: its name is empty")]
     Model,
@@ -45,15 +36,15 @@ pub enum BuildError {
     Parameter(String),
     /// The HTTP client cannot be set up, for one because the host has no usable TLS roots.
     #[error("set up the HTTP client")]
-    Http(#[source] reqwest::Error),
+    Http(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What all runs share.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) client: Client,
-    pub(super) url: Url,
-    pub(super) key: Option<ApiKey>,
+    pub(super) url: String,
+    pub(super) key: Option<BearerToken>,
     pub(super) models: Vec<String>,
     pub(super) system: Option<String>,
     pub(super) parameters: Map<String, Value>,
@@ -67,7 +58,7 @@ pub(super) struct Settings {
 /// Settings before they are checked.
 #[derive(Clone)]
 struct Draft {
-    key: Option<ApiKey>,
+    key: Option<BearerToken>,
     models: Vec<String>,
     system: Option<String>,
     parameters: Map<String, Value>,
@@ -84,7 +75,7 @@ impl OpenAiBuilder {
     }
 
     /// Sends this key as the bearer token. Default: none is sent.
-    pub fn key(mut self, key: impl Into<ApiKey>) -> Self {
+    pub fn key(mut self, key: impl Into<BearerToken>) -> Self {
         self.settings.key = Some(key.into());
         self
     }
@@ -153,12 +144,13 @@ impl OpenAiBuilder {
     /// # Errors
     /// [`BuildError`] says what cannot be used.
     pub fn build(self) -> Result<OpenAi, BuildError> {
-        let url = endpoint(&self.base_url)?;
+        let base = BaseUrl::parse(&self.base_url)?;
         let draft = self.settings.check()?;
-        if draft.key.is_some() && is_in_the_clear(&url) {
-            tracing::warn!(host = url.host_str(), "the key is sent without encryption");
+        if draft.key.is_some() && base.is_in_the_clear() {
+            tracing::warn!(host = base.host(), "the key is sent without encryption");
         }
-        let settings = draft.with(url, client(self.connect_timeout)?);
+        let settings =
+            draft.with(base.under(&["chat", "completions"]), client(self.connect_timeout)?);
         Ok(OpenAi { settings: settings.into() })
     }
 }
@@ -189,9 +181,7 @@ impl Draft {
     }
 
     fn check(self) -> Result<Self, BuildError> {
-        if self.key.as_ref().is_some_and(|key| key.header().is_none()) {
-            return Err(BuildError::Key);
-        }
+        self.key.as_ref().map(BearerToken::header).transpose()?;
         if self.models.iter().any(String::is_empty) {
             return Err(BuildError::Model);
         }
@@ -202,7 +192,7 @@ impl Draft {
         }
     }
 
-    fn with(self, url: Url, client: Client) -> Settings {
+    fn with(self, url: String, client: Client) -> Settings {
         let description = self.description.or_else(|| self.models.first().cloned());
         Settings {
             client,
@@ -220,34 +210,6 @@ impl Draft {
     }
 }
 
-fn endpoint(base_url: &str) -> Result<Url, BuildError> {
-    let mut url = Url::parse(base_url).map_err(|error| BuildError::Url(error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(BuildError::Scheme(url.scheme().to_owned()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(BuildError::UserInfo);
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(BuildError::Query);
-    }
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(["chat", "completions"]);
-    }
-    Ok(url)
-}
-
-/// Whether others can read what is sent there.
-fn is_in_the_clear(url: &Url) -> bool {
-    let is_loopback = match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    url.scheme() == "http" && !is_loopback
-}
-
 fn client(connect_timeout: Duration) -> Result<Client, BuildError> {
     let client = Client::builder()
         .user_agent(concat!("turnkit-substrate/", env!("CARGO_PKG_VERSION")))
@@ -258,7 +220,7 @@ fn client(connect_timeout: Duration) -> Result<Client, BuildError> {
         .no_proxy()
         .connect_timeout(connect_timeout)
         .build();
-    client.map_err(|error| BuildError::Http(error.without_url()))
+    client.map_err(|error| BuildError::Http(error.without_url().into()))
 }
 
 #[cfg(test)]
@@ -274,33 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_is_http_or_https_and_carries_no_secret() {
-        let of = |url: &str| refused(OpenAi::builder(url, "m"));
-        assert!(of("api.example").starts_with("parse the base URL"));
-        assert!(of("file:///etc/passwd").contains("scheme file"));
-        assert!(of("https://me:s3cret@api.example").contains("user information"));
-        assert!(of("https://s3cret@api.example").contains("user information"));
-        assert!(of("https://api.example?key=s3cret").contains("query"));
-    }
-
-    #[test]
-    fn the_endpoint_is_below_the_base_url() {
-        for base in ["http://h:1/v1", "http://h:1/v1/"] {
-            assert_eq!(endpoint(base).unwrap().as_str(), "http://h:1/v1/chat/completions");
-        }
-        let bare = endpoint("https://api.example").unwrap();
-        assert_eq!(bare.as_str(), "https://api.example/chat/completions");
-    }
-
-    #[test]
-    fn only_plain_http_to_others_is_in_the_clear() {
-        let is_in_the_clear = |base| is_in_the_clear(&endpoint(base).unwrap());
-        assert!(is_in_the_clear("http://192.168.0.2:8000/v1"));
-        assert!(is_in_the_clear("http://api.example/v1"));
-        for base in
-            ["http://localhost:1", "http://127.0.0.9", "http://[::1]:1", "https://api.example"]
+    fn a_base_url_that_is_refused_is_not_told() {
+        for url in
+            ["s3cret.example", "https://me:s3cret@api.example", "https://api.example?key=s3cret"]
         {
-            assert!(!is_in_the_clear(base), "{base}");
+            assert_eq!(refused(OpenAi::builder(url, "m")), "use the base URL");
         }
     }
 
@@ -308,7 +248,7 @@ mod tests {
     fn what_cannot_be_sent_is_refused() {
         let builder = || OpenAi::builder("http://localhost", "m");
         for key in ["", "s3cret s3cret", "s3cret\r\nX-Evil: 1", "s3cretключ"] {
-            assert!(refused(builder().key(key)).contains("visible ASCII"), "{key:?}");
+            assert_eq!(refused(builder().key(key)), "use the key", "{key:?}");
         }
         assert!(refused(builder().offer("")).contains("name is empty"));
         assert!(refused(builder().parameter("stream", false)).contains("parameter stream"));
@@ -318,6 +258,6 @@ mod tests {
     fn no_debug_output_holds_the_key() {
         let builder = OpenAi::builder("http://localhost", "m").key("s3cret");
         let printed = format!("{builder:?} {:?}", builder.clone().build().unwrap());
-        assert!(printed.contains("ApiKey(..)") && !printed.contains("s3cret"), "{printed}");
+        assert!(printed.contains("BearerToken(..)") && !printed.contains("s3cret"), "{printed}");
     }
 }

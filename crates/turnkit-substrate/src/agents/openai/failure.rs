@@ -2,8 +2,9 @@
 
 use http::StatusCode;
 use serde_json::Value;
+use turnkit_http::client::BearerToken;
 
-use super::{AgentError, ApiKey};
+use super::AgentError;
 
 /// The codes of the failures that this agent tells.
 pub mod code {
@@ -32,7 +33,7 @@ pub mod code {
 }
 
 /// Another status than 200.
-pub(super) fn of_status(status: StatusCode, body: &[u8], key: Option<&ApiKey>) -> AgentError {
+pub(super) fn of_status(status: StatusCode, body: &[u8], key: Option<&BearerToken>) -> AgentError {
     let code = match status.as_u16() {
         401 | 403 => code::UPSTREAM_UNAUTHORIZED,
         429 => code::RATE_LIMITED,
@@ -46,7 +47,7 @@ pub(super) fn of_status(status: StatusCode, body: &[u8], key: Option<&ApiKey>) -
 }
 
 /// An error object in the middle of an answer, or instead of one.
-pub(super) fn of_object(error: &Value, key: Option<&ApiKey>) -> AgentError {
+pub(super) fn of_object(error: &Value, key: Option<&BearerToken>) -> AgentError {
     let told = message(error).unwrap_or_else(|| error.to_string());
     let told = printable(told, key);
     AgentError::new(code::UPSTREAM_ERROR, format!("the upstream sent an error: {told}"))
@@ -73,7 +74,7 @@ fn message(error: &Value) -> Option<String> {
 }
 
 /// One line without control characters and without the key.
-fn printable(text: String, key: Option<&ApiKey>) -> String {
+fn printable(text: String, key: Option<&BearerToken>) -> String {
     let text = match key {
         Some(key) => key.cut_from(text),
         None => text,
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     fn of(status: u16, body: &str) -> String {
-        let key = ApiKey::from("sk-s3cret");
+        let key = BearerToken::from("sk-s3cret");
         let status = StatusCode::from_u16(status).unwrap();
         of_status(status, body.as_bytes(), Some(&key)).to_string()
     }

@@ -5,7 +5,6 @@ mod builder;
 mod chunk;
 mod failure;
 mod history;
-mod key;
 mod part;
 mod request;
 mod retry;
@@ -22,7 +21,6 @@ use self::{builder::Settings, talk::Talk};
 pub use self::{
     builder::{BuildError, OpenAiBuilder},
     failure::code,
-    key::ApiKey,
 };
 use super::{Agent, AgentError, Cancel, RunRequest};
 
@@ -49,7 +47,7 @@ use super::{Agent, AgentError, Cancel, RunRequest};
 /// **Model.** `backend.model` of the request, where it is [offered](OpenAiBuilder::offer); otherwise the first one.
 ///
 /// **Failures** have a [`code`], and keep the server's status and message; the key is cut out of them. Before the first
-/// event, a refused connection, 408, 429, 502, 503 and 504 are tried again within [`OpenAiBuilder::retry`], after the
+/// event, a refused connection, 408, 425, 429, 502, 503 and 504 are tried again within [`OpenAiBuilder::retry`], after the
 /// server's `Retry-After` where it sends one. Nothing is tried again later. An answer that stops without `finish_reason` and
 /// without `[DONE]` is a failure.
 ///

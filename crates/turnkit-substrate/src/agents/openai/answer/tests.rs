@@ -3,7 +3,7 @@ use serde_json::json;
 use turnkit_wire::sse::Parser;
 
 fn answer() -> Answer {
-    Answer::new(Some("s".to_owned()), Some(ApiKey::from("sk-s3cret")))
+    Answer::new(Some("s".to_owned()), Some(BearerToken::from("sk-s3cret")))
 }
 
 /// The events of a stream whose frames hold these data, and how it ends.
