@@ -81,6 +81,9 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-http", "client"),
         ("turnkit-http", "server"),
         ("turnkit-sandbox", ""),
+        ("turnkit-agents", ""),
+        ("turnkit-agents", "command"),
+        ("turnkit-agents", "openai"),
         ("turnkit-substrate", "redis"),
     ];
     for (package, features) in alone {

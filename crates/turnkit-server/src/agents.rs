@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
+use turnkit_agent::{Agent, ErasedAgent};
 use turnkit_sandbox::{AgentList, Error, SandboxClient};
-use turnkit_substrate::agents::ErasedAgent;
-use turnkit_substrate::{Agent, SubstrateBuilder};
+use turnkit_substrate::SubstrateBuilder;
 
 /// The agent that runs where the client names none (PROTOCOL 3.1).
 pub(crate) const DEFAULT_AGENT: &str = "default";
@@ -17,8 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Agents by their names. The first one answers where a client names none.
 ///
 /// ```
+/// use turnkit_agents::demo::Demo;
 /// use turnkit_server::Agents;
-/// use turnkit_substrate::agents::demo::Demo;
 ///
 /// let agents = Agents::new("demo", Demo::new());
 /// # drop(agents);

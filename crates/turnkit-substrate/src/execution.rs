@@ -4,16 +4,16 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{task::coop, time};
+use turnkit_agent::{
+    AgentError, CANCEL_GRACE, Cancel, CancelHandle, ErasedAgent, EventStream, RunRequest, code,
+};
 use turnkit_wire::{EncodeError, Event};
 
 use crate::{
-    Clock,
-    agents::{
-        AgentError, CANCEL_GRACE, Cancel, CancelHandle, ErasedAgent, EventStream, RunRequest, Stop,
-    },
-    events,
+    Clock, events,
     log::{AppendError, Ending, ExecutionKey, LogError, LogReader, LogWriter, State, Status},
     runs::Permit,
+    stop::Stop,
 };
 
 /// Everything that one run needs.
@@ -29,17 +29,18 @@ pub(crate) struct Run {
 impl Run {
     /// Runs the agent in a task of its own, which no reader holds.
     pub(crate) fn spawn(self, request: RunRequest, mut permit: Permit) {
-        let (handle, cancel) = permit.enlist(&self.key);
+        let stopped = permit.enlist(&self.key);
         let agent = request.identifier();
         tracing::info!(execution_id = %self.key.id, scope = %self.key.scope, agent, "run started");
         tokio::spawn(async move {
-            self.drive(request, &handle, cancel).await;
+            self.drive(request, stopped).await;
             drop(permit);
         });
     }
 
-    async fn drive(mut self, request: RunRequest, handle: &CancelHandle, mut cancel: Cancel) {
-        let mut events = match start(&*self.agent, request, cancel.clone()) {
+    async fn drive(mut self, request: RunRequest, stopped: impl Future<Output = Stop>) {
+        let (handle, cancel) = CancelHandle::new();
+        let mut events = match start(&*self.agent, request, cancel) {
             Ok(events) => events,
             Err(outcome) => return self.end(outcome).await,
         };
@@ -47,16 +48,18 @@ impl Run {
         let pump = pump(&mut events, &mut *self.writer, self.max_event);
         let outcome = tokio::select! {
             biased;
-            stop = cancel.stopped() => Outcome::Stopped(stop),
+            stop = stopped => Outcome::Stopped(stop),
             () = fenced => Outcome::Fenced,
             // Before the agent: one that is always ready uses up what tokio lets a task do at a time.
             () = time::sleep(self.timeout) => Outcome::Stopped(Stop::TimedOut),
             outcome = AssertUnwindSafe(pump).catch_unwind() => outcome.unwrap_or_else(panicked),
         };
         let is_at_work = matches!(outcome, Outcome::Stopped(_) | Outcome::Fenced);
+        if is_at_work {
+            handle.cancel();
+        }
         self.end(outcome).await;
         if is_at_work {
-            handle.stop(Stop::TimedOut);
             wind_down(events).await;
         }
     }
@@ -178,9 +181,6 @@ async fn pump(events: &mut EventStream, writer: &mut dyn LogWriter, max_event: u
     Outcome::Completed
 }
 
-/// The code of a run whose agent sent an event over the limit (PROTOCOL 3.2).
-pub(crate) const EVENT_TOO_LARGE: &str = "event_too_large";
-
 async fn append(
     writer: &mut dyn LogWriter,
     event: &Event,
@@ -190,7 +190,7 @@ async fn append(
     if length > max_event {
         let message =
             format!("the agent sent an event of {length} bytes; the limit is {max_event}");
-        return Err(Outcome::failed(EVENT_TOO_LARGE, message));
+        return Err(Outcome::failed(code::EVENT_TOO_LARGE, message));
     }
     if events::is_reserved(event.kind()) {
         let message = format!("the agent sent {}, which is the substrate's own", event.kind());

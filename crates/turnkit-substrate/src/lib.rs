@@ -1,7 +1,8 @@
 //! The reference substrate: one execution id, one run, one log, replayed strictly after a cursor.
 //!
 //! ```
-//! use turnkit_substrate::{Limits, MemoryLog, Substrate, agents::demo::Demo};
+//! use turnkit_agents::demo::Demo;
+//! use turnkit_substrate::{Limits, MemoryLog, Substrate};
 //!
 //! let log = MemoryLog::new(Limits::default());
 //! let substrate = Substrate::builder().agent("default", Demo::new()).log(log).build()?;
@@ -14,32 +15,31 @@
 //! second one. The contract is PROTOCOL 3.
 //!
 //! # In scope
-//! The HTTP routes, the [`Agent`] trait and a [`demo`](agents::demo) agent, the [`ExecutionLog`] trait and its stores
-//! in memory and in Redis (feature `redis`), scopes by bearer token, and limits.
+//! The HTTP routes, running an [`Agent`], the [`ExecutionLog`] trait and its stores in memory and in Redis (feature
+//! `redis`), scopes by bearer token, and limits.
 //!
 //! # Out of scope
-//! The turn (hooks, persisting, the NDJSON body: that is `turnkit`), the client side (`turnkit-sandbox`),
-//! TLS (put a proxy in front), and running anything a second time: a lost run is told, never repeated.
+//! Agents (the trait is `turnkit-agent`'s, ready ones are in `turnkit-agents`), the turn (hooks, persisting, the NDJSON body:
+//! that is `turnkit`), the client side (`turnkit-sandbox`), TLS (put a proxy in front), and running anything a second time: a lost run is told, never repeated.
 
+mod agents;
 mod clock;
 mod cursor;
 mod error;
 mod events;
 mod execution;
-mod json;
 mod limits;
 mod refusal;
 mod routes;
 mod runs;
 mod scope;
+mod stop;
 mod substrate;
 mod sync;
 
-pub mod agents;
 pub mod log;
 
 pub use self::{
-    agents::{Agent, AgentError, Cancel, RunRequest},
     clock::{Clock, SystemClock},
     cursor::{Cursor, EventId, MalformedCursor},
     error::{BuildError, ServeError},
@@ -48,3 +48,5 @@ pub use self::{
     scope::Scope,
     substrate::{Stats, Substrate, SubstrateBuilder},
 };
+
+pub use turnkit_agent::{Agent, AgentError, Cancel, ErasedAgent, RunRequest};

@@ -13,9 +13,9 @@ use turnkit_http::server::ApiError;
 
 use crate::{
     Limits, Scope,
-    agents::{Cancel, CancelHandle, Stop},
     log::ExecutionKey,
     refusal,
+    stop::{Stop, StopHandle},
 };
 
 /// The runs of this process.
@@ -28,7 +28,7 @@ pub(crate) struct Runs {
 #[derive(Default)]
 struct Running {
     scopes: HashMap<Scope, usize>,
-    handles: HashMap<ExecutionKey, CancelHandle>,
+    handles: HashMap<ExecutionKey, StopHandle>,
     is_closed: bool,
     is_stopped: bool,
 }
@@ -115,17 +115,21 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// From now on this is the run of `key`, and can be stopped by it.
-    pub(crate) fn enlist(&mut self, key: &ExecutionKey) -> (CancelHandle, Cancel) {
-        let (handle, cancel) = CancelHandle::new();
+    /// From now on this is the run of `key`, and can be stopped by it. The future says why, once it is.
+    pub(crate) fn enlist(
+        &mut self,
+        key: &ExecutionKey,
+    ) -> impl Future<Output = Stop> + Send + use<> {
+        let handle = StopHandle::new();
+        let stopped = handle.stopped();
         self.enlisted = Some(key.clone());
         let mut running = self.runs.lock();
         if running.is_stopped {
             handle.stop(Stop::ShuttingDown);
         }
-        running.handles.insert(key.clone(), handle.clone());
+        running.handles.insert(key.clone(), handle);
         self.runs.started.fetch_add(1, Ordering::Relaxed);
-        (handle, cancel)
+        stopped
     }
 }
 

@@ -5,11 +5,12 @@ use tokio::{
     net::TcpListener,
     time::{self, Instant},
 };
+use turnkit_agent::{Agent, CANCEL_GRACE, ErasedAgent};
 use turnkit_http::server::{Hosts, listener};
 
 use crate::{
-    Agent, Clock, Limits, Scope, SystemClock,
-    agents::{Agents, CANCEL_GRACE, ErasedAgent},
+    Clock, Limits, Scope, SystemClock,
+    agents::Agents,
     error::{BuildError, ServeError},
     log::{ExecutionLog, LogError, Usage, memory::MemoryLog},
     routes,
@@ -45,7 +46,7 @@ impl Substrate {
     ///
     /// Then it accepts nothing new and lets running executions and their readers finish, for up to
     /// [`ConnectionLimits::shutdown`](turnkit_http::server::listener::ConnectionLimits::shutdown). What still runs then ends with
-    /// `execution.failed`, code `shutting_down`; agents have [`CANCEL_GRACE`](crate::agents::CANCEL_GRACE) to wind down,
+    /// `execution.failed`, code `shutting_down`; agents have [`CANCEL_GRACE`] to wind down,
     /// and readers 5 s more to take what they have not read. Dropping the future drops all connections; runs go on.
     ///
     /// # Errors

@@ -13,8 +13,9 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use turnkit_agents::demo::Demo;
 use turnkit_http::server::listener::ConnectionLimits;
-use turnkit_substrate::{Limits, MemoryLog, Substrate, agents::demo::Demo};
+use turnkit_substrate::{Limits, MemoryLog, Substrate};
 
 const SILENT: usize = 10_000;
 

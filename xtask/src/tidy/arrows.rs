@@ -16,7 +16,7 @@ const IO: &[&str] =
     &["tokio", "futures-util", "axum", "hyper", "reqwest", "tracing", "http", "http-body"];
 const HTTP_FRAMEWORKS: &[&str] = &["axum", "hyper", "hyper-util", "reqwest", "tower", "tower-http"];
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 10] = [
     Rule { krate: "turnkit-wire", members: &[], never: IO },
     Rule { krate: "turnkit-id", members: &[], never: IO },
     Rule { krate: "turnkit", members: &["turnkit-wire", "turnkit-id"], never: HTTP_FRAMEWORKS },
@@ -27,9 +27,19 @@ const RULES: [Rule; 8] = [
     },
     Rule { krate: "turnkit-http", members: &[], never: &["reqwest"] },
     Rule {
+        krate: "turnkit-agent",
+        members: &["turnkit-wire", "turnkit-id"],
+        never: HTTP_FRAMEWORKS,
+    },
+    Rule {
+        krate: "turnkit-agents",
+        members: &["turnkit-agent", "turnkit-wire", "turnkit-id", "turnkit-http"],
+        never: &["axum", "hyper", "hyper-util"],
+    },
+    Rule {
         krate: "turnkit-substrate",
-        members: &["turnkit-wire", "turnkit-id", "turnkit-http"],
-        never: &[],
+        members: &["turnkit-agent", "turnkit-wire", "turnkit-id", "turnkit-http"],
+        never: &["reqwest"],
     },
     Rule {
         krate: "turnkit-testkit",
@@ -44,6 +54,8 @@ const RULES: [Rule; 8] = [
             "turnkit-id",
             "turnkit-http",
             "turnkit-sandbox",
+            "turnkit-agent",
+            "turnkit-agents",
             "turnkit-substrate",
         ],
         never: &[],

@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
 use humantime::parse_duration;
-use turnkit_substrate::agents::ErasedAgent;
-use turnkit_substrate::agents::demo::Demo;
-use turnkit_substrate::agents::openai::OpenAi;
+use turnkit_agent::ErasedAgent;
+use turnkit_agents::demo::Demo;
+use turnkit_agents::openai::OpenAi;
 
 use super::Misuse;
 use crate::{Agents, LogChoice};
@@ -136,7 +136,7 @@ impl AgentOptions {
 
     #[cfg(unix)]
     fn command(&self) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
-        use turnkit_substrate::agents::command::Command;
+        use turnkit_agents::command::Command;
 
         let words = self.words()?;
         let Some((program, arguments)) = words.split_first() else {

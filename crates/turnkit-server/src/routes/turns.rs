@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use turnkit_http::server::{ApiError, InBody, InPath, InQuery, Nothing};
+use turnkit_id::is_name;
 use turnkit_wire::ndjson;
 
 use super::listing::number;
@@ -152,7 +153,7 @@ fn read(ask: Ask) -> Result<Asked, ApiError> {
     }
     let agent = body::optional_text(ask.agent, "agent")?;
     let agent = agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
-    if !is_agent(&agent) {
+    if !is_name(&agent) {
         return Err(
             ApiError::invalid_request("agent must be 1 to 64 of A-Z a-z 0-9 . _ -").field("agent")
         );
@@ -163,11 +164,6 @@ fn read(ask: Ask) -> Result<Asked, ApiError> {
 fn is_turn_id(text: &str) -> bool {
     (1..=160).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte))
-}
-
-fn is_agent(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// The user's turn, or what there is none of.

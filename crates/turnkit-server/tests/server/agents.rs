@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{Client, Rig, TestServer, TestSubstrate, failure, json_of, kind};
+use turnkit_agents::demo::Demo;
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
-use turnkit_substrate::agents::demo::Demo;
 
 /// The names, and the default one.
 async fn listed(client: &Client) -> (Vec<String>, Value) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
+use turnkit_agents::demo::Demo;
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
-use turnkit_substrate::agents::demo::Demo;
 
 use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, message, parse};
 

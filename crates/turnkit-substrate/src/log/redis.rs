@@ -49,7 +49,8 @@ use crate::{Clock, EventId, Limits, Scope, SystemClock};
 /// another handle to the same log.
 ///
 /// ```no_run
-/// use turnkit_substrate::{Limits, Substrate, agents::demo::Demo, log::redis::RedisLog};
+/// use turnkit_agents::demo::Demo;
+/// use turnkit_substrate::{Limits, Substrate, log::redis::RedisLog};
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let log = RedisLog::builder("redis://localhost").limits(Limits::default()).build()?;

@@ -7,15 +7,14 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
+use turnkit_agent::{ErasedAgent, InvalidRequest, RunRequest};
 use turnkit_http::server::ApiError;
 use turnkit_id::ExecutionId;
 use uuid::Uuid;
 
 use super::{headers, stream, to_the_end};
 use crate::{
-    Cursor, Scope,
-    agents::{ErasedAgent, InvalidBody, RunRequest},
-    events,
+    Cursor, Scope, events,
     execution::Run,
     limits::millis,
     log::{ExecutionKey, Fingerprint, Found, LogReader, Opening, Start},
@@ -137,9 +136,9 @@ fn fresh_id() -> Result<ExecutionId, ApiError> {
     headers::parse_id(&format!("exec-{}", Uuid::new_v4()), "X-Execution-ID")
 }
 
-fn invalid(error: &InvalidBody) -> ApiError {
+fn invalid(error: &InvalidRequest) -> ApiError {
     match error {
-        InvalidBody::Member { name, .. } => refusal::invalid(name, error.to_string()),
-        InvalidBody::Json { .. } => refusal::invalid("body", error.to_string()),
+        InvalidRequest::Member { name, must } => refusal::invalid(name, format!("must be {must}")),
+        _ => refusal::invalid("body", error.to_string()),
     }
 }

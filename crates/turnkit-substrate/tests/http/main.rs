@@ -11,7 +11,6 @@ mod budgets;
 mod cancel;
 mod client;
 mod connections;
-mod demo;
 mod races;
 mod requests;
 mod runs;

@@ -8,8 +8,8 @@ use std::{fs, io};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use turnkit_agents::demo::Demo;
 use turnkit_http::client::BaseUrl;
-use turnkit_substrate::agents::demo::Demo;
 use turnkit_wire::{Event, sse};
 use uuid::Uuid;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use turnkit_substrate::agents::openai::{OpenAi, code};
+use turnkit_agents::openai::{OpenAi, code};
 
 use crate::harness::{Server, failure, joined, result};
 

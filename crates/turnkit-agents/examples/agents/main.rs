@@ -1,8 +1,8 @@
 //! Asks an agent once and prints its events, one a line: to try one without a server.
 //!
 //! ```sh
-//! cargo run -p turnkit-substrate --features command,openai --example agents -- command ./agent.sh
-//! cargo run -p turnkit-substrate --features command,openai --example agents -- openai http://127.0.0.1:8080/v1 local
+//! cargo run -p turnkit-agents --features command,openai --example agents -- command ./agent.sh
+//! cargo run -p turnkit-agents --features command,openai --example agents -- openai http://127.0.0.1:8080/v1 local
 //! ```
 //!
 //! The message comes from standard input, the key from `OPENAI_API_KEY`.
@@ -16,11 +16,9 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use turnkit_agent::{Cancel, ErasedAgent, RunRequest};
+use turnkit_agents::{command::Command, openai::OpenAi};
 use turnkit_id::ExecutionId;
-use turnkit_substrate::{
-    Cancel, RunRequest,
-    agents::{ErasedAgent, command::Command, openai::OpenAi},
-};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {

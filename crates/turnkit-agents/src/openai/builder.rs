@@ -212,7 +212,7 @@ impl Draft {
 
 fn client(connect_timeout: Duration) -> Result<Client, BuildError> {
     let client = Client::builder()
-        .user_agent(concat!("turnkit-substrate/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("turnkit-agents/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)
         .retry(http_retry::never())

@@ -19,16 +19,17 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
+use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
 
 use self::{environment::Environment, run::Run};
-use super::{Agent, AgentError, Cancel, RunRequest};
 
 /// Runs a program for every run (PROTOCOL 3.4).
 ///
 /// ```
-/// use turnkit_substrate::{Substrate, agents::command::Command};
+/// use turnkit_agents::command::Command;
+/// use turnkit_substrate::Substrate;
 ///
 /// let agent = Command::new("python3").arg("agent.py").pass_env("AGENT_CONFIG");
 /// let substrate = Substrate::builder().agent("default", agent).build()?;
@@ -80,7 +81,7 @@ pub mod code {
     /// A line of the program's output is no event.
     pub const INVALID_OUTPUT: &str = "invalid_output";
     /// A line of the program's output is longer than an event may be: the code that any agent's event has then.
-    pub const EVENT_TOO_LARGE: &str = crate::execution::EVENT_TOO_LARGE;
+    pub const EVENT_TOO_LARGE: &str = turnkit_agent::code::EVENT_TOO_LARGE;
 }
 
 impl Command {
@@ -137,7 +138,7 @@ impl Command {
     }
 
     /// How long a program may take from SIGTERM to its end: 2 s by default. A substrate gives a stopped run
-    /// [`CANCEL_GRACE`](super::CANCEL_GRACE) in all, so more than that is no longer.
+    /// [`CANCEL_GRACE`](turnkit_agent::CANCEL_GRACE) in all, so more than that is no longer.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;

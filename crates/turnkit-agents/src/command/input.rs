@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::{io::AsyncWriteExt as _, process::ChildStdin};
 
-use crate::agents::RunRequest;
+use turnkit_agent::RunRequest;
 
 /// What a program is still to be told.
 pub(super) struct Input {

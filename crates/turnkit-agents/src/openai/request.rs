@@ -78,6 +78,6 @@ pub(super) fn model<'a>(
     model.map(String::as_str)
 }
 
-fn encode(error: &serde_json::Error) -> AgentError {
+fn encode(error: &dyn std::error::Error) -> AgentError {
     AgentError::new(code::UPSTREAM_PROTOCOL, format!("the request cannot be written: {error}"))
 }

@@ -9,10 +9,10 @@ use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
 use turnkit_wire::{Event, kind};
 
-use super::{Agent, AgentError, Cancel, RunRequest};
-use crate::limits::millis;
+use crate::millis;
 
 /// Streams a multi-part answer: reasoning, a tool call, then text in several pieces, then `result` (PROTOCOL 3.4).
 ///
@@ -21,7 +21,7 @@ use crate::limits::millis;
 ///
 /// ```
 /// use std::time::Duration;
-/// use turnkit_substrate::agents::demo::Demo;
+/// use turnkit_agents::demo::Demo;
 ///
 /// let quick = Demo::new().pace(Duration::from_millis(2));
 /// # let _ = quick;
@@ -340,10 +340,10 @@ const LONG: [&str; 12] = [
 mod tests {
     use std::pin::pin;
 
+    use turnkit_agent::CancelHandle;
     use turnkit_id::ExecutionId;
 
     use super::*;
-    use crate::agents::{CancelHandle, Stop};
 
     #[tokio::test(start_paused = true)]
     async fn a_stopped_demo_ends_at_once() {
@@ -353,7 +353,7 @@ mod tests {
         let mut events = pin!(demo.run(request, cancel));
         assert!(events.next().await.is_some());
         let started = tokio::time::Instant::now();
-        handle.stop(Stop::Cancelled);
+        handle.cancel();
         assert!(events.next().await.is_none());
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
@@ -361,8 +361,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_event_may_end_with_its_moment() {
         let request = || RunRequest::new(ExecutionId::parse("e").unwrap(), "hello");
-        let plain = pin!(Demo::new().run(request(), CancelHandle::new().1));
-        let dated = pin!(Demo::new().sent_at().run(request(), CancelHandle::new().1));
+        let plain = pin!(Demo::new().run(request(), Cancel::never()));
+        let dated = pin!(Demo::new().sent_at().run(request(), Cancel::never()));
         let mut pairs = plain.zip(dated);
         while let Some((plain, dated)) = pairs.next().await {
             let (plain, dated) = (plain.unwrap(), dated.unwrap());

@@ -23,11 +23,9 @@ use std::{
 use agent_harness::{Server, data, failure, impatient_log, joined, result};
 use futures_util::StreamExt as _;
 use serde_json::json;
+use turnkit_agent::{Agent as _, Cancel, RunRequest};
+use turnkit_agents::command::{Command, code};
 use turnkit_id::ExecutionId;
-use turnkit_substrate::{
-    Agent as _, Cancel, RunRequest,
-    agents::command::{Command, code},
-};
 use turnkit_wire::Event;
 
 /// A shell script as an agent, and a mark by which each of its processes is found.

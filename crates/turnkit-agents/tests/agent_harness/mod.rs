@@ -5,7 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use turnkit_substrate::{Agent, Limits, MemoryLog, Substrate};
+use turnkit_agent::Agent;
+use turnkit_substrate::{Limits, MemoryLog, Substrate};
 use turnkit_wire::{Event, sse};
 
 /// A substrate whose `default` agent is the one to be tried.

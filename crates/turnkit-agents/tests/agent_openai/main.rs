@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use harness::{Server, data, failure, impatient_log, joined, result};
 use serde_json::json;
-use turnkit_substrate::agents::openai::{OpenAi, OpenAiBuilder, code};
+use turnkit_agents::openai::{OpenAi, OpenAiBuilder, code};
 use upstream::{Step, Upstream, answer, chunk, chunk_with, head, stream};
 
 const KEY: &str = "sk-s3cret-of-the-operator";

@@ -1,12 +1,10 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use turnkit_id::ExecutionId;
-
-use crate::json::{NotAnObject, object};
 
 /// What an agent is asked: the body of `POST /agents/run/stream` and the id of its execution (PROTOCOL 3.1).
 #[derive(Clone)]
@@ -26,7 +24,10 @@ impl RunRequest {
     }
 
     /// Reads a request's body; an empty one is the same as `{}`.
-    pub(crate) fn parse(execution_id: ExecutionId, body: Bytes) -> Result<Self, InvalidBody> {
+    ///
+    /// # Errors
+    /// A body that is not one JSON object, or a member of another type than it must be.
+    pub fn parse(execution_id: ExecutionId, body: Bytes) -> Result<Self, InvalidRequest> {
         let fields = match &body[..] {
             [] => Fields::default(),
             json => Fields::parse(json)?,
@@ -86,18 +87,19 @@ impl RunRequest {
     /// twice, the last one.
     ///
     /// # Errors
-    /// None for a request that came over HTTP: its body was read before. The error is that of JSON.
-    pub fn member(&self, name: &str) -> Result<Option<&RawValue>, serde_json::Error> {
+    /// A body that has something in a member which no one has read yet that is no JSON: bytes that are not UTF-8, for one.
+    pub fn member(&self, name: &str) -> Result<Option<&RawValue>, InvalidRequest> {
         if self.body.is_empty() {
             return Ok(None);
         }
-        let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.body)?;
+        let mut members: BTreeMap<String, &RawValue> =
+            serde_json::from_slice(&self.body).map_err(|error| InvalidRequest::json(&error))?;
         Ok(members.remove(name))
     }
 }
 
-impl std::fmt::Debug for RunRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for RunRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunRequest")
             .field("execution_id", &self.execution_id)
             .field("identifier", &self.identifier())
@@ -116,13 +118,32 @@ pub struct Backend {
     pub model: Option<String>,
 }
 
-/// A body that is no run request. Says where, and never what stands there.
-#[derive(Debug, Error)]
-pub(crate) enum InvalidBody {
+/// Why a body is no run request. Says where, and never what stands there.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidRequest {
+    /// The body is not one JSON object.
     #[error("the body is not one JSON object: line {line}, column {column}")]
-    Json { line: usize, column: usize },
-    #[error("must be {must}")]
-    Member { name: &'static str, must: &'static str },
+    Json {
+        /// The line where it stops to be one, from 1.
+        line: usize,
+        /// The byte in that line, from 1.
+        column: usize,
+    },
+    /// A member has another type than it must have.
+    #[error("{name} must be {must}")]
+    Member {
+        /// The member.
+        name: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+}
+
+impl InvalidRequest {
+    fn json(error: &serde_json::Error) -> Self {
+        Self::Json { line: error.line(), column: error.column() }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -137,9 +158,8 @@ struct Fields {
 
 impl Fields {
     /// Reads member by member, so that an error can name the one that is wrong.
-    fn parse(json: &[u8]) -> Result<Self, InvalidBody> {
-        let raw: RawFields<'_> = object(json)
-            .map_err(|NotAnObject { line, column }| InvalidBody::Json { line, column })?;
+    fn parse(json: &[u8]) -> Result<Self, InvalidRequest> {
+        let raw: RawFields<'_> = object(json)?;
         Ok(Self {
             identifier: member(raw.identifier, "identifier", "a string")?,
             message: member(raw.message, "message", "a string")?,
@@ -172,13 +192,21 @@ fn member<'a, T: Deserialize<'a>>(
     raw: Option<&'a RawValue>,
     name: &'static str,
     must: &'static str,
-) -> Result<Option<T>, InvalidBody> {
+) -> Result<Option<T>, InvalidRequest> {
     let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get()).map_err(|_| InvalidBody::Member { name, must })
+    serde_json::from_str(raw.get()).map_err(|_| InvalidRequest::Member { name, must })
 }
 
-fn backend(raw: Option<&RawValue>) -> Result<Option<Backend>, InvalidBody> {
+fn backend(raw: Option<&RawValue>) -> Result<Option<Backend>, InvalidRequest> {
     let must = "an object of strings `type` and `model`";
     let read = raw.map(|raw| object(raw.get().as_bytes())).transpose();
-    read.map_err(|_| InvalidBody::Member { name: "backend", must })
+    read.map_err(|_| InvalidRequest::Member { name: "backend", must })
+}
+
+/// Reads one JSON object into `T`. An array is refused: serde would take the members' values in their order.
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, InvalidRequest> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(InvalidRequest::Json { line: 1, column: 1 });
+    }
+    serde_json::from_slice(json).map_err(|error| InvalidRequest::json(&error))
 }

@@ -12,7 +12,7 @@ use super::{
     code, failure,
     part::{Finished, Metadata, Part, PartUpdated, Timing, TokenUsage, ToolState},
 };
-use crate::limits::millis;
+use crate::millis;
 
 /// An answer, as far as it has come.
 pub(super) struct Answer {

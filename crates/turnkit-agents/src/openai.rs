@@ -15,6 +15,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use futures_core::Stream;
 use futures_util::stream;
+use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
 use turnkit_wire::Event;
 
 use self::{builder::Settings, talk::Talk};
@@ -22,12 +23,12 @@ pub use self::{
     builder::{BuildError, OpenAiBuilder},
     failure::code,
 };
-use super::{Agent, AgentError, Cancel, RunRequest};
 
 /// Asks `/chat/completions` of any OpenAI-compatible server, and streams its answer (PROTOCOL 3.4).
 ///
 /// ```
-/// use turnkit_substrate::{Substrate, agents::openai::OpenAi};
+/// use turnkit_agents::openai::OpenAi;
+/// use turnkit_substrate::Substrate;
 ///
 /// let agent = OpenAi::builder("http://127.0.0.1:8080/v1", "qwen3").key("s3cret").build()?;
 /// let substrate = Substrate::builder().agent("default", agent).build()?;

@@ -1,6 +1,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{ErasedAgent, is_name};
+use turnkit_agent::ErasedAgent;
+use turnkit_id::is_name;
+
 use crate::BuildError;
 
 /// The agent that answers runs that name none (PROTOCOL 3.1).

@@ -1,0 +1,46 @@
+use thiserror::Error;
+use turnkit_id::is_name;
+
+/// The failure of a run, as `execution.failed` tells it to every reader. So no secret belongs into it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{code}: {message}")]
+pub struct AgentError {
+    code: String,
+    message: String,
+}
+
+impl AgentError {
+    /// A failure with this code (a word like `upstream_error`; anything else than 1 to 64 of `A-Za-z0-9._-` becomes
+    /// `agent_error`) and this message, of which 500 characters are kept.
+    #[must_use]
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        let code = if is_name(code) { code } else { "agent_error" };
+        Self { code: code.to_owned(), message: bounded(message.into()) }
+    }
+
+    /// Its code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Its message.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// Codes that do not depend on the agent.
+pub mod code {
+    /// The code of a run whose agent sent an event over the limit (PROTOCOL 3.2).
+    pub const EVENT_TOO_LARGE: &str = "event_too_large";
+}
+
+/// At most 500 characters of a message.
+fn bounded(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(500) {
+        message.truncate(end);
+    }
+    message
+}

@@ -1,0 +1,43 @@
+//! What an agent is: one request and one cancel in, a stream of events out.
+//!
+//! ```
+//! use futures_util::stream;
+//! use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
+//! use turnkit_wire::Event;
+//!
+//! struct Echo;
+//!
+//! impl Agent for Echo {
+//!     fn run(
+//!         &self,
+//!         request: RunRequest,
+//!         _cancel: Cancel,
+//!     ) -> impl futures_core::Stream<Item = Result<Event, AgentError>> + Send + 'static {
+//!         let data = serde_json::json!({ "finalText": request.message() });
+//!         let result = Event::new("result", &data).map_err(|error| AgentError::new("encode", error.to_string()));
+//!         stream::iter([result])
+//!     }
+//! }
+//! ```
+//!
+//! An [`Agent`] stands behind a substrate (`turnkit-substrate`), which runs it once per execution and keeps what it says; or
+//! it is asked by hand. `turnkit-agents` has agents that are ready.
+//!
+//! # In scope
+//! The trait and its contract, its erased form, what an agent is asked ([`RunRequest`]), how it is stopped ([`Cancel`]), and how
+//! it fails ([`AgentError`]).
+//!
+//! # Out of scope
+//! Running an agent, keeping its events, HTTP. This crate needs no runtime.
+
+mod agent;
+mod cancel;
+mod error;
+mod request;
+
+pub use self::{
+    agent::{Agent, CANCEL_GRACE, ErasedAgent, EventStream},
+    cancel::{Cancel, CancelHandle},
+    error::{AgentError, code},
+    request::{Backend, InvalidRequest, RunRequest},
+};

@@ -1,0 +1,27 @@
+//! Agents that are ready to run: a demo, any program, any model behind an OpenAI-compatible API.
+//!
+//! ```
+//! use turnkit_agents::demo::Demo;
+//! use turnkit_substrate::Substrate;
+//!
+//! let substrate = Substrate::builder().agent("default", Demo::new()).build()?;
+//! # Ok::<(), turnkit_substrate::BuildError>(())
+//! ```
+//!
+//! # In scope
+//! [`demo`], which needs no key and no network; `command` (feature `command`, on Unix), a program for every run; `openai`
+//! (feature `openai`), which asks `/chat/completions` of any server that speaks it (PROTOCOL 3.4).
+//!
+//! # Out of scope
+//! The trait itself and its contract (`turnkit-agent`), and keeping what an agent says (`turnkit-substrate`).
+
+#[cfg(all(feature = "command", unix))]
+pub mod command;
+pub mod demo;
+#[cfg(feature = "openai")]
+pub mod openai;
+
+/// Whole milliseconds of `duration`; a longer time than a `u64` holds counts as the longest.
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
