@@ -1,5 +1,6 @@
 //! The workspace's own commands: `cargo xtask --help`.
 
+mod beside;
 mod browser;
 mod codec;
 mod fuzz;
@@ -44,6 +45,8 @@ enum Command {
     Tidy,
     /// Prove that turnkit-wire and turnkit-id need no std
     NoStd,
+    /// Resolve turnkit-chat beside sqlx and diesel, which link SQLite as well
+    Beside,
     /// Print a layer's table, ours beside public peers on the same bytes
     #[command(disable_help_flag = true)]
     Bench(run::Args),
@@ -80,6 +83,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Codec(args) => codec::run(&args),
         Command::Tidy => tidy::run(),
         Command::NoStd => no_std::run(),
+        Command::Beside => beside::run(),
         Command::Bench(args) => run::bench(&args),
         Command::Sim(args) => run::sim(&args),
         Command::Load(args) => load::run(&args),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::ensure;
 
 use crate::shell::{announce, cargo, run as sh};
-use crate::{browser, no_std, tidy};
+use crate::{beside, browser, no_std, tidy};
 
 /// What is left out.
 #[derive(clap::Args, Default)]
@@ -20,7 +20,7 @@ type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 const BROWSER: Step = ("browser", browser::test);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", || sh(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("lints", lints),
@@ -29,6 +29,7 @@ const STEPS: [Step; 8] = [
     BROWSER,
     ("documentation", documentation),
     ("no_std", no_std::run),
+    ("beside other drivers", beside::run),
 ];
 
 /// Runs every step, and stops at the first that fails.
@@ -80,6 +81,8 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-http", ""),
         ("turnkit-http", "client"),
         ("turnkit-http", "server"),
+        ("turnkit-chat", ""),
+        ("turnkit-chat", "sqlite"),
         ("turnkit-sandbox", ""),
         ("turnkit-agents", ""),
         ("turnkit-agents", "command"),

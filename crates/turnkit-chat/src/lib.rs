@@ -3,6 +3,8 @@
 //! It knows the turn engine, the adapter and a [`ChatStore`]; agents, and the substrate that runs them, are behind HTTP.
 
 mod principal;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub mod store;
 mod turn;
 

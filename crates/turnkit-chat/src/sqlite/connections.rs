@@ -1,0 +1,324 @@
+//! The two connections, and the threads that own them.
+//!
+//! SQLite blocks, and it has one writer at a time. So one thread writes: it takes what has queued up while it was busy and
+//! commits it as one transaction, each piece behind a savepoint of its own. A thousand turns that begin in the same moment
+//! cost a few syncs to the disk, not a thousand. Another thread reads, and is never held up by a commit.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, thread};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::workers::{Lock, Worker};
+use super::{Fault, kind_of};
+use crate::{StoreError, StoreErrorKind};
+
+/// Pieces of work that may wait for a thread. Who has more waits in line.
+const QUEUE: usize = 1_024;
+/// Pieces of work in one transaction.
+const BATCH: usize = 256;
+
+/// What a piece of work leaves behind.
+pub(super) enum Piece<T> {
+    /// What it wrote stays, and its answer is told once that is committed.
+    Keep(T),
+    /// What it wrote is undone.
+    Undo(Result<T, StoreError>),
+}
+
+impl<T, E: Into<Fault>> From<Result<T, E>> for Piece<T> {
+    fn from(result: Result<T, E>) -> Piece<T> {
+        match result {
+            Ok(value) => Piece::Keep(value),
+            Err(error) => Piece::Undo(Err(error.into().0)),
+        }
+    }
+}
+
+/// The connections of one handle.
+pub(super) enum Connections {
+    /// Each is owned by a thread of its own, until its queue is taken away here.
+    Threads { writer: Queue, reader: Queue, open: TaskTracker },
+    /// Used by whoever has work, who blocks meanwhile: for simulations, where no thread may run beside the test.
+    #[cfg(any(test, feature = "simulation"))]
+    InPlace { both: Mutex<Option<InPlace>> },
+}
+
+type Queue = Mutex<Option<mpsc::Sender<Box<dyn Job>>>>;
+
+/// Which connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// All that waits is one transaction.
+    Write,
+    /// Each piece of work is a transaction that sees one moment.
+    Read,
+}
+
+impl Connections {
+    /// Starts the threads. The one that writes keeps the worker's lock, and when it ends it takes the worker from the database.
+    pub(super) fn threads(
+        mut writer: Connection,
+        mut reader: Connection,
+        worker: Arc<Worker>,
+        lock: Lock,
+    ) -> io::Result<Connections> {
+        let open = TaskTracker::new();
+        open.close();
+        let (closing, reader_closed) = oneshot::channel::<()>();
+        let token = open.token();
+        let jobs_to_read = spawn("turnkit-db-read", move |mut queue| {
+            let mut jobs = Vec::with_capacity(BATCH);
+            while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
+                serve(&mut reader, Side::Read, &mut jobs, None);
+            }
+            drop(reader);
+            drop((closing, token));
+        })?;
+        let token = open.token();
+        let jobs_to_write = spawn("turnkit-db-write", move |mut queue| {
+            let mut jobs = Vec::with_capacity(BATCH);
+            while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
+                serve(&mut writer, Side::Write, &mut jobs, Some(&mut queue));
+            }
+            leave(&writer, &worker);
+            // Who closes last folds the log into the one file, and a reader may not write.
+            let _ = reader_closed.blocking_recv();
+            drop(writer);
+            drop(lock);
+            worker.freed.notify_waiters();
+            drop(token);
+        })?;
+        let (writer, reader) = (Mutex::new(Some(jobs_to_write)), Mutex::new(Some(jobs_to_read)));
+        Ok(Connections::Threads { writer, reader, open })
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn in_place(
+        writer: Connection,
+        reader: Connection,
+        worker: Arc<Worker>,
+    ) -> Connections {
+        Connections::InPlace { both: Mutex::new(Some(InPlace { reader, writer, worker })) }
+    }
+
+    /// Runs `work` on a connection. A writer's answer comes once the work is committed, or not at all.
+    /// Cancel: work that has been handed over runs even when nobody waits for it any more.
+    pub(super) async fn run<T, F>(&self, side: Side, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Piece<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Work { task: Some(work), result: None, reply });
+        match self {
+            Connections::Threads { writer, reader, .. } => {
+                let queue = if side == Side::Write { writer } else { reader };
+                let queue = queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                queue.ok_or_else(closed)?.send(job).await.map_err(|_| closed())?;
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Connections::InPlace { both } => {
+                let mut both = both.lock().unwrap_or_else(PoisonError::into_inner);
+                let both = both.as_mut().ok_or_else(closed)?;
+                let connection =
+                    if side == Side::Write { &mut both.writer } else { &mut both.reader };
+                serve(connection, side, &mut vec![job], None);
+            }
+        }
+        let lost = || StoreError::because(StoreErrorKind::OutcomeUnknown, "its thread has ended");
+        answer.await.map_err(|_| lost())?
+    }
+
+    /// Whether the connections still take work.
+    pub(super) fn are_open(&self) -> bool {
+        match self {
+            Connections::Threads { writer, reader, .. } => {
+                [writer, reader].into_iter().all(|queue| {
+                    let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                    queue.as_ref().is_some_and(|queue| !queue.is_closed())
+                })
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Connections::InPlace { both } => {
+                both.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+            }
+        }
+    }
+
+    /// Takes no more work, and waits until what was taken is done and both connections are closed.
+    pub(super) async fn close(&self) {
+        match self {
+            Connections::Threads { writer, reader, open } => {
+                for queue in [writer, reader] {
+                    drop(queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+                }
+                open.wait().await;
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Connections::InPlace { both } => {
+                drop(both.lock().unwrap_or_else(PoisonError::into_inner).take());
+            }
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    serve: impl FnOnce(mpsc::Receiver<Box<dyn Job>>) + Send + 'static,
+) -> io::Result<mpsc::Sender<Box<dyn Job>>> {
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    thread::Builder::new().name(name.to_owned()).spawn(move || serve(queue))?;
+    Ok(jobs)
+}
+
+/// Connections without threads. The reader is closed first: it may not fold the log into the file.
+#[cfg(any(test, feature = "simulation"))]
+pub(super) struct InPlace {
+    reader: Connection,
+    writer: Connection,
+    worker: Arc<Worker>,
+}
+
+#[cfg(any(test, feature = "simulation"))]
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        leave(&self.writer, &self.worker);
+        self.worker.freed.notify_waiters();
+    }
+}
+
+/// Takes the worker from the database, and with it every lease that it holds. Where that fails, its lock, or else the clock,
+/// tells the same a little later.
+fn leave(writer: &Connection, worker: &Worker) {
+    if let Err(error) = writer.execute("DELETE FROM turnkit_workers WHERE id = ?1", [&worker.id]) {
+        tracing::warn!(%error, "cannot take a worker that ends from the database");
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::because(StoreErrorKind::Unavailable, "the handle is closed")
+}
+
+/// A piece of work whose result is told only when it is known to last.
+pub(super) trait Job: Send {
+    /// Whether what it wrote is to stay.
+    fn run(&mut self, transaction: &Transaction<'_>) -> bool;
+    fn reply(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Work<T, F> {
+    task: Option<F>,
+    result: Option<Piece<T>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Work<T, F>
+where
+    T: Send,
+    F: FnOnce(&Transaction<'_>) -> Piece<T> + Send,
+{
+    fn run(&mut self, transaction: &Transaction<'_>) -> bool {
+        let Some(task) = self.task.take() else { return false };
+        // What a panic leaves half done is undone with the piece.
+        let result = catch_unwind(AssertUnwindSafe(|| task(transaction))).unwrap_or_else(|panic| {
+            Piece::Undo(Err(StoreError::because(StoreErrorKind::Broken, panicked(&*panic))))
+        });
+        matches!(self.result.insert(result), Piece::Keep(_))
+    }
+
+    fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
+        let result = match self.result {
+            Some(Piece::Undo(Err(own))) => Err(own),
+            Some(Piece::Keep(value) | Piece::Undo(Ok(value))) => committed.map(|()| value),
+            None => committed.and_then(|()| Err(closed())),
+        };
+        // Nobody may be waiting any more; the work is done all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a statement's closure panicked: {}", text.unwrap_or("no text"))
+}
+
+/// Why nothing of a batch can be said to be done.
+struct Failed {
+    kind: StoreErrorKind,
+    source: Arc<rusqlite::Error>,
+}
+
+impl Failed {
+    /// Before the commit: all is undone.
+    fn undone(error: rusqlite::Error) -> Failed {
+        Failed { kind: kind_of(&error), source: Arc::new(error) }
+    }
+
+    /// At the commit. Where its last page or the sync of it failed, it may be on the disk all the same.
+    fn at_commit(error: rusqlite::Error) -> Failed {
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
+            Some(ErrorCode::ConstraintViolation) => StoreErrorKind::Broken,
+            _ => StoreErrorKind::OutcomeUnknown,
+        };
+        Failed { kind, source: Arc::new(error) }
+    }
+}
+
+/// Runs the jobs and answers them. Where a lock of somebody else's kept them out, so are those answered that have queued up
+/// meanwhile: they have waited for the same lock, and no answer may take much longer than that.
+fn serve(
+    connection: &mut Connection,
+    side: Side,
+    jobs: &mut Vec<Box<dyn Job>>,
+    queue: Option<&mut mpsc::Receiver<Box<dyn Job>>>,
+) {
+    let done = match side {
+        Side::Write => write_batch(connection, jobs),
+        Side::Read => read_batch(connection, jobs),
+    };
+    // Before anybody is answered: who then asks again is not among them.
+    if let (Err(Failed { kind: StoreErrorKind::Busy, .. }), Some(queue)) = (&done, queue) {
+        while let Ok(job) = queue.try_recv() {
+            jobs.push(job);
+        }
+    }
+    for job in jobs.drain(..) {
+        job.reply(match &done {
+            Ok(()) => Ok(()),
+            Err(failed) => Err(StoreError::because(failed.kind, Arc::clone(&failed.source))),
+        });
+    }
+}
+
+fn write_batch(connection: &mut Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(Failed::undone)?;
+    let statement = |sql: &str| transaction.prepare_cached(sql)?.execute([]);
+    for job in jobs {
+        statement("SAVEPOINT turnkit_piece").map_err(Failed::undone)?;
+        let is_kept = job.run(&transaction);
+        // A full disk ends the whole transaction, and so may statements that are not ours.
+        let undone = if is_kept { Ok(0) } else { statement("ROLLBACK TO turnkit_piece") };
+        let released = undone.and_then(|_| statement("RELEASE turnkit_piece"));
+        released.map_err(|error| Failed {
+            kind: StoreErrorKind::OutcomeUnknown,
+            source: Arc::new(error),
+        })?;
+    }
+    transaction.commit().map_err(Failed::at_commit)
+}
+
+fn read_batch(connection: &mut Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+    for job in jobs {
+        job.run(&connection.transaction().map_err(Failed::undone)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! The tables and how they come about.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::Fault;
+use crate::{StoreError, StoreErrorKind};
+
+/// One step each; the row of `turnkit_schema` counts the steps taken. A step that has been released never changes.
+const STEPS: &[&str] = &[r"
+    CREATE TABLE turnkit_log (
+        id      INTEGER PRIMARY KEY CHECK (id = 1),
+        log_id  TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE turnkit_workers (
+        id          TEXT NOT NULL PRIMARY KEY,
+        renewed_at  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE turnkit_sessions (
+        number      INTEGER PRIMARY KEY,
+        id          TEXT NOT NULL UNIQUE,
+        tenant_id   TEXT NOT NULL,
+        user_id     TEXT NOT NULL,
+        title       TEXT,
+        next_index  INTEGER NOT NULL DEFAULT 0,
+        created_at  INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX turnkit_sessions_of_user ON turnkit_sessions (tenant_id, user_id, number);
+
+    CREATE TABLE turnkit_turns (
+        number           INTEGER PRIMARY KEY,
+        session_id       TEXT NOT NULL REFERENCES turnkit_sessions (id),
+        turn_index       INTEGER NOT NULL,
+        turn_id          TEXT NOT NULL,
+        execution_id     TEXT NOT NULL UNIQUE,
+        agent            TEXT NOT NULL,
+        state            TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'complete', 'stopped', 'failed')),
+        dispatched       INTEGER NOT NULL DEFAULT 0 CHECK (dispatched IN (0, 1)),
+        stop_asked       INTEGER NOT NULL DEFAULT 0 CHECK (stop_asked IN (0, 1)),
+        epoch            INTEGER NOT NULL DEFAULT 0,
+        worker           TEXT,
+        nonce            BLOB,
+        ran              INTEGER CHECK (ran IN (0, 1)),
+        claimed_at       INTEGER,
+        released         INTEGER NOT NULL DEFAULT 0 CHECK (released IN (0, 1)),
+        failure_code     TEXT,
+        failure_message  TEXT,
+        created_at       INTEGER NOT NULL,
+        ended_at         INTEGER,
+        UNIQUE (session_id, turn_index),
+        UNIQUE (session_id, turn_id)
+    ) STRICT;
+    CREATE UNIQUE INDEX turnkit_open_turn_of_session ON turnkit_turns (session_id) WHERE state = 'open';
+    -- Both hold all that is asked of them: a worker with ten thousand open turns reads them every five seconds.
+    CREATE INDEX turnkit_open_turns ON turnkit_turns (number, worker, released, execution_id) WHERE state = 'open';
+    CREATE INDEX turnkit_held_turns ON turnkit_turns (worker, execution_id, epoch, claimed_at)
+        WHERE state = 'open' AND released = 0;
+
+    CREATE TABLE turnkit_messages (
+        execution_id  TEXT NOT NULL REFERENCES turnkit_turns (execution_id),
+        role          TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+        session_id    TEXT NOT NULL,
+        turn_index    INTEGER NOT NULL,
+        text          TEXT NOT NULL,
+        status        TEXT NOT NULL CHECK (status IN ('complete', 'stopped', 'failed')),
+        created_at    INTEGER NOT NULL,
+        PRIMARY KEY (execution_id, role)
+    ) STRICT;
+    CREATE UNIQUE INDEX turnkit_messages_of_session ON turnkit_messages (session_id, turn_index, role);
+
+    CREATE TABLE turnkit_sign_ins (
+        secret      BLOB NOT NULL UNIQUE,
+        token       BLOB NOT NULL,
+        created_at  INTEGER NOT NULL,
+        ends_at     INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX turnkit_sign_ins_of_token ON turnkit_sign_ins (token, created_at);
+    CREATE INDEX turnkit_sign_ins_by_end ON turnkit_sign_ins (ends_at);
+"];
+
+/// The schema of a database that a newer version has written.
+#[derive(Debug, thiserror::Error)]
+#[error("read schema {found} of turnkit's tables: this version knows up to {known}")]
+struct Newer {
+    found: u32,
+    known: u32,
+}
+
+/// How many steps the database has taken, without any lock on it. One that has taken more than are known is refused.
+pub(super) fn steps_taken(db: &Connection) -> Result<u32, Fault> {
+    if !has_table(db, "turnkit_schema")? {
+        return Ok(0);
+    }
+    let sql = "SELECT version FROM turnkit_schema";
+    let found = db.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0);
+    if found > known() {
+        let newer = Newer { found, known: known() };
+        return Err(StoreError::because(StoreErrorKind::Newer, newer).into());
+    }
+    Ok(found)
+}
+
+/// Brings the database to the newest schema, in one transaction. What the binary of before kept under other names moves here.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
+    if steps_taken(connection)? == known() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another handle may have been faster, while this one waited for the lock.
+    let taken = steps_taken(&transaction)?;
+    let is_ours = has_table(&transaction, "turnkit_schema")?;
+    for step in STEPS.iter().skip(taken as usize) {
+        transaction.execute_batch(step)?;
+    }
+    if !is_ours {
+        let sql = "CREATE TABLE turnkit_schema (
+                id       INTEGER PRIMARY KEY CHECK (id = 1),
+                version  INTEGER NOT NULL
+            ) STRICT";
+        transaction.execute_batch(sql)?;
+        if let Some(version) = unprefixed_version(&transaction)? {
+            move_unprefixed(&transaction, version)?;
+        }
+    }
+    let sql = "INSERT INTO turnkit_schema (id, version) VALUES (1, ?1)
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version";
+    transaction.execute(sql, [known()])?;
+    Ok(transaction.commit()?)
+}
+
+fn known() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+fn has_table(db: &Connection, name: &str) -> rusqlite::Result<bool> {
+    db.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])
+}
+
+/// The tables of the binary before this crate, whose names had no prefix, and their columns. The third came with version 2 of
+/// them, the last with version 3.
+const UNPREFIXED: [(&str, &str); 4] = [
+    ("sessions", "id tenant_id user_id created_at"),
+    ("messages", "execution_id role session_id turn_index text status created_at"),
+    (
+        "turns",
+        "session_id turn_index turn_id execution_id agent state dispatched lease failure_code failure_message \
+         created_at ended_at",
+    ),
+    ("sign_ins", "secret token created_at ends_at"),
+];
+
+/// The version of those tables, where the database has them: `user_version` and every column must be as that binary left them,
+/// or they are the product's own.
+fn unprefixed_version(db: &Connection) -> rusqlite::Result<Option<u32>> {
+    let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if !(1..=3).contains(&version) {
+        return Ok(None);
+    }
+    for (table, columns) in UNPREFIXED {
+        let expected = match (table, version) {
+            ("turns", 2 | 3) => format!("{columns} stop_asked"),
+            ("sign_ins", 1 | 2) => continue,
+            _ => columns.to_owned(),
+        };
+        let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1) ORDER BY cid")?;
+        let names: rusqlite::Result<Vec<String>> =
+            statement.query_map([table], |row| row.get(0))?.collect();
+        if names?.join(" ") != expected {
+            return Ok(None);
+        }
+    }
+    Ok(Some(version))
+}
+
+/// Moves the rows, and drops those tables. The worker of each open turn was one of another binary, which has ended: its lease
+/// is free.
+fn move_unprefixed(transaction: &Transaction<'_>, version: u32) -> rusqlite::Result<()> {
+    let stop_asked = if version == 1 { "0" } else { "stop_asked" };
+    transaction.execute_batch(&format!(
+        "INSERT INTO turnkit_sessions (id, tenant_id, user_id, title, next_index, created_at)
+            SELECT id, tenant_id, user_id,
+                (SELECT substr(text, 1, 80) FROM messages WHERE session_id = s.id AND turn_index = 0 AND role = 'user'),
+                (SELECT coalesce(max(turn_index) + 1, 0) FROM turns WHERE session_id = s.id),
+                created_at
+            FROM sessions s ORDER BY created_at, id;
+        INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, state, dispatched, stop_asked,
+                failure_code, failure_message, created_at, ended_at)
+            SELECT session_id, turn_index, turn_id, execution_id, agent, state, dispatched, {stop_asked},
+                failure_code, failure_message, created_at, ended_at
+            FROM turns ORDER BY created_at, session_id, turn_index;
+        INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
+            SELECT execution_id, role, session_id, turn_index, text, status, created_at FROM messages;
+        DROP TABLE messages;
+        DROP TABLE turns;
+        DROP TABLE sessions;
+        PRAGMA user_version = 0;"
+    ))?;
+    if version == 3 {
+        transaction.execute_batch(
+            "INSERT INTO turnkit_sign_ins (secret, token, created_at, ends_at)
+                SELECT secret, token, created_at, ends_at FROM sign_ins ORDER BY rowid;
+            DROP TABLE sign_ins;",
+        )?;
+    }
+    Ok(())
+}
