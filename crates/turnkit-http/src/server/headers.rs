@@ -17,13 +17,11 @@ pub fn single_header<'a>(
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    match (value.to_str(), values.next()) {
-        (Ok(value), None) => Ok(Some(value)),
-        _ => {
-            let message = format!("the header {name} must be there once, in visible ASCII");
-            Err(ApiError::invalid_request(message).field(name))
-        }
-    }
+    let (Ok(value), None) = (value.to_str(), values.next()) else {
+        let message = format!("the header {name} must be there once, in visible ASCII");
+        return Err(ApiError::invalid_request(message).field(name));
+    };
+    Ok(Some(value))
 }
 
 /// The token of the one `Authorization: Bearer` (RFC 6750, 2.1). Two such headers are none.

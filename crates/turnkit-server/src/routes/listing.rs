@@ -10,13 +10,12 @@ const MAX_LIMIT: u32 = 200;
 
 /// How many entries a page may have, as the query's member `name` says.
 pub(super) fn limit(name: &str, asked: Option<&str>) -> Result<u32, ApiError> {
-    match number(name, asked)?.unwrap_or(MAX_LIMIT) {
-        limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => {
-            let message = format!("{name} must be a number from 1 to {MAX_LIMIT}");
-            Err(ApiError::invalid_request(message).field(name))
-        }
+    let limit = number(name, asked)?.unwrap_or(MAX_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let message = format!("{name} must be a number from 1 to {MAX_LIMIT}");
+        return Err(ApiError::invalid_request(message).field(name));
     }
+    Ok(limit)
 }
 
 /// The number that the query's member `name` holds: digits, and one way to write each number.
