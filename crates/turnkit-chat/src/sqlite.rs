@@ -13,15 +13,18 @@
 //! To be read, by [`SqliteStore::read`] or any other connection, and referred to by foreign keys; not to be written. Times are
 //! Unix milliseconds.
 //!
-//! | table | columns |
-//! |---|---|
-//! | `turnkit_schema` | `version`: one row, the schema's version |
-//! | `turnkit_log` | `log_id`: one row, the log that executions are dispatched to (PROTOCOL 3.5) |
-//! | `turnkit_workers` | `id`; `renewed_at`: its last heartbeat |
-//! | `turnkit_sessions` | `number`: order of opening; `id`; `tenant_id`, `user_id`: whose it is; `title`; `next_index`: index of its next turn; `created_at` |
-//! | `turnkit_turns` | `number`: order of acceptance; `session_id`, `turn_index`; `turn_id`: the client's name for it; `execution_id`; `agent`; `state`: `open`, `complete`, `stopped` or `failed`; `dispatched`, `stop_asked`: 0 or 1; `epoch`, `worker`, `nonce`, `ran`, `claimed_at`, `released`: the lease, and the claim that began it; `failure_code`, `failure_message`; `created_at`, `ended_at` |
-//! | `turnkit_messages` | `execution_id`, `role` (`user` or `assistant`); `session_id`, `turn_index`; `text`; `status`: `complete`, or what became of an answer that is not whole; `created_at` |
-//! | `turnkit_sign_ins` | `secret`, `token`: SHA-256 of each; `created_at`, `ends_at` |
+//! - `turnkit_sessions`: `number`, the order of opening; `id`; `tenant_id` and `user_id`, whose it is; `title`; `next_index`, the
+//!   index of its next turn; `created_at`.
+//! - `turnkit_turns`: `number`, the order of acceptance; `session_id` and `turn_index`; `turn_id`, the client's name for it;
+//!   `execution_id`; `agent`; `state`, one of `open`, `complete`, `stopped` and `failed`; `dispatched` and `stop_asked`, 0 or 1;
+//!   `failure_code` and `failure_message`; `created_at` and `ended_at`. The lease, and the claim that began it: `epoch`,
+//!   `worker`, `nonce`, `ran`, `claimed_at`, `released`.
+//! - `turnkit_messages`: `execution_id` and `role`, `user` or `assistant`; `session_id` and `turn_index`; `text`; `status`,
+//!   `complete` or what became of an answer that is not whole; `created_at`.
+//! - `turnkit_sign_ins`: `secret` and `token`, the SHA-256 of each; `created_at` and `ends_at`.
+//! - `turnkit_workers`: `id`; `renewed_at`, its last heartbeat.
+//! - `turnkit_log`: one row, with `log_id`, the log that executions are dispatched to (PROTOCOL 3.5).
+//! - `turnkit_schema`: one row, with `version`, that of these tables.
 //!
 //! A database of a newer schema is refused ([`StoreErrorKind::Newer`]), and one of an older schema is migrated when it is
 //! opened. The tables of the binary before this crate, whose names had no prefix, are moved into these once.
