@@ -25,7 +25,7 @@ use tokio::{
 use turnkit::{ChatTurn, Produced, TurnIdentity, TurnProducer};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::{Retry, RunRequest, SandboxClient, SandboxTurn};
-use turnkit_substrate::{Agent, AgentError, Cancel, Limits, MemoryLog, Substrate};
+use turnkit_substrate::{Agent, AgentError, Limits, MemoryLog, Run, Substrate};
 use turnkit_testkit::{
     Recorder, events,
     proxy::{CuttingProxy, Fault, Point},
@@ -86,8 +86,7 @@ struct Scripted {
 impl Agent for Scripted {
     fn run(
         &self,
-        _: turnkit_substrate::RunRequest,
-        _: Cancel,
+        _: Run,
     ) -> impl stream::Stream<Item = Result<Event, AgentError>> + Send + 'static {
         self.runs.fetch_add(1, Ordering::SeqCst);
         stream::iter(self.events.clone()).map(Ok)

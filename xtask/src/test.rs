@@ -87,6 +87,7 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-agents", ""),
         ("turnkit-agents", "command"),
         ("turnkit-agents", "openai"),
+        ("turnkit-agents", "producer"),
         ("turnkit-substrate", "redis"),
     ];
     for (package, features) in alone {

@@ -3,7 +3,7 @@ use std::{borrow::Cow, pin::Pin, sync::Arc, time::Duration};
 use futures_core::Stream;
 use turnkit_wire::Event;
 
-use crate::{AgentError, Cancel, RunRequest};
+use crate::{AgentError, Run};
 
 /// Something that answers a message with events. The crate's page has an example.
 pub trait Agent: Send + Sync + 'static {
@@ -14,15 +14,11 @@ pub trait Agent: Send + Sync + 'static {
     /// substrate's own: a run that sends one fails with `reserved_event`.
     ///
     /// **Cancelled or timed out**: the execution ends at once, and no later event is stored. The stream is polled on for up
-    /// to [`CANCEL_GRACE`], so that an agent that listens to `cancel` can stop its work; then
-    /// it is dropped, which must stop whatever is left.
+    /// to [`CANCEL_GRACE`], so that an agent that listens to [`Run::cancel`] can stop its work; then it is dropped, which must
+    /// stop whatever is left.
     ///
     /// **Panics** here or in the stream end the execution with `execution.failed`, code `panic`.
-    fn run(
-        &self,
-        request: RunRequest,
-        cancel: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static;
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static;
 
     /// One line about it, for `GET /agents`.
     fn description(&self) -> Cow<'_, str> {
@@ -31,16 +27,23 @@ pub trait Agent: Send + Sync + 'static {
 }
 
 impl<T: Agent> Agent for Arc<T> {
-    fn run(
-        &self,
-        request: RunRequest,
-        cancel: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        T::run(self, request, cancel)
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        T::run(self, run)
     }
 
     fn description(&self) -> Cow<'_, str> {
         T::description(self)
+    }
+}
+
+/// An agent that was chosen at run time.
+impl Agent for Arc<dyn ErasedAgent> {
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        (**self).run_boxed(run)
+    }
+
+    fn description(&self) -> Cow<'_, str> {
+        (**self).description_boxed()
     }
 }
 
@@ -50,7 +53,7 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// An [`Agent`] whose type does not matter any more: what a substrate holds.
 pub trait ErasedAgent: Send + Sync + 'static {
     /// [`Agent::run`], boxed.
-    fn run_boxed(&self, request: RunRequest, cancel: Cancel) -> EventStream;
+    fn run_boxed(&self, run: Run) -> EventStream;
 
     /// [`Agent::description`].
     fn description_boxed(&self) -> Cow<'_, str>;
@@ -60,8 +63,8 @@ pub trait ErasedAgent: Send + Sync + 'static {
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<Event, AgentError>> + Send>>;
 
 impl<A: Agent> ErasedAgent for A {
-    fn run_boxed(&self, request: RunRequest, cancel: Cancel) -> EventStream {
-        Box::pin(self.run(request, cancel))
+    fn run_boxed(&self, run: Run) -> EventStream {
+        Box::pin(self.run(run))
     }
 
     fn description_boxed(&self) -> Cow<'_, str> {

@@ -18,10 +18,13 @@ impl Cancel {
     }
 
     /// Resolves when the run is stopped, and never otherwise. May be dropped and asked again.
-    pub async fn cancelled(&mut self) {
-        if self.0.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
-            // The handle is gone, so nobody can cancel any more.
-            std::future::pending::<()>().await;
+    pub fn cancelled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut cancels = self.0.clone();
+        async move {
+            if cancels.wait_for(|is_cancelled| *is_cancelled).await.is_err() {
+                // The handle is gone, so nobody can cancel any more.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -36,6 +39,12 @@ impl CancelHandle {
     pub fn new() -> (Self, Cancel) {
         let (sender, receiver) = watch::channel(false);
         (Self(sender), Cancel(receiver))
+    }
+
+    /// Whether it was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.borrow()
     }
 
     /// Tells every clone of the [`Cancel`]. Calling it again changes nothing.

@@ -1,12 +1,13 @@
 use thiserror::Error;
 use turnkit_id::is_name;
 
-/// The failure of a run, as `execution.failed` tells it to every reader. So no secret belongs into it.
+/// The failure of a run, as `execution.failed` tells it to every reader. So no secret belongs into it. It prints its message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{code}: {message}")]
+#[error("{message}")]
 pub struct AgentError {
     code: String,
     message: String,
+    is_temporary: bool,
 }
 
 impl AgentError {
@@ -15,7 +16,15 @@ impl AgentError {
     #[must_use]
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         let code = if is_name(code) { code } else { "agent_error" };
-        Self { code: code.to_owned(), message: bounded(message.into()) }
+        Self { code: code.to_owned(), message: bounded(message.into()), is_temporary: false }
+    }
+
+    /// Says that its cause is likely to pass, so that a *new* turn may help: a model that is overloaded, for one. Nothing is
+    /// repeated for it.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.is_temporary = true;
+        self
     }
 
     /// Its code.
@@ -28,6 +37,12 @@ impl AgentError {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Whether a *new* turn may help.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.is_temporary
     }
 }
 

@@ -2,18 +2,14 @@
 //!
 //! ```
 //! use futures_util::stream;
-//! use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
+//! use turnkit_agent::{Agent, AgentError, Run};
 //! use turnkit_wire::Event;
 //!
 //! struct Echo;
 //!
 //! impl Agent for Echo {
-//!     fn run(
-//!         &self,
-//!         request: RunRequest,
-//!         _cancel: Cancel,
-//!     ) -> impl futures_core::Stream<Item = Result<Event, AgentError>> + Send + 'static {
-//!         let data = serde_json::json!({ "finalText": request.message() });
+//!     fn run(&self, run: Run) -> impl futures_core::Stream<Item = Result<Event, AgentError>> + Send + 'static {
+//!         let data = serde_json::json!({ "finalText": run.request().message() });
 //!         let result = Event::new("result", &data).map_err(|error| AgentError::new("encode", error.to_string()));
 //!         stream::iter([result])
 //!     }
@@ -24,8 +20,8 @@
 //! it is asked by hand. `turnkit-agents` has agents that are ready.
 //!
 //! # In scope
-//! The trait and its contract, its erased form, what an agent is asked ([`RunRequest`]), how it is stopped ([`Cancel`]), and how
-//! it fails ([`AgentError`]).
+//! The trait and its contract, its erased form, one [`Run`] of it (what is asked, [`RunRequest`], and how it is stopped,
+//! [`Cancel`]), and how it fails ([`AgentError`]).
 //!
 //! # Out of scope
 //! Running an agent, keeping its events, HTTP. This crate needs no runtime.
@@ -34,10 +30,12 @@ mod agent;
 mod cancel;
 mod error;
 mod request;
+mod run;
 
 pub use self::{
     agent::{Agent, CANCEL_GRACE, ErasedAgent, EventStream},
     cancel::{Cancel, CancelHandle},
     error::{AgentError, code},
     request::{Backend, InvalidRequest, RunRequest},
+    run::Run,
 };

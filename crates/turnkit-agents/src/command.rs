@@ -19,11 +19,11 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
-use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
+use turnkit_agent::{Agent, AgentError, Cancel, Run, RunRequest};
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
 
-use self::{environment::Environment, run::Run};
+use self::{environment::Environment, run::Program};
 
 /// Runs a program for every run (PROTOCOL 3.4).
 ///
@@ -187,18 +187,15 @@ impl Command {
 }
 
 impl Agent for Command {
-    fn run(
-        &self,
-        request: RunRequest,
-        cancel: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let (run, refused) = match Run::start(self, &request, cancel) {
-            Ok(run) => (Some(run), None),
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let started = Program::start(self, run.request(), run.cancel().clone());
+        let (program, refused) = match started {
+            Ok(program) => (Some(program), None),
             Err(error) => (None, Some(Err(error))),
         };
-        let events = stream::unfold(run, async |run| {
-            let mut run = run?;
-            Some((run.next().await?, Some(run)))
+        let events = stream::unfold(program, async |program| {
+            let mut program = program?;
+            Some((program.next().await?, Some(program)))
         });
         stream::iter(refused).chain(events)
     }

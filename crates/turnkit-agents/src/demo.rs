@@ -9,7 +9,7 @@ use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
+use turnkit_agent::{Agent, AgentError, Run, RunRequest};
 use turnkit_wire::{Event, kind};
 
 use crate::millis;
@@ -63,13 +63,9 @@ impl Default for Demo {
 }
 
 impl Agent for Demo {
-    fn run(
-        &self,
-        request: RunRequest,
-        mut cancel: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let Self { pace, says_when } = *self;
-        let script = Answer::to(&request).script(pace);
+        let script = Answer::to(run.request()).script(pace);
         let events = stream::unfold(script, move |mut left| async move {
             let event = left.next()?;
             if !pace.is_zero() {
@@ -78,7 +74,7 @@ impl Agent for Demo {
             let event = if says_when { event.and_then(|event| dated(&event)) } else { event };
             Some((event, left))
         });
-        events.take_until(async move { cancel.cancelled().await })
+        events.take_until(run.cancel().cancelled())
     }
 
     fn description(&self) -> Cow<'_, str> {
@@ -350,7 +346,7 @@ mod tests {
         let (handle, cancel) = CancelHandle::new();
         let request = RunRequest::new(ExecutionId::parse("e").unwrap(), "hello");
         let demo = Demo::new().pace(Duration::from_secs(3_600));
-        let mut events = pin!(demo.run(request, cancel));
+        let mut events = pin!(demo.run(Run::new(request, cancel)));
         assert!(events.next().await.is_some());
         let started = tokio::time::Instant::now();
         handle.cancel();
@@ -361,8 +357,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_event_may_end_with_its_moment() {
         let request = || RunRequest::new(ExecutionId::parse("e").unwrap(), "hello");
-        let plain = pin!(Demo::new().run(request(), Cancel::never()));
-        let dated = pin!(Demo::new().sent_at().run(request(), Cancel::never()));
+        let plain = pin!(Demo::new().run(request().into()));
+        let dated = pin!(Demo::new().sent_at().run(request().into()));
         let mut pairs = plain.zip(dated);
         while let Some((plain, dated)) = pairs.next().await {
             let (plain, dated) = (plain.unwrap(), dated.unwrap());

@@ -10,7 +10,8 @@
 //!
 //! # In scope
 //! [`demo`], which needs no key and no network; `command` (feature `command`, on Unix), a program for every run; `openai`
-//! (feature `openai`), which asks `/chat/completions` of any server that speaks it (PROTOCOL 3.4).
+//! (feature `openai`), which asks `/chat/completions` of any server that speaks it (PROTOCOL 3.4). And `producer` (feature
+//! `producer`): any agent as a producer of turns without a substrate, and any producer as an agent.
 //!
 //! # Out of scope
 //! The trait itself and its contract (`turnkit-agent`), and keeping what an agent says (`turnkit-substrate`).
@@ -20,6 +21,8 @@ pub mod command;
 pub mod demo;
 #[cfg(feature = "openai")]
 pub mod openai;
+#[cfg(feature = "producer")]
+pub mod producer;
 
 /// Whole milliseconds of `duration`; a longer time than a `u64` holds counts as the longest.
 fn millis(duration: std::time::Duration) -> u64 {

@@ -15,7 +15,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use futures_core::Stream;
 use futures_util::stream;
-use turnkit_agent::{Agent, AgentError, Cancel, RunRequest};
+use turnkit_agent::{Agent, AgentError, Run, RunRequest};
 use turnkit_wire::Event;
 
 use self::{builder::Settings, talk::Talk};
@@ -67,14 +67,11 @@ impl OpenAi {
 }
 
 impl Agent for OpenAi {
-    fn run(
-        &self,
-        request: RunRequest,
-        cancel: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let talk = Talk::new(Arc::clone(&self.settings), request);
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let cancel = run.cancel().clone();
+        let talk = Talk::new(Arc::clone(&self.settings), run.into_request());
         stream::unfold(Some((talk, cancel)), async |talk| {
-            let (mut talk, mut cancel) = talk?;
+            let (mut talk, cancel) = talk?;
             let next = tokio::select! {
                 biased;
                 () = cancel.cancelled() => None,

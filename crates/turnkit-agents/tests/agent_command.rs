@@ -23,7 +23,7 @@ use std::{
 use agent_harness::{Server, data, failure, impatient_log, joined, result};
 use futures_util::StreamExt as _;
 use serde_json::json;
-use turnkit_agent::{Agent as _, Cancel, RunRequest};
+use turnkit_agent::{Agent as _, RunRequest};
 use turnkit_agents::command::{Command, code};
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
@@ -138,7 +138,7 @@ fn tool_states(events: &[Event]) -> Vec<String> {
 async fn its_events_go_on_byte_for_byte() {
     let line = r#"{ "type" : "custom","data":{"n":1E5,"s":"\ud800\/"} , "x":[] }"#;
     let script = Script::new(&format!("printf '%s' '{line}'"));
-    let mut events = Box::pin(script.command.run(request("m"), Cancel::never()));
+    let mut events = Box::pin(script.command.run(request("m").into()));
     assert_eq!(events.next().await.unwrap().unwrap().as_json(), line);
     assert!(events.next().await.is_none());
     script.assert_gone();
@@ -229,7 +229,7 @@ async fn shutting_down_leaves_no_process() {
 #[tokio::test]
 async fn a_dropped_stream_kills_the_group() {
     let script = Script::new(&format!("trap '' TERM; {SAY_PID} sleep 1000 & sleep 1000"));
-    let mut events = Box::pin(script.command.run(request("m"), Cancel::never()));
+    let mut events = Box::pin(script.command.run(request("m").into()));
     events.next().await.unwrap().unwrap();
     assert!(!script.processes().is_empty());
     drop(events);
@@ -358,7 +358,7 @@ async fn a_program_that_closes_its_output_and_stays_is_stopped() {
 async fn a_reader_that_is_slow_loses_nothing_of_a_program_that_has_ended() {
     let lines = "i=0; while [ $i -lt 700 ]; do echo '{\"type\":\"n\",\"data\":\"0123456789012345678901234567890123456789\"}'; i=$((i+1)); done";
     let script = Script::new(lines);
-    let mut events = Box::pin(script.command.run(request("m"), Cancel::never()));
+    let mut events = Box::pin(script.command.run(request("m").into()));
     let mut count = 0;
     while let Some(event) = events.next().await {
         event.unwrap();

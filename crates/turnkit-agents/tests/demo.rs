@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
-use turnkit_agent::{Agent as _, Cancel, RunRequest};
+use turnkit_agent::{Agent as _, RunRequest};
 use turnkit_agents::demo::Demo;
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
 
 async fn answer(message: &str) -> Vec<Event> {
     let request = RunRequest::new(ExecutionId::parse("exec-1").unwrap(), message);
-    let events = Demo::new().pace(Duration::ZERO).run(request, Cancel::never());
+    let events = Demo::new().pace(Duration::ZERO).run(request.into());
     events.boxed().try_collect().await.unwrap()
 }
 

@@ -12,19 +12,16 @@ use futures_core::Stream;
 use futures_util::stream;
 use serde_json::json;
 use tokio::{net::TcpListener, time};
-use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest, Substrate};
+use turnkit_substrate::{Agent, AgentError, Run, Substrate};
 use turnkit_wire::Event;
 
 /// Says the message, one word every 200 ms.
 struct Parrot;
 
 impl Agent for Parrot {
-    fn run(
-        &self,
-        request: RunRequest,
-        _cancel: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let words: Vec<_> = request.message().split_inclusive(' ').map(str::to_owned).collect();
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let words: Vec<_> =
+            run.request().message().split_inclusive(' ').map(str::to_owned).collect();
         stream::unfold(words.into_iter(), async |mut words| {
             let word = words.next()?;
             time::sleep(Duration::from_millis(200)).await;

@@ -5,7 +5,7 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{task::coop, time};
 use turnkit_agent::{
-    AgentError, CANCEL_GRACE, Cancel, CancelHandle, ErasedAgent, EventStream, RunRequest, code,
+    AgentError, CANCEL_GRACE, CancelHandle, ErasedAgent, EventStream, RunRequest, code,
 };
 use turnkit_wire::{EncodeError, Event};
 
@@ -40,7 +40,8 @@ impl Run {
 
     async fn drive(mut self, request: RunRequest, stopped: impl Future<Output = Stop>) {
         let (handle, cancel) = CancelHandle::new();
-        let mut events = match start(&*self.agent, request, cancel) {
+        let run = turnkit_agent::Run::new(request, cancel);
+        let mut events = match start(&*self.agent, run) {
             Ok(events) => events,
             Err(outcome) => return self.end(outcome).await,
         };
@@ -157,13 +158,9 @@ impl From<AppendError> for Outcome {
     }
 }
 
-fn start(
-    agent: &dyn ErasedAgent,
-    request: RunRequest,
-    cancel: Cancel,
-) -> Result<EventStream, Outcome> {
-    let run = AssertUnwindSafe(|| agent.run_boxed(request, cancel));
-    std::panic::catch_unwind(run).map_err(panicked)
+fn start(agent: &dyn ErasedAgent, run: turnkit_agent::Run) -> Result<EventStream, Outcome> {
+    let events = AssertUnwindSafe(|| agent.run_boxed(run));
+    std::panic::catch_unwind(events).map_err(panicked)
 }
 
 /// Stores the agent's events until there are no more. An agent that is always ready leaves its thread to others now and then.

@@ -49,4 +49,4 @@ pub use self::{
     substrate::{Stats, Substrate, SubstrateBuilder},
 };
 
-pub use turnkit_agent::{Agent, AgentError, Cancel, ErasedAgent, RunRequest};
+pub use turnkit_agent::{Agent, AgentError, Cancel, ErasedAgent, Run, RunRequest};

@@ -10,7 +10,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
 };
-use turnkit_substrate::{Agent, AgentError, Cancel, Limits, MemoryLog, RunRequest, Substrate};
+use turnkit_substrate::{Agent, AgentError, Limits, MemoryLog, Run, Substrate};
 use turnkit_wire::Event;
 
 const MIB: u64 = 1024 * 1024;
@@ -30,11 +30,7 @@ const EVENTS: usize = 11;
 struct Large;
 
 impl Agent for Large {
-    fn run(
-        &self,
-        _: RunRequest,
-        _: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+    fn run(&self, _: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let text = Event::new("message.part.updated", &"x".repeat(100_000)).unwrap();
         stream::iter(vec![Ok(text); EVENTS])
     }

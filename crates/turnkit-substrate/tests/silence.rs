@@ -9,7 +9,7 @@ use std::{
 
 use tokio::net::TcpListener;
 use tracing_subscriber::fmt::MakeWriter;
-use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest, Substrate};
+use turnkit_substrate::{Agent, AgentError, Run, RunRequest, Substrate};
 use turnkit_wire::Event;
 
 const TOKEN: &str = "a-token-nobody-may-see";
@@ -22,14 +22,13 @@ struct Indiscreet;
 impl Agent for Indiscreet {
     fn run(
         &self,
-        request: RunRequest,
-        _: Cancel,
+        run: Run,
     ) -> impl futures_core::Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let mut said = false;
         futures_util::stream::poll_fn(move |_| {
-            assert!(!said, "{}", request.message());
+            assert!(!said, "{}", run.request().message());
             said = true;
-            let event = Event::new("said", request.message()).unwrap();
+            let event = Event::new("said", run.request().message()).unwrap();
             std::task::Poll::Ready(Some(Ok(event)))
         })
     }

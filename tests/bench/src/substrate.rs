@@ -24,7 +24,7 @@ use tokio::{
     time,
 };
 use turnkit_substrate::{
-    Agent, AgentError, Cancel, ExecutionLog, MemoryLog, RunRequest, Substrate, log::redis::RedisLog,
+    Agent, AgentError, ExecutionLog, MemoryLog, Run, Substrate, log::redis::RedisLog,
 };
 use turnkit_testkit::redis::RedisServer;
 use turnkit_wire::Event;
@@ -127,13 +127,9 @@ struct Paced {
 }
 
 impl Agent for Paced {
-    fn run(
-        &self,
-        request: RunRequest,
-        _: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let (events, every) = (self.events, self.every);
-        let phase = request.message().parse().unwrap_or_default();
+        let phase = run.request().message().parse().unwrap_or_default();
         let mut ticks =
             time::interval_at(time::Instant::now() + Duration::from_micros(phase), every);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Skip);
@@ -154,11 +150,7 @@ struct Repeated {
 }
 
 impl Agent for Repeated {
-    fn run(
-        &self,
-        _: RunRequest,
-        _: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+    fn run(&self, _: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let text = self.text.clone();
         stream::iter((0..self.events).map(move |_| Ok(text.clone())))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
-use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest};
+use turnkit_substrate::{Agent, AgentError, Run};
 use turnkit_wire::Event;
 
 use crate::{
@@ -29,14 +29,10 @@ impl Scripted {
 }
 
 impl Agent for Scripted {
-    fn run(
-        &self,
-        request: RunRequest,
-        _: Cancel,
-    ) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let execution = request.execution_id().clone();
+    fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let execution = run.request().execution_id().clone();
         self.world.add(Fact::AgentAsked { execution });
-        let script = self.script(request.message()).map(Arc::new);
+        let script = self.script(run.request().message()).map(Arc::new);
         let failure = match script.as_deref().map(|script| &script.outcome) {
             Some(Outcome::Answer(_) | Outcome::Error(_)) => None,
             Some(Outcome::Failure(code)) => Some(AgentError::new(code, "as the script says")),

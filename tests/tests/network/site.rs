@@ -12,7 +12,7 @@ use turnkit_http::server::listener::{self, ConnectionLimits};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::{Retry, RunRequest, SandboxClient, SandboxTurn};
 use turnkit_server::Product;
-use turnkit_substrate::{Agent, AgentError, Cancel, Limits, MemoryLog, Substrate};
+use turnkit_substrate::{Agent, AgentError, Limits, MemoryLog, Run, Substrate};
 use turnkit_testkit::events;
 use turnkit_wire::Event;
 
@@ -75,8 +75,7 @@ struct Words {
 impl Agent for Words {
     fn run(
         &self,
-        _: turnkit_substrate::RunRequest,
-        _: Cancel,
+        _: Run,
     ) -> impl stream::Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let gate = Arc::clone(&self.gate);
         stream::unfold(0, move |said| {

@@ -33,7 +33,7 @@ const RULES: [Rule; 10] = [
     },
     Rule {
         krate: "turnkit-agents",
-        members: &["turnkit-agent", "turnkit-wire", "turnkit-id", "turnkit-http"],
+        members: &["turnkit", "turnkit-agent", "turnkit-wire", "turnkit-id", "turnkit-http"],
         never: &["axum", "hyper", "hyper-util"],
     },
     Rule {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use turnkit_agent::{Cancel, ErasedAgent, RunRequest};
+use turnkit_agent::{ErasedAgent, RunRequest};
 use turnkit_agents::{command::Command, openai::OpenAi};
 use turnkit_id::ExecutionId;
 
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut message = String::new();
     io::stdin().read_to_string(&mut message)?;
     let request = RunRequest::new(ExecutionId::parse("exec-1")?, message.trim());
-    let mut events = pin!(agent.run_boxed(request, Cancel::never()));
+    let mut events = pin!(agent.run_boxed(request.into()));
     while let Some(event) = events.next().await {
         io::stdout().write_all(event?.as_line())?;
     }

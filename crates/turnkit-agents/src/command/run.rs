@@ -15,7 +15,7 @@ use super::{
 };
 
 /// A program at work.
-pub(super) struct Run {
+pub(super) struct Program {
     span: Span,
     group: Group,
     input: Input,
@@ -46,7 +46,7 @@ enum End {
     Ended,
 }
 
-impl Run {
+impl Program {
     pub(super) fn start(
         command: &Command,
         request: &RunRequest,

@@ -91,7 +91,8 @@ mod tests {
     fn of(status: u16, body: &str) -> String {
         let key = BearerToken::from("sk-s3cret");
         let status = StatusCode::from_u16(status).unwrap();
-        of_status(status, body.as_bytes(), Some(&key)).to_string()
+        let error = of_status(status, body.as_bytes(), Some(&key));
+        format!("{}: {}", error.code(), error.message())
     }
 
     #[test]

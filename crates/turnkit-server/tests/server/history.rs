@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::stream;
 use serde_json::{Value, json};
 use turnkit_server::{Agents, ServerConfig, SubstrateChoice};
-use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest};
+use turnkit_substrate::{Agent, AgentError, Run};
 use turnkit_wire::Event;
 
 use crate::support::{Client, TestServer};
@@ -17,13 +17,12 @@ struct Remembers(Arc<Mutex<Vec<Option<Value>>>>);
 impl Agent for Remembers {
     fn run(
         &self,
-        request: RunRequest,
-        _: Cancel,
+        run: Run,
     ) -> impl futures_util::Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let history = request.member("history").unwrap();
+        let history = run.request().member("history").unwrap();
         let history = history.map(|raw| serde_json::from_str(raw.get()).unwrap());
         self.0.lock().unwrap().push(history);
-        let text = request.message().replace("say ", "");
+        let text = run.request().message().replace("say ", "");
         let part = json!({ "part": { "id": "p", "type": "text" }, "delta": text });
         let fails = text.contains("fail");
         let failure = fails.then(|| Err(AgentError::new("failed", "as it was told")));

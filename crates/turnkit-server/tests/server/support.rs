@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
-use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest, Substrate, SubstrateBuilder};
+use turnkit_substrate::{Agent, AgentError, Run, Substrate, SubstrateBuilder};
 use turnkit_wire::Event;
 
 /// Only a test that hangs waits so long.
@@ -32,10 +32,9 @@ struct Words {
 impl Agent for Words {
     fn run(
         &self,
-        request: RunRequest,
-        _: Cancel,
+        run: Run,
     ) -> impl futures_util::Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let (gate, fails) = (Arc::clone(&self.gate), request.message().contains("fail"));
+        let (gate, fails) = (Arc::clone(&self.gate), run.request().message().contains("fail"));
         stream::unfold(0, move |at| {
             let gate = Arc::clone(&gate);
             async move {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
-use turnkit_substrate::{Agent, AgentError, Cancel, RunRequest};
+use turnkit_substrate::{Agent, AgentError, Cancel, Run, RunRequest};
 use turnkit_wire::Event;
 
 type Step = Result<Event, AgentError>;
@@ -46,13 +46,10 @@ impl Driver {
 }
 
 impl Agent for Driven {
-    fn run(
-        &self,
-        request: RunRequest,
-        cancel: Cancel,
-    ) -> impl Stream<Item = Step> + Send + 'static {
+    fn run(&self, run: Run) -> impl Stream<Item = Step> + Send + 'static {
         let (steps, stepped) = mpsc::unbounded_channel();
-        let driver = Driver { request, cancel, steps };
+        let cancel = run.cancel().clone();
+        let driver = Driver { request: run.into_request(), cancel, steps };
         self.runs.send(driver).unwrap();
         stream::unfold(stepped, async |mut stepped| Some((stepped.recv().await?, stepped))).boxed()
     }
@@ -69,7 +66,7 @@ impl Fixed {
 }
 
 impl Agent for Fixed {
-    fn run(&self, _: RunRequest, _: Cancel) -> impl Stream<Item = Step> + Send + 'static {
+    fn run(&self, _: Run) -> impl Stream<Item = Step> + Send + 'static {
         let events = Arc::clone(&self.0);
         stream::iter((0..events.len()).map(move |at| Ok(events[at].clone())))
     }
@@ -82,7 +79,7 @@ pub(crate) enum Panics {
 }
 
 impl Agent for Panics {
-    fn run(&self, _: RunRequest, _: Cancel) -> impl Stream<Item = Step> + Send + 'static {
+    fn run(&self, _: Run) -> impl Stream<Item = Step> + Send + 'static {
         assert!(matches!(self, Self::InTheMiddle), "a secret in a panic");
         let events = Mutex::new(vec![text("one ")]);
         stream::poll_fn(move |_| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use turnkit_substrate::{Agent, AgentError, Cancel, Limits, RunRequest};
+use turnkit_substrate::{Agent, AgentError, Limits, Run};
 use turnkit_testkit::log_contract::ManualClock;
 use turnkit_wire::Event;
 
@@ -17,7 +17,7 @@ async fn it_ends_a_run_and_tells_its_agent() {
     let (agent, mut runs) = Driven::new();
     let server = Server::with_agent(agent).await;
     let opened = Stream::open(server.run("a", "hello")).await;
-    let mut run = runs.recv().await.unwrap();
+    let run = runs.recv().await.unwrap();
     run.text("one");
 
     let answer = server.cancel("a").await;
@@ -73,8 +73,7 @@ struct Stuck(Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>);
 impl Agent for Stuck {
     fn run(
         &self,
-        _: RunRequest,
-        _: Cancel,
+        _: Run,
     ) -> impl futures_core::Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let blocked = Arc::clone(&self.0);
         futures_util::stream::poll_fn(move |_| {

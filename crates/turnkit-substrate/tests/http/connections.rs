@@ -160,7 +160,7 @@ async fn a_run_that_outlives_the_shutdown_is_stopped_and_its_reader_is_told() {
     let builder = Substrate::builder().agent("default", agent).log(log.clone());
     let server = Server::serve_until(builder, async { drop(stopped.await) }).await;
     let mut opened = Stream::open(server.run("a", "hello")).await;
-    let mut run = runs.recv().await.unwrap();
+    let run = runs.recv().await.unwrap();
     opened.next().await.unwrap();
     drop(stop);
     run.cancel.cancelled().await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use turnkit_substrate::{Agent, AgentError, Cancel, Limits, RunRequest, Substrate};
+use turnkit_substrate::{Agent, AgentError, Limits, Run, Substrate};
 use turnkit_wire::Event;
 
 use crate::{
@@ -57,7 +57,7 @@ async fn a_run_that_takes_too_long_fails_and_its_agent_is_told() {
     let server = Server::with_agent(agent).await;
     let body = json!({ "message": "hello", "timeout": 30 });
     let opened = Stream::open(server.post("/agents/run/stream", &body)).await;
-    let mut run = runs.recv().await.unwrap();
+    let run = runs.recv().await.unwrap();
     assert_failed(&opened.rest().await, "timeout");
     run.cancel.cancelled().await;
 }
@@ -68,8 +68,7 @@ struct Restless;
 impl Agent for Restless {
     fn run(
         &self,
-        _: RunRequest,
-        _: Cancel,
+        _: Run,
     ) -> impl futures_core::Stream<Item = Result<Event, AgentError>> + Send + 'static {
         futures_util::stream::repeat_with(|| Ok(text("again ")))
     }

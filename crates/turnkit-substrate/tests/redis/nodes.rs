@@ -230,7 +230,7 @@ async fn a_run_on_one_node_is_read_and_cancelled_on_another() {
     let ((agent, mut runs), (idle, mut none)) = (Driven::new(), Driven::new());
     let (running, other) = (serve(first, agent).await, serve(second, idle).await);
     let whole = Stream::open(running.run("one", "hello")).await;
-    let mut run = runs.recv().await.unwrap();
+    let run = runs.recv().await.unwrap();
     run.text("one");
 
     let mut elsewhere = Stream::open(other.run("one", "hello")).await;
