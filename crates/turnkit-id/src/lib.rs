@@ -15,8 +15,8 @@
 //! owns the run answers with the run that is already there.
 //!
 //! # In scope
-//! Deriving an id, its compact form, and checking an id that came over the wire (PROTOCOL 1.4); and what can be the name of
-//! an agent ([`is_name`]).
+//! Deriving an id, its compact form, and checking an id that came over the wire (PROTOCOL 1.4); checking the id of a log
+//! ([`LogId`], PROTOCOL 3.5); and what can be the name of an agent ([`is_name`]).
 //!
 //! # Out of scope
 //! Permissions: an id is a locator and no secret; who may read an execution is decided by its scope (PROTOCOL 3.3). Random
@@ -27,8 +27,10 @@ extern crate alloc;
 
 mod error;
 mod execution_id;
+mod log_id;
 mod name;
 
 pub use error::IdError;
 pub use execution_id::ExecutionId;
+pub use log_id::{InvalidLogId, LogId};
 pub use name::is_name;

@@ -5,7 +5,7 @@ use std::{
 };
 
 use turnkit_http::client::{BaseUrl, BearerToken};
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 
 use crate::{
     AgentList, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn, Transport,
@@ -54,15 +54,18 @@ impl SandboxClient {
     }
 
     /// Cancels an execution; idempotent. An unknown one is bound as cancelled, so a start that is still under way can not
-    /// run. One request, no retry.
+    /// run. One request, no retry, and at most [`call_timeout`](SandboxClientBuilder::call_timeout) in all.
+    ///
+    /// Dropping the future gives the request up; whether it has come to the substrate is then not known.
     ///
     /// # Errors
-    /// Any that a single call can meet: the network, a refusal, an answer that is no status.
+    /// Any that a single call can meet: the network, a refusal, an answer that is no status, none in time
+    /// ([`TransportError::Silent`](crate::TransportError::Silent)).
     pub async fn cancel(&self, execution_id: &ExecutionId) -> Result<ExecutionStatus, Error> {
         self.substrate.cancel(execution_id).await
     }
 
-    /// How far an execution is. One request, no retry.
+    /// How far an execution is. One request, no retry, bounded like [`cancel`](Self::cancel).
     ///
     /// # Errors
     /// As [`cancel`](Self::cancel), and [`Error::Lost`] where the substrate does not know the execution.
@@ -70,7 +73,19 @@ impl SandboxClient {
         self.substrate.status(execution_id).await
     }
 
-    /// What it can run. One request, no retry.
+    /// The id of its log now, for [`RunRequest::log_id`] (PROTOCOL 3.5). `None` where it tells none, as a service does that has
+    /// no such ids, or no `/capabilities` at all (404, 405). One request, no retry, bounded like [`cancel`](Self::cancel).
+    ///
+    /// It has to be read before the first [`run`](Self::run) of the turn that names it, and kept with the turn: an id that was
+    /// read after a run was sent says nothing about the log that this run came to.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel), and [`ProtocolError::LogId`](crate::ProtocolError::LogId) for an id that is none.
+    pub async fn log_id(&self) -> Result<Option<LogId>, Error> {
+        self.substrate.log_id().await
+    }
+
+    /// What it can run. One request, no retry, bounded like [`cancel`](Self::cancel).
     ///
     /// # Errors
     /// As [`cancel`](Self::cancel).
@@ -126,9 +141,16 @@ impl SandboxClientBuilder {
         self
     }
 
-    /// How long the head of an answer may take, from the first try to connect on: 60 s by default.
+    /// How long the head of a stream's answer may take, from the first try to connect on: 60 s by default.
     pub fn answer_timeout(mut self, after: Duration) -> Self {
         self.settings.answer_timeout = after;
+        self
+    }
+
+    /// How long a call that is no stream may take in all, from its first try to connect to the last byte of its answer: a
+    /// cancel, a status, the list of agents, the id of the log. 10 s by default.
+    pub fn call_timeout(mut self, after: Duration) -> Self {
+        self.settings.call_timeout = after;
         self
     }
 

@@ -3,6 +3,7 @@ use std::{fmt, time::Duration};
 use thiserror::Error;
 use turnkit::BoxError;
 use turnkit_http::client::{InvalidBaseUrl, InvalidToken};
+use turnkit_id::InvalidLogId;
 use turnkit_wire::{
     DecodeError, Event,
     view::{Failure, Text},
@@ -41,6 +42,9 @@ pub enum Error {
     /// The execution was started with another request.
     #[error("attach to the execution: {0}")]
     Conflict(Refusal),
+    /// The substrate has lost the log that the run was to start in, so it may have run there: it was not started again.
+    #[error("start the execution in the log that its turn was dispatched under: {0}")]
+    LogChanged(Refusal),
     /// The agent's run failed.
     #[error("{0}")]
     Failed(Ending),
@@ -51,7 +55,7 @@ pub enum Error {
 
 impl Error {
     /// A stable name for the error: the substrate's own code where it gave one for a refusal, a failure or a cancel;
-    /// `execution_lost`, `execution_conflict`, `execution_gap`, `substrate_unreachable`, `substrate_refused`,
+    /// `execution_lost`, `execution_conflict`, `log_changed`, `execution_gap`, `substrate_unreachable`, `substrate_refused`,
     /// `substrate_protocol`, `execution_failed` or `cancelled` otherwise.
     #[must_use]
     pub fn code(&self) -> &str {
@@ -62,6 +66,7 @@ impl Error {
             Self::Gap(_) => "execution_gap",
             Self::Lost(_) => "execution_lost",
             Self::Conflict(_) => "execution_conflict",
+            Self::LogChanged(_) => "log_changed",
             Self::Failed(ending) => ending.code().unwrap_or("execution_failed"),
             Self::Cancelled(ending) => ending.code().unwrap_or("cancelled"),
         }
@@ -134,6 +139,9 @@ pub enum ProtocolError {
     /// A status object that can not be read.
     #[error("no status object: {0}")]
     Json(#[source] serde_json::Error),
+    /// The id of the log is none.
+    #[error("no id of a log: {0}")]
+    LogId(#[source] InvalidLogId),
     /// A body over the limit of bytes.
     #[error("body over {0} bytes")]
     TooLarge(usize),

@@ -7,11 +7,10 @@ use std::{
 use bytes::Bytes;
 use fastrand::Rng;
 use futures_util::StreamExt;
-use http::HeaderValue;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 use turnkit::{Produced, TurnProducer};
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 use turnkit_wire::{DecodeError, Event, sse};
 
 use crate::{
@@ -36,6 +35,7 @@ pub struct SandboxTurn {
     substrate: Arc<Substrate>,
     execution_id: ExecutionId,
     run_body: Bytes,
+    log_id: Option<LogId>,
     attach_body: Bytes,
     prompt: Option<String>,
     resume: Resume,
@@ -130,9 +130,9 @@ impl fmt::Debug for SandboxTurn {
 
 impl SandboxTurn {
     pub(crate) fn run(substrate: Arc<Substrate>, request: RunRequest) -> Self {
-        let run_body = request.run_body();
+        let (run_body, log_id) = (request.run_body(), request.named_log().cloned());
         let turn = Self::new(substrate, &request, Intent::Run);
-        Self { run_body, ..turn }.answering(request.into_message())
+        Self { run_body, log_id, ..turn }.answering(request.into_message())
     }
 
     pub(crate) fn attach(substrate: Arc<Substrate>, execution_id: ExecutionId) -> Self {
@@ -146,6 +146,7 @@ impl SandboxTurn {
             resume: Resume::new(intent, before, after, Duration::ZERO),
             execution_id: request.execution_id().clone(),
             run_body: Bytes::new(),
+            log_id: None,
             attach_body: request.attach_body(),
             prompt: None,
             origin: Instant::now(),
@@ -255,16 +256,18 @@ impl SandboxTurn {
         let Step::Connect(connect) = self.resume.step() else {
             return;
         };
-        let (body, cursor) = match connect {
-            Connect::Run => (self.run_body.clone(), None),
-            Connect::Attach { cursor } => (self.attach_body.clone(), Some(cursor)),
-        };
         if mem::replace(&mut self.has_asked, true) {
             self.substrate.reconnects.fetch_add(1, Relaxed);
         }
-        let is_attach = cursor.is_some();
-        let cursor = cursor.and_then(|cursor| HeaderValue::from_bytes(cursor.as_bytes()).ok());
-        match self.substrate.open(&self.execution_id, body, cursor).await {
+        let is_attach = connect != Connect::Run;
+        let (substrate, id) = (&self.substrate, &self.execution_id);
+        let opened = match connect {
+            Connect::Run => substrate.run(id, self.run_body.clone(), self.log_id.as_ref()).await,
+            Connect::Attach { cursor } => {
+                substrate.attach(id, self.attach_body.clone(), cursor).await
+            }
+        };
+        match opened {
             Ok(Opened::Stream(body)) => self.opened(body),
             Ok(Opened::NothingMore) => self.answered(Answer::NothingMore, None),
             Ok(Opened::Refused(refusal)) => self.refused(refusal, is_attach),

@@ -26,6 +26,7 @@ impl Refusal {
                 Error::Lost(self)
             }
             Some("execution_conflict") => Error::Conflict(self),
+            Some("log_changed") => Error::LogChanged(self),
             _ => Error::Refused(self),
         }
     }

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 
 /// The agent that runs where a request names none (PROTOCOL 3.1).
 const DEFAULT_AGENT: &str = "default";
@@ -28,6 +28,7 @@ pub struct RunRequest {
     metadata: Option<Value>,
     backend: Option<Backend>,
     timeout: Option<Duration>,
+    log_id: Option<LogId>,
     members: BTreeMap<String, Value>,
 }
 
@@ -54,6 +55,7 @@ impl RunRequest {
             metadata: None,
             backend: None,
             timeout: None,
+            log_id: None,
             members: BTreeMap::new(),
         }
     }
@@ -94,6 +96,15 @@ impl RunRequest {
         self
     }
 
+    /// The log that the turn was dispatched under: each send of the run names it (PROTOCOL 4.1), and a substrate whose log is
+    /// another one by now runs nothing ([`Error::LogChanged`](crate::Error::LogChanged)). It is no part of the body, and no
+    /// attach names it. See [`SandboxClient::log_id`](crate::SandboxClient::log_id) for when to read it.
+    #[must_use]
+    pub fn log_id(mut self, id: LogId) -> Self {
+        self.log_id = Some(id);
+        self
+    }
+
     /// Any other member of the body; substrates hand those that they do not know to the agent. A name that the adapter
     /// itself writes (`message`, `turnId` …) keeps the adapter's value.
     #[must_use]
@@ -106,6 +117,10 @@ impl RunRequest {
     #[must_use]
     pub fn execution_id(&self) -> &ExecutionId {
         &self.execution_id
+    }
+
+    pub(crate) fn named_log(&self) -> Option<&LogId> {
+        self.log_id.as_ref()
     }
 
     pub(crate) fn into_message(self) -> String {

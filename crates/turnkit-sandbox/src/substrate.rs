@@ -12,10 +12,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 use turnkit_http::client::{BaseUrl, retry_after};
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 use turnkit_wire::sse;
 
 use crate::{
@@ -31,6 +31,7 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const EXECUTION_ID: HeaderName = HeaderName::from_static("x-execution-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const LOG_ID: HeaderName = HeaderName::from_static("x-log-id");
 
 /// What the builder sets.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) after_answer: Retry,
     pub(crate) connect_timeout: Duration,
     pub(crate) answer_timeout: Duration,
+    pub(crate) call_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_event: usize,
     pub(crate) jitter_seed: Option<u64>,
@@ -51,6 +53,7 @@ impl Default for Settings {
             after_answer: Retry::AFTER_ANSWER,
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(60),
+            call_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(45),
             max_event: 1 << 20,
             jitter_seed: None,
@@ -85,18 +88,39 @@ impl Substrate {
         Self { transport, authorization, base, settings, reconnects: AtomicU64::new(0) }
     }
 
-    /// Asks for an execution's stream: with `cursor` what follows it, without one a run.
-    pub(crate) async fn open(
+    /// Sends the run itself, into the log of this id where one is named.
+    pub(crate) async fn run(
         &self,
         id: &ExecutionId,
         body: Bytes,
-        cursor: Option<HeaderValue>,
+        log_id: Option<&LogId>,
+    ) -> Result<Opened, Error> {
+        let log_id = log_id.map(|log_id| header_of(log_id.as_str())).transpose()?;
+        self.open(id, body, log_id.map(|log_id| (LOG_ID, log_id))).await
+    }
+
+    /// Asks for what follows `cursor` in an execution's log.
+    pub(crate) async fn attach(
+        &self,
+        id: &ExecutionId,
+        body: Bytes,
+        cursor: &str,
+    ) -> Result<Opened, Error> {
+        let cursor = HeaderValue::from_bytes(cursor.as_bytes()).map_err(unsendable)?;
+        self.open(id, body, Some((LAST_EVENT_ID, cursor))).await
+    }
+
+    async fn open(
+        &self,
+        id: &ExecutionId,
+        body: Bytes,
+        about: Option<(HeaderName, HeaderValue)>,
     ) -> Result<Opened, Error> {
         let mut request = self.request(Method::POST, &["agents", "run", "stream"], body)?;
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static(sse::CONTENT_TYPE));
-        headers.insert(EXECUTION_ID, header_of(id)?);
-        headers.extend(cursor.map(|cursor| (LAST_EVENT_ID, cursor)));
+        headers.insert(EXECUTION_ID, header_of(id.as_str())?);
+        headers.extend(about);
         self.opened(self.send(request).await?, id).await
     }
 
@@ -117,6 +141,20 @@ impl Substrate {
 
     pub(crate) async fn agents(&self) -> Result<AgentList, Error> {
         self.json_of(self.request(Method::GET, &["agents"], Bytes::new())?).await
+    }
+
+    pub(crate) async fn log_id(&self) -> Result<Option<LogId>, Error> {
+        let request = self.request(Method::GET, &["capabilities"], Bytes::new())?;
+        let capabilities: Capabilities = match self.json_of(request).await {
+            Ok(capabilities) => capabilities,
+            // A service that tells nothing about itself has no log that one could name.
+            Err(Error::Refused(refusal)) if matches!(refusal.status(), 404 | 405) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let log_id = capabilities.log_id.as_deref().map(LogId::parse).transpose();
+        log_id.map_err(|error| Error::Protocol(ProtocolError::LogId(error)))
     }
 
     fn request(&self, method: Method, path: &[&str], body: Bytes) -> Result<Request<Bytes>, Error> {
@@ -144,13 +182,23 @@ impl Substrate {
         }
     }
 
+    /// The answer to a call that is no stream, in the time that such a call has.
     async fn json_of<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, Error> {
+        let limit = self.settings.call_timeout;
+        let answer = timeout(limit, self.unbounded_json_of(request)).await;
+        answer.map_err(|_| once(TransportError::Silent(limit)))?
+    }
+
+    async fn unbounded_json_of<T: DeserializeOwned>(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<T, Error> {
         let answer = self.send(request).await?;
         if answer.status() != 200 {
             return Err(self.refused(answer).await?.into_error());
         }
         check_encoding(answer.headers()).map_err(Error::Protocol)?;
-        let body = read_body(answer.into_body(), self.settings.answer_timeout).await?;
+        let body = read_to_end(answer.into_body()).await?;
         serde_json::from_slice(&body).map_err(|error| Error::Protocol(ProtocolError::Json(error)))
     }
 
@@ -203,8 +251,16 @@ fn unsendable(error: impl Into<http::Error>) -> Error {
     once(TransportError::Connect(error.into().into()))
 }
 
-fn header_of(id: &ExecutionId) -> Result<HeaderValue, Error> {
-    HeaderValue::from_str(id.as_str()).map_err(unsendable)
+fn header_of(id: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(id).map_err(unsendable)
+}
+
+/// What is read of `GET /capabilities`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Capabilities {
+    #[serde(default)]
+    log_id: Option<String>,
 }
 
 /// A failure that is the first of its row.

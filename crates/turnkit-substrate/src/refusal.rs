@@ -32,6 +32,11 @@ pub(crate) fn invalid_replay_cursor(last: String) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "invalid_replay_cursor", message).with("last", last)
 }
 
+pub(crate) fn log_changed() -> ApiError {
+    let message = "the log that this start counts on is lost: whether it ran there is not known";
+    ApiError::new(StatusCode::PRECONDITION_FAILED, "log_changed", message)
+}
+
 pub(crate) fn too_many_executions(limit: usize, whose: &'static str) -> ApiError {
     let message = format!("{whose} runs {limit} executions already");
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_executions", message)

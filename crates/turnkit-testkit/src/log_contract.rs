@@ -22,9 +22,10 @@ mod limits;
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use turnkit_id::LogId;
 use turnkit_substrate::{
     Clock, Cursor, EventId, ExecutionLog, Limits,
-    log::{AppendError, Ending, Fingerprint, Found, Position, Start, State},
+    log::{AppendError, Ending, Fingerprint, Found, Opening, Position, Start, State},
 };
 use turnkit_wire::{Event, sse};
 
@@ -50,6 +51,8 @@ macro_rules! log_contract {
             a_reader_goes_on_at_every_cursor
             a_reader_waits_for_the_next_event
             an_end_is_the_end
+            a_log_has_one_id
+            a_start_that_names_another_log_binds_nothing
             a_cursor_that_the_log_does_not_hold_is_told
             an_epoch_is_the_time_or_one_more
             another_writer_fences_off_the_first
@@ -100,6 +103,7 @@ pub async fn of_many_starts_one_wins<L: ExecutionLog>(make: impl Fn(Limits, Arc<
             Start::Started { writer, .. } => writers.push(writer),
             Start::Exists(reader) => assert_eq!(reader.status().await.unwrap().last.seq, 1),
             Start::Spent => panic!("a running execution is not spent"),
+            Start::LogChanged => panic!("no start names a log"),
         }
     }
     assert_eq!(writers.len(), 1);
@@ -194,6 +198,48 @@ pub async fn an_end_is_the_end<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Cl
         assert_eq!(reader.next(2).await.unwrap(), None);
         assert!(bench.log.take_over(&key("a")).await.unwrap().is_none());
     }
+}
+
+/// A log tells the same id whoever asks, and no other log tells it.
+pub async fn a_log_has_one_id<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
+    let bench = Bench::new(&make);
+    let asked = futures::future::join_all((0..20).map(|_| bench.log.id())).await;
+    let (writer, _) = bench.start("a").await;
+    writer.end(Ending::Completed, &number(0)).await.unwrap();
+    bench.clock.advance(Limits::default().retention + Limits::default().binding);
+    bench.log.sweep().await.unwrap();
+    let id = bench.log.id().await.unwrap();
+    for asked in asked {
+        assert_eq!(asked.unwrap(), id, "what a log lets go by its limits does not change its id");
+    }
+    assert_ne!(Bench::new(&make).log.id().await.unwrap(), id);
+}
+
+/// A start that names another log binds nothing and takes nothing; what its id is bound to outweighs the name.
+pub async fn a_start_that_names_another_log_binds_nothing<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(&make);
+    let this = bench.log.id().await.unwrap();
+    let other = Bench::new(&make).log.id().await.unwrap();
+    let naming = |log_id: &LogId| Opening { log_id: Some(log_id.clone()), ..opening("a") };
+    let before = bench.usage().await;
+    for _ in 0..2 {
+        let start = bench.log.start(&key("a"), naming(&other)).await.unwrap();
+        assert!(matches!(start, Start::LogChanged));
+        assert!(matches!(bench.find("a").await, Found::Unknown));
+        assert_eq!(bench.usage().await, before);
+    }
+    let start = bench.log.start(&key("a"), naming(&this)).await.unwrap();
+    let Start::Started { writer, .. } = start else {
+        panic!("the log has the id that the start names");
+    };
+    let start = bench.log.start(&key("a"), naming(&other)).await.unwrap();
+    assert!(matches!(start, Start::Exists(_)));
+    writer.end(Ending::Completed, &number(0)).await.unwrap();
+    bench.clock.advance(Limits::default().retention);
+    let start = bench.log.start(&key("a"), naming(&other)).await.unwrap();
+    assert!(matches!(start, Start::Spent));
 }
 
 /// A cursor of another epoch, or beyond the last event, is not in the log.

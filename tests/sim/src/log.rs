@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
+use turnkit_id::LogId;
 use turnkit_substrate::{
     Clock, EventId as StoredId, ExecutionLog, Limits, MemoryLog, Scope,
     log::{
@@ -147,6 +148,10 @@ impl Outliving {
 impl ExecutionLog for Outliving {
     fn limits(&self) -> &Limits {
         self.inner.limits()
+    }
+
+    fn id(&self) -> LogFuture<'_, Result<LogId, LogError>> {
+        self.inner.id()
     }
 
     fn start<'a>(

@@ -3,8 +3,8 @@
 use super::support::{Answer, Server, completed, frames, id, lines, read, refusal, stream};
 use serde_json::json;
 use turnkit::TurnProducer;
-use turnkit_id::ExecutionId;
-use turnkit_sandbox::{AgentList, ExecutionState, RunRequest};
+use turnkit_id::{ExecutionId, LogId};
+use turnkit_sandbox::{AgentList, Error, ExecutionState, RunRequest};
 
 #[tokio::test]
 async fn a_run_carries_its_id_its_token_and_its_message() {
@@ -135,6 +135,82 @@ async fn the_agents_are_listed_whatever_else_is_said_about_them() {
     assert_eq!((named, list.default.as_deref()), (vec![("a", "d"), ("b", "")], Some("b")));
     assert_eq!(server.client().agents().await.unwrap(), AgentList::default());
     assert!(server.requests()[0].head.starts_with("GET /agents HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn each_send_of_a_run_names_its_log_and_no_attach_does() {
+    let busy = refusal("503 Service Unavailable", "retry-after: 0\r\n", "");
+    let cut = stream(frames(1..=1));
+    let server = Server::start([busy, cut, stream(frames(2..=2) + &completed(3))]).await;
+    let log = LogId::parse("log-1").unwrap();
+    let turn = server.client().run(RunRequest::new(id(), "hello").log_id(log));
+    read(turn).await.1.unwrap();
+    let requests = server.requests();
+    let named: Vec<_> = requests.iter().map(|request| request.header("x-log-id")).collect();
+    assert_eq!(named, [Some("log-1"), Some("log-1"), None]);
+    assert_eq!(requests[0].body, requests[1].body);
+    assert!(!String::from_utf8_lossy(&requests[0].body).contains("log-1"));
+}
+
+#[tokio::test]
+async fn a_log_that_has_changed_is_final_and_nothing_more_is_sent() {
+    let changed = r#"{"success":false,"error":{"code":"log_changed","message":"lost"}}"#;
+    let busy = refusal("503 Service Unavailable", "retry-after: 0\r\n", "");
+    let server = Server::start([busy, refusal("412 Precondition Failed", "", changed)]).await;
+    let log = LogId::parse("log-1").unwrap();
+    let turn = server.client().run(RunRequest::new(id(), "hello").log_id(log));
+    let error = read(turn).await.1.unwrap_err();
+    assert!(matches!(error, Error::LogChanged(_)), "{error}");
+    assert_eq!((error.code(), error.is_retryable()), ("log_changed", false));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn the_id_of_the_log_is_what_the_capabilities_say() {
+    let answer = |body: &str| refusal("200 OK", "", body);
+    let long = format!(r#"{{"logId":"{}"}}"#, "x".repeat(129));
+    let server = Server::start([
+        answer(r#"{"protocolVersion":1,"logId":"log-1","limits":{}}"#),
+        answer(r#"{"protocolVersion":1}"#),
+        refusal("404 Not Found", "", ""),
+        answer(r#"{"logId":"two words"}"#),
+        answer(&long),
+        refusal("503 Service Unavailable", "", ""),
+    ])
+    .await;
+    let client = server.client();
+    assert_eq!(client.log_id().await.unwrap(), Some(LogId::parse("log-1").unwrap()));
+    assert!(server.requests()[0].head.starts_with("GET /capabilities HTTP/1.1\r\n"));
+    for _ in ["an older substrate", "a service without the route"] {
+        assert_eq!(client.log_id().await.unwrap(), None);
+    }
+    for _ in ["a space", "too long"] {
+        let error = client.log_id().await.unwrap_err();
+        assert_eq!((error.code(), error.is_retryable()), ("substrate_protocol", false));
+    }
+    let error = client.log_id().await.unwrap_err();
+    assert!(error.is_retryable(), "a substrate that is not there has a log all the same: {error}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_no_stream_ends_in_its_time_wherever_the_substrate_hangs() {
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec();
+    for hangs in [Vec::new(), half] {
+        let server = Server::start(vec![Answer::Silent(hangs); 4]).await;
+        let limit = std::time::Duration::from_millis(100);
+        let client = server.builder().call_timeout(limit).build().unwrap();
+        let errors = [
+            client.cancel(&id()).await.unwrap_err(),
+            client.status(&id()).await.unwrap_err(),
+            client.agents().await.unwrap_err(),
+            client.log_id().await.unwrap_err(),
+        ];
+        for error in errors {
+            let Error::Transport { cause, .. } = error else { panic!("{error}") };
+            assert_eq!(cause.to_string(), "no answer within 0.1 s");
+        }
+        server.released().await;
+    }
 }
 
 #[tokio::test]

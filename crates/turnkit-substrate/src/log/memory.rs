@@ -8,7 +8,9 @@ mod tests;
 
 use std::{future::ready, sync::Arc};
 
+use turnkit_id::LogId;
 use turnkit_wire::Event;
+use uuid::Uuid;
 
 use self::{
     budget::Budget,
@@ -29,7 +31,7 @@ use crate::{
 ///
 /// Frames are encoded once, at append, and stored back to back: an event takes the bytes of its frame and four more. It
 /// promises nothing beyond its process: a crash loses every log and every binding, and clients that come back get
-/// `execution_not_found` (PROTOCOL 3.5).
+/// `execution_not_found`, and starts that count on the log that is gone `log_changed` (PROTOCOL 3.5).
 ///
 /// Cloning it gives another handle to the same log.
 #[derive(Clone)]
@@ -49,7 +51,8 @@ impl MemoryLog {
     pub fn with_clock(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let server = Arc::new(Budget::new(limits.bytes_in_all));
         let table = Mutex::new(Table::new(&limits, Arc::clone(&server)));
-        Self { shared: Arc::new(Shared { limits, clock, server, table }) }
+        let id = LogId::from_u128(Uuid::new_v4().as_u128());
+        Self { shared: Arc::new(Shared { id, limits, clock, server, table }) }
     }
 }
 
@@ -62,6 +65,10 @@ impl Default for MemoryLog {
 impl ExecutionLog for MemoryLog {
     fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    fn id(&self) -> LogFuture<'_, Result<LogId, LogError>> {
+        Box::pin(ready(Ok(self.shared.id.clone())))
     }
 
     fn start<'a>(
@@ -94,6 +101,7 @@ impl ExecutionLog for MemoryLog {
 }
 
 struct Shared {
+    id: LogId,
     limits: Limits,
     clock: Arc<dyn Clock>,
     server: Arc<Budget>,
@@ -109,6 +117,9 @@ impl Shared {
             Some(Bond::Log(execution)) => return Ok(Start::Exists(execution)),
             Some(Bond::Spent) => return Ok(Start::Spent),
             None => {}
+        }
+        if opening.log_id.as_ref().is_some_and(|named| *named != self.id) {
+            return Ok(Start::LogChanged);
         }
         let mut frame = FrameBuffer::default();
         let first = EventId { epoch: now, seq: 1 };

@@ -10,7 +10,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 use turnkit_wire::{Event, sse::InvalidFrame};
 
 use crate::{Cursor, EventId, Limits, Scope};
@@ -28,6 +28,9 @@ pub type LogFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// - **Nothing of a running execution is evicted**, nor of an ended one within its retention while the budgets hold. A log is
 ///   dropped whole, and from then on its id is *spent* until its binding is over; only then is it unknown again.
 /// - **Fenced.** Epochs grow with each writer of a log, and only the latest one can append.
+/// - **Its id is its memory.** [`id`](Self::id) is the same for as long as the log remembers what it has bound, on each node
+///   that shares it, and another one once it has forgotten. A start that names another id binds nothing, and no start slips
+///   between the comparison and the binding.
 /// - **A lost writer is told.** A log whose writer is gone without an end gets `execution.failed` with the code
 ///   `runner_lost` at the next epoch. Nothing is run again.
 ///
@@ -38,7 +41,15 @@ pub trait ExecutionLog: Send + Sync + 'static {
     /// The limits that this log keeps, and a substrate over it.
     fn limits(&self) -> &Limits;
 
-    /// Binds `key` to a new log that holds `opening.first`, or finds the one that it is bound to.
+    /// Its id now. A store may lose its memory while it is open, so the answer is not to be kept for a later start: it is what
+    /// that start has to name.
+    ///
+    /// # Errors
+    /// [`LogError::Store`].
+    fn id(&self) -> LogFuture<'_, Result<LogId, LogError>>;
+
+    /// Binds `key` to a new log that holds `opening.first`, or finds the one that it is bound to. What `key` is bound to
+    /// outweighs the id that `opening` names.
     ///
     /// # Errors
     /// [`LogError::Full`] where a budget has no room left and no ended execution can make any.
@@ -147,6 +158,8 @@ pub struct Opening {
     pub fingerprint: Option<Fingerprint>,
     /// Its first event, `execution.started`.
     pub first: Event,
+    /// The [`id`](ExecutionLog::id) that the log must have. `None` binds in any.
+    pub log_id: Option<LogId>,
 }
 
 /// The answer to [`ExecutionLog::start`].
@@ -162,6 +175,8 @@ pub enum Start {
     Exists(Arc<dyn LogReader>),
     /// It was bound before, and its log is gone.
     Spent,
+    /// It is bound to nothing, and the log has another id than the one that was named: nothing has changed.
+    LogChanged,
 }
 
 /// The answer to [`ExecutionLog::find`].

@@ -11,6 +11,7 @@ mod writer;
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use thiserror::Error;
+use turnkit_id::LogId;
 use uuid::Uuid;
 
 use self::{
@@ -177,6 +178,10 @@ impl ExecutionLog for RedisLog {
         self.shared.store.limits()
     }
 
+    fn id(&self) -> LogFuture<'_, Result<LogId, LogError>> {
+        Box::pin(async { Ok(self.shared.store.log_id().await?) })
+    }
+
     fn start<'a>(
         &'a self,
         key: &'a ExecutionKey,
@@ -247,7 +252,8 @@ impl Shared {
         let first = EventId { epoch: now, seq: 1 };
         let mut frame = FrameBuffer::default();
         frame.encode(first, &opening.first).map_err(LogError::Frame)?;
-        let begun = self.store.start(&name, now, writer, opening.fingerprint, frame.as_bytes());
+        let (print, log_id) = (opening.fingerprint, opening.log_id.as_ref());
+        let begun = self.store.start(&name, now, writer, print, frame.as_bytes(), log_id);
         let origin = Origin { fingerprint: opening.fingerprint, bound_at: now };
         Ok(match begun.await? {
             Begun::Started => {
@@ -256,6 +262,7 @@ impl Shared {
             }
             Begun::Exists(origin) => Start::Exists(self.reader(name, origin)),
             Begun::Spent => Start::Spent,
+            Begun::LogChanged => Start::LogChanged,
             Begun::Full(bound) => return Err(LogError::Full(bound)),
         })
     }
@@ -310,7 +317,7 @@ mod tests {
         let id = ExecutionId::parse("one").unwrap();
         let key = ExecutionKey { scope: Scope::local(), id };
         let event = Event::bare("event").unwrap();
-        let opening = Opening { fingerprint: None, first: event.clone() };
+        let opening = Opening { fingerprint: None, first: event.clone(), log_id: None };
         let Ok(Start::Started { writer, .. }) = log.start(&key, opening).await else {
             panic!("the id is free");
         };

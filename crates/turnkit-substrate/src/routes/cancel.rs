@@ -61,10 +61,12 @@ async fn bind_cancelled(
 ) -> Result<Arc<dyn LogReader>, ApiError> {
     let first =
         events::started(&key.id, None, shared.clock.unix_ms()).map_err(|error| encoding(&error))?;
-    let opening = Opening { fingerprint: None, first };
+    let opening = Opening { fingerprint: None, first, log_id: None };
     match shared.log.start(key, opening).await? {
         Start::Exists(reader) => Ok(reader),
         Start::Spent => Err(refusal::execution_expired()),
+        // It named none.
+        Start::LogChanged => Err(refusal::log_changed()),
         Start::Started { writer, reader } => {
             end(shared, key, writer).await?;
             Ok(reader)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use http::StatusCode;
 use serde_json::{Value, json};
-use turnkit_http::server::json_response;
+use turnkit_http::server::{ApiError, json_response};
 
 use crate::substrate::Shared;
 
@@ -18,13 +18,15 @@ pub(super) async fn agents(State(shared): State<Arc<Shared>>) -> Response {
     json_response(StatusCode::OK, &body)
 }
 
-pub(super) async fn capabilities(State(shared): State<Arc<Shared>>) -> Response {
+pub(super) async fn capabilities(State(shared): State<Arc<Shared>>) -> Result<Response, ApiError> {
+    let log_id = shared.log.id().await?;
     let body = json!({
         "protocolVersion": 1,
         "features": ["attach", "cancel", "detach", "replay", "status"],
+        "logId": log_id.as_str(),
         "limits": shared.limits.to_json(),
     });
-    json_response(StatusCode::OK, &body)
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 pub(super) async fn health() -> Response {

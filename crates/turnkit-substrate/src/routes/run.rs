@@ -9,7 +9,7 @@ use axum::{
 };
 use turnkit_agent::{ErasedAgent, InvalidRequest, RunRequest};
 use turnkit_http::server::ApiError;
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 use uuid::Uuid;
 
 use super::{headers, stream, to_the_end};
@@ -29,12 +29,13 @@ pub(super) async fn run(
 ) -> Result<Response, ApiError> {
     let id = headers::execution_id(request.headers())?;
     let cursor = headers::cursor(request.headers())?;
+    let log_id = headers::log_id(request.headers())?;
     let body = shared.limits.body().read(request).await?;
     let fingerprint = Fingerprint::of(&body);
     let key = ExecutionKey { scope, id: id.clone().map_or_else(fresh_id, Ok)? };
     let request = RunRequest::parse(key.id.clone(), body).map_err(|error| invalid(&error))?;
     if cursor.is_none() && !request.message().is_empty() {
-        return start_or_attach(&shared, key, request, fingerprint).await;
+        return start_or_attach(&shared, key, request, fingerprint, log_id).await;
     }
     if id.is_none() {
         return Err(refusal::invalid(
@@ -50,12 +51,13 @@ async fn start_or_attach(
     key: ExecutionKey,
     request: RunRequest,
     fingerprint: Fingerprint,
+    log_id: Option<LogId>,
 ) -> Result<Response, ApiError> {
     let reader = match shared.log.find(&key).await? {
         Found::Retained(reader) => same(reader, fingerprint)?,
         Found::Spent => return Err(refusal::execution_expired()),
         Found::Unknown => {
-            to_the_end(start(Arc::clone(shared), key.clone(), request, fingerprint)).await?
+            to_the_end(start(Arc::clone(shared), key.clone(), request, fingerprint, log_id)).await?
         }
     };
     stream::respond(shared, &key.id, reader, Cursor::Start).await
@@ -67,15 +69,17 @@ async fn start(
     key: ExecutionKey,
     request: RunRequest,
     fingerprint: Fingerprint,
+    log_id: Option<LogId>,
 ) -> Result<Arc<dyn LogReader>, ApiError> {
     let agent = agent(&shared, &request)?;
     let timeout = timeout(&shared, &request)?;
     let first = first(&shared, &request)?;
     let permit = shared.runs.admit(&key.scope, &shared.limits)?;
-    let opening = Opening { fingerprint: Some(fingerprint), first };
+    let opening = Opening { fingerprint: Some(fingerprint), first, log_id };
     match shared.log.start(&key, opening).await? {
         Start::Exists(reader) => same(reader, fingerprint),
         Start::Spent => Err(refusal::execution_expired()),
+        Start::LogChanged => Err(refusal::log_changed()),
         Start::Started { writer, reader } => {
             let run = Run {
                 key,

@@ -93,6 +93,12 @@ impl Server {
         self.run(id, "").header("Last-Event-ID", cursor)
     }
 
+    /// The id of its log, as it tells it.
+    pub(crate) async fn log_id(&self) -> String {
+        let capabilities = Answer::of(self.get("/capabilities")).await.body;
+        capabilities["logId"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn status(&self, id: &str) -> Answer {
         Answer::of(self.get(&format!("/agents/executions/{id}"))).await
     }

@@ -8,6 +8,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{Semaphore, mpsc},
 };
+use turnkit_id::LogId;
 use turnkit_substrate::{
     ExecutionLog, Limits, MemoryLog, Scope, Substrate,
     log::{ExecutionKey, Found, LogError, LogFuture, LogWriter, Opening, Start, Usage},
@@ -57,6 +58,10 @@ struct Late {
 impl ExecutionLog for Late {
     fn limits(&self) -> &Limits {
         self.log.limits()
+    }
+
+    fn id(&self) -> LogFuture<'_, Result<LogId, LogError>> {
+        self.log.id()
     }
 
     fn start<'a>(

@@ -152,6 +152,62 @@ async fn a_message_under_a_spent_id_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_start_that_names_the_log_runs_in_that_log_only() {
+    let mut house = House::new().await;
+    let log = house.server.log_id().await;
+    for _ in 0..2 {
+        let start = house.server.run("new", MESSAGE).header("X-Log-Id", "another");
+        Answer::of(start).await.assert_error(412, "log_changed");
+    }
+    house.assert_nothing_started();
+    house.server.status("new").await.assert_error(404, "execution_not_found");
+
+    let start = house.server.run("new", MESSAGE).header("X-Log-Id", log);
+    let mut opened = Stream::open(start).await;
+    assert_eq!(opened.next().await.unwrap().kind, "execution.started");
+    house.runs.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_names_another_log_and_starts_nothing_is_answered_as_without() {
+    let mut house = House::new().await;
+    let naming = |request: RequestBuilder| request.header("X-Log-Id", "another");
+    let mut opened = Stream::open(naming(house.server.run("running", MESSAGE))).await;
+    assert_eq!(seqs(&first(&mut opened, 3).await), [1, 2, 3]);
+    assert_eq!(seqs(&stream(naming(house.server.run("retained", MESSAGE))).await), [1, 2, 3, 4]);
+    for (id, message, status, code) in [
+        ("retained", "another", 409, "execution_conflict"),
+        ("spent", MESSAGE, 410, "execution_expired"),
+        ("unknown", "", 404, "execution_not_found"),
+    ] {
+        Answer::of(naming(house.server.run(id, message))).await.assert_error(status, code);
+    }
+    for attach in house.attaches_from_start("retained") {
+        assert_eq!(seqs(&stream(naming(attach)).await), [1, 2, 3, 4]);
+    }
+    house.assert_nothing_started();
+}
+
+#[tokio::test]
+async fn a_malformed_log_id_is_refused_whatever_the_execution() {
+    let mut house = House::new().await;
+    let log = house.server.log_id().await;
+    let long = "x".repeat(129);
+    for id in ["unknown", "running", "retained", "spent"] {
+        let twice = house.server.run(id, MESSAGE).header("X-Log-Id", &log);
+        let mut malformed = vec![twice.header("X-Log-Id", &log)];
+        let named = |name: &&str| house.server.run(id, MESSAGE).header("X-Log-Id", *name);
+        malformed.extend(["", "a b", "a\tb", &long].iter().map(named));
+        for run in malformed {
+            let answer = Answer::of(run).await;
+            answer.assert_error(400, "invalid_request");
+            assert_eq!(answer.body["error"]["field"], "X-Log-Id");
+        }
+    }
+    house.assert_nothing_started();
+}
+
+#[tokio::test]
 async fn without_a_message_or_with_a_cursor_nothing_starts() {
     let mut house = House::new().await;
     let mut attaches = house.attaches_from_start("unknown");

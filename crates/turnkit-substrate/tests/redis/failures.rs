@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
+use turnkit_id::LogId;
 use turnkit_substrate::{
     Cursor, ExecutionLog as _, Limits,
-    log::{AppendError, Ending, Found, LogError, Position, State, redis::RedisLog},
+    log::{AppendError, Ending, Found, LogError, Opening, Position, Start, State, redis::RedisLog},
 };
 use turnkit_testkit::{
     log_contract::ManualClock,
@@ -14,7 +15,7 @@ use turnkit_testkit::{
     redis::RedisServer,
 };
 
-use super::{builder, key, number, numbers, retained, start};
+use super::{builder, key, number, numbers, opening, retained, start};
 
 #[tokio::test]
 async fn a_run_outlives_a_redis_that_comes_back() {
@@ -64,6 +65,33 @@ async fn a_redis_that_forgot_everything_ends_readers_and_writers() {
     assert!(matches!(writer.append(&number(1)).await, Err(AppendError::Fenced)));
     assert!(matches!(reader.next(1).await, Err(LogError::Expired)));
     assert!(matches!(log.find(&key("one")).await.unwrap(), Found::Unknown));
+}
+
+#[tokio::test]
+async fn a_redis_that_forgot_everything_is_another_log() {
+    let redis = RedisServer::start();
+    let [one, other] = [(); 2].map(|()| RedisLog::builder(redis.url()).build().unwrap());
+    let id = one.id().await.unwrap();
+    let naming = |id: &LogId| Opening { log_id: Some(id.clone()), ..opening() };
+    assert_eq!(redis.command("FLUSHALL"), "+OK\r\n");
+    // Before anybody has asked for the new one.
+    for log in [&one, &other] {
+        let start = log.start(&key("one"), naming(&id)).await.unwrap();
+        assert!(matches!(start, Start::LogChanged));
+    }
+    let new = other.id().await.unwrap();
+    assert_ne!(new, id);
+    assert!(matches!(one.start(&key("one"), naming(&id)).await.unwrap(), Start::LogChanged));
+    assert!(matches!(one.start(&key("one"), naming(&new)).await.unwrap(), Start::Started { .. }));
+}
+
+#[tokio::test]
+async fn a_redis_that_kept_everything_is_the_same_log() {
+    let mut redis = RedisServer::start_durable();
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    let id = log.id().await.unwrap();
+    redis.restart();
+    assert_eq!(log.id().await.unwrap(), id);
 }
 
 #[tokio::test]

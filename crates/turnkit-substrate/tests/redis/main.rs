@@ -60,7 +60,8 @@ fn key(id: &str) -> ExecutionKey {
 }
 
 fn opening() -> Opening {
-    Opening { fingerprint: Some(Fingerprint::of(b"body")), first: Event::bare("first").unwrap() }
+    let first = Event::bare("first").unwrap();
+    Opening { fingerprint: Some(Fingerprint::of(b"body")), first, log_id: None }
 }
 
 fn number(number: u64) -> Event {

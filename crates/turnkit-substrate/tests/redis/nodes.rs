@@ -47,6 +47,14 @@ async fn of_starts_on_all_nodes_one_wins() {
 }
 
 #[tokio::test]
+async fn all_nodes_tell_one_id_and_the_first_to_ask_makes_it() {
+    let nodes: [RedisLog; 4] = nodes(LONG);
+    let ids = join_all((0..40).map(|at| nodes[at % 4].id())).await;
+    let first = ids[0].as_ref().unwrap();
+    assert!(ids.iter().all(|id| id.as_ref().unwrap() == first));
+}
+
+#[tokio::test]
 async fn what_one_node_appends_every_node_reads() {
     let [writing, reading] = nodes(LONG);
     let (mut writer, _) = start(&writing, "one").await;

@@ -122,7 +122,7 @@ impl Subject {
 
     async fn start(&mut self, key: &ExecutionKey) -> String {
         let fingerprint = Some(Fingerprint::of(key.id.as_str().as_bytes()));
-        let opening = Opening { fingerprint, first: sized("first", 20) };
+        let opening = Opening { fingerprint, first: sized("first", 20), log_id: None };
         match self.node().start(key, opening).await {
             Ok(Start::Started { writer, reader }) => {
                 let epoch = writer.epoch();
@@ -132,6 +132,7 @@ impl Subject {
             }
             Ok(Start::Exists(reader)) => format!("exists {:?}", reader.status().await),
             Ok(Start::Spent) => "spent".to_owned(),
+            Ok(Start::LogChanged) => "log changed".to_owned(),
             Err(error) => format!("{error:?}"),
         }
     }

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
+use turnkit_id::LogId;
 use turnkit_substrate::{
     Cursor, EventId, ExecutionLog, Limits, Scope,
     log::{
@@ -59,6 +60,10 @@ impl FaultyLog {
 impl ExecutionLog for FaultyLog {
     fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    fn id(&self) -> LogFuture<'_, Result<LogId, LogError>> {
+        Box::pin(ready(Ok(LogId::from_u128(0))))
     }
 
     fn start<'a>(

@@ -28,7 +28,7 @@ fn key(id: &str) -> ExecutionKey {
 }
 
 fn start(log: &MemoryLog, id: &str) -> Start {
-    let opening = Opening { fingerprint: None, first: event(0) };
+    let opening = Opening { fingerprint: None, first: event(0), log_id: None };
     block_on(log.start(&key(id), opening)).unwrap()
 }
 
@@ -74,6 +74,7 @@ fn race_starts(threads: usize) {
             }
             Start::Exists(reader) => (false, follow(&*reader, 0)),
             Start::Spent => panic!("nothing is spent"),
+            Start::LogChanged => panic!("no start names a log"),
         })
     });
     let threads: Vec<_> = threads.collect();

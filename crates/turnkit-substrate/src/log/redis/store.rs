@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use redis::{Client, Cmd, FromRedisValue, Script, ScriptInvocation, aio::PubSub};
 use tokio::runtime::Handle;
+use turnkit_id::LogId;
 use uuid::Uuid;
 
 use super::{
@@ -33,6 +34,7 @@ pub(super) enum Begun {
     Started,
     Exists(Origin),
     Spent,
+    LogChanged,
     Full(Bound),
 }
 
@@ -121,6 +123,16 @@ impl Store {
         Ok(policy.map(|policy| policy.trim().to_owned()))
     }
 
+    /// What the log is called: the first one to ask says so.
+    pub(super) async fn log_id(&self) -> Result<LogId, StoreError> {
+        let fresh = LogId::from_u128(Uuid::new_v4().as_u128());
+        let answer = self.run(&SCRIPTS.id, None, self.now(), |call| {
+            call.arg(fresh.as_str());
+        });
+        let answer = answer.await?;
+        LogId::parse(answer.word()?).map_err(|_| answer.unknown())
+    }
+
     /// The channel on which every node is woken.
     pub(super) async fn subscribe(&self) -> Result<PubSub, StoreError> {
         Ok(self.link.subscribe(&format!("{}wake", self.prefix)).await?)
@@ -158,16 +170,18 @@ impl Store {
         writer: Uuid,
         fingerprint: Option<Fingerprint>,
         frame: &[u8],
+        log_id: Option<&LogId>,
     ) -> Result<Begun, StoreError> {
         let print = fingerprint.map(|Fingerprint(bytes)| bytes);
         let print = print.as_ref().map_or(&[][..], |bytes| bytes);
         let answer = self.run(&SCRIPTS.start, Some(name), now, |call| {
-            call.arg(writer.as_bytes()).arg(print).arg(frame);
+            call.arg(writer.as_bytes()).arg(print).arg(frame).arg(log_id.map_or("", LogId::as_str));
         });
         let answer = answer.await?;
         Ok(match answer.word()? {
             "started" => Begun::Started,
             "exists" => Begun::Exists(answer.origin()?),
+            "log changed" => Begun::LogChanged,
             "spent" => Begun::Spent,
             "full" => Begun::Full(self.bound(&answer)?),
             _ => return Err(answer.unknown()),
@@ -366,6 +380,7 @@ impl Store {
 static SCRIPTS: LazyLock<Scripts> = LazyLock::new(Scripts::new);
 
 struct Scripts {
+    id: Script,
     start: Script,
     find: Script,
     append: Script,
@@ -388,6 +403,7 @@ macro_rules! script {
 impl Scripts {
     fn new() -> Self {
         Self {
+            id: script!("id"),
             start: script!("start"),
             find: script!("find"),
             append: script!("append"),

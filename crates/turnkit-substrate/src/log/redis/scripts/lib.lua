@@ -7,6 +7,7 @@
 --   spent            sorted set of names: since when they are spent
 --   use[:<scope>]    hash: executions, bindings, bytes
 --   wake             channel: what readers and writers wait for
+--   id               string: what the log is called, for as long as all of the above is there
 local P, NAME, NOW = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local RETENTION, BINDING_LIFE, LEASE = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local MAX_EVENTS, MAX_BYTES = tonumber(ARGV[7]), tonumber(ARGV[8])

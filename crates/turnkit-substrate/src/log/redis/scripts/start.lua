@@ -1,5 +1,5 @@
--- ARGV: writer, fingerprint, first frame. The id of the frame is `<now>-1`.
-local writer, fingerprint, frame = ARGV[11], ARGV[12], ARGV[13]
+-- ARGV: writer, fingerprint, first frame, the id that the log must have (or none). The id of the frame is `<now>-1`.
+local writer, fingerprint, frame, log = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local state = state_now()
 if state == 'spent' then return { 'spent' } end
 
@@ -10,6 +10,9 @@ if state then
   if kept[3] == writer then return { 'started' } end
   return { 'exists', kept[1], kept[2] }
 end
+
+-- Here, where the id is bound: a log that is lost a moment later has lost this start too.
+if log ~= '' and redis.call('GET', P .. 'id') ~= log then return { 'log changed' } end
 
 local scope, id = split(NAME)
 local bytes = EXECUTION + #id + FRAME + #frame
