@@ -12,6 +12,7 @@ mod config;
 mod demo;
 mod kill;
 mod logs;
+mod lost_memory;
 mod model;
 #[cfg(feature = "otel")]
 mod otel;
