@@ -4,13 +4,21 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower_service::Service;
+use turnkit::BoxError;
 use turnkit_http::client::{BaseUrl, BearerToken};
 use turnkit_id::{ExecutionId, LogId};
 
 use crate::{
-    AgentList, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn, Transport,
+    AgentList, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn,
+    resume::Intent,
     substrate::{Settings, Substrate},
-    transport,
+    transport::{self, Transport},
 };
 
 /// A substrate, reached over HTTP. Cloning is a reference count; clones share their connections.
@@ -33,6 +41,39 @@ impl SandboxClient {
         }
     }
 
+    /// Begins a client of the substrate that `service` is, such as `substrate.router()` for one in the same process: each request
+    /// is a call, and no socket is opened.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    /// # use http_body_util::Full;
+    /// # use turnkit_sandbox::SandboxClient;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let routes = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+    ///     assert_eq!(request.uri(), "http://localhost/capabilities");
+    ///     Ok::<_, Infallible>(Response::new(Full::from(r#"{"logId":"log-1"}"#)))
+    /// });
+    /// let client = SandboxClient::over(routes).build()?;
+    /// assert_eq!(client.log_id().await?.unwrap().as_str(), "log-1");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// It is [`builder("http://localhost")`](Self::builder) with this [`transport`](SandboxClientBuilder::transport), which says
+    /// what a service has to keep to. `localhost` is no more than what requests name as their host.
+    pub fn over<S, B>(service: S) -> SandboxClientBuilder
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::builder("http://localhost").transport(service)
+    }
+
     /// A turn that starts `request`'s execution, or attaches to it where it runs already (PROTOCOL 4.1).
     ///
     /// Nothing is sent before the first [`next`](turnkit::TurnProducer::next).
@@ -44,7 +85,49 @@ impl SandboxClient {
     /// A turn that reads an execution from its first event and never starts one (PROTOCOL 4.1).
     #[must_use]
     pub fn attach(&self, execution_id: ExecutionId) -> SandboxTurn {
-        SandboxTurn::attach(Arc::clone(&self.substrate), execution_id)
+        SandboxTurn::attach(Arc::clone(&self.substrate), execution_id, Intent::Attach)
+    }
+
+    /// The same, for the attempt that drives a turn on after one that may have sent its run (PROTOCOL 4.2).
+    ///
+    /// Where the execution is lost, that run may still be under way to the substrate. So it is cancelled before
+    /// [`Error::Lost`] is given: that binds the id, and the run cannot start any more. Where the substrate knows it by then and it was
+    /// not cancelled, it is read. Where it can't be told, that is the error, which is retryable.
+    #[must_use]
+    pub fn attach_or_bind(&self, execution_id: ExecutionId) -> SandboxTurn {
+        SandboxTurn::attach(Arc::clone(&self.substrate), execution_id, Intent::AttachOrBind)
+    }
+
+    /// A turn that reads an execution along, and may come before the substrate has accepted its run (PROTOCOL 4.2).
+    ///
+    /// Where the execution is not there, `is_due` is asked: whether the run is still to come, because it was not sent yet or is being
+    /// sent. As long as it is, the execution is asked for again, after 25 ms doubling to 1 s; and once more when it is due no longer,
+    /// as it may have been accepted since. Then, and whenever an event was read before, it is [`Error::Lost`]. Whoever cannot tell
+    /// says `false`.
+    ///
+    /// ```no_run
+    /// # use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+    /// # use turnkit_id::ExecutionId;
+    /// # use turnkit_sandbox::SandboxClient;
+    /// # fn example(client: SandboxClient, id: ExecutionId) {
+    /// let is_driven = Arc::new(AtomicBool::new(true));
+    /// let turn = client.join(id, move || {
+    ///     let is_driven = Arc::clone(&is_driven);
+    ///     async move { is_driven.load(Ordering::Relaxed) }
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn join<F>(
+        &self,
+        execution_id: ExecutionId,
+        is_due: impl Fn() -> F + Send + Sync + 'static,
+    ) -> SandboxTurn
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        let due = Box::new(move || is_due().boxed());
+        SandboxTurn::join(Arc::clone(&self.substrate), execution_id, due)
     }
 
     /// How often the turns of this client had to ask the substrate again since it was made: refused for now, or cut.
@@ -123,9 +206,28 @@ impl SandboxClientBuilder {
         self
     }
 
-    /// Another way to the substrate than HTTP over the host's network. Needed where the feature `reqwest` is off.
-    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
-        self.transport = Some(transport);
+    /// Another way to the substrate than HTTP over the host's network: a router in the same process, a simulated network, a
+    /// tunnel, or an HTTP client that the product has already. Needed where the feature `reqwest` is off.
+    ///
+    /// The service is cloned for each request. Requests have an absolute URI under the base URL, and its host in `Host`. The
+    /// service keeps to this:
+    /// - it sends a request once: no retries, no redirects followed. All of that is the adapter's;
+    /// - it changes no body: no decompression. An empty body is sent as none;
+    /// - it gives up a request or a body that is dropped, and closes what carried it;
+    /// - it may take as long as it likes: the adapter has the time-outs;
+    /// - it prints no header that is marked [sensitive](http::HeaderValue::is_sensitive).
+    ///
+    /// Where its error, or its body's, is a [`TransportError`](crate::TransportError), it is reported as that one. Any other counts
+    /// as an answer that did not come, or as a stream that broke off. All of them are tried again.
+    pub fn transport<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.transport = Some(transport::of(service));
         self
     }
 

@@ -12,8 +12,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`SandboxClient::run`] starts an execution or attaches to the one that has its id; [`SandboxClient::attach`] only attaches.
-//! Both give a [`SandboxTurn`], a [`TurnProducer`](turnkit::TurnProducer) for the turn engine.
+//! [`SandboxClient::run`] starts an execution or attaches to the one that has its id; [`SandboxClient::attach`] only attaches,
+//! [`SandboxClient::attach_or_bind`] for the attempt that drives a turn on, and [`SandboxClient::join`] for a reader that may come
+//! before the run was accepted. Each gives a [`SandboxTurn`], a [`TurnProducer`](turnkit::TurnProducer) for the turn engine.
 //!
 //! What holds, whatever fails ([PROTOCOL](https://github.com/turnkit/turnkit/blob/main/docs/PROTOCOL.md) 4.1):
 //! - Once a request was answered by an event stream, nothing that the turn sends can start the agent again.
@@ -22,8 +23,8 @@
 //! - A log that is no longer there is an [`Error::Lost`], never a second run.
 //! - No redirect is followed, nothing is decompressed, no proxy of the environment is used, and no token is printed.
 //!
-//! Without the feature `reqwest` (on by default) it brings no HTTP client and no TLS: give it a [`Transport`], or use
-//! [`resume`] alone.
+//! Without the feature `reqwest` (on by default) it brings no HTTP client and no TLS: give it a service of its own
+//! ([`SandboxClient::over`]), or use [`resume`] alone.
 //!
 //! # In scope
 //! Requests to a substrate and their answers, retries, resuming, time-outs, bounds, errors by who is to blame. The rules are
@@ -35,14 +36,11 @@
 
 mod agents;
 mod client;
-mod cursor;
 mod error;
-mod filter;
 mod producer;
 mod refusal;
 mod request;
 pub mod resume;
-mod retry;
 mod status;
 mod substrate;
 mod text;
@@ -51,13 +49,11 @@ mod transport;
 pub use agents::{AgentInfo, AgentList};
 pub use client::{SandboxClient, SandboxClientBuilder};
 pub use error::{BuildError, Ending, Error, ProtocolError, TransportError};
-pub use filter::PROTOCOL_VERSION;
 pub use producer::SandboxTurn;
 pub use refusal::Refusal;
 pub use request::{Backend, RunRequest};
-pub use retry::Retry;
+pub use resume::{PROTOCOL_VERSION, Retry};
 pub use status::{ExecutionState, ExecutionStatus};
-pub use transport::{ResponseBody, Transport};
 
 /// The guide, compiled as it is printed.
 #[cfg(all(doctest, feature = "reqwest"))]

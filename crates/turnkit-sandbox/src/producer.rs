@@ -1,12 +1,17 @@
 use std::{
     fmt, mem,
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use bytes::Bytes;
 use fastrand::Rng;
-use futures_util::StreamExt;
+use futures_core::future::BoxFuture;
+use futures_util::{
+    FutureExt as _,
+    future::{Either, Shared, select},
+};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 use turnkit::{Produced, TurnProducer};
@@ -14,11 +19,11 @@ use turnkit_id::{ExecutionId, LogId};
 use turnkit_wire::{DecodeError, Event, sse};
 
 use crate::{
-    Error, ProtocolError, Refusal, RunRequest, TransportError,
+    Error, ExecutionState, ProtocolError, RunRequest, TransportError,
     error::Ending,
-    resume::{Answer, Connect, End, GiveUp, Intent, Resume, Step, Verdict},
+    resume::{Answer, Connect, End, GiveUp, Intent, Resume, Step, Verdict, of_attach, of_run},
     substrate::{Opened, Substrate},
-    transport::ResponseBody,
+    transport::{ResponseBody, chunk},
 };
 
 /// How often [`SandboxTurn::cancel`](TurnProducer::cancel) tries, with the waits of the policy before an answer.
@@ -43,9 +48,16 @@ pub struct SandboxTurn {
     jitter: Rng,
     stream: Option<Stream>,
     has_asked: bool,
+    has_begun: bool,
+    /// Resolves when somebody has an event of the execution; of a run only.
+    begun: Option<Shared<BoxFuture<'static, ()>>>,
+    due: Option<Due>,
     /// What went wrong last; what is reported where there is no way on.
     problem: Option<Error>,
 }
+
+/// Whether a run is still to come.
+pub(crate) type Due = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 struct Stream {
     body: ResponseBody,
@@ -59,6 +71,25 @@ impl SandboxTurn {
     pub fn answering(mut self, message: impl Into<String>) -> Self {
         self.prompt = Some(message.into());
         self
+    }
+
+    /// For a run: `begun` resolves when somebody else, such as a reader that [joined](crate::SandboxClient::join), has an event of the
+    /// execution. Until it was answered itself, the run is then given up and attaches instead, because what is known to run is
+    /// never asked for again (PROTOCOL 4.2): its answer may be late or lost. From then on it is an
+    /// [`attach_or_bind`](crate::SandboxClient::attach_or_bind).
+    ///
+    /// Of an attach, and after the first answer, it is not asked.
+    #[must_use]
+    pub fn begun_when(mut self, begun: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.begun = Some(begun.boxed().shared());
+        self
+    }
+
+    /// Whether an event was handed on, or the execution was read to its end. An execution that is
+    /// [cancelled](Error::Cancelled) before that may have been bound by whoever found it lost (PROTOCOL 4.2).
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// The execution that is read.
@@ -76,15 +107,18 @@ impl TurnProducer for SandboxTurn {
             match self.resume.step() {
                 Step::Read => {
                     if let Some(event) = self.read().await {
+                        self.has_begun = true;
                         return Ok(Produced::Event(event));
                     }
                 }
-                Step::Connect(_) => self.connect().await,
-                Step::WaitUntil(until) => {
-                    sleep_until(self.origin + until).await;
-                    self.resume.tick(self.origin.elapsed());
+                Step::Connect(_) | Step::WaitUntil(_) => self.go_on_or_begun().await,
+                Step::AskWhetherDue => self.ask_whether_due().await,
+                Step::Bind => self.bind().await,
+                Step::End(_) => {
+                    let end = self.end();
+                    self.has_begun |= end.is_ok();
+                    return end;
                 }
-                Step::End(_) => return self.end(),
             }
         }
     }
@@ -135,8 +169,12 @@ impl SandboxTurn {
         Self { run_body, log_id, ..turn }.answering(request.into_message())
     }
 
-    pub(crate) fn attach(substrate: Arc<Substrate>, execution_id: ExecutionId) -> Self {
-        Self::new(substrate, &RunRequest::new(execution_id, ""), Intent::Attach)
+    pub(crate) fn attach(
+        substrate: Arc<Substrate>,
+        execution_id: ExecutionId,
+        intent: Intent,
+    ) -> Self {
+        Self::new(substrate, &RunRequest::new(execution_id, ""), intent)
     }
 
     fn new(substrate: Arc<Substrate>, request: &RunRequest, intent: Intent) -> Self {
@@ -153,9 +191,63 @@ impl SandboxTurn {
             jitter: settings.jitter_seed.map_or_else(Rng::new, Rng::with_seed),
             stream: None,
             has_asked: false,
+            has_begun: false,
+            begun: None,
+            due: None,
             problem: None,
             substrate,
         }
+    }
+
+    /// A turn that reads along, and asks `due` where the execution is not there.
+    pub(crate) fn join(substrate: Arc<Substrate>, execution_id: ExecutionId, due: Due) -> Self {
+        let turn = Self::attach(substrate, execution_id, Intent::Join);
+        Self { due: Some(due), ..turn }
+    }
+
+    /// Connects or waits, unless the execution is known to have begun before that is over.
+    async fn go_on_or_begun(&mut self) {
+        let heeds = self.resume.is_unanswered_run();
+        let Some(begun) = self.begun.clone().filter(|_| heeds) else {
+            return self.go_on().await;
+        };
+        // The signal first: polled after it, the run might be sent again in this very moment.
+        let has_begun = matches!(select(begun, pin!(self.go_on())).await, Either::Left(_));
+        if has_begun {
+            self.resume.begun(self.origin.elapsed());
+        }
+    }
+
+    async fn go_on(&mut self) {
+        if let Step::WaitUntil(until) = self.resume.step() {
+            sleep_until(self.origin + until).await;
+            self.resume.tick(self.origin.elapsed());
+        } else {
+            self.connect().await;
+        }
+    }
+
+    async fn ask_whether_due(&mut self) {
+        let is_due = match &self.due {
+            Some(due) => due().await,
+            None => false,
+        };
+        let (now, spread) = self.moment();
+        self.resume.due(is_due, now, spread);
+    }
+
+    /// The execution is lost, and its run may still be under way, sent by a process that died: cancelling an unknown id keeps it from
+    /// starting (PROTOCOL 3.1). Where the substrate can't be told, that is what failed, and the next attempt tells it.
+    async fn bind(&mut self) {
+        let told = self.substrate.cancel(&self.execution_id).await;
+        let is_there = told.as_ref().is_ok_and(|told| told.state != ExecutionState::CANCELLED);
+        if let Err(error) = told {
+            warn!(execution_id = %self.execution_id, code = error.code(), "could not bind a lost execution");
+            if error.is_retryable() {
+                self.problem = Some(error);
+            }
+        }
+        self.resume.bound(is_there);
     }
 
     /// Reads until an event is to be handed on. None: the stream is over, the machine knows what follows.
@@ -193,7 +285,7 @@ impl SandboxTurn {
             return;
         };
         let idle = self.substrate.settings.idle_timeout;
-        match timeout(idle, stream.body.next()).await {
+        match timeout(idle, chunk(&mut stream.body)).await {
             Ok(Some(Ok(chunk))) => stream.decoder.push(chunk),
             Ok(Some(Err(cause))) => self.lost(cause),
             Ok(None) => self.closed(),
@@ -270,17 +362,14 @@ impl SandboxTurn {
         match opened {
             Ok(Opened::Stream(body)) => self.opened(body),
             Ok(Opened::NothingMore) => self.answered(Answer::NothingMore, None),
-            Ok(Opened::Refused(refusal)) => self.refused(refusal, is_attach),
+            Ok(Opened::Refused(refusal)) => {
+                let of = if is_attach { of_attach } else { of_run };
+                let (answer, problem) = of(refusal);
+                self.answered(answer, Some(problem));
+            }
             Err(Error::Transport { cause, .. }) => self.lost(cause),
             Err(error) => self.answered(Answer::Unusable, Some(error)),
         }
-    }
-
-    fn refused(&mut self, refusal: Refusal, is_attach: bool) {
-        let (status, retry_after) = (refusal.status(), refusal.retry_after());
-        let answer = Answer::Refused { status, retry_after };
-        let problem = if is_attach { refusal.into_error_of_attach() } else { refusal.into_error() };
-        self.answered(answer, Some(problem));
     }
 
     fn opened(&mut self, body: ResponseBody) {

@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use turnkit_http::client::is_transient;
 
-use crate::{Error, text::Complaint};
+use crate::text::Complaint;
 
 /// A status other than success, and what its body said (PROTOCOL 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,28 +17,6 @@ impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
         let Complaint { code, message } = Complaint::read(body);
         Self { status, code, message, retry_after }
-    }
-
-    /// The error that it is, by its code.
-    pub(crate) fn into_error(self) -> Error {
-        match self.code() {
-            Some("execution_not_found" | "execution_expired" | "invalid_replay_cursor") => {
-                Error::Lost(self)
-            }
-            Some("execution_conflict") => Error::Conflict(self),
-            Some("log_changed") => Error::LogChanged(self),
-            _ => Error::Refused(self),
-        }
-    }
-
-    /// The error that it is in answer to an attach, where "not found" and "gone" can mean nothing but the execution, also
-    /// without a code that is known, and a conflict that says nothing else nothing but the cursor.
-    pub(crate) fn into_error_of_attach(self) -> Error {
-        match (self.status, self.into_error()) {
-            (404 | 410, Error::Refused(refusal)) => Error::Lost(refusal),
-            (409, Error::Refused(refusal)) if refusal.code.is_none() => Error::Lost(refusal),
-            (_, error) => error,
-        }
     }
 
     /// The HTTP status.

@@ -1,8 +1,9 @@
 //! When to connect, with which cursor, how long to wait, and when to give up (PROTOCOL 4.1).
 //!
 //! [`Resume`] is a state machine without clock, network, runtime or randomness: the time (since any fixed moment) and the
-//! place inside the jitter (0 to 1) are arguments. Every rule about order and retries of the adapter lives here; the driver
-//! around it sends what [`Resume::step`] asks for and reports what came of it.
+//! place inside the jitter (0 to 1) are arguments. Every rule about order and retries of the adapter lives here, with the cursor, the
+//! list of events that are not forwarded, the policies and what a refusal means beside it; the driver around it sends what
+//! [`Resume::step`] asks for and reports what came of it.
 //!
 //! ```text
 //!            Run, or Attach from 0                         Attach after the cursor
@@ -20,28 +21,57 @@
 //!
 //! Left of `Read` the policy is [`Retry::BEFORE_ANSWER`] and each try sends the same request. Right of it the policy is
 //! [`Retry::AFTER_ANSWER`] and each try only attaches: whatever happens there can not run the agent again.
+//!
+//! # Who reads
+//! What follows depends on what the reader is to the execution, its [`Intent`]:
+//!
+//! - [`Run`](Intent::Run), then attach. Its answer may be late or lost while somebody else reads the execution's first events
+//!   already. Whoever knows that there is a run never asks for it again: [`Resume::begun`] turns it into an attach.
+//! - [`AttachOrBind`](Intent::AttachOrBind) drives a turn on, after an attempt that may have sent the run. Where the execution is
+//!   lost, that run may still be under way: [`Step::Bind`] binds the id before the turn ends as lost, so that it cannot start.
+//! - [`Join`](Intent::Join) reads along, and may come before the substrate has accepted the run. As long as the run is due, an
+//!   execution that is not there yet is asked for again, and once more when it is due no longer, as it may have been accepted since
+//!   it was asked for: [`Step::AskWhetherDue`].
+//! - [`Attach`](Intent::Attach) takes what there is.
 
-use std::{fmt, time::Duration};
+mod answer;
+mod cursor;
+mod filter;
+mod retry;
+
+use std::{fmt, mem, time::Duration};
 
 use turnkit_http::client::is_transient;
 use turnkit_wire::kind;
 
-use crate::{
-    Retry,
-    cursor::{Cursor, Place},
-    filter,
-};
+pub(crate) use self::answer::{error_of, of_attach, of_run};
+use self::cursor::{Cursor, Place};
+pub use self::{filter::PROTOCOL_VERSION, retry::Retry};
 
 /// The cursor that asks for everything, from the first event (PROTOCOL 3.1).
 const FROM_THE_FIRST: &str = "0";
 
-/// What the first request asks for.
+/// The waits of a reader that came before the run was accepted: 25 ms doubling to 1 s, for as long as the run is due.
+const EARLY: Retry = Retry {
+    first: Duration::from_millis(25),
+    factor: 2.0,
+    max: Duration::from_secs(1),
+    jitter: 0.2,
+    attempts: u32::MAX,
+    within: Duration::MAX,
+};
+
+/// What a reader is to the execution. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// Start the execution, or attach to it where it is there.
+    /// It starts the execution, or attaches to it where it is there.
     Run,
-    /// Attach only.
+    /// It attaches, and nothing else.
     Attach,
+    /// It drives the turn: it attaches, and binds the id of an execution that is lost.
+    AttachOrBind,
+    /// It attaches as soon as the execution is there.
+    Join,
 }
 
 /// What the driver has to do next.
@@ -53,6 +83,10 @@ pub enum Step<'a> {
     Read,
     /// Nothing until this time, then [`Resume::tick`].
     WaitUntil(Duration),
+    /// Ask whoever drives the turn whether its run is still to come, then report [`Resume::due`].
+    AskWhetherDue,
+    /// Cancel the execution, which binds its id where it is unknown, then report [`Resume::bound`].
+    Bind,
     /// The execution was read to its end, or never will be.
     End(&'a End),
 }
@@ -76,6 +110,8 @@ pub enum Answer {
     Stream,
     /// 204: the log holds nothing after the cursor, and never will.
     NothingMore,
+    /// There is no such execution, or no longer what follows the cursor.
+    Lost,
     /// Another status.
     Refused {
         /// The status.
@@ -160,6 +196,13 @@ pub struct Resume {
     /// An event without a usable id was handed on since the cursor moved.
     unnumbered: bool,
     result: Seen,
+    /// An event of the execution was taken, whether or not it was handed on.
+    is_found: bool,
+    /// How often a reader that came early has waited.
+    early: u32,
+    /// The last look of a reader whose run is due no longer was granted.
+    looks_last: bool,
+    is_bound: bool,
 }
 
 #[derive(Debug)]
@@ -167,6 +210,8 @@ enum State {
     Connect,
     Read,
     Waiting { until: Duration },
+    Asking,
+    Binding,
     Ended(End),
 }
 
@@ -200,6 +245,10 @@ impl Resume {
             cursor: Cursor::default(),
             unnumbered: false,
             result: Seen::No,
+            is_found: false,
+            early: 0,
+            looks_last: false,
+            is_bound: false,
         }
     }
 
@@ -210,6 +259,8 @@ impl Resume {
             State::Connect => Step::Connect(self.request()),
             State::Read => Step::Read,
             State::Waiting { until } => Step::WaitUntil(*until),
+            State::Asking => Step::AskWhetherDue,
+            State::Binding => Step::Bind,
             State::Ended(end) => Step::End(end),
         }
     }
@@ -218,6 +269,49 @@ impl Resume {
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.row.failures
+    }
+
+    /// Whether a run was not answered yet, so that [`begun`](Self::begun) would change what is done.
+    #[must_use]
+    pub fn is_unanswered_run(&self) -> bool {
+        self.intent == Intent::Run && !self.answered
+    }
+
+    /// Somebody has an event of the execution, so it runs: what is under way is given up, and it is attached to from its first
+    /// event. Without effect where it was answered before, and where it was no run.
+    pub fn begun(&mut self, now: Duration) {
+        if self.is_unanswered_run() && !matches!(self.state, State::Ended(_)) {
+            self.intent = Intent::AttachOrBind;
+            self.row = Row { failures: 0, began: now };
+            self.go(State::Connect);
+        }
+    }
+
+    /// Whether the run is still to come: it was not sent yet, or is being sent.
+    pub fn due(&mut self, is_due: bool, now: Duration, spread: f64) {
+        if !matches!(self.state, State::Asking) {
+            return;
+        }
+        if !is_due && mem::replace(&mut self.looks_last, true) {
+            return self.give_up(GiveUp::Refused);
+        }
+        let until = now.saturating_add(EARLY.wait(self.early, spread));
+        self.early = self.early.saturating_add(1);
+        self.row = Row { failures: 0, began: until };
+        self.go(State::Waiting { until });
+    }
+
+    /// The id was bound, or could not be. `is_there`: the substrate knows the execution after all, and it was not cancelled; then it
+    /// is attached to again, once.
+    pub fn bound(&mut self, is_there: bool) {
+        if !matches!(self.state, State::Binding) {
+            return;
+        }
+        if is_there && !mem::replace(&mut self.is_bound, true) {
+            self.go(State::Connect);
+        } else {
+            self.give_up(GiveUp::Refused);
+        }
     }
 
     /// It is `now`: a wait that has reached its time is over.
@@ -232,6 +326,7 @@ impl Resume {
         match answer {
             Answer::Stream => self.open(),
             Answer::NothingMore => self.nothing_more(),
+            Answer::Lost => self.lost(),
             Answer::Refused { status, retry_after } if self.is_transient(status) => {
                 self.retry(retry_after, now, spread);
             }
@@ -283,7 +378,7 @@ impl Resume {
     }
 
     fn request(&self) -> Connect<'_> {
-        if self.intent == Intent::Run && !self.answered {
+        if self.is_unanswered_run() {
             return Connect::Run;
         }
         let cursor = self.cursor.last().unwrap_or(FROM_THE_FIRST);
@@ -298,6 +393,14 @@ impl Resume {
         self.go(State::Read);
     }
 
+    fn lost(&mut self) {
+        match self.intent {
+            Intent::Join if !self.is_found => self.go(State::Asking),
+            Intent::AttachOrBind => self.go(State::Binding),
+            _ => self.give_up(GiveUp::Refused),
+        }
+    }
+
     /// After a `result` an end without a terminal event is an end (as [`closed`](Self::closed)), and this one is certain.
     fn nothing_more(&mut self) {
         match self.result {
@@ -308,12 +411,13 @@ impl Resume {
 
     /// An attach runs nothing, so a server error that may pass is worth another; to a run it may be the run's own failure.
     fn is_transient(&self, status: u16) -> bool {
-        let attach = self.answered || self.intent == Intent::Attach;
+        let attach = !self.is_unanswered_run();
         is_transient(status) || attach && status >= 500
     }
 
     /// Takes an event that was not consumed before.
     fn take(&mut self, kind: &str, numbered: bool) -> Verdict {
+        self.is_found = true;
         if numbered {
             self.row.failures = 0;
             self.unnumbered = false;

@@ -7,11 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST},
 };
+use http_body_util::Full;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 use turnkit_http::client::{BaseUrl, retry_after};
@@ -19,8 +19,10 @@ use turnkit_id::{ExecutionId, LogId};
 use turnkit_wire::sse;
 
 use crate::{
-    AgentList, Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError, text,
-    transport::{ResponseBody, Transport},
+    AgentList, Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError,
+    resume::error_of,
+    text,
+    transport::{ResponseBody, Transport, chunk},
 };
 
 /// The longest body that is not a stream, in bytes: an error or a status.
@@ -157,10 +159,18 @@ impl Substrate {
         log_id.map_err(|error| Error::Protocol(ProtocolError::LogId(error)))
     }
 
-    fn request(&self, method: Method, path: &[&str], body: Bytes) -> Result<Request<Bytes>, Error> {
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Error> {
         let request = Request::builder().method(method).uri(self.base.under(path));
-        let mut request = request.body(body).map_err(unsendable)?;
+        let mut request = request.body(Full::new(body)).map_err(unsendable)?;
         let headers = request.headers_mut();
+        // A service that is called without a connection between sees no other name of the host.
+        let host = HeaderValue::from_str(self.base.authority()).map_err(unsendable)?;
+        headers.insert(HOST, host);
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(self.authorization.clone().map(|value| (AUTHORIZATION, value)));
@@ -183,7 +193,10 @@ impl Substrate {
     }
 
     /// The answer to a call that is no stream, in the time that such a call has.
-    async fn json_of<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, Error> {
+    async fn json_of<T: DeserializeOwned>(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<T, Error> {
         let limit = self.settings.call_timeout;
         let answer = timeout(limit, self.unbounded_json_of(request)).await;
         answer.map_err(|_| once(TransportError::Silent(limit)))?
@@ -191,11 +204,11 @@ impl Substrate {
 
     async fn unbounded_json_of<T: DeserializeOwned>(
         &self,
-        request: Request<Bytes>,
+        request: Request<Full<Bytes>>,
     ) -> Result<T, Error> {
         let answer = self.send(request).await?;
         if answer.status() != 200 {
-            return Err(self.refused(answer).await?.into_error());
+            return Err(error_of(self.refused(answer).await?));
         }
         check_encoding(answer.headers()).map_err(Error::Protocol)?;
         let body = read_to_end(answer.into_body()).await?;
@@ -228,7 +241,7 @@ impl Substrate {
         }
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Response<ResponseBody>, Error> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<ResponseBody>, Error> {
         let limit = self.settings.answer_timeout;
         let answer = timeout(limit, self.transport.send(request)).await;
         answer.map_err(|_| once(TransportError::Silent(limit)))?.map_err(once)
@@ -310,7 +323,7 @@ async fn read_body(stream: ResponseBody, limit: Duration) -> Result<Vec<u8>, Err
 
 async fn read_to_end(mut stream: ResponseBody) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
-    while let Some(chunk) = stream.next().await {
+    while let Some(chunk) = chunk(&mut stream).await {
         let chunk = chunk.map_err(once)?;
         if body.len() + chunk.len() > MAX_BODY {
             return Err(Error::Protocol(ProtocolError::TooLarge(MAX_BODY)));

@@ -1,11 +1,7 @@
-//! A substrate inside this process, on a loopback port of its own.
+//! A substrate inside this process, which is called and never connected to.
 
-mod transport;
-
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use turnkit_http::server::listener::ConnectionLimits;
@@ -23,46 +19,43 @@ const GRACE: Duration = Duration::ZERO;
 /// A substrate that only this process knows how to talk to.
 pub(crate) struct Embedded {
     pub(crate) substrate: Substrate,
-    pub(crate) address: SocketAddr,
-    pub(crate) token: String,
+    token: String,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<()>,
+    running: JoinHandle<()>,
 }
 
 impl Embedded {
-    /// Starts it on a free port, with a random token.
+    /// Starts it, with a random token: it names the scope in which the executions of this product live.
     pub(crate) async fn start(agents: Agents, log: &LogChoice) -> Result<Embedded, StartError> {
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let bind = |source| StartError::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
         let token = random::secret().map_err(StartError::Random)?;
         let substrate = build(agents, log, &token).await?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(substrate.clone(), listener, stopped));
-        Ok(Embedded { substrate, address, token, stop, serving })
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let running = tokio::spawn({
+            let substrate = substrate.clone();
+            async move { substrate.run_until(async { drop(stopped.await) }).await }
+        });
+        Ok(Embedded { substrate, token, stop, running })
     }
 
     /// A client that asks it without leaving the process.
     pub(crate) fn client(&self) -> SandboxClientBuilder {
-        SandboxClient::builder(self.url())
-            .bearer_token(self.token.clone())
-            .transport(transport::to(self.substrate.router()))
+        SandboxClient::over(self.substrate.router()).bearer_token(self.token.clone())
     }
 
-    /// Ends what still runs, lets its readers take how, and waits for both.
+    /// Ends what still runs, and waits until the log says how.
     pub(crate) async fn stop(self) {
         // A substrate that has gone already cannot be told, and need not be.
         let _ = self.stop.send(());
-        let _ = self.serving.await;
+        let _ = self.running.await;
     }
 }
 
-async fn build(agents: Agents, log: &LogChoice, token: &str) -> Result<Substrate, StartError> {
+/// A substrate with these agents and this log, for whoever has the token.
+pub(crate) async fn build(
+    agents: Agents,
+    log: &LogChoice,
+    token: &str,
+) -> Result<Substrate, StartError> {
     let connection = ConnectionLimits { shutdown: GRACE, ..ConnectionLimits::default() };
     let limits = Limits { connection, ..Limits::default() };
     agents
@@ -71,11 +64,4 @@ async fn build(agents: Agents, log: &LogChoice, token: &str) -> Result<Substrate
         .token("turnkit", token)
         .build()
         .map_err(StartError::Substrate)
-}
-
-async fn serve(substrate: Substrate, listener: TcpListener, stopped: oneshot::Receiver<()>) {
-    let stopped = async { drop(stopped.await) };
-    if let Err(error) = substrate.serve(listener, stopped).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "the embedded substrate failed");
-    }
 }

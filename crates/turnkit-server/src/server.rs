@@ -67,7 +67,7 @@ impl ServerConfig {
 /// Where the agents of a [`Server`] run.
 pub enum SubstrateChoice {
     /// In this process, with these agents; its runs end with the process, and so does a log in memory. It is asked without
-    /// sockets; what else wants to ask it finds it on a loopback port.
+    /// sockets, and by nobody else.
     Embedded(Agents),
     /// At another one.
     At {

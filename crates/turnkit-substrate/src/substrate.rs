@@ -36,7 +36,8 @@ impl Substrate {
     /// Its routes, to be served by any server.
     ///
     /// Without tokens, whoever reaches them may use them: then serve them on loopback only. Connections are not bounded
-    /// here, and silent ones not timed; [`serve`](Self::serve) does both, and drops what is over also when nobody asks.
+    /// here, and silent ones not timed; [`serve`](Self::serve) does both, and drops what is over also when nobody asks, as
+    /// [`run_until`](Self::run_until) does where there are no connections.
     pub fn router(&self) -> Router {
         routes::router(Arc::clone(&self.shared))
     }
@@ -65,6 +66,24 @@ impl Substrate {
             () = self.sweep_for_ever() => {}
         }
         Ok(())
+    }
+
+    /// Does what [`serve`](Self::serve) does besides connections, for a substrate whose [`router`](Self::router) is called
+    /// without any: drops what is over, until `shutdown` resolves. Then nothing new starts, and running executions have the time
+    /// of [`ConnectionLimits::shutdown`](turnkit_http::server::listener::ConnectionLimits::shutdown) to end, before they end with
+    /// `execution.failed`, code `shutting_down`. It resolves when no run is left, each with its terminal event in the log.
+    ///
+    /// Dropping the future stops no run.
+    pub async fn run_until(&self, shutdown: impl Future<Output = ()> + Send) {
+        let finish = async {
+            shutdown.await;
+            self.shared.runs.close();
+            self.finish_runs(self.shared.limits.connection.shutdown).await;
+        };
+        tokio::select! {
+            () = finish => {}
+            () = self.sweep_for_ever() => {}
+        }
     }
 
     /// What happened since it was built.

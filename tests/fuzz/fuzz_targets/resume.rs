@@ -12,7 +12,8 @@ use turnkit_sandbox::{
 
 fuzz_target!(|input: &[u8]| {
     let Some((&first, rest)) = input.split_first() else { return };
-    let mut reader = Reader::new(if first % 2 == 0 { Intent::Run } else { Intent::Attach });
+    let intents = [Intent::Run, Intent::Attach, Intent::AttachOrBind, Intent::Join];
+    let mut reader = Reader::new(intents[usize::from(first % 4)]);
     for happening in rest.chunks(3) {
         reader.happens(happening);
         reader.checks();
@@ -54,8 +55,15 @@ impl Reader {
             Step::Connect(_) => (true, false),
             Step::Read => (false, true),
             Step::WaitUntil(_) => (false, false),
+            Step::AskWhetherDue => return self.resume.due(byte(1) % 2 == 0, self.now, spread),
+            Step::Bind => return self.resume.bound(byte(1) % 2 == 0),
             Step::End(_) => (true, true),
         };
+        if byte(0) == 0xff {
+            self.resume.begun(self.now);
+            self.may_run = false;
+            return;
+        }
         match byte(0) % 16 {
             0..8 | 12 | 14 if !reads => {}
             8..12 if !connects => {}
@@ -63,6 +71,7 @@ impl Reader {
             0..8 => self.frame(byte(0) / 16, byte(1), byte(2)),
             8 => self.answered(Answer::Stream, spread),
             9 => self.answered(Answer::NothingMore, spread),
+            10 if byte(1) % 2 == 0 => self.answered(Answer::Lost, spread),
             10 => self.answered(Answer::Unusable, spread),
             11 => {
                 let status = 200 + u16::from(byte(1)) * 2;
@@ -138,7 +147,7 @@ impl Reader {
                 assert!(cursor == "0" || is_usable(cursor));
                 None
             }
-            Step::Read | Step::WaitUntil(_) => None,
+            Step::Read | Step::WaitUntil(_) | Step::AskWhetherDue | Step::Bind => None,
             Step::End(end) => Some(end.clone()),
         };
         assert!(self.ended.is_none() || self.ended == end, "an end was left");
@@ -151,12 +160,13 @@ impl Reader {
             match self.resume.step() {
                 Step::End(_) => return,
                 Step::WaitUntil(until) => {
-                    assert!(self.resume.failures() > 0, "a wait without a failure");
                     self.now = self.now.max(until);
                     self.resume.tick(self.now);
                     assert!(matches!(self.resume.step(), Step::Connect(_)), "a wait that does not end");
                 }
                 Step::Connect(_) | Step::Read => self.resume.failed(self.now, 0.5),
+                Step::AskWhetherDue => self.resume.due(false, self.now, 0.5),
+                Step::Bind => self.resume.bound(false),
             }
             self.checks();
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use turnkit::{BoxError, Persisted, TurnContext};
-use turnkit_sandbox::{SandboxClient, Transport};
+use turnkit_sandbox::SandboxClient;
 use turnkit_server::{Environment, Product};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     history::{Fact, Hooked},
     net,
     substrate::TOKEN,
-    transport::Simulated,
+    transport,
     world::{World, unix_ms},
 };
 
@@ -31,10 +31,10 @@ pub(crate) async fn worker(
     data_dir: PathBuf,
     memory: bugs::Memory,
 ) -> Result<(), BoxError> {
-    let transport: Arc<dyn Transport> = Arc::new(Simulated::new(world.clone()));
+    let way = bugs::transport(&world, transport::simulated(world.clone()), memory);
     let substrate = SandboxClient::builder("http://substrate")
         .bearer_token(TOKEN)
-        .transport(bugs::transport(&world, transport, memory))
+        .transport(tower::service_fn(move |request| transport::over(Arc::clone(&way), request)))
         .jitter_seed(world.plan().seed)
         .idle_timeout(IDLE)
         .build()?;

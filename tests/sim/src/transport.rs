@@ -1,10 +1,15 @@
 //! The adapter's transport over the simulated network.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Body, Frame};
 use turnkit_id::ExecutionId;
-use turnkit_sandbox::{ResponseBody, Transport, TransportError};
+use turnkit_sandbox::TransportError;
 use turnkit_wire::sse;
 
 use crate::{
@@ -14,30 +19,32 @@ use crate::{
     world::World,
 };
 
+/// The body of an answer, in chunks. An item that is an error is the last one.
+pub(crate) type Chunks = BoxStream<'static, Result<Bytes, TransportError>>;
+
+/// An answer to come.
+pub(crate) type Sending = BoxFuture<'static, Result<Response<Chunks>, TransportError>>;
+
+/// How requests come to the substrate.
+pub(crate) type Way = Arc<dyn Fn(Request<Bytes>) -> Sending + Send + Sync>;
+
 /// Sends each request over a connection of its own to the substrate's node.
-pub(crate) struct Simulated {
-    world: World,
+pub(crate) fn simulated(world: World) -> Way {
+    Arc::new(move |request| Box::pin(send(world.clone(), request)))
 }
 
-impl Simulated {
-    pub(crate) fn new(world: World) -> Self {
-        Self { world }
-    }
+/// Sends a request of the adapter on this way.
+pub(crate) async fn over(
+    way: Way,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<impl Body<Data = Bytes, Error = TransportError>>, TransportError> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await;
+    let answer = way(Request::from_parts(head, body.to_bytes())).await?;
+    Ok(answer.map(|chunks| StreamBody::new(chunks.map_ok(Frame::data))))
 }
 
-impl Transport for Simulated {
-    fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> BoxFuture<'static, Result<Response<ResponseBody>, TransportError>> {
-        Box::pin(send(self.world.clone(), request))
-    }
-}
-
-async fn send(
-    world: World,
-    request: Request<Bytes>,
-) -> Result<Response<ResponseBody>, TransportError> {
+async fn send(world: World, request: Request<Bytes>) -> Result<Response<Chunks>, TransportError> {
     // Between a decision and the request that carries it out there is a moment in which a process can die.
     world.pause().await;
     let is_run = !request.headers().contains_key(CURSOR);
@@ -58,8 +65,8 @@ async fn send(
 }
 
 /// The same body. Once its reader has come to the clean end, the history says so.
-fn telling_its_end(body: ResponseBody, whose: Option<(World, ExecutionId)>) -> ResponseBody {
-    let next = |(mut body, whose): (ResponseBody, Option<(World, ExecutionId)>)| async move {
+fn telling_its_end(body: Chunks, whose: Option<(World, ExecutionId)>) -> Chunks {
+    let next = |(mut body, whose): (Chunks, Option<(World, ExecutionId)>)| async move {
         match (body.next().await, whose) {
             (Some(Ok(chunk)), whose) => Some((Ok(chunk), (body, whose))),
             (Some(Err(error)), _) => Some((Err(error), (body, None))),

@@ -58,6 +58,27 @@ impl Scenario {
         self.frame(id, "message.part.updated", Verdict::Skip)
     }
 
+    fn lost(self) -> Self {
+        self.answered(Answer::Lost)
+    }
+
+    fn due(self, is_due: bool) -> Self {
+        let mut asked = self.steps(Step::AskWhetherDue);
+        asked.resume.due(is_due, asked.now, MIDDLE);
+        asked
+    }
+
+    fn bound(self, is_there: bool) -> Self {
+        let mut binding = self.steps(Step::Bind);
+        binding.resume.bound(is_there);
+        binding
+    }
+
+    fn begun(mut self) -> Self {
+        self.resume.begun(self.now);
+        self
+    }
+
     fn closed(mut self) -> Self {
         self.resume.closed(self.now, MIDDLE);
         self
@@ -192,6 +213,87 @@ fn an_attach_is_retried_on_any_server_error_since_it_runs_nothing() {
         Scenario::new(Intent::Attach).refused(status).gives_up(GiveUp::Refused);
         Scenario::open().closed().waits(1.0).refused(status).gives_up(GiveUp::Refused);
     }
+}
+
+#[test]
+fn a_lost_execution_ends_a_run_and_an_attach() {
+    for intent in [Intent::Run, Intent::Attach] {
+        Scenario::new(intent).lost().gives_up(GiveUp::Refused);
+        let answered = Scenario::new(intent).stream().forwards("7-1");
+        answered.closed().waits(1.0).lost().gives_up(GiveUp::Refused);
+    }
+}
+
+#[test]
+fn who_drives_a_turn_on_binds_a_lost_execution_before_it_ends() {
+    let driving = || Scenario::new(Intent::AttachOrBind).attaches("0");
+    driving().lost().bound(false).gives_up(GiveUp::Refused);
+    driving()
+        .stream()
+        .forwards("7-1")
+        .closed()
+        .waits(1.0)
+        .lost()
+        .bound(false)
+        .gives_up(GiveUp::Refused);
+    // Accepted in between.
+    let accepted = driving().lost().bound(true).attaches("0");
+    accepted.stream().frame("7-1", "execution.completed", Verdict::End).ends(&End::Completed);
+    // Nobody binds for ever.
+    driving().lost().bound(true).lost().bound(true).gives_up(GiveUp::Refused);
+    driving().refused(403).gives_up(GiveUp::Refused);
+}
+
+#[test]
+fn who_comes_before_the_run_was_accepted_asks_again_as_long_as_it_is_due() {
+    let mut early = Scenario::new(Intent::Join);
+    for wait in [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0] {
+        early = early.attaches("0").lost().due(true).waits(wait);
+    }
+    early.stream().forwards("7-1");
+}
+
+#[test]
+fn a_run_that_is_due_no_longer_is_looked_for_once_more() {
+    let joined = || Scenario::new(Intent::Join).lost().due(false).waits(0.025).attaches("0");
+    joined().stream().forwards("7-1");
+    joined().lost().due(false).gives_up(GiveUp::Refused);
+    joined().lost().due(true).waits(0.05).lost().due(false).gives_up(GiveUp::Refused);
+}
+
+#[test]
+fn a_log_that_was_there_and_is_lost_is_not_waited_for() {
+    for kind in ["execution.started", "message.part.updated"] {
+        let mut joined = Scenario::new(Intent::Join).stream();
+        joined.resume.frame(Some("7-1"), kind);
+        joined.closed().waits(1.0).attaches("7-1").lost().gives_up(GiveUp::Refused);
+    }
+    Scenario::new(Intent::Join).refused(403).gives_up(GiveUp::Refused);
+}
+
+#[test]
+fn a_run_that_is_known_to_have_begun_is_never_sent_again() {
+    Scenario::run().begun().attaches("0").stream().forwards("7-1");
+    Scenario::run().failed().begun().attaches("0").refused(500).waits(0.25).attaches("0");
+    // It drives the turn still.
+    Scenario::run()
+        .failed()
+        .waits(0.25)
+        .begun()
+        .attaches("0")
+        .lost()
+        .bound(false)
+        .gives_up(GiveUp::Refused);
+}
+
+#[test]
+fn a_run_that_was_answered_and_an_attach_do_not_heed_who_else_has_begun() {
+    Scenario::open().begun().steps(Step::Read);
+    Scenario::open().forwards("7-1").closed().begun().waits(1.0).attaches("7-1");
+    Scenario::new(Intent::Join).lost().begun().due(true);
+    let mut refused = Scenario::run().refused(403);
+    refused.resume.begun(refused.now);
+    refused.gives_up(GiveUp::Refused);
 }
 
 #[test]

@@ -1,17 +1,24 @@
 //! The default transport: HTTP over the host's network.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
-use futures_util::TryStreamExt;
 use http::{Request, Response};
-use reqwest::{Client, redirect, retry};
+use http_body_util::{BodyExt as _, Full, combinators::MapErr};
+use reqwest::{Body, Client, redirect, retry};
+use tower_service::Service;
 
-use super::{ResponseBody, Transport};
 use crate::{BuildError, TransportError};
 
-pub(super) fn client(connect_timeout: Duration) -> Result<Arc<dyn Transport>, BuildError> {
+/// One client, whose connections all of its clones share.
+#[derive(Clone)]
+pub(super) struct Network(Client);
+
+pub(super) fn client(connect_timeout: Duration) -> Result<Network, BuildError> {
     let client = Client::builder()
         .user_agent(concat!("turnkit-sandbox/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -21,32 +28,28 @@ pub(super) fn client(connect_timeout: Duration) -> Result<Arc<dyn Transport>, Bu
         .no_proxy()
         .connect_timeout(connect_timeout)
         .build();
-    client
-        .map(|client| Arc::new(client) as Arc<dyn Transport>)
-        .map_err(|error| BuildError::Http(error.without_url().into()))
+    client.map(Network).map_err(|error| BuildError::Http(error.without_url().into()))
 }
 
-impl Transport for Client {
-    fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> BoxFuture<'static, Result<Response<ResponseBody>, TransportError>> {
-        let client = self.clone();
+type Told = MapErr<Body, fn(reqwest::Error) -> TransportError>;
+
+impl Service<Request<Full<Bytes>>> for Network {
+    type Response = Response<Told>;
+    type Error = TransportError;
+    type Future = BoxFuture<'static, Result<Response<Told>, TransportError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let client = self.0.clone();
         Box::pin(async move {
-            let request = request.try_into().map_err(unanswered)?;
-            client.execute(request).await.map(streamed).map_err(unanswered)
+            let request = request.map(Body::wrap).try_into().map_err(unanswered)?;
+            let answer = Response::from(client.execute(request).await.map_err(unanswered)?);
+            Ok(answer.map(|body: Body| body.map_err(broken as fn(_) -> _)))
         })
     }
-}
-
-fn streamed(answer: reqwest::Response) -> Response<ResponseBody> {
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    let broken = |error: reqwest::Error| TransportError::Broken(error.without_url().into());
-    let body: ResponseBody = Box::pin(answer.bytes_stream().map_err(broken));
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
 }
 
 fn unanswered(error: reqwest::Error) -> TransportError {
@@ -56,4 +59,8 @@ fn unanswered(error: reqwest::Error) -> TransportError {
     } else {
         TransportError::Answer(error.into())
     }
+}
+
+fn broken(error: reqwest::Error) -> TransportError {
+    TransportError::Broken(error.without_url().into())
 }

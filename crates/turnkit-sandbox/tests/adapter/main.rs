@@ -4,6 +4,7 @@
 mod answers;
 mod contract;
 mod hostile;
+mod joining;
 mod requests;
 mod resuming;
 mod support;

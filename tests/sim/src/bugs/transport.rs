@@ -6,19 +6,14 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{
-    StreamExt as _, TryStreamExt as _,
-    future::{BoxFuture, ready},
-    stream,
-};
-use http::{HeaderMap, Request, Response};
+use futures_util::{StreamExt as _, TryStreamExt as _, future::ready, stream};
+use http::{HeaderMap, Request};
 use turnkit_id::ExecutionId;
-use turnkit_sandbox::{ResponseBody, Transport, TransportError};
 use turnkit_wire::sse;
 
 use super::Bug;
 use crate::{
-    transport::{CURSOR, execution},
+    transport::{CURSOR, Chunks, Way, execution},
     world::World,
 };
 
@@ -26,42 +21,30 @@ use crate::{
 pub(crate) type Memory = Arc<Mutex<BTreeMap<ExecutionId, Bytes>>>;
 
 /// `inner`, with the mistake of this world, if that is one of the adapter's.
-pub(crate) fn transport(
-    world: &World,
-    inner: Arc<dyn Transport>,
-    memory: Memory,
-) -> Arc<dyn Transport> {
+pub(crate) fn transport(world: &World, inner: Way, memory: Memory) -> Way {
     if world.has(Bug::ResumeStarts) {
-        Arc::new(Restarting { inner, memory, restarts: |cursor| cursor != "0" })
+        restarting(inner, memory, |cursor| cursor != "0")
     } else if world.has(Bug::DispatchOnRetry) {
-        Arc::new(Restarting { inner, memory, restarts: |cursor| cursor == "0" })
+        restarting(inner, memory, |cursor| cursor == "0")
     } else if world.has(Bug::CursorSkipsFiltered) {
-        Arc::new(Rewriting { inner, rewrite: without_filtered })
+        rewriting(inner, without_filtered)
     } else if world.has(Bug::EndWithoutTerminal) {
-        Arc::new(Rewriting { inner, rewrite: with_an_end })
+        rewriting(inner, with_an_end)
     } else {
         inner
     }
 }
 
-type Sending = BoxFuture<'static, Result<Response<ResponseBody>, TransportError>>;
-
 /// Sends the run itself where an attach was asked for.
-struct Restarting {
-    inner: Arc<dyn Transport>,
-    memory: Memory,
-    restarts: fn(&str) -> bool,
-}
-
-impl Transport for Restarting {
-    fn send(&self, mut request: Request<Bytes>) -> Sending {
+fn restarting(inner: Way, memory: Memory, restarts: fn(&str) -> bool) -> Way {
+    Arc::new(move |mut request: Request<Bytes>| {
         if let Some(execution) = execution(request.headers()) {
-            let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
             match cursor(request.headers()) {
                 None => {
                     memory.insert(execution, request.body().clone());
                 }
-                Some(cursor) if (self.restarts)(&cursor) => {
+                Some(cursor) if restarts(&cursor) => {
                     if let Some(run) = memory.get(&execution) {
                         *request.body_mut() = run.clone();
                         request.headers_mut().remove(CURSOR);
@@ -70,8 +53,8 @@ impl Transport for Restarting {
                 Some(_) => {}
             }
         }
-        self.inner.send(request)
-    }
+        inner(request)
+    })
 }
 
 fn cursor(headers: &HeaderMap) -> Option<String> {
@@ -79,27 +62,22 @@ fn cursor(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Changes the streams of answers.
-struct Rewriting {
-    inner: Arc<dyn Transport>,
-    rewrite: fn(ResponseBody) -> ResponseBody,
-}
-
-impl Transport for Rewriting {
-    fn send(&self, request: Request<Bytes>) -> Sending {
-        let (sending, rewrite) = (self.inner.send(request), self.rewrite);
+fn rewriting(inner: Way, rewrite: fn(Chunks) -> Chunks) -> Way {
+    Arc::new(move |request| {
+        let sending = inner(request);
         Box::pin(async move { Ok(sending.await?.map(rewrite)) })
-    }
+    })
 }
 
 /// Whatever ends a stream, it says that the execution is done.
-fn with_an_end(body: ResponseBody) -> ResponseBody {
+fn with_an_end(body: Chunks) -> Chunks {
     let end = stream::once(async { Ok(Bytes::from_static(b"\n\nevent: done\ndata: {}\n\n")) });
     let body = body.take_while(|chunk| ready(chunk.is_ok()));
     Box::pin(body.chain(end))
 }
 
 /// Without the frames that no client gets to see, and so without their ids.
-fn without_filtered(body: ResponseBody) -> ResponseBody {
+fn without_filtered(body: Chunks) -> Chunks {
     let mut parser = sse::Parser::new();
     Box::pin(body.map_ok(move |chunk| {
         let mut kept = BytesMut::new();

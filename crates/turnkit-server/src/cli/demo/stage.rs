@@ -6,10 +6,13 @@ use std::time::Duration;
 use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use turnkit_agents::demo::Demo;
 use turnkit_http::client::BaseUrl;
+use turnkit_substrate::{ServeError, Substrate};
 use turnkit_wire::{Event, sse};
 use uuid::Uuid;
 
@@ -17,10 +20,9 @@ use super::Options;
 use super::evidence::{Attempts, Evidence, Logged, Saved};
 use super::story::Story;
 use crate::cli::client::{Ask, Lines, ProductClient};
-use crate::embedded::Embedded;
 use crate::log::LogChoice;
 use crate::metrics::Metrics;
-use crate::{Agents, Server, ServerConfig, SubstrateChoice, store};
+use crate::{Agents, Server, ServerConfig, SubstrateChoice, embedded, random, store};
 
 const TURN: &str = "demo-turn";
 /// How many lines the other client gets while the first one is gone.
@@ -55,7 +57,7 @@ pub(super) async fn play(options: &Options, story: &mut Story) -> Result<Evidenc
 /// What the demo is played on.
 struct Stage {
     server: Server,
-    substrate: Embedded,
+    substrate: Served,
     directory: Temporary,
 }
 
@@ -64,7 +66,7 @@ impl Stage {
         let directory = Temporary::new()?;
         // The server would ask a substrate of its own without a socket between, and the demo is about HTTP.
         let agents = Agents::new("demo", Demo::new().pace(pace));
-        let substrate = Embedded::start(agents, &LogChoice::Memory).await?;
+        let substrate = Served::start(agents).await?;
         let server = Server::start(config(&substrate, &directory.path)).await?;
         Ok(Stage { server, substrate, directory })
     }
@@ -96,10 +98,48 @@ impl Stage {
     }
 }
 
-fn config(substrate: &Embedded, data_dir: &Path) -> ServerConfig {
+fn config(substrate: &Served, data_dir: &Path) -> ServerConfig {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (url, token) = (substrate.url(), Some(substrate.token.clone()));
     ServerConfig::new(listen, data_dir, SubstrateChoice::At { url, token })
+}
+
+/// A substrate on a loopback port.
+struct Served {
+    substrate: Substrate,
+    address: SocketAddr,
+    token: String,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Served {
+    async fn start(agents: Agents) -> Result<Served, anyhow::Error> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let token = random::secret().map_err(anyhow::Error::from_boxed)?;
+        let substrate = embedded::build(agents, &LogChoice::Memory, &token).await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn({
+            let substrate = substrate.clone();
+            async move { substrate.serve(listener, async { drop(stopped.await) }).await }
+        });
+        Ok(Served { substrate, address, token, stop, serving })
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn stop(self) {
+        // A substrate that has gone already cannot be told.
+        let _ = self.stop.send(());
+        match self.serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the demo's substrate failed"),
+            Err(error) => tracing::error!(%error, "the demo's substrate failed"),
+        }
+    }
 }
 
 /// The client that is cut off and comes back, and the one that is not disturbed.
@@ -199,7 +239,7 @@ fn attempts(metrics: &Metrics) -> Attempts {
 }
 
 /// The log as the substrate tells it to anyone who asks from the first event.
-async fn read_log(substrate: &Embedded, execution_id: &str) -> Result<Vec<Logged>, anyhow::Error> {
+async fn read_log(substrate: &Served, execution_id: &str) -> Result<Vec<Logged>, anyhow::Error> {
     let url = BaseUrl::parse(&substrate.url())?;
     let url = url.under(&["agents", "executions", execution_id, "stream"]);
     let client = reqwest::Client::builder().no_proxy().build()?;

@@ -15,14 +15,14 @@ const MAX_REMEMBERED: usize = 4 << 20;
 
 /// The id of the last event consumed.
 #[derive(Debug, Default)]
-pub(crate) struct Cursor {
+pub(super) struct Cursor {
     last: String,
     order: Order,
 }
 
 /// Where an id stands against the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(super) enum Place {
     /// It follows the cursor, which has moved to it.
     Next,
     /// The event of this id was consumed before.
@@ -33,17 +33,17 @@ pub(crate) enum Place {
 
 impl Cursor {
     /// The id to come back with; none before the first id.
-    pub(crate) fn last(&self) -> Option<&str> {
+    pub(super) fn last(&self) -> Option<&str> {
         (!self.last.is_empty()).then_some(&self.last)
     }
 
     /// Whether `id` can name a place to come back to: what a header carries unchanged.
-    pub(crate) fn is_usable(id: &str) -> bool {
+    pub(super) fn is_usable(id: &str) -> bool {
         (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte > b' ' && byte != 0x7f)
     }
 
     /// Places `id`, and moves to it where it is the next one.
-    pub(crate) fn advance(&mut self, id: &str) -> Place {
+    pub(super) fn advance(&mut self, id: &str) -> Place {
         let place = self.order.advance(id);
         if place == Place::Next {
             self.last.clear();

@@ -2,14 +2,14 @@
 
 use turnkit_wire::kind;
 
-use crate::resume::End;
+use super::End;
 
 /// The version of the protocol whose list of events that are not forwarded holds here (PROTOCOL 4.1). Lines of a turn are
 /// counted after it was applied, so a worker with another list would serve another turn.
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The end that an event of type `kind` is, if it is one.
-pub(crate) fn terminal(kind: &str) -> Option<End> {
+pub(super) fn terminal(kind: &str) -> Option<End> {
     match kind {
         kind::EXECUTION_COMPLETED | kind::DONE => Some(End::Completed),
         kind::EXECUTION_FAILED => Some(End::Failed),
@@ -19,7 +19,7 @@ pub(crate) fn terminal(kind: &str) -> Option<End> {
 }
 
 /// Whether an event of type `kind`, not a terminal one, is about the stream and not about the answer.
-pub(crate) fn is_about_the_stream(kind: &str) -> bool {
+pub(super) fn is_about_the_stream(kind: &str) -> bool {
     matches!(
         kind,
         kind::CONNECTION_ESTABLISHED
