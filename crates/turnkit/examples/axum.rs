@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use axum::{Router, body::Body, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
+use axum::{Router, response::IntoResponse, routing::get};
 use futures::{Stream, StreamExt, stream};
 use serde_json::json;
 use turnkit::{
     BoxError, ChatTurn, Event, ExecutionId, FinalText, Persisted, TurnContext, TurnHooks,
-    TurnIdentity, ndjson, producer,
+    TurnIdentity, producer,
 };
 
 struct Hooks;
@@ -43,7 +43,7 @@ async fn turn() -> Result<impl IntoResponse, String> {
     let id = ExecutionId::derive("example", "thread-abc", 0).map_err(|error| error.to_string())?;
     let (body, driver) = ChatTurn::new(identity, id).start(producer::from_stream(agent()), Hooks);
     tokio::spawn(driver); // outlives the client: leave with Ctrl-C and see the answer saved
-    Ok(([(CONTENT_TYPE, ndjson::CONTENT_TYPE)], Body::new(body)))
+    Ok(body.into_response())
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use turnkit::{
     BoxError, ChatTurn, Event, ExecutionId, FinalText, Persisted, TurnBody, TurnContext, TurnHooks,
-    TurnIdentity, ndjson, producer,
+    TurnIdentity, producer,
 };
 
 struct Hooks;
@@ -40,8 +40,7 @@ async fn serve(_: Request<Incoming>) -> Result<Response<TurnBody>, BoxError> {
     let turn = ChatTurn::new(identity, execution_id);
     let (body, driver) = turn.start(producer::from_stream(words), Hooks);
     tokio::spawn(driver);
-    let response = Response::builder().header("content-type", ndjson::CONTENT_TYPE);
-    Ok(response.body(body)?)
+    Ok(body.into_response())
 }
 
 #[tokio::main(flavor = "current_thread")]

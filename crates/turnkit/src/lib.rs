@@ -37,7 +37,7 @@
 //! # Out of scope
 //! HTTP frameworks (see the examples for axum and hyper), storage, retries, which agent to run. The engine needs no runtime:
 //! tokio's timer and `ChatTurn::spawn` sit behind the feature `tokio` (on by default), `http_body::Body` for [`TurnBody`]
-//! behind `http-body`.
+//! and `TurnBody::into_response` behind `http-body`.
 
 mod body;
 mod contain;

@@ -182,10 +182,10 @@ impl ChatTurn {
     {
         let (writer, reader) = pipe::pipe(pipe::CAPACITY);
         let canceller = reader.canceller();
+        let body = TurnBody::new(reader, self.context.execution_id.clone());
         let attempt =
             Attempt { context: self.context, settings: self.settings, producer, hooks, writer };
-        let driver = TurnDriver::new(attempt, canceller);
-        (TurnBody::new(reader), driver)
+        (body, TurnDriver::new(attempt, canceller))
     }
 
     /// One stream that drives the turn itself while it is read, for tests and one-shot programs. Whoever stops reading stops

@@ -3,19 +3,14 @@
 
 use std::{future::pending, sync::Arc};
 
-use axum::{
-    Router,
-    body::{Body, HttpBody},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, body::HttpBody, routing::get};
 use futures::{FutureExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
 };
-use turnkit::{ClientLeft, ClientOutcome, TurnOutcome, ndjson};
+use turnkit::{ClientLeft, ClientOutcome, TurnOutcome};
 use turnkit_testkit::{Recorder, Script, turn};
 
 /// Serves one turn at `/`; the outcome of each attempt comes through the channel.
@@ -28,8 +23,7 @@ async fn serve(
         let (body, driver) =
             turn().on_client_left(policy).start(script(), Arc::new(Recorder::new()));
         tokio::spawn(driver.map(move |outcome| drop(outcomes.send(outcome))));
-        let response = Response::builder().header("content-type", ndjson::CONTENT_TYPE);
-        response.body(Body::new(body)).unwrap()
+        body.into_response()
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -65,10 +59,15 @@ async fn lines_come_while_the_turn_runs_and_the_response_ends_with_it() {
     };
     let (mut client, mut outcome) = serve(script, ClientLeft::Continue).await;
     let head = read_until(&mut client, "first").await;
-    assert!(
-        head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("application/x-ndjson"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    for header in [
+        "content-type: application/x-ndjson",
+        "cache-control: no-store",
+        "x-accel-buffering: no",
+        "x-execution-id: project:thread-abc:3",
+    ] {
+        assert!(head.contains(&format!("\r\n{header}\r\n")), "{header}: {head}");
+    }
     open.send(()).unwrap();
     let mut rest = String::new();
     client.read_to_string(&mut rest).await.unwrap();

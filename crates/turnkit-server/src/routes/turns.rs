@@ -3,23 +3,21 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use turnkit::TurnBody;
 use turnkit_http::server::{ApiError, InBody, InPath, InQuery, Nothing};
 use turnkit_id::is_name;
-use turnkit_wire::ndjson;
 
 use super::listing::number;
 use super::{App, NO_STORE, body, refusal};
 use crate::agents::DEFAULT_AGENT;
 use crate::principal::Principal;
 use crate::store::{NewTurn, Turn, TurnState};
-use crate::turns::{Refused, Streaming};
+use crate::turns::Refused;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,13 +40,13 @@ pub(super) async fn start(
     owner: Principal,
     InPath(session_id): InPath<String>,
     InBody(ask): InBody<Ask>,
-) -> Result<Response, ApiError> {
+) -> Result<http::Response<TurnBody>, ApiError> {
     let Asked { turn_id, message, agent } = read(ask)?;
     let worker = app.turns.worker.id().to_owned();
     let new = NewTurn { owner, session_id, turn_id, agent, message, worker };
     // Not part of the request: a client that leaves now leaves an accepted turn behind, and that one has to be driven.
     let started = tokio::spawn(Arc::clone(&app.turns).start(new));
-    Ok(stream(started.await.map_err(|_| broke())??))
+    Ok(started.await.map_err(|_| broke())??.into_response())
 }
 
 #[derive(Deserialize)]
@@ -62,11 +60,11 @@ pub(super) async fn resume(
     owner: Principal,
     InPath((session, turn_id)): InPath<(String, String)>,
     InQuery(query): InQuery<ResumeQuery>,
-) -> Result<Response, ApiError> {
+) -> Result<http::Response<TurnBody>, ApiError> {
     let after = number("after", query.after.as_deref())?.unwrap_or(0);
     let turn = find(&app, owner, session, turn_id).await?;
     let resumed = tokio::spawn(Arc::clone(&app.turns).resume(turn, after));
-    Ok(stream(resumed.await.map_err(|_| broke())??))
+    Ok(resumed.await.map_err(|_| broke())??.into_response())
 }
 
 #[derive(Serialize)]
@@ -178,19 +176,6 @@ pub(super) async fn find(
     }
     app.store.open_turn(owner, session).await?.ok_or_else(refusal::no_session)?;
     Err(refusal::no_turn())
-}
-
-fn stream(streaming: Streaming) -> Response {
-    let mut response = Body::new(streaming.body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(ndjson::CONTENT_TYPE));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    // An id is visible ASCII (PROTOCOL 1.4), so it always is a header's value.
-    if let Ok(id) = HeaderValue::from_str(streaming.execution_id.as_str()) {
-        headers.insert("x-execution-id", id);
-    }
-    response
 }
 
 /// A task of ours panicked. What it was at is in the log.

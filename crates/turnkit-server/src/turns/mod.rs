@@ -17,7 +17,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnDriver, TurnIdentity};
-use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::Substrate;
 
@@ -51,12 +50,6 @@ pub(crate) struct Turns {
     pub(crate) _open: TaskTrackerToken,
 }
 
-/// A body for a client.
-pub(crate) struct Streaming {
-    pub(crate) execution_id: ExecutionId,
-    pub(crate) body: TurnBody,
-}
-
 /// Why there is no body.
 #[derive(Debug)]
 pub(crate) enum Refused {
@@ -76,7 +69,7 @@ impl From<StoreError> for Refused {
 
 impl Turns {
     /// Accepts a turn and starts it, or takes up the one that was accepted under this id, from its first event.
-    pub(crate) async fn start(self: Arc<Self>, new: NewTurn) -> Result<Streaming, Refused> {
+    pub(crate) async fn start(self: Arc<Self>, new: NewTurn) -> Result<TurnBody, Refused> {
         if self.registry.is_full() && !self.is_known(&new).await? {
             return Err(Refused::TooMany { limit: self.registry.limit() });
         }
@@ -102,7 +95,7 @@ impl Turns {
         self: Arc<Self>,
         turn: Turn,
         cursor: u64,
-    ) -> Result<Streaming, StoreError> {
+    ) -> Result<TurnBody, StoreError> {
         self.metrics.clients_resumed.one();
         self.take_up(turn, cursor, Cause::Resumed, false).await
     }
@@ -137,15 +130,13 @@ impl Turns {
         cursor: u64,
         cause: Cause,
         may_run: bool,
-    ) -> Result<Streaming, StoreError> {
-        let execution_id = turn.execution_id.clone();
+    ) -> Result<TurnBody, StoreError> {
         let claimed = self.claim(&turn, may_run).await?;
         let attempt = self.begin(&turn, cause, cursor);
-        let body = match claimed {
+        Ok(match claimed {
             Some((place, part)) => self.drive(turn, attempt, place, part),
             None => self.read(turn, attempt),
-        };
-        Ok(Streaming { execution_id, body })
+        })
     }
 
     /// The right to drive the turn, if nobody else has it, and how to.
