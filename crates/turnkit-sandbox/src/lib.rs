@@ -51,7 +51,7 @@ pub use client::{SandboxClient, SandboxClientBuilder};
 pub use error::{BuildError, Ending, Error, ProtocolError, TransportError};
 pub use producer::SandboxTurn;
 pub use refusal::Refusal;
-pub use request::{Backend, RunRequest};
+pub use request::{Backend, Role, RunRequest};
 pub use resume::{PROTOCOL_VERSION, Retry};
 pub use status::{ExecutionState, ExecutionStatus};
 

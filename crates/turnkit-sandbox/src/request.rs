@@ -41,6 +41,29 @@ pub struct Backend {
     pub model: Option<String>,
 }
 
+/// Who said something before (PROTOCOL 3.4). On the wire in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The user.
+    User,
+    /// The agent.
+    Assistant,
+    /// The product itself: what it tells the agent.
+    System,
+}
+
+impl Role {
+    /// The name on the wire: `user`, `assistant` or `system`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::System => "system",
+        }
+    }
+}
+
 impl RunRequest {
     /// Runs the substrate's `default` agent with `message`, under `execution_id`.
     ///
@@ -103,6 +126,38 @@ impl RunRequest {
     pub fn log_id(mut self, id: LogId) -> Self {
         self.log_id = Some(id);
         self
+    }
+
+    /// What was said before the message, the oldest first: the body's `history` (PROTOCOL 3.4, 4.2). Without the message itself.
+    /// An empty one is left out.
+    ///
+    /// It is part of the request, as the message is: a retry that sends another one is refused as a conflict. So read it once for each
+    /// turn, and put a bound on it; a substrate takes a body of 1 MiB.
+    ///
+    /// ```
+    /// # use turnkit_id::ExecutionId;
+    /// use turnkit_sandbox::{Role, RunRequest};
+    ///
+    /// # let id = ExecutionId::derive("project", "session", 1)?;
+    /// let before = [(Role::User, "What is 6 * 7?"), (Role::Assistant, "42.")];
+    /// let request = RunRequest::new(id, "And the half of that?").history(before);
+    /// # Ok::<(), turnkit_id::IdError>(())
+    /// ```
+    #[must_use]
+    pub fn history<T: Into<String>>(
+        mut self,
+        messages: impl IntoIterator<Item = (Role, T)>,
+    ) -> Self {
+        let message = |(role, content): (Role, T)| {
+            let content = Value::from(content.into());
+            Value::from(Map::from_iter([
+                ("role".to_owned(), role.as_str().into()),
+                ("content".to_owned(), content),
+            ]))
+        };
+        let messages: Vec<Value> = messages.into_iter().map(message).collect();
+        self.members.remove("history");
+        if messages.is_empty() { self } else { self.member("history", messages) }
     }
 
     /// Any other member of the body; substrates hand those that they do not know to the agent. A name that the adapter
@@ -232,6 +287,19 @@ mod tests {
             "backend": {"type": "container"}, "timeout": 3000, "tools": ["x"], "turnId": "p:s:0", "detach": true,
         });
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_history_is_sent_oldest_first_and_an_empty_one_is_left_out() {
+        let request = request().history([(Role::User, "one"), (Role::Assistant, "two")]);
+        let said =
+            json!([{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]);
+        assert_eq!(parsed(&request.run_body())["history"], said);
+        let request = request.history([(Role::System, "only")]);
+        let said = json!([{"role": "system", "content": "only"}]);
+        assert_eq!(parsed(&request.run_body())["history"], said);
+        let body = parsed(&request.history::<String>([]).run_body());
+        assert!(body.get("history").is_none(), "{body}");
     }
 
     #[test]
