@@ -82,6 +82,12 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether another turn may help: where the run itself failed and its terminal event said so (`temporary`).
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Failed(ending) if ending.temporary)
+    }
 }
 
 /// How the network failed.
@@ -155,6 +161,7 @@ pub enum ProtocolError {
 pub struct Ending {
     code: Option<String>,
     message: Option<String>,
+    temporary: bool,
     otherwise: &'static str,
 }
 
@@ -165,6 +172,7 @@ impl Ending {
         Self {
             code: printable(said.code(), text::MAX_CODE),
             message: printable(said.message(), text::MAX_MESSAGE),
+            temporary: said.temporary().unwrap_or(false),
             otherwise,
         }
     }

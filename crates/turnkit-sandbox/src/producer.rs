@@ -149,6 +149,10 @@ impl TurnProducer for SandboxTurn {
     fn is_retryable(error: &Error) -> bool {
         error.is_retryable()
     }
+
+    fn is_temporary(error: &Error) -> bool {
+        error.is_temporary()
+    }
 }
 
 /// Without the user's words.

@@ -182,6 +182,10 @@ impl TurnProducer for Script {
     fn is_retryable(error: &ScriptError) -> bool {
         error.retryable
     }
+
+    fn is_temporary(error: &ScriptError) -> bool {
+        error.temporary
+    }
 }
 
 impl Drop for Script {
@@ -203,13 +207,14 @@ pub struct ScriptError {
     message: String,
     code: Option<String>,
     retryable: bool,
+    temporary: bool,
 }
 
 impl ScriptError {
-    /// An error without a code, not retryable.
+    /// An error without a code, neither retryable nor temporary.
     #[must_use]
     pub fn new(message: &str) -> Self {
-        Self { message: message.into(), code: None, retryable: false }
+        Self { message: message.into(), code: None, retryable: false, temporary: false }
     }
 
     /// With a code.
@@ -223,6 +228,13 @@ impl ScriptError {
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
+        self
+    }
+
+    /// And temporary: a new turn may help.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.temporary = true;
         self
     }
 }

@@ -39,21 +39,24 @@ pub fn error(message: &str, code: Option<&str>) -> Event {
     })
 }
 
-/// `session.run.failed {"sessionId","message","retryable"}`, with `"code"` and `"phase"` when there are any; `retryable`: the
-/// same turn may be tried again.
+/// `session.run.failed {"sessionId","message","retryable"}`, with `"temporary":true` when it is so, and `"code"` and `"phase"` when
+/// there are any; `retryable`: the same turn may be tried again; `temporary`: a new one may help.
 #[must_use]
 pub fn run_failed(
     session_id: &str,
     message: &str,
     retryable: bool,
+    temporary: bool,
     code: Option<&str>,
     phase: Option<&str>,
 ) -> Event {
     object::event(kind::RUN_FAILED, session_id.len() + message.len() + 128, |data| {
         data.string("sessionId", session_id)
             .string("message", message)
-            .raw("retryable", if retryable { "true" } else { "false" })
-            .optional("code", code)
-            .optional("phase", phase);
+            .raw("retryable", if retryable { "true" } else { "false" });
+        if temporary {
+            data.raw("temporary", "true");
+        }
+        data.optional("code", code).optional("phase", phase);
     })
 }

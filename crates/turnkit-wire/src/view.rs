@@ -55,6 +55,7 @@ pub struct Failure<'a> {
     message: Option<Text<'a>>,
     phase: Option<Text<'a>>,
     retryable: Option<bool>,
+    temporary: Option<bool>,
 }
 
 /// The life of an execution: any event whose type begins with `execution.`.
@@ -291,12 +292,19 @@ impl<'a> Failure<'a> {
         self.retryable
     }
 
+    /// Whether a new turn may help.
+    #[must_use]
+    pub fn temporary(&self) -> Option<bool> {
+        self.temporary
+    }
+
     fn member(&mut self, key: Text<'a>, value: Value<'a>) {
         match &*key.to_str() {
             "code" => self.code = value.text().or(self.code),
             "message" => self.message = value.text().or(self.message),
             "phase" => self.phase = value.text(),
             "retryable" => self.retryable = value.boolean(),
+            "temporary" => self.temporary = value.boolean().or(self.temporary),
             "error" => {
                 self.message = self.message.or(value.string());
                 value.members(|key, value| self.inner_member(key, value));
@@ -310,6 +318,7 @@ impl<'a> Failure<'a> {
         match &*key.to_str() {
             "code" => self.code = self.code.or(value.text()),
             "message" => self.message = self.message.or(value.text()),
+            "temporary" => self.temporary = self.temporary.or(value.boolean()),
             _ => {}
         }
     }

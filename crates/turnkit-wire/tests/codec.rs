@@ -37,8 +37,9 @@ fn lifecycle_lines() {
         lifecycle::run_completed("thread-abc", true),
         lifecycle::error("the \"agent\" is\nbusy\u{1}", None),
         lifecycle::error("no more", Some("quota")),
-        lifecycle::run_failed("thread-abc", "no more", false, None, None),
-        lifecycle::run_failed("thread-abc", "no more", true, Some("quota"), Some("produce")),
+        lifecycle::run_failed("thread-abc", "no more", false, false, None, None),
+        lifecycle::run_failed("thread-abc", "no more", true, false, Some("quota"), Some("produce")),
+        lifecycle::run_failed("thread-abc", "busy", false, true, Some("busy"), Some("produce")),
     ];
     insta::assert_snapshot!(text(lines.iter().flat_map(Event::as_line)));
 }

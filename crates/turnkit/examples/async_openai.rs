@@ -5,35 +5,40 @@
 
 use async_openai::types::chat::CreateChatCompletionStreamResponse as Chunk;
 use futures::{Stream, StreamExt, stream};
-use serde_json::json;
-use turnkit::{BoxError, Event, TurnProducer, producer};
+use turnkit::{
+    BoxError, TurnProducer, producer,
+    wire::write::{Part, TokenUsage, TurnResult},
+};
 use turnkit_testkit::{Recorder, turn};
 
-/// Each chunk's text as a delta of one part, the usage of the last chunk as a `result`.
-fn chat_events<E>(chunks: impl Stream<Item = Result<Chunk, E>> + Send) -> impl TurnProducer
+/// Each chunk's text as a delta of one part, the usage of the last chunk as a `result`. A finish reason says that the answer is
+/// whole; the usage comes after it.
+pub(crate) fn chat_events<E>(
+    chunks: impl Stream<Item = Result<Chunk, E>> + Send,
+) -> impl TurnProducer
 where
     E: Into<BoxError> + Send,
 {
-    producer::from_stream(chunks.flat_map(|chunk| stream::iter(events(chunk.map_err(Into::into)))))
+    producer::translate(chunks, |chunk: Chunk, out| {
+        let part = Part::new(&chunk.id).message(&chunk.id);
+        for choice in chunk.choices {
+            if let Some(text) = choice.delta.content {
+                out.send(part.text_delta(&text));
+            }
+            if choice.finish_reason.is_some() {
+                out.whole();
+            }
+        }
+        if let Some(usage) = chunk.usage {
+            let tokens =
+                TokenUsage::new(usage.prompt_tokens.into(), usage.completion_tokens.into());
+            out.send(TurnResult::new().token_usage(tokens).event());
+        }
+        Ok(())
+    })
 }
 
-fn events(chunk: Result<Chunk, BoxError>) -> Vec<Result<Event, BoxError>> {
-    let chunk = match chunk {
-        Ok(chunk) => chunk,
-        Err(error) => return vec![Err(error)],
-    };
-    let part = json!({ "id": chunk.id, "messageID": chunk.id, "type": "text" });
-    let texts = chunk.choices.into_iter().filter_map(|choice| choice.delta.content);
-    let deltas = texts.map(|text| ("message.part.updated", json!({ "part": part, "delta": text })));
-    let usage = chunk.usage.map(|usage| {
-        let tokens =
-            json!({ "inputTokens": usage.prompt_tokens, "outputTokens": usage.completion_tokens });
-        ("result", json!({ "tokenUsage": tokens }))
-    });
-    deltas.chain(usage).map(|(kind, data)| Ok(Event::new(kind, &data)?)).collect()
-}
-
-const RECORDING: &str = r#"
+pub(crate) const RECORDING: &str = r#"
 {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}
 {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"Hello, "}}]}
 {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"world."}}]}

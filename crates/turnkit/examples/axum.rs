@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use axum::{Router, response::IntoResponse, routing::get};
-use futures::{Stream, StreamExt, stream};
-use serde_json::json;
 use turnkit::{
-    BoxError, ChatTurn, Event, ExecutionId, FinalText, Persisted, TurnContext, TurnHooks,
-    TurnIdentity, producer,
+    BoxError, ChatTurn, ExecutionId, FinalText, Persisted, TurnContext, TurnHooks, TurnIdentity,
+    TurnProducer, producer, wire::write::Part,
 };
 
 struct Hooks;
@@ -23,14 +21,18 @@ impl TurnHooks for Hooks {
     }
 }
 
-/// An agent that says a word every 300 ms.
-fn agent() -> impl Stream<Item = Result<Event, BoxError>> + Send {
-    let words = ["This answer ", "is saved, ", "also when ", "you leave."];
-    stream::iter(words).then(|word| async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let update = json!({ "part": { "id": "p", "type": "text" }, "delta": word });
-        Ok(Event::new("message.part.updated", &update)?)
-    })
+/// An agent that says a word every 300 ms, in a task of its own.
+fn agent() -> impl TurnProducer {
+    let (mut sender, producer) = producer::channel();
+    tokio::spawn(async move {
+        for word in ["This answer ", "is saved, ", "also when ", "you leave."] {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            sender.send(Part::new("p").text_delta(word)).await?;
+        }
+        sender.finish(); // without this, the answer would count as cut
+        Ok::<_, producer::Stopped>(())
+    });
+    producer
 }
 
 async fn turn() -> Result<impl IntoResponse, String> {
@@ -41,7 +43,7 @@ async fn turn() -> Result<impl IntoResponse, String> {
         turn_index: 0,
     };
     let id = ExecutionId::derive("example", "thread-abc", 0).map_err(|error| error.to_string())?;
-    let (body, driver) = ChatTurn::new(identity, id).start(producer::from_stream(agent()), Hooks);
+    let (body, driver) = ChatTurn::new(identity, id).start(agent(), Hooks);
     tokio::spawn(driver); // outlives the client: leave with Ctrl-C and see the answer saved
     Ok(body.into_response())
 }

@@ -3,13 +3,11 @@
 
 use std::convert::Infallible;
 
-use futures::{StreamExt, stream};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
 use turnkit::{
-    BoxError, ChatTurn, Event, ExecutionId, FinalText, Persisted, TurnBody, TurnContext, TurnHooks,
-    TurnIdentity, producer,
+    BoxError, ChatTurn, ExecutionId, FinalText, Persisted, TurnBody, TurnContext, TurnHooks,
+    TurnIdentity, producer, wire::write::Part,
 };
 
 struct Hooks;
@@ -33,12 +31,9 @@ async fn serve(_: Request<Incoming>) -> Result<Response<TurnBody>, BoxError> {
         turn_index: 0,
     };
     let execution_id = ExecutionId::derive("example", &identity.session_id, identity.turn_index)?;
-    let words = stream::iter(["one, ", "two, ", "three"]).map(|word| {
-        let update = json!({ "part": { "id": "p", "type": "text" }, "delta": word });
-        Event::new("message.part.updated", &update)
-    });
+    let words = ["one, ", "two, ", "three"].map(|word| Part::new("p").text_delta(word));
     let turn = ChatTurn::new(identity, execution_id);
-    let (body, driver) = turn.start(producer::from_stream(words), Hooks);
+    let (body, driver) = turn.start(producer::from_events(words), Hooks);
     tokio::spawn(driver);
     Ok(body.into_response())
 }

@@ -5,37 +5,32 @@
 
 use futures::{Stream, StreamExt, stream};
 use ollama_rs::generation::chat::ChatMessageResponse;
-use serde_json::json;
-use turnkit::{BoxError, Event, TurnProducer, producer};
+use turnkit::{BoxError, TurnProducer, producer, wire::write::Part};
 use turnkit_testkit::{Recorder, turn};
 
-/// Text and thinking as deltas of two parts: only parts of type `text` count in the saved answer.
-fn chat_events<E>(
+/// Text and thinking as deltas of two parts: only parts of type `text` count in the saved answer. The last response is `done`.
+pub(crate) fn chat_events<E>(
     responses: impl Stream<Item = Result<ChatMessageResponse, E>> + Send,
 ) -> impl TurnProducer
 where
     E: Into<BoxError> + Send,
 {
-    let events = |response: Result<ChatMessageResponse, E>| match response {
-        Ok(response) => events(&response),
-        Err(error) => vec![Err(error.into())],
-    };
-    producer::from_stream(responses.flat_map(move |response| stream::iter(events(response))))
-}
-
-fn events(response: &ChatMessageResponse) -> Vec<Result<Event, BoxError>> {
-    let message = &response.message;
-    let thinking = message.thinking.as_deref().unwrap_or_default();
-    let parts = [("prt_thinking", "reasoning", thinking), ("prt_text", "text", &message.content)];
-    let said = parts.into_iter().filter(|(_, _, delta)| !delta.is_empty());
-    said.map(|(id, kind, delta)| {
-        let part = json!({ "id": id, "type": kind });
-        Ok(Event::new("message.part.updated", &json!({ "part": part, "delta": delta }))?)
+    producer::translate(responses, |response: ChatMessageResponse, out| {
+        let message = response.message;
+        if let Some(thinking) = message.thinking.filter(|thinking| !thinking.is_empty()) {
+            out.send(Part::new("prt_thinking").reasoning_delta(&thinking));
+        }
+        if !message.content.is_empty() {
+            out.send(Part::new("prt_text").text_delta(&message.content));
+        }
+        if response.done {
+            out.whole();
+        }
+        Ok(())
     })
-    .collect()
 }
 
-const RECORDING: &str = r#"
+pub(crate) const RECORDING: &str = r#"
 {"model":"m","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"","thinking":"A greeting."},"done":false}
 {"model":"m","created_at":"2026-01-01T00:00:01Z","message":{"role":"assistant","content":"Hello, "},"done":false}
 {"model":"m","created_at":"2026-01-01T00:00:02Z","message":{"role":"assistant","content":"world."},"done":false}

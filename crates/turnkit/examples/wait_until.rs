@@ -1,13 +1,10 @@
 //! A host without tokio, on one thread, that keeps what is given to `wait_until` alive after the response, as serverless
 //! hosts do: `cargo run -p turnkit --example wait_until`.
 
-use std::convert::Infallible;
-
-use futures::{FutureExt, StreamExt, executor::LocalPool, stream, task::LocalSpawnExt};
-use serde_json::json;
+use futures::{FutureExt, StreamExt, executor::LocalPool, task::LocalSpawnExt};
 use turnkit::{
-    BoxError, ChatTurn, Event, ExecutionId, FinalText, Persisted, TurnBody, TurnContext,
-    TurnDriver, TurnHooks, TurnIdentity, producer,
+    BoxError, ChatTurn, ExecutionId, FinalText, Persisted, TurnBody, TurnContext, TurnDriver,
+    TurnHooks, TurnIdentity, producer, wire::write::TurnResult,
 };
 
 struct Hooks;
@@ -34,8 +31,8 @@ fn handle(
         turn_index: 0,
     };
     let execution_id = ExecutionId::derive("example", &identity.session_id, identity.turn_index)?;
-    let result = Event::new("result", &json!({ "finalText": "Hello!" }))?;
-    let producer = producer::from_stream(stream::iter([Ok::<_, Infallible>(result)]));
+    let result = TurnResult::new().final_text("Hello!").event();
+    let producer = producer::from_events([result]);
     let (body, driver) = ChatTurn::new(identity, execution_id).start(producer, Hooks);
     wait_until(driver)?;
     Ok(body)

@@ -1,11 +1,12 @@
 //! One attempt at a turn, driven: takes the machine's steps and tells it what came of them.
 
 mod call;
+mod future;
 mod outlet;
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -14,14 +15,18 @@ use std::{
 use tracing::Instrument;
 use turnkit_wire::Event;
 
-use self::{call::Calls, outlet::Outlet};
+use self::{
+    call::Calls,
+    future::{Ask, Asked, Bounded},
+    outlet::Outlet,
+};
 use crate::{
     BoxError, Hook, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome, TurnProducer,
     code,
-    contain::{self, Panicked, contain},
+    contain::{Panicked, contain},
     error::{for_client, tell},
-    machine::{Line, Machine, Step, Verdict},
-    pipe::{Canceller, Signals, Writer},
+    machine::{EVENT_UNITS, Line, Machine, Step, Verdict},
+    pipe::{Canceller, Writer},
     turn::Settings,
 };
 
@@ -139,14 +144,6 @@ struct Driver<P, H> {
     budget: u32,
 }
 
-/// What asking the producer came to.
-enum Asked<E> {
-    Answered(Result<Produced, E>),
-    Panicked,
-    /// The machine wants no more of it.
-    Interrupted,
-}
-
 impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
     fn new(attempt: Attempt<P, H>) -> Self {
         let (context, producer, mut settings) =
@@ -212,31 +209,11 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         let Self { producer: Some(producer), machine, outlet, budget, .. } = self else {
             return Asked::Panicked;
         };
-        let mut next = pin!(Some(async { producer.next().await }));
-        let asked = poll_fn(|cx| {
-            let spent = *budget == 0;
-            if !spent {
-                match contain::poll(next.as_mut(), cx) {
-                    Poll::Ready(Ok(answer)) => {
-                        *budget -= 1;
-                        return Poll::Ready(Asked::Answered(answer));
-                    }
-                    Poll::Ready(Err(Panicked)) => return Poll::Ready(Asked::Panicked),
-                    Poll::Pending => {}
-                }
-            }
-            *budget = EVENTS_PER_POLL;
-            interrupt(machine, outlet.idle(cx));
-            if !machine.is_producing() {
-                return Poll::Ready(Asked::Interrupted);
-            }
-            if spent {
-                cx.waker().wake_by_ref();
-            }
-            Poll::Pending
-        })
-        .await;
-        warn_of_drop(contain::end(next), "a future of the producer");
+        // In a block of its own, so that a `next` that panics before it gives a future is contained as well.
+        let next = async { producer.next().await };
+        let mut ask = pin!(Ask::new(next, machine, outlet, budget));
+        let asked = ask.as_mut().await;
+        warn_of_drop(ask.end(), "a future of the producer");
         asked
     }
 
@@ -246,9 +223,9 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             return;
         }
         self.show(event);
-        if verdict == Verdict::Send && !self.outlet.try_push(event.line()) {
+        if verdict == Verdict::Send && !self.outlet.try_push(event.line(), EVENT_UNITS) {
             self.wait_for_room(event.line().len()).await;
-            self.outlet.push(event.line(), 1);
+            self.outlet.push(event.line(), EVENT_UNITS);
         }
         self.notice();
     }
@@ -258,14 +235,14 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
     async fn wait_for_room(&mut self, len: usize) {
         let machine = &mut self.machine;
         let stop = |signals| {
-            interrupt(machine, signals);
+            machine.notice(signals);
             !machine.is_producing()
         };
         self.outlet.wait_for_room(len, stop).await;
     }
 
     fn notice(&mut self) {
-        interrupt(&mut self.machine, self.outlet.signals());
+        self.machine.notice(self.outlet.signals());
     }
 
     async fn cancel(&mut self) {
@@ -276,7 +253,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             producer.cancel().await;
             Ok(())
         };
-        let cancelled = call::run(&mut self.outlet, CANCEL_TIMEOUT, cancel).await;
+        let cancelled = Bounded::new(cancel, CANCEL_TIMEOUT, &mut self.outlet).await;
         if cancelled.is_err() {
             let limit = CANCEL_TIMEOUT;
             tell(|| tracing::warn!(?limit, "the producer's cancel panicked or took too long"));
@@ -342,23 +319,14 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         self.release();
         warn_of_drop(contain(|| drop(self.hooks)), "the hooks");
         let (events, replayed) = (self.machine.lines(), self.machine.is_replayed());
-        let client = self.outlet.client(self.machine.skipped(), self.machine.overrun());
+        let (body, taken) = self.outlet.body();
+        let client = self.machine.client(body, taken);
         let result = self.machine.into_result();
         tell(|| match &result {
             Ok(_) => tracing::debug!(events, replayed, "the attempt completed"),
             Err(failure) => log(failure),
         });
         TurnOutcome { result, hook_errors: self.calls.into_errors(), client, events, replayed }
-    }
-}
-
-/// Tells the machine what happened at the other ends. A cancel comes first: it outweighs a client that went away.
-fn interrupt(machine: &mut Machine, signals: Signals) {
-    if signals.cancelled {
-        machine.cancel();
-    }
-    if signals.left {
-        machine.client_left();
     }
 }
 
@@ -381,13 +349,14 @@ fn log(failure: &TurnError) {
 fn classify<P: TurnProducer>(error: P::Error) -> TurnError {
     let classify = || {
         let code = P::error_code(&error).map(str::to_owned);
-        let retryable = P::is_retryable(&error);
+        let (retryable, temporary) = (P::is_retryable(&error), P::is_temporary(&error));
         let source: BoxError = error.into();
         TurnError {
             phase: Phase::Produce,
             message: source.to_string(),
             code,
             retryable,
+            temporary,
             source: Some(source),
         }
     };

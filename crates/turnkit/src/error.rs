@@ -65,6 +65,7 @@ pub struct TurnError {
     pub(crate) message: String,
     pub(crate) code: Option<String>,
     pub(crate) retryable: bool,
+    pub(crate) temporary: bool,
     pub(crate) source: Option<BoxError>,
 }
 
@@ -76,6 +77,7 @@ impl TurnError {
             message: message.to_owned(),
             code: Some(code.to_owned()),
             retryable: false,
+            temporary: false,
             source: None,
         }
     }
@@ -101,6 +103,12 @@ impl TurnError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.retryable
+    }
+
+    /// Whether a new turn may help, because the cause is likely to pass: for the user to read. Nothing is repeated for it.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.temporary
     }
 }
 
@@ -136,6 +144,8 @@ pub mod code {
     pub const PANIC: &str = "panic";
     /// The answer's text is longer than [`ChatTurn::max_text`](crate::ChatTurn::max_text).
     pub const TEXT_TOO_LARGE: &str = "text_too_large";
+    /// What a producer of [`producer`](crate::producer) reads from broke off before it had said that its answer is whole.
+    pub const UPSTREAM_CUT: &str = "upstream_cut";
 }
 
 /// A method of [`TurnHooks`](crate::TurnHooks).
@@ -261,7 +271,14 @@ impl HookFault {
                 (format!("{hook} took longer than {limit:?}"), code::HOOK_TIMEOUT, None)
             }
         };
-        TurnError { phase, message, code: Some(code.to_owned()), retryable: true, source }
+        TurnError {
+            phase,
+            message,
+            code: Some(code.to_owned()),
+            retryable: true,
+            temporary: false,
+            source,
+        }
     }
 }
 

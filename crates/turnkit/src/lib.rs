@@ -10,7 +10,7 @@
 //! # }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! # let (producer, hooks) = (producer::from_stream(futures::stream::empty::<Result<_, BoxError>>()), Hooks);
+//! # let (producer, hooks) = (producer::failed("no_agent", "there is no agent"), Hooks);
 //! # let identity = TurnIdentity { tenant_id: "t".into(), session_id: "s".into(), user_id: "u".into(), turn_index: 0 };
 //! # let execution_id = ExecutionId::derive("project", "s", 0)?;
 //! let (body, driver) = ChatTurn::new(identity, execution_id).start(producer, hooks);

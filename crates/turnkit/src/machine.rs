@@ -1,7 +1,12 @@
 //! Every rule about order lives here (PROTOCOL 2.1, 2.4, 2.5).
 //!
 //! The machine is pure: no clock, no I/O, no hook, no producer. It says which [`Step`] comes next; the driver takes it and
-//! tells what came of it. Events are judged one by one, by [`Machine::event`].
+//! tells what came of it. Events are judged one by one, by [`Machine::event`]. What the body and the handle did meanwhile is told
+//! by [`Machine::notice`].
+//!
+//! What is elsewhere is about time and bytes: when a client has stalled and when a blank line is due (`driver/outlet.rs`), how many
+//! events a poll may take and how long a call may (`driver.rs`, `driver/future.rs`), and when a body that is dropped has left rather
+//! than ended, and that a line over the bound still goes where it must (`pipe.rs`).
 //!
 //! ```text
 //!            session.run.started
@@ -33,8 +38,10 @@ use turnkit_wire::{Event, kind, lifecycle};
 
 use self::reported::Reported;
 use crate::{
-    ClientLeft, FinalText, Hook, Persisted, Phase, RawText, TurnContext, TurnError, code,
+    ClientLeft, ClientOutcome, FinalText, Hook, Persisted, Phase, RawText, TurnContext, TurnError,
+    code,
     error::{HookFault, for_client},
+    pipe::{self, Signals},
     text::TextReader,
     turn::Settings,
 };
@@ -44,10 +51,10 @@ use crate::{
 pub(crate) enum Step {
     /// Show the line to `on_event`, and send it to the client if it says so.
     Emit(Line),
-    /// Run `find_completed`, then [`Machine::looked_up`].
+    /// Run `find_completed`; tell what was [noticed](Machine::notice) meanwhile, then [what it answered](Machine::looked_up).
     Lookup,
-    /// Ask the producer: [`Machine::event`], [`Machine::done`] or [`Machine::producer_failed`]. Meanwhile
-    /// [`Machine::client_left`] and [`Machine::cancel`] may end it.
+    /// Ask the producer: [`Machine::event`], [`Machine::done`] or [`Machine::producer_failed`]. What is
+    /// [noticed](Machine::notice) meanwhile, and after each event, may end it.
     Produce,
     /// Run the producer's `cancel`.
     Cancel,
@@ -69,6 +76,9 @@ pub(crate) enum Step {
     End,
 }
 
+/// How many cursor units a producer's event is.
+pub(crate) const EVENT_UNITS: u64 = 1;
+
 /// A line that the engine made, or held back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -82,7 +92,8 @@ pub(crate) struct Line {
 /// What becomes of a producer's event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// `on_event` sees it and the client gets it.
+    /// `on_event` sees it, then the client gets it as [one cursor unit](EVENT_UNITS). Where it has to wait for room, it goes out
+    /// whatever interrupts the turn meanwhile, and before the terminal lines: what a client gets has no gap.
     Send,
     /// `on_event` sees it; the client has it.
     Skip,
@@ -213,8 +224,19 @@ impl Machine {
         self.fail_producing(error);
     }
 
+    /// What happened at the other ends. A cancel comes first: it outweighs a client that went away.
+    #[inline]
+    pub(crate) fn notice(&mut self, signals: Signals) {
+        if signals.cancelled {
+            self.cancel();
+        }
+        if signals.left {
+            self.client_left();
+        }
+    }
+
     /// The body was dropped.
-    pub(crate) fn client_left(&mut self) {
+    fn client_left(&mut self) {
         match self.client_left {
             ClientLeft::Continue => {}
             ClientLeft::Cancel => self.interrupt(Interrupt::Cancel),
@@ -223,7 +245,7 @@ impl Machine {
     }
 
     /// The handle asked for it.
-    pub(crate) fn cancel(&mut self) {
+    fn cancel(&mut self) {
         self.interrupt(Interrupt::Cancel);
     }
 
@@ -273,13 +295,20 @@ impl Machine {
         self.units + self.terminal_lines
     }
 
-    /// Lines so far that the client had already.
-    pub(crate) fn skipped(&self) -> u64 {
-        self.skipped
+    /// What became of the client, whose body ended so after it had taken so many cursor units. That it is not there any more comes
+    /// before what it would have been told.
+    pub(crate) fn client(&self, body: pipe::End, taken: u64) -> ClientOutcome {
+        let after_events = self.skipped + taken;
+        match (body, self.overrun()) {
+            (pipe::End::Left, _) => ClientOutcome::Left { after_events },
+            (pipe::End::Cut, _) => ClientOutcome::Stalled { after_events },
+            (pipe::End::Open, Some(events)) => ClientOutcome::InvalidCursor { events },
+            (pipe::End::Open, None) => ClientOutcome::Attached,
+        }
     }
 
     /// The number of the turn's events, where the client's cursor is beyond it.
-    pub(crate) fn overrun(&self) -> Option<u64> {
+    fn overrun(&self) -> Option<u64> {
         let ended_well = matches!(self.result, Some(Ok(_))) && !self.replayed;
         (ended_well && self.resume_after > self.units).then_some(self.units)
     }
@@ -297,7 +326,7 @@ impl Machine {
     /// Counts one cursor unit and says whether the client has it already.
     #[inline]
     fn count(&mut self) -> Verdict {
-        self.units += 1;
+        self.units += EVENT_UNITS;
         if self.units > self.resume_after {
             return Verdict::Send;
         }
@@ -307,13 +336,13 @@ impl Machine {
 
     fn emit(&mut self, event: Event) {
         let sent = self.count() == Verdict::Send;
-        self.plan_line(event, sent, 1);
+        self.plan_line(event, sent, EVENT_UNITS);
     }
 
     /// A cursor unit that no cursor leaves out.
     fn emit_always(&mut self, event: Event) {
-        self.units += 1;
-        self.plan_line(event, true, 1);
+        self.units += EVENT_UNITS;
+        self.plan_line(event, true, EVENT_UNITS);
     }
 
     fn emit_terminal(&mut self, event: Event) {
@@ -404,6 +433,7 @@ impl Machine {
             &self.session_id,
             &message,
             error.retryable,
+            error.temporary,
             code.as_deref(),
             Some(error.phase.as_str()),
         ));

@@ -1,14 +1,22 @@
 //! Where a turn's events come from.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
-};
+mod boxed;
+mod channel;
+mod failure;
+mod stream;
 
-use futures_core::Stream;
+use std::future::Future;
+
 use turnkit_wire::Event;
 
+pub use self::{
+    boxed::{BoxProducer, BoxProducerError},
+    channel::{Channel, Failed, Sender, Stopped, channel, failed},
+    failure::Failure,
+    stream::{
+        EventsProducer, StreamProducer, Translate, Translation, from_events, from_stream, translate,
+    },
+};
 use crate::BoxError;
 
 /// Where the events of one turn come from: an agent behind HTTP, a model's stream, a script (PROTOCOL 2.3).
@@ -45,10 +53,11 @@ use crate::BoxError;
 /// }
 /// ```
 ///
-/// `turnkit-testkit` has `producer_contract!`, which checks these rules.
+/// [`translate`] makes one of a model's stream, [`channel`] of a task, [`from_events`] of events that are all there. `turnkit-testkit`
+/// has `producer_contract!` and, for those that translate, `translating_contract!`, which check these rules.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not produce a turn's events",
-    note = "implement `TurnProducer`, or wrap a `Stream` of `Result<Event, E>` with `turnkit::producer::from_stream`"
+    note = "implement `TurnProducer`, or make one of a `Stream` (`turnkit::producer::translate`, `from_stream`) or a task (`channel`)"
 )]
 pub trait TurnProducer: Send {
     /// Why no more events come. Its `Display` is what the client reads; its sources are not sent.
@@ -84,6 +93,13 @@ pub trait TurnProducer: Send {
     fn is_retryable(error: &Self::Error) -> bool {
         false
     }
+
+    /// Whether a *new* turn may help after `error`, because its cause is likely to pass: told to the client as `temporary`, for
+    /// its user to read. Nothing is repeated for it. False by default.
+    #[expect(unused_variables, reason = "the name is for those who implement it")]
+    fn is_temporary(error: &Self::Error) -> bool {
+        false
+    }
 }
 
 /// What a producer answers.
@@ -105,134 +121,20 @@ impl From<Event> for Produced {
     }
 }
 
-/// A producer out of any stream of events; the stream's end is [`Produced::Done`] without a text.
-///
-/// An error of the stream fails the turn without a code and not retryable, and cancelling the turn drops the stream. Where that
-/// is not enough, implement [`TurnProducer`].
-///
-/// ```
-/// use std::convert::Infallible;
-/// use turnkit::{Event, producer};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let event = Event::new("result", &serde_json::json!({ "finalText": "Hello!" }))?;
-/// let producer = producer::from_stream(futures::stream::iter([Ok::<_, Infallible>(event)]));
-/// # Ok(()) }
-/// ```
-pub fn from_stream<S, E>(stream: S) -> StreamProducer<S>
-where
-    S: Stream<Item = Result<Event, E>> + Send,
-    E: Into<BoxError> + Send,
-{
-    StreamProducer(Box::pin(stream))
-}
-
-/// See [`from_stream`].
-pub struct StreamProducer<S>(Pin<Box<S>>);
-
-impl<S, E> TurnProducer for StreamProducer<S>
-where
-    S: Stream<Item = Result<Event, E>> + Send,
-    E: Into<BoxError> + Send,
-{
-    type Error = E;
-
-    async fn next(&mut self) -> Result<Produced, E> {
-        match poll_fn(|cx| self.0.as_mut().poll_next(cx)).await {
-            Some(event) => event.map(Produced::Event),
-            None => Ok(Produced::Done { final_text: None }),
+/// What a [`TurnProducer`] whose error is a [`Failure`] says of it.
+macro_rules! tell_failure {
+    () => {
+        fn error_code(error: &Failure) -> Option<&str> {
+            error.code()
         }
-    }
-}
 
-impl<S> fmt::Debug for StreamProducer<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamProducer").finish_non_exhaustive()
-    }
-}
-
-/// A producer of any type, for hosts that choose one at run time. Costs one allocation an event.
-pub struct BoxProducer(Box<dyn ErasedProducer>);
-
-impl BoxProducer {
-    /// Erases the type of `producer`. Its errors keep their code and whether they are retryable.
-    pub fn new(producer: impl TurnProducer + 'static) -> Self {
-        Self(Box::new(producer))
-    }
-}
-
-impl TurnProducer for BoxProducer {
-    type Error = BoxProducerError;
-
-    fn next(&mut self) -> impl Future<Output = Result<Produced, BoxProducerError>> + Send {
-        self.0.next()
-    }
-
-    fn cancel(&mut self) -> impl Future<Output = ()> + Send {
-        self.0.cancel()
-    }
-
-    fn prompt(&self) -> Option<&str> {
-        self.0.prompt()
-    }
-
-    fn error_code(error: &BoxProducerError) -> Option<&str> {
-        error.code.as_deref()
-    }
-
-    fn is_retryable(error: &BoxProducerError) -> bool {
-        error.retryable
-    }
-}
-
-impl fmt::Debug for BoxProducer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoxProducer").finish_non_exhaustive()
-    }
-}
-
-/// The error of a [`BoxProducer`]. Converts into the error of the producer inside.
-#[derive(Debug)]
-pub struct BoxProducerError {
-    source: BoxError,
-    code: Option<String>,
-    retryable: bool,
-}
-
-impl BoxProducerError {
-    fn new<P: TurnProducer>(error: P::Error) -> Self {
-        Self {
-            code: P::error_code(&error).map(str::to_owned),
-            retryable: P::is_retryable(&error),
-            source: error.into(),
+        fn is_retryable(error: &Failure) -> bool {
+            error.is_retryable()
         }
-    }
+
+        fn is_temporary(error: &Failure) -> bool {
+            error.is_temporary()
+        }
+    };
 }
-
-impl From<BoxProducerError> for BoxError {
-    fn from(error: BoxProducerError) -> Self {
-        error.source
-    }
-}
-
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-trait ErasedProducer: Send {
-    fn next(&mut self) -> BoxFuture<'_, Result<Produced, BoxProducerError>>;
-    fn cancel(&mut self) -> BoxFuture<'_, ()>;
-    fn prompt(&self) -> Option<&str>;
-}
-
-impl<P: TurnProducer> ErasedProducer for P {
-    fn next(&mut self) -> BoxFuture<'_, Result<Produced, BoxProducerError>> {
-        Box::pin(async { TurnProducer::next(self).await.map_err(BoxProducerError::new::<P>) })
-    }
-
-    fn cancel(&mut self) -> BoxFuture<'_, ()> {
-        Box::pin(TurnProducer::cancel(self))
-    }
-
-    fn prompt(&self) -> Option<&str> {
-        TurnProducer::prompt(self)
-    }
-}
+use tell_failure;

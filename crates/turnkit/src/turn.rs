@@ -71,7 +71,7 @@ pub enum ClientLeft {
 /// # }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BoxError> {
-/// # let (producer, hooks) = (producer::from_stream(futures::stream::empty::<Result<_, BoxError>>()), Hooks);
+/// # let (producer, hooks) = (producer::failed("no_agent", "there is no agent"), Hooks);
 /// let identity = TurnIdentity {
 ///     tenant_id: "acme".into(),
 ///     session_id: "thread-abc".into(),

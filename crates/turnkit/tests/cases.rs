@@ -545,6 +545,22 @@ mod a_producer {
     }
 
     #[tokio::test]
+    async fn whose_failure_is_temporary_says_so_as_an_error_and_as_an_event() {
+        let error = ScriptError::new("the model is busy").code("busy").temporary();
+        let data = json!({ "code": "busy", "message": "the model is busy", "temporary": true });
+        let reported = Script::new().event(events::event("execution.failed", &data));
+        for script in [Script::new().fail_with(error), reported] {
+            let (lines, outcome) = run(turn(), script, &Arc::default()).await;
+            assert_eq!(
+                lines.last().unwrap().as_json(),
+                r#"{"type":"session.run.failed","data":{"sessionId":"thread-abc","message":"the model is busy","retryable":false,"temporary":true,"code":"busy","phase":"produce"}}"#,
+            );
+            let failure = outcome.result.unwrap_err();
+            assert!(failure.is_temporary() && !failure.is_retryable());
+        }
+    }
+
+    #[tokio::test]
     async fn whose_error_panics_when_it_is_shown_fails_the_turn() {
         #[derive(Debug)]
         struct Rude;
@@ -554,7 +570,7 @@ mod a_producer {
             }
         }
         impl std::error::Error for Rude {}
-        let rude = producer::from_stream(futures::stream::iter([Err::<Event, _>(Rude)]));
+        let rude = producer::from_stream(futures::stream::iter([Err(Rude)]));
         let (lines, _) = run(turn(), rude, &Arc::default()).await;
         assert_eq!(
             json_lines(&lines[1..]),

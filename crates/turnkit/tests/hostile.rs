@@ -254,7 +254,7 @@ fn a_line_that_owns_the_turn_may_be_dropped_by_it() {
         let line = format!("{{\"type\":\"x\",\"data\":\"{}\"}}\n", "x".repeat(10_000));
         let cancels = Cancels(given.lock().unwrap().clone().unwrap());
         let memory = Bytes::from_owner(Memory(line.into_bytes(), cancels));
-        Ok::<_, BoxError>(Event::from_bytes(memory)?)
+        Ok::<_, BoxError>(Event::from_bytes(memory)?.into())
     };
     let stream = futures::stream::once(event).chain(futures::stream::pending());
     let (body, mut driver) = turn().start(producer::from_stream(stream), Saves);

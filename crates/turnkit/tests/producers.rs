@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
-use turnkit::{BoxError, BoxProducer, Event, producer};
+use turnkit::{BoxError, BoxProducer, Event, Produced, producer};
 use turnkit_testkit::{ProducerFixture, Upstream, UpstreamEnd, producer_contract};
 
 /// Streams behind `from_stream` and `BoxProducer`, whose upstream yields to its task before each event.
@@ -17,8 +17,8 @@ impl ProducerFixture for Streams {
     async fn produce(&mut self, upstream: Upstream) -> BoxProducer {
         let held = Arc::new(());
         self.0 = Arc::downgrade(&held);
-        let end: BoxStream<'static, Result<Event, BoxError>> = match upstream.end {
-            UpstreamEnd::Done => stream::empty().boxed(),
+        let end: BoxStream<'static, Result<Produced, BoxError>> = match upstream.end {
+            UpstreamEnd::Done => stream::iter([Ok(Produced::Done { final_text: None })]).boxed(),
             UpstreamEnd::Failed => stream::iter([Err("the upstream failed".into())]).boxed(),
             UpstreamEnd::Open => stream::pending().boxed(),
         };
@@ -26,7 +26,7 @@ impl ProducerFixture for Streams {
             let held = held.clone();
             tokio::task::yield_now().map(move |()| {
                 drop(held);
-                Ok(event)
+                Ok(event.into())
             })
         });
         BoxProducer::new(producer::from_stream(events.chain(end)))
@@ -50,7 +50,7 @@ mod a_wrong_producer_is_found_as {
     };
 
     use tokio::time::{Instant, sleep};
-    use turnkit::{Produced, TurnProducer};
+    use turnkit::TurnProducer;
     use turnkit_testkit::{contract, events};
 
     use super::*;

@@ -130,6 +130,19 @@ async fn a_failed_execution_fails_the_turn_with_its_code_and_message() {
 }
 
 #[tokio::test]
+async fn a_failed_execution_that_is_temporary_fails_the_turn_as_that() {
+    for (data, temporary) in
+        [(r#"{"temporary":true}"#, true), (r#"{"temporary":false}"#, false), ("{}", false)]
+    {
+        let server =
+            Server::start([stream(format!("event: execution.failed\ndata: {data}\n\n"))]).await;
+        let error = error_of(server.run()).await;
+        assert_eq!(SandboxTurn::is_temporary(&error), temporary, "{data}");
+        assert!(!error.is_retryable());
+    }
+}
+
+#[tokio::test]
 async fn an_end_without_words_has_a_code_all_the_same() {
     for (kind, expected, message) in [
         ("execution.failed", "execution_failed", "the execution failed"),

@@ -152,8 +152,8 @@ mod tests {
 
     #[test]
     fn only_a_failure_that_says_so_is_tried_again() {
-        assert!(is_retryable_failure(&lifecycle::run_failed("s", "m", true, None, None)));
-        assert!(!is_retryable_failure(&lifecycle::run_failed("s", "m", false, None, None)));
+        assert!(is_retryable_failure(&lifecycle::run_failed("s", "m", true, false, None, None)));
+        assert!(!is_retryable_failure(&lifecycle::run_failed("s", "m", false, false, None, None)));
         assert!(!is_retryable_failure(&lifecycle::run_completed("s", false)));
     }
 }

@@ -183,6 +183,10 @@ impl TurnProducer for Execution {
             ExecutionError::Saved | ExecutionError::Unknown(_) => true,
         }
     }
+
+    fn is_temporary(error: &ExecutionError) -> bool {
+        matches!(error, ExecutionError::Sandbox(error) if error.is_temporary())
+    }
 }
 
 /// Why an attempt gets no more events.

@@ -118,8 +118,9 @@ fn failures_come_in_many_shapes() {
             );
         }
     }
-    let failed = crate::lifecycle::run_failed("s", "m", true, None, Some("produce"));
+    let failed = crate::lifecycle::run_failed("s", "m", true, true, None, Some("produce"));
     let view = Failure::of(&failed).unwrap();
+    assert_eq!((view.retryable(), view.temporary()), (Some(true), Some(true)));
     assert_eq!((view.retryable(), str_of(view.phase()).as_deref()), (Some(true), Some("produce")));
 }
 

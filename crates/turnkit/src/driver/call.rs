@@ -1,18 +1,13 @@
 //! Calls of hooks: bounded in time, with panics caught and failures kept.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use tracing::Instrument;
 
-use super::outlet::{Deadline, Outlet};
+use super::{future::Bounded, outlet::Outlet};
 use crate::{
     BoxError, Hook, HookError,
-    contain::{self, Panicked, contain},
+    contain::{Panicked, contain},
     error::HookFault,
     turn::Settings,
 };
@@ -37,7 +32,7 @@ impl Calls {
         hook: Hook,
         call: impl Future<Output = Result<T, BoxError>>,
     ) -> Result<T, HookFault> {
-        let answer = run(outlet, self.timeout, call.instrument(span(hook))).await;
+        let answer = Bounded::new(call.instrument(span(hook)), self.timeout, outlet).await;
         answer.inspect_err(|fault| fault.report(hook))
     }
 
@@ -48,7 +43,8 @@ impl Calls {
         hook: Hook,
         call: impl Future<Output = Result<(), BoxError>>,
     ) {
-        if let Err(fault) = run(outlet, self.timeout, call.instrument(span(hook))).await {
+        let call = Bounded::new(call.instrument(span(hook)), self.timeout, outlet);
+        if let Err(fault) = call.await {
             self.keep(hook, fault);
         }
     }
@@ -78,30 +74,4 @@ impl Calls {
 /// Tells, within the turn's span, what a hook logs and how long it takes.
 fn span(hook: Hook) -> tracing::Span {
     tracing::info_span!("hook", hook = hook.as_str())
-}
-
-/// Runs `call` for at most `limit`, while the client is looked after.
-pub(super) async fn run<T>(
-    outlet: &mut Outlet,
-    limit: Duration,
-    call: impl Future<Output = Result<T, BoxError>>,
-) -> Result<T, HookFault> {
-    let mut call = pin!(Some(call));
-    let mut deadline = Deadline::after(limit);
-    let answer = poll_fn(|cx| {
-        match contain::poll(call.as_mut(), cx) {
-            Poll::Ready(Ok(answer)) => return Poll::Ready(answer.map_err(HookFault::Failed)),
-            Poll::Ready(Err(Panicked)) => return Poll::Ready(Err(HookFault::Panicked)),
-            Poll::Pending => {}
-        }
-        if deadline.has_passed(outlet.clock(), cx) {
-            return Poll::Ready(Err(HookFault::TimedOut(limit)));
-        }
-        outlet.idle(cx);
-        Poll::Pending
-    })
-    .await;
-    // The answer stands, whatever its future does when it is dropped.
-    contain::end(call).ok();
-    answer
 }

@@ -10,7 +10,6 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    ClientOutcome,
     error::warn,
     pipe::{End, Signals, Writer},
     timer::{Clock, Sleep},
@@ -60,11 +59,11 @@ impl Outlet {
         &self.clock
     }
 
-    /// Sends a line if the body has room for it.
+    /// Sends a line of `units` cursor units if the body has room for it.
     #[inline]
-    pub(super) fn try_push(&mut self, line: &Bytes) -> bool {
+    pub(super) fn try_push(&mut self, line: &Bytes, units: u64) -> bool {
         self.spoken = true;
-        self.writer.try_push(line, 1)
+        self.writer.try_push(line, units)
     }
 
     /// Sends a line that must go, whatever is held.
@@ -117,17 +116,9 @@ impl Outlet {
         self.writer.finish();
     }
 
-    /// What became of the client, who had `skipped` lines already. `overrun`: see
-    /// [`Machine::overrun`](crate::machine::Machine::overrun).
-    pub(super) fn client(&self, skipped: u64, overrun: Option<u64>) -> ClientOutcome {
-        let (end, taken) = self.writer.reader();
-        let after_events = skipped + taken;
-        match (end, overrun) {
-            (End::Left, _) => ClientOutcome::Left { after_events },
-            (End::Cut, _) => ClientOutcome::Stalled { after_events },
-            (End::Open, Some(events)) => ClientOutcome::InvalidCursor { events },
-            (End::Open, None) => ClientOutcome::Attached,
-        }
+    /// What became of the body, and how many cursor units it has taken.
+    pub(super) fn body(&self) -> (End, u64) {
+        self.writer.reader()
     }
 
     /// A blank line after a long silence.

@@ -39,6 +39,7 @@ fn failure(event: &Event) -> TurnError {
         message: view.message().map_or_else(|| message.to_owned(), text),
         code: view.code().map(text).or(code.map(str::to_owned)),
         retryable: false,
+        temporary: view.temporary().unwrap_or(false),
         source: None,
     }
 }
