@@ -12,6 +12,7 @@
 
 mod hint;
 mod rule;
+pub mod translating;
 
 use std::{
     future::{Future, poll_fn},
@@ -62,7 +63,9 @@ pub enum UpstreamEnd {
     Open,
 }
 
-/// Checks a [`TurnProducer`] against its contract (PROTOCOL 2.3): one test a rule, in a module `producer_contract`.
+/// Checks a [`TurnProducer`] that passes its upstream's events on against its contract (PROTOCOL 2.3): one test a rule, in a module
+/// `producer_contract`. For one that makes events of something else there is
+/// [`translating_contract!`](crate::translating_contract).
 ///
 /// | rule | broken by a producer that |
 /// |---|---|
@@ -87,7 +90,7 @@ pub enum UpstreamEnd {
 /// ends with its first failure. For a second producer call it in a module of its own.
 ///
 /// ```
-/// use turnkit::{BoxError, Event, TurnProducer, producer};
+/// use turnkit::{BoxError, Produced, producer};
 /// use turnkit_testkit::{ProducerFixture, Upstream, UpstreamEnd};
 ///
 /// struct Streams;
@@ -96,9 +99,10 @@ pub enum UpstreamEnd {
 ///     type Producer = turnkit::BoxProducer;
 ///
 ///     async fn produce(&mut self, upstream: Upstream) -> Self::Producer {
-///         let events = futures::stream::iter(upstream.events.into_iter().map(Ok));
-///         let end: futures::stream::BoxStream<'_, Result<Event, BoxError>> = match upstream.end {
-///             UpstreamEnd::Done => Box::pin(futures::stream::empty()),
+///         let events = futures::stream::iter(upstream.events.into_iter().map(|event| Ok(event.into())));
+///         let done = Ok(Produced::Done { final_text: None });
+///         let end: futures::stream::BoxStream<'_, Result<Produced, BoxError>> = match upstream.end {
+///             UpstreamEnd::Done => Box::pin(futures::stream::iter([done])),
 ///             UpstreamEnd::Failed => Box::pin(futures::stream::iter([Err("gone".into())])),
 ///             UpstreamEnd::Open => Box::pin(futures::stream::pending()),
 ///         };

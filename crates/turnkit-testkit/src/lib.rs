@@ -17,7 +17,8 @@
 //! | for | there is |
 //! |---|---|
 //! | a product's hooks and routes | [`Script`], a producer that does what a test says, and [`Client`] |
-//! | a producer | [`producer_contract!`], [`Recorder`] |
+//! | a producer that passes events on | [`producer_contract!`], [`Recorder`] |
+//! | a producer that makes events of a model's stream | [`translating_contract!`] |
 //! | a store of execution logs (feature `substrate`) | `log_contract!`, [`redis`] |
 //!
 //! # In scope
@@ -46,7 +47,7 @@ mod script;
 
 pub use self::{
     client::Client,
-    contract::{ProducerFixture, Upstream, UpstreamEnd},
+    contract::{ProducerFixture, Upstream, UpstreamEnd, translating::Recording},
     recorder::{Call, Fault, Recorder, Store},
     script::{Probe, Script, ScriptError},
 };

@@ -129,7 +129,7 @@ impl Rule {
         }
     }
 
-    fn broken(self, at: &str, wanted: &str, came: &str, look_for: &str) -> ! {
+    pub(super) fn broken(self, at: &str, wanted: &str, came: &str, look_for: &str) -> ! {
         let Self(rule) = self;
         panic!(
             "the producer breaks `{rule}` {at}\n  wanted: {wanted}\n  came: {came}\n  look for: {look_for}"
