@@ -35,7 +35,7 @@ use turnkit_wire::{Event, kind::Class, view::Failure, write::TurnResult};
 
 /// A producer out of an agent: the events of one run of `agent`, which starts when the first one is asked for.
 ///
-/// Failures keep their message and their code. A turn that is stopped cancels the run and lets it
+/// Failures keep their message, their code and whether they are temporary. A turn that is stopped cancels the run and lets it
 /// come to its own end; the engine waits 5 s for that. A producer that is dropped ends the run at once: without a substrate
 /// there is nothing that it could live on in, so a turn whose process ends is lost. A run that was cancelled has no whole
 /// answer, so the end of its stream is then a failure with the code [`CANCELLED`].
@@ -105,6 +105,10 @@ impl TurnProducer for AgentProducer {
     fn error_code(error: &AgentError) -> Option<&str> {
         Some(error.code())
     }
+
+    fn is_temporary(error: &AgentError) -> bool {
+        error.is_temporary()
+    }
 }
 
 impl fmt::Debug for AgentProducer {
@@ -115,20 +119,19 @@ impl fmt::Debug for AgentProducer {
 
 /// An agent out of producers: `produce` makes one for each run.
 ///
-/// Failures keep their message and their code; without one, it is [`FAILED`]. A run that is
+/// Failures keep their message, whether they are temporary, and their code; without one, it is [`FAILED`]. A run that is
 /// cancelled cancels its producer; one that is dropped drops it, which stops what can stop. The text that a producer knows at
 /// its end goes on as a `result`. `execution.*` events tell of a substrate's run and `session.run.*` events of a turn, and the
 /// agent is neither: they are left out, but for `execution.failed` and `execution.cancelled`, which fail the run as they fail a
 /// turn.
 ///
 /// ```
-/// use turnkit::{Event, producer::from_stream};
+/// use turnkit::{producer::from_events, wire::write::TurnResult};
 /// use turnkit_agents::producer;
 /// use turnkit_substrate::Substrate;
 ///
 /// let agent = producer::agent_of(|request| {
-///     let echo = Event::new("result", &serde_json::json!({ "finalText": request.message() }));
-///     from_stream(futures_util::stream::iter([echo]))
+///     from_events([TurnResult::new().final_text(request.message()).event()])
 /// });
 /// let substrate = Substrate::builder().agent("echo", agent).build()?;
 /// # Ok::<(), turnkit_substrate::BuildError>(())
@@ -227,11 +230,17 @@ fn told(event: &Event) -> AgentError {
     let view = Failure::of(event).unwrap_or_default();
     let code = view.code().map_or(Cow::Borrowed(code), |code| code.to_str());
     let message = view.message().map_or(Cow::Borrowed(message), |message| message.to_str());
-    AgentError::new(&code, message)
+    agent_error(&code, message, view.temporary() == Some(true))
 }
 
 fn failure<P: TurnProducer>(error: P::Error) -> AgentError {
     let code = P::error_code(&error).unwrap_or(FAILED).to_owned();
+    let is_temporary = P::is_temporary(&error);
     let error: BoxError = error.into();
-    AgentError::new(&code, error.to_string())
+    agent_error(&code, error.to_string(), is_temporary)
+}
+
+fn agent_error(code: &str, message: impl Into<String>, is_temporary: bool) -> AgentError {
+    let error = AgentError::new(code, message);
+    if is_temporary { error.temporary() } else { error }
 }

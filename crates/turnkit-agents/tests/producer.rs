@@ -7,7 +7,10 @@ use std::sync::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
-use turnkit::{BoxError, ExecutionId, Produced, TurnProducer, producer::from_stream};
+use turnkit::{
+    BoxError, ExecutionId, Produced, TurnProducer,
+    producer::{from_events, from_stream},
+};
 use turnkit_agent::{Agent, AgentError, CancelHandle, Run, RunRequest};
 use turnkit_agents::{
     demo::Demo,
@@ -84,7 +87,9 @@ async fn an_agent_gives_a_turn_what_it_says() {
 
 #[tokio::test]
 async fn a_failure_is_the_same_on_both_sides() {
-    for error in [AgentError::new("busy", "come back later"), AgentError::new("off", "no")] {
+    for error in
+        [AgentError::new("busy", "come back later").temporary(), AgentError::new("off", "no")]
+    {
         let agent = Failing(error.clone());
         let (events, end) = given(&mut producer::of(Failing(error.clone()), request())).await;
         assert_eq!((events, end), (vec![text("half ")], Err(error.clone())));
@@ -98,7 +103,8 @@ async fn a_failure_is_the_same_on_both_sides() {
 
 #[tokio::test]
 async fn a_failure_without_a_code_has_one_behind_a_substrate() {
-    let broken = || stream::iter([Ok(text("half ")), Err(BoxError::from("the line is dead"))]);
+    let broken =
+        || stream::iter([Ok(text("half ").into()), Err(BoxError::from("the line is dead"))]);
     let agent = producer::agent_of(move |_| from_stream(broken()));
     assert_eq!(
         said(&agent).await,
@@ -154,15 +160,14 @@ async fn what_a_producer_knows_at_its_end_is_the_agents_result() {
 #[tokio::test]
 async fn the_events_of_another_run_are_not_the_agents_but_their_failures_are() {
     let event = |kind: &str, data: serde_json::Value| Event::new(kind, &data).unwrap();
-    let data = serde_json::json!({ "code": "model_gone", "message": "it is gone" });
+    let data =
+        serde_json::json!({ "code": "model_gone", "message": "it is gone", "temporary": true });
     let of = |last: Event| {
         let events = [event("execution.started", serde_json::json!({})), text("a"), last];
-        let agent = producer::agent_of(move |_| {
-            from_stream(stream::iter(events.clone().map(Ok::<_, BoxError>)))
-        });
+        let agent = producer::agent_of(move |_| from_events(events.clone()));
         async move { said(&agent).await }
     };
-    let gone = AgentError::new("model_gone", "it is gone");
+    let gone = AgentError::new("model_gone", "it is gone").temporary();
     for kind in ["execution.failed", "session.run.failed"] {
         assert_eq!(of(event(kind, data.clone())).await, [Ok(text("a")), Err(gone.clone())]);
     }
