@@ -1,5 +1,6 @@
 use thiserror::Error;
 use turnkit_id::is_name;
+use turnkit_wire::text;
 
 /// The failure of a run, as `execution.failed` tells it to every reader. So no secret belongs into it. It prints its message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -12,11 +13,15 @@ pub struct AgentError {
 
 impl AgentError {
     /// A failure with this code (a word like `upstream_error`; anything else than 1 to 64 of `A-Za-z0-9._-` becomes
-    /// `agent_error`) and this message, of which 500 characters are kept.
+    /// `agent_error`) and this message, of which 500 characters are kept and control characters are spelt (PROTOCOL 2.4).
     #[must_use]
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         let code = if is_name(code) { code } else { "agent_error" };
-        Self { code: code.to_owned(), message: bounded(message.into()), is_temporary: false }
+        Self {
+            code: code.to_owned(),
+            message: text::message(&message.into()).into_owned(),
+            is_temporary: false,
+        }
     }
 
     /// Says that its cause is likely to pass, so that a *new* turn may help: a model that is overloaded, for one. Nothing is
@@ -50,12 +55,4 @@ impl AgentError {
 pub mod code {
     /// The code of a run whose agent sent an event over the limit (PROTOCOL 3.2).
     pub const EVENT_TOO_LARGE: &str = "event_too_large";
-}
-
-/// At most 500 characters of a message.
-fn bounded(mut message: String) -> String {
-    if let Some((end, _)) = message.char_indices().nth(500) {
-        message.truncate(end);
-    }
-    message
 }

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +11,10 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use turnkit_agent::{Agent, AgentError, Run, RunRequest};
-use turnkit_wire::{Event, kind};
+use turnkit_wire::{
+    Event,
+    write::{Json, Part, TokenUsage, ToolCall, ToolStatus, TurnResult},
+};
 
 use crate::millis;
 
@@ -123,77 +127,54 @@ impl Answer {
 
     fn event(&self, at: usize, pace: Duration) -> Result<Event, AgentError> {
         match at {
-            0..TOOL_CALL => self.reasoning(at),
+            0..TOOL_CALL => Ok(self.reasoning(at)),
             TOOL_CALL..TEXT => self.tool_call(at > TOOL_CALL),
-            _ => match self.pieces.get(at - TEXT) {
-                Some(piece) => self.delta("prt_text", "text", piece),
+            _ => Ok(match self.pieces.get(at - TEXT) {
+                Some(piece) => self.part("prt_text").text_delta(piece),
                 None => self.result(at + 1, pace),
-            },
+            }),
         }
     }
 
-    fn reasoning(&self, step: usize) -> Result<Event, AgentError> {
+    fn reasoning(&self, step: usize) -> Event {
         let (words, question) = (self.words, &self.question);
         let plural = if words == 1 { "" } else { "s" };
         let thought = format!("The user wrote {words} word{plural}: \u{201c}{question}\u{201d}. ");
         let steps: [&str; TOOL_CALL] = [&thought, "I count them with a tool, ", "then I answer."];
-        self.delta("prt_reasoning", "reasoning", steps[step])
+        self.part("prt_reasoning").reasoning_delta(steps[step])
     }
 
     fn tool_call(&self, is_completed: bool) -> Result<Event, AgentError> {
-        let output = format!("{}\n", self.words);
-        let running = ToolState::new("running");
-        let completed = ToolState {
-            status: "completed",
-            output: Some(&output),
-            title: Some("Count the words"),
-            ..running
+        let input = json(&BTreeMap::from([("command", "wc -w")]))?;
+        let output = json(&format!("{}\n", self.words))?;
+        let call = if is_completed {
+            let completed = ToolCall::new("bash", ToolStatus::Completed);
+            completed.output(&output).title("Count the words")
+        } else {
+            ToolCall::new("bash", ToolStatus::Running)
         };
-        let part = Part {
-            tool: Some("bash"),
-            call_id: Some("call_1"),
-            state: Some(if is_completed { completed } else { running }),
-            ..self.part("prt_tool", "tool")
-        };
-        event(kind::MESSAGE_PART_UPDATED, &Update { part, delta: None })
+        Ok(self.part("prt_tool").tool(&call.call_id("call_1").input(&input)))
     }
 
-    fn result(&self, events: usize, pace: Duration) -> Result<Event, AgentError> {
+    fn result(&self, events: usize, pace: Duration) -> Event {
         let text = self.pieces.concat();
         let events = u32::try_from(events).unwrap_or(u32::MAX);
-        let result = Outcome {
-            final_text: &text,
-            metadata: Metadata { session_id: &self.session, trace_id: &self.trace },
-            token_usage: TokenUsage {
-                input_tokens: self.words,
-                output_tokens: words(&text).count(),
-            },
-            timing: Timing { total_ms: millis(pace.saturating_mul(events)) },
-        };
-        event(kind::RESULT, &result)
+        TurnResult::new()
+            .final_text(&text)
+            .session_id(&self.session)
+            .trace_id(&self.trace)
+            .token_usage(TokenUsage::new(self.words as u64, words(&text).count() as u64))
+            .total_ms(millis(pace.saturating_mul(events)))
+            .event()
     }
 
-    fn delta(&self, id: &str, kind: &str, delta: &str) -> Result<Event, AgentError> {
-        let part = self.part(id, kind);
-        let delta = Some(delta);
-        event(kind::MESSAGE_PART_UPDATED, &Update { part, delta })
-    }
-
-    fn part<'a>(&'a self, id: &'a str, kind: &'a str) -> Part<'a> {
-        Part {
-            id,
-            session_id: &self.session,
-            message_id: "msg_1",
-            kind,
-            tool: None,
-            call_id: None,
-            state: None,
-        }
+    fn part<'a>(&'a self, id: &'a str) -> Part<'a> {
+        Part::new(id).session(&self.session).message("msg_1")
     }
 }
 
-fn event(kind: &str, data: &impl Serialize) -> Result<Event, AgentError> {
-    Event::new(kind, data).map_err(|error| AgentError::new("demo_failed", error.to_string()))
+fn json(value: &impl Serialize) -> Result<Json<'static>, AgentError> {
+    Json::of(value).map_err(|error| AgentError::new("demo_failed", error.to_string()))
 }
 
 /// `event` with its moment as the last member.
@@ -203,80 +184,6 @@ fn dated(event: &Event) -> Result<Event, AgentError> {
     let json = format!(r#"{members},"sentAt":{}}}"#, now.as_micros());
     Event::from_bytes(json.into())
         .map_err(|error| AgentError::new("demo_failed", error.to_string()))
-}
-
-#[derive(Serialize)]
-struct Update<'a> {
-    part: Part<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Part<'a> {
-    id: &'a str,
-    #[serde(rename = "sessionID")]
-    session_id: &'a str,
-    #[serde(rename = "messageID")]
-    message_id: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool: Option<&'a str>,
-    #[serde(rename = "callID", skip_serializing_if = "Option::is_none")]
-    call_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<ToolState<'a>>,
-}
-
-#[derive(Clone, Copy, Serialize)]
-struct ToolState<'a> {
-    status: &'a str,
-    input: ToolInput,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<&'a str>,
-}
-
-impl<'a> ToolState<'a> {
-    fn new(status: &'a str) -> Self {
-        Self { status, input: ToolInput { command: "wc -w" }, output: None, title: None }
-    }
-}
-
-#[derive(Clone, Copy, Serialize)]
-struct ToolInput {
-    command: &'static str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Outcome<'a> {
-    final_text: &'a str,
-    metadata: Metadata<'a>,
-    token_usage: TokenUsage,
-    timing: Timing,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
-    session_id: &'a str,
-    trace_id: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TokenUsage {
-    input_tokens: usize,
-    output_tokens: usize,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Timing {
-    total_ms: u64,
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -5,7 +5,6 @@ mod builder;
 mod chunk;
 mod failure;
 mod history;
-mod part;
 mod request;
 mod retry;
 mod talk;

@@ -1,7 +1,7 @@
 //! Writers of the events that an agent or a producer sends (PROTOCOL 1.1): parts of the answer, `result`, `warning`, `error`.
 //!
 //! Each one spells its event's line directly: no JSON value is built, and an event of text is one allocation. Members come in
-//! the order of PROTOCOL 1.1; what is not given is left out. Nothing here can fail but [`Json`], which takes what others made.
+//! the order of PROTOCOL 1.1; what is not given, or given as `None`, is left out. Nothing here can fail but [`Json`], which takes what others made.
 //!
 //! ```
 //! use turnkit_wire::write::{FinishReason, Json, Part, TokenUsage, ToolCall, ToolStatus, TurnResult};
@@ -139,14 +139,14 @@ impl<'a> Part<'a> {
 
     /// The message that it is part of, `messageID`.
     #[must_use]
-    pub const fn message(self, id: &'a str) -> Self {
-        Self { message: Some(id), ..self }
+    pub fn message(self, id: impl Into<Option<&'a str>>) -> Self {
+        Self { message: id.into(), ..self }
     }
 
     /// The session that it is part of, `sessionID`.
     #[must_use]
-    pub const fn session(self, id: &'a str) -> Self {
-        Self { session: Some(id), ..self }
+    pub fn session(self, id: impl Into<Option<&'a str>>) -> Self {
+        Self { session: id.into(), ..self }
     }
 
     /// More of a text.
@@ -263,38 +263,38 @@ impl<'a> ToolCall<'a> {
 
     /// The call's own id, `callID`.
     #[must_use]
-    pub const fn call_id(self, id: &'a str) -> Self {
-        Self { call_id: Some(id), ..self }
+    pub fn call_id(self, id: impl Into<Option<&'a str>>) -> Self {
+        Self { call_id: id.into(), ..self }
     }
 
     /// The input, whole.
     #[must_use]
-    pub const fn input(self, input: &'a Json<'a>) -> Self {
-        Self { input: Some(input), ..self }
+    pub fn input(self, input: impl Into<Option<&'a Json<'a>>>) -> Self {
+        Self { input: input.into(), ..self }
     }
 
     /// The input as the model spelt it, which need not be JSON.
     #[must_use]
-    pub const fn raw(self, input: &'a str) -> Self {
-        Self { raw: Some(input), ..self }
+    pub fn raw(self, input: impl Into<Option<&'a str>>) -> Self {
+        Self { raw: input.into(), ..self }
     }
 
     /// What the tool answered.
     #[must_use]
-    pub const fn output(self, output: &'a Json<'a>) -> Self {
-        Self { output: Some(output), ..self }
+    pub fn output(self, output: impl Into<Option<&'a Json<'a>>>) -> Self {
+        Self { output: output.into(), ..self }
     }
 
     /// How the tool failed, for people.
     #[must_use]
-    pub const fn error(self, message: &'a str) -> Self {
-        Self { error: Some(message), ..self }
+    pub fn error(self, message: impl Into<Option<&'a str>>) -> Self {
+        Self { error: message.into(), ..self }
     }
 
     /// What the call does, for people.
     #[must_use]
-    pub const fn title(self, title: &'a str) -> Self {
-        Self { title: Some(title), ..self }
+    pub fn title(self, title: impl Into<Option<&'a str>>) -> Self {
+        Self { title: title.into(), ..self }
     }
 
     /// About what the call takes in a line.
@@ -341,50 +341,50 @@ impl<'a> TurnResult<'a> {
 
     /// The whole text of the answer.
     #[must_use]
-    pub const fn final_text(self, text: &'a str) -> Self {
-        Self { final_text: Some(text), ..self }
+    pub fn final_text(self, text: impl Into<Option<&'a str>>) -> Self {
+        Self { final_text: text.into(), ..self }
     }
 
     /// Why the model stopped.
     #[must_use]
-    pub const fn finish_reason(self, reason: FinishReason) -> Self {
-        Self { finish_reason: Some(reason), ..self }
+    pub fn finish_reason(self, reason: impl Into<Option<FinishReason>>) -> Self {
+        Self { finish_reason: reason.into(), ..self }
     }
 
     /// The model that answered.
     #[must_use]
-    pub const fn model(self, model: &'a str) -> Self {
-        Self { model: Some(model), ..self }
+    pub fn model(self, model: impl Into<Option<&'a str>>) -> Self {
+        Self { model: model.into(), ..self }
     }
 
     /// The session, `metadata.sessionId`.
     #[must_use]
-    pub const fn session_id(self, id: &'a str) -> Self {
-        Self { session_id: Some(id), ..self }
+    pub fn session_id(self, id: impl Into<Option<&'a str>>) -> Self {
+        Self { session_id: id.into(), ..self }
     }
 
     /// What names the run where it ran, `metadata.traceId`.
     #[must_use]
-    pub const fn trace_id(self, id: &'a str) -> Self {
-        Self { trace_id: Some(id), ..self }
+    pub fn trace_id(self, id: impl Into<Option<&'a str>>) -> Self {
+        Self { trace_id: id.into(), ..self }
     }
 
     /// The tokens that it took.
     #[must_use]
-    pub const fn token_usage(self, usage: TokenUsage) -> Self {
-        Self { token_usage: Some(usage), ..self }
+    pub fn token_usage(self, usage: impl Into<Option<TokenUsage>>) -> Self {
+        Self { token_usage: usage.into(), ..self }
     }
 
     /// How long it took, in milliseconds: `timing.totalMs`.
     #[must_use]
-    pub const fn total_ms(self, millis: u64) -> Self {
-        Self { total_ms: Some(millis), ..self }
+    pub fn total_ms(self, millis: impl Into<Option<u64>>) -> Self {
+        Self { total_ms: millis.into(), ..self }
     }
 
     /// How long it took to the first piece of the answer, in milliseconds: `timing.firstTokenMs`.
     #[must_use]
-    pub const fn first_token_ms(self, millis: u64) -> Self {
-        Self { first_token_ms: Some(millis), ..self }
+    pub fn first_token_ms(self, millis: impl Into<Option<u64>>) -> Self {
+        Self { first_token_ms: millis.into(), ..self }
     }
 
     /// The event.
@@ -444,14 +444,14 @@ impl TokenUsage {
 
     /// How many of the tokens that it wrote are reasoning.
     #[must_use]
-    pub const fn reasoning(self, tokens: u64) -> Self {
-        Self { reasoning: Some(tokens), ..self }
+    pub fn reasoning(self, tokens: impl Into<Option<u64>>) -> Self {
+        Self { reasoning: tokens.into(), ..self }
     }
 
     /// How many of the tokens that it read came from a cache.
     #[must_use]
-    pub const fn cached_input(self, tokens: u64) -> Self {
-        Self { cached_input: Some(tokens), ..self }
+    pub fn cached_input(self, tokens: impl Into<Option<u64>>) -> Self {
+        Self { cached_input: tokens.into(), ..self }
     }
 }
 

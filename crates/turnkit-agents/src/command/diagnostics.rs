@@ -1,9 +1,10 @@
 //! A program's standard error, on its way to the server's log.
 
-use std::{convert::Infallible, fmt::Write as _};
+use std::convert::Infallible;
 
 use bytes::BytesMut;
 use tokio::{io::AsyncReadExt as _, process::ChildStderr, time::Instant};
+use turnkit_wire::text;
 
 use super::{output::PIPE, throttle::Throttle};
 
@@ -94,7 +95,8 @@ impl Diagnostics {
     }
 
     fn end_line(&mut self) {
-        let line = printable(self.line.trim_ascii());
+        let line = String::from_utf8_lossy(self.line.trim_ascii());
+        let line = text::printable(&line).into_owned();
         self.line.clear();
         if line.is_empty() {
             return;
@@ -117,20 +119,6 @@ const CHUNK: usize = 8 * 1024;
 
 /// What is kept of a line, in bytes.
 const MAX_LINE: usize = 1_024;
-
-/// Without anything that could forge a line of the log, or speak to a terminal.
-fn printable(line: &[u8]) -> String {
-    let mut printable = String::with_capacity(line.len());
-    for char in String::from_utf8_lossy(line).chars() {
-        if char.is_control() {
-            // Writing to a string cannot fail.
-            let _ = write!(printable, "{}", char.escape_default());
-        } else {
-            printable.push(char);
-        }
-    }
-    printable
-}
 
 #[cfg(test)]
 mod tests {

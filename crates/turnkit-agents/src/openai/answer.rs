@@ -2,15 +2,18 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 use turnkit_http::client::BearerToken;
-use turnkit_wire::{EncodeError, Event, sse::Frame};
+use turnkit_wire::{
+    Event,
+    sse::Frame,
+    write::{FinishReason, Json, Part, TokenUsage, ToolCall, ToolStatus, TurnResult},
+};
 
 use super::{
     AgentError,
-    chunk::{Choice, Chunk, Delta, TEXT, ToolCall},
+    chunk::{Choice, Chunk, Delta, TEXT, ToolPiece},
     code, failure,
-    part::{Finished, Metadata, Part, PartUpdated, Timing, TokenUsage, ToolState},
 };
 use crate::millis;
 
@@ -135,7 +138,7 @@ impl Answer {
             return Err(failure::of_object(&error, self.key.as_ref()));
         }
         self.id = self.id.take().or(short(chunk.id));
-        self.usage = chunk.usage.as_ref().and_then(TokenUsage::read).or(self.usage);
+        self.usage = chunk.usage.as_ref().and_then(token_usage).or(self.usage);
         let choices = chunk.choices.into_iter().flatten();
         for mut choice in choices.filter(Choice::is_first) {
             let reason = short(choice.take_finish_reason());
@@ -150,7 +153,7 @@ impl Answer {
         let said = delta.said();
         let said = said.ok_or_else(|| failure::protocol("has a content that is not text"))?;
         for (kind, text) in said {
-            self.say(kind, text)?;
+            self.say(kind, text);
         }
         for piece in delta.tool_calls.iter().flatten() {
             self.call(piece)?;
@@ -161,9 +164,9 @@ impl Answer {
         Ok(())
     }
 
-    fn say(&mut self, kind: &'static str, delta: &str) -> Result<(), AgentError> {
+    fn say(&mut self, kind: &'static str, delta: &str) {
         if delta.is_empty() {
-            return Ok(());
+            return;
         }
         if kind == TEXT {
             self.keep(delta);
@@ -172,11 +175,10 @@ impl Answer {
             Some(open) if open.kind == kind => open,
             _ => Open { kind, id: self.new_part() },
         };
-        let part = self.part(&open.id, kind);
-        let delta = Some(delta);
-        let event = PartUpdated { part, delta }.event();
+        let part = self.part(&open.id);
+        let event = if kind == TEXT { part.text_delta(delta) } else { part.reasoning_delta(delta) };
         self.open = Some(open);
-        self.push(event)
+        self.ready.push_back(event);
     }
 
     /// Keeps text for the `result`, as long as that stays small.
@@ -186,7 +188,7 @@ impl Answer {
         self.text = text.filter(|_| self.text_size <= FINAL_TEXT).map(|text| text + delta);
     }
 
-    fn call(&mut self, piece: &ToolCall) -> Result<(), AgentError> {
+    fn call(&mut self, piece: &ToolPiece) -> Result<(), AgentError> {
         self.open = None;
         let at = self.find_call(piece)?;
         let function = piece.function.as_ref();
@@ -200,13 +202,18 @@ impl Answer {
         }
         self.calls[at].learn(piece.id.as_deref(), name, delta);
         let call = &self.calls[at];
-        let event = self.call_event(call, delta, ToolState::pending());
-        self.push(event)
+        let (part, told) = (self.part(&call.part), call.told());
+        let event = match delta {
+            Some(delta) => part.tool_delta(&told, delta),
+            None => part.tool(&told),
+        };
+        self.ready.push_back(event);
+        Ok(())
     }
 
     /// Which call a piece belongs to: that of its id, else the latest of its index, else the latest. A new id is a new call,
     /// whatever index it gives: some servers give 0 to all.
-    fn find_call(&mut self, piece: &ToolCall) -> Result<usize, AgentError> {
+    fn find_call(&mut self, piece: &ToolPiece) -> Result<usize, AgentError> {
         let id = piece.id.as_deref().filter(|id| !id.is_empty());
         let is_its = |call: &Call| match (id, piece.index) {
             (Some(id), Some(index)) => call.id == id || (call.id.is_empty() && call.index == index),
@@ -227,31 +234,11 @@ impl Answer {
         Ok(self.calls.len() - 1)
     }
 
-    fn call_event(
-        &self,
-        call: &Call,
-        delta: Option<&str>,
-        state: ToolState<'_>,
-    ) -> Result<Event, EncodeError> {
-        let part = Part {
-            tool: Some(&call.name),
-            call: Some(&call.id),
-            state: Some(state),
-            ..self.part(&call.part, "tool")
-        };
-        PartUpdated { part, delta }.event()
-    }
-
-    /// A call with all of its arguments.
-    fn called(&self, call: &Call) -> Result<Event, EncodeError> {
-        let state = ToolState {
-            input: serde_json::from_str(&call.arguments).ok(),
-            raw: Some(&call.arguments),
-            ..ToolState::pending()
-        };
-        // Arguments that are nested too deep for an event can still stand in it as text.
-        let as_text = ToolState { input: None, ..state };
-        self.call_event(call, None, state).or_else(|_| self.call_event(call, None, as_text))
+    /// A call with all of its arguments. Where these are no JSON that can stand in an event, they stand in it as text alone.
+    fn called(&self, call: &Call) -> Event {
+        let told = call.told().raw(&call.arguments);
+        let input = Json::verify(&call.arguments).ok();
+        self.part(&call.part).tool(&told.input(input.as_ref()))
     }
 
     /// The answer is whole: tell what is known only now.
@@ -264,24 +251,24 @@ impl Answer {
         }
         for call in std::mem::take(&mut self.calls) {
             let event = self.called(&call);
-            self.push(event)?;
+            self.ready.push_back(event);
         }
-        let event = self.finished(at).event();
-        self.push(event)
+        let result = self.result(at);
+        self.ready.push_back(result);
+        Ok(())
     }
 
-    fn finished(&self, at: Duration) -> Finished<'_> {
-        Finished {
-            final_text: self.text.as_deref(),
-            metadata: Metadata {
-                session_id: self.session.as_deref(),
-                trace_id: self.id.as_deref(),
-                model: self.model.as_deref(),
-                finish_reason: self.finish_reason.as_deref(),
-            },
-            token_usage: self.usage,
-            timing: Timing { total_ms: millis(at), first_token_ms: self.first_at.map(millis) },
-        }
+    fn result(&self, at: Duration) -> Event {
+        TurnResult::new()
+            .final_text(self.text.as_deref())
+            .finish_reason(self.finish_reason.as_deref().map(finish_reason))
+            .model(self.model.as_deref())
+            .session_id(self.session.as_deref())
+            .trace_id(self.id.as_deref())
+            .token_usage(self.usage)
+            .total_ms(millis(at))
+            .first_token_ms(self.first_at.map(millis))
+            .event()
     }
 
     fn new_part(&mut self) -> String {
@@ -289,23 +276,8 @@ impl Answer {
         format!("prt_{}", self.parts)
     }
 
-    fn part<'a>(&'a self, id: &'a str, kind: &'static str) -> Part<'a> {
-        Part {
-            id,
-            session: self.session.as_deref(),
-            message: "msg_1",
-            kind,
-            tool: None,
-            call: None,
-            state: None,
-        }
-    }
-
-    fn push(&mut self, event: Result<Event, EncodeError>) -> Result<(), AgentError> {
-        let event =
-            event.map_err(|error| failure::protocol(format!("cannot be passed on: {error}")))?;
-        self.ready.push_back(event);
-        Ok(())
+    fn part<'a>(&'a self, id: &'a str) -> Part<'a> {
+        Part::new(id).session(self.session.as_deref()).message("msg_1")
     }
 }
 
@@ -319,13 +291,31 @@ impl Call {
         }
         self.arguments.push_str(arguments.unwrap_or_default());
     }
+
+    /// Asked for, and run by nobody here.
+    fn told(&self) -> ToolCall<'_> {
+        ToolCall::new(&self.name, ToolStatus::Pending).call_id(&self.id)
+    }
 }
 
-impl ToolState<'_> {
-    /// Asked for, and run by nobody here.
-    fn pending() -> Self {
-        Self { status: "pending", input: None::<&RawValue>, raw: None }
+/// The API's reasons in the words of PROTOCOL 1.1.
+fn finish_reason(reason: &str) -> FinishReason {
+    match reason {
+        "stop" => FinishReason::Stop,
+        "length" => FinishReason::Length,
+        "content_filter" => FinishReason::ContentFilter,
+        "tool_calls" | "function_call" => FinishReason::ToolCalls,
+        _ => FinishReason::Other,
     }
+}
+
+/// From the `usage` of an answer; none where the two counts are not there.
+fn token_usage(usage: &Value) -> Option<TokenUsage> {
+    let count = |path: &str| usage.pointer(path).and_then(Value::as_u64);
+    let tokens = TokenUsage::new(count("/prompt_tokens")?, count("/completion_tokens")?)
+        .reasoning(count("/completion_tokens_details/reasoning_tokens"))
+        .cached_input(count("/prompt_tokens_details/cached_tokens"));
+    Some(tokens)
 }
 
 fn parse(json: &[u8]) -> Result<Chunk, AgentError> {

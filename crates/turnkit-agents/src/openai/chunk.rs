@@ -33,13 +33,13 @@ pub(super) struct Delta {
     refusal: Option<String>,
     reasoning_content: Option<String>,
     reasoning: Option<String>,
-    pub(super) tool_calls: Option<Vec<ToolCall>>,
+    pub(super) tool_calls: Option<Vec<ToolPiece>>,
 }
 
 /// A piece of a tool call.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ToolCall {
+pub(super) struct ToolPiece {
     pub(super) index: Option<u64>,
     pub(super) id: Option<String>,
     pub(super) function: Option<Function>,

@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use reqwest::Response;
 use tokio::time::{self, Instant};
 use turnkit_http::client::{BearerToken, is_transient};
-use turnkit_wire::{Event, sse};
+use turnkit_wire::{Event, sse, text};
 
 use super::{AgentError, builder::Settings, code, failure, retry};
 
@@ -79,7 +79,7 @@ async fn accept(response: Response) -> Result<Reply, Refusal> {
     if essence.eq_ignore_ascii_case("application/json") {
         return whole(response).await;
     }
-    let what = format!("is {}, not {}", essence.escape_debug(), sse::CONTENT_TYPE);
+    let what = format!("is {}, not {}", text::excerpt(essence, 100), sse::CONTENT_TYPE);
     Err(Refusal::lasting(failure::protocol(what)))
 }
 
