@@ -3,15 +3,13 @@
 //! ```
 //! use futures_util::stream;
 //! use turnkit_agent::{Agent, AgentError, Run};
-//! use turnkit_wire::Event;
+//! use turnkit_wire::{Event, write::TurnResult};
 //!
 //! struct Echo;
 //!
 //! impl Agent for Echo {
 //!     fn run(&self, run: Run) -> impl futures_core::Stream<Item = Result<Event, AgentError>> + Send + 'static {
-//!         let data = serde_json::json!({ "finalText": run.request().message() });
-//!         let result = Event::new("result", &data).map_err(|error| AgentError::new("encode", error.to_string()));
-//!         stream::iter([result])
+//!         stream::iter([Ok(TurnResult::new().final_text(run.request().message()).event())])
 //!     }
 //! }
 //! ```

@@ -1,9 +1,10 @@
 //! What a peer says about an error, read tolerantly and made fit to print.
 
 use serde_json::Value;
+use turnkit_wire::text;
+pub(crate) use turnkit_wire::text::MAX_MESSAGE;
 
 pub(crate) const MAX_CODE: usize = 100;
-pub(crate) const MAX_MESSAGE: usize = 500;
 
 /// A code and a message, wherever a body or an event's data holds them.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,18 +36,10 @@ fn spelt(code: &Value) -> Option<String> {
     }
 }
 
-/// At most `max` characters, control characters escaped; nothing of a blank text.
+/// At most `max` characters that can be printed (PROTOCOL 2.4); nothing of a blank text.
 pub(crate) fn printable(text: &str, max: usize) -> Option<String> {
     let text = text.trim();
-    let mut printable = String::new();
-    for c in text.chars().take(max) {
-        if c.is_control() {
-            printable.extend(c.escape_default());
-        } else {
-            printable.push(c);
-        }
-    }
-    (!text.is_empty()).then_some(printable)
+    (!text.is_empty()).then(|| text::excerpt(text, max).into_owned())
 }
 
 #[cfg(test)]
@@ -83,9 +76,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_says_is_cut_and_can_not_move_the_cursor_of_a_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\n", 100).unwrap(), "a\\u{1b}[2Jb");
-        assert_eq!(printable(&"ä".repeat(600), MAX_MESSAGE).unwrap().chars().count(), 500);
+    fn what_a_peer_says_is_trimmed_cut_and_printable_and_a_blank_says_nothing() {
+        let long = format!(" a\u{1b}[2Jb{}\n", "ä".repeat(600));
+        let told = read(&serde_json::json!({ "message": long }).to_string()).1.unwrap();
+        assert!(told.starts_with("a\\u{1b}[2Jbä") && told.ends_with("ä…"), "{told}");
+        assert_eq!(told.chars().count(), 500);
         assert_eq!(printable(" \n", 10), None);
     }
 }

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::stream;
-use serde_json::json;
 use tokio::{net::TcpListener, time};
 use turnkit_substrate::{Agent, AgentError, Run, Substrate};
-use turnkit_wire::Event;
+use turnkit_wire::{Event, write::Part};
 
 /// Says the message, one word every 200 ms.
 struct Parrot;
@@ -25,9 +24,7 @@ impl Agent for Parrot {
         stream::unfold(words.into_iter(), async |mut words| {
             let word = words.next()?;
             time::sleep(Duration::from_millis(200)).await;
-            let part = json!({ "id": "prt_1", "type": "text" });
-            let event = Event::new("message.part.updated", &json!({ "part": part, "delta": word }));
-            Some((event.map_err(|error| AgentError::new("parrot", error.to_string())), words))
+            Some((Ok(Part::new("prt_1").text_delta(&word)), words))
         })
     }
 }

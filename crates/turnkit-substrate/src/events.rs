@@ -4,11 +4,6 @@ use serde::Serialize;
 use turnkit_id::ExecutionId;
 use turnkit_wire::{EncodeError, Event, kind};
 
-/// The kinds that only the substrate may append.
-pub(crate) fn is_reserved(kind: &str) -> bool {
-    kind.starts_with("execution.")
-}
-
 pub(crate) fn started(
     id: &ExecutionId,
     session_id: Option<&str>,

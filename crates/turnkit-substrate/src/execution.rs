@@ -189,7 +189,7 @@ async fn append(
             format!("the agent sent an event of {length} bytes; the limit is {max_event}");
         return Err(Outcome::failed(code::EVENT_TOO_LARGE, message));
     }
-    if events::is_reserved(event.kind()) {
+    if event.class().is_reserved() {
         let message = format!("the agent sent {}, which is the substrate's own", event.kind());
         return Err(Outcome::failed("reserved_event", message));
     }

@@ -4,10 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use turnkit::{
-    Event, ndjson,
-    wire::{DecodeError, kind},
-};
+use turnkit::{Event, ndjson, wire::DecodeError};
 
 /// Reads NDJSON off a body: all of it, a few events of it, or nothing. To leave, drop it.
 pub struct Client<S> {
@@ -34,7 +31,7 @@ where
     /// On a line that is not an event, and on an error of the body.
     pub async fn next(&mut self) -> Option<Event> {
         let event = self.next_line().await.map(unwrap)?;
-        self.events += u64::from(!is_terminal(&event));
+        self.events += u64::from(!event.class().is_terminal_line());
         Some(event)
     }
 
@@ -109,10 +106,6 @@ impl<S> fmt::Debug for Client<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("events", &self.events).finish_non_exhaustive()
     }
-}
-
-fn is_terminal(event: &Event) -> bool {
-    matches!(event.kind(), kind::ERROR | kind::RUN_COMPLETED | kind::RUN_FAILED)
 }
 
 fn unwrap<T, E: fmt::Display>(result: Result<T, E>) -> T {

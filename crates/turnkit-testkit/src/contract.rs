@@ -23,7 +23,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use turnkit::{BoxError, Event, InlineTurn, Produced, TurnProducer, ndjson};
+use turnkit::{BoxError, Event, InlineTurn, Produced, TurnProducer, ndjson, wire::kind::Class};
 
 use self::rule::Rule;
 use crate::{Recorder, events, turn};
@@ -255,10 +255,10 @@ impl TurnProducer for Forwarded {
                 self.lines.push(chunk.ok_or("the turn's body was cut")?);
                 continue;
             };
-            match event.kind() {
-                "session.run.started" => {}
-                "session.run.completed" => return Ok(Produced::Done { final_text: None }),
-                "error" => return Err(event.as_json().into()),
+            match event.class() {
+                Class::RunStarted => {}
+                Class::RunCompleted => return Ok(Produced::Done { final_text: None }),
+                Class::Error => return Err(event.as_json().into()),
                 _ => return Ok(event.into()),
             }
         }

@@ -1,38 +1,32 @@
 //! Events as agents send them.
 
-use serde_json::json;
-use turnkit::Event;
+use turnkit::{
+    Event,
+    wire::write::{Part, ToolCall, ToolStatus, TurnResult},
+};
 
 /// A `message.part.updated` that appends `delta` to the text part `part`.
-///
-/// # Panics
-/// Never: the event is well formed.
 #[must_use]
 pub fn delta(part: &str, delta: &str) -> Event {
-    let part = json!({ "id": part, "messageID": "msg_1", "type": "text", "text": delta });
-    event("message.part.updated", &json!({ "part": part, "delta": delta }))
+    Part::new(part).message("msg_1").text_delta(delta)
 }
 
 /// A `message.part.updated` whose text replaces that of the text part `part`.
 #[must_use]
 pub fn snapshot(part: &str, text: &str) -> Event {
-    let part = json!({ "id": part, "messageID": "msg_1", "type": "text", "text": text });
-    event("message.part.updated", &json!({ "part": part }))
+    Part::new(part).message("msg_1").text(text)
 }
 
 /// A `message.part.updated` of a tool's part.
 #[must_use]
-pub fn tool(part: &str, status: &str) -> Event {
-    let state = json!({ "status": status });
-    let part =
-        json!({ "id": part, "messageID": "msg_1", "type": "tool", "tool": "bash", "state": state });
-    event("message.part.updated", &json!({ "part": part }))
+pub fn tool(part: &str, status: ToolStatus) -> Event {
+    Part::new(part).message("msg_1").tool(&ToolCall::new("bash", status))
 }
 
 /// A `result` with the whole answer.
 #[must_use]
 pub fn result(final_text: &str) -> Event {
-    event("result", &json!({ "finalText": final_text }))
+    TurnResult::new().final_text(final_text).event()
 }
 
 /// An event of any type.

@@ -1,7 +1,8 @@
 //! Writers of the events that an agent or a producer sends (PROTOCOL 1.1): parts of the answer, `result`, `warning`, `error`.
 //!
 //! Each one spells its event's line directly: no JSON value is built, and an event of text is one allocation. Members come in
-//! the order of PROTOCOL 1.1; what is not given, or given as `None`, is left out. Nothing here can fail but [`Json`], which takes what others made.
+//! the order of PROTOCOL 1.1; what is not given is left out. Counts, times, reasons and
+//! JSON may be given as an `Option`. Nothing here can fail but [`Json`], which takes what others made.
 //!
 //! ```
 //! use turnkit_wire::write::{FinishReason, Json, Part, TokenUsage, ToolCall, ToolStatus, TurnResult};
@@ -139,14 +140,14 @@ impl<'a> Part<'a> {
 
     /// The message that it is part of, `messageID`.
     #[must_use]
-    pub fn message(self, id: impl Into<Option<&'a str>>) -> Self {
-        Self { message: id.into(), ..self }
+    pub const fn message(self, id: &'a str) -> Self {
+        Self { message: Some(id), ..self }
     }
 
     /// The session that it is part of, `sessionID`.
     #[must_use]
-    pub fn session(self, id: impl Into<Option<&'a str>>) -> Self {
-        Self { session: id.into(), ..self }
+    pub const fn session(self, id: &'a str) -> Self {
+        Self { session: Some(id), ..self }
     }
 
     /// More of a text.
@@ -263,8 +264,8 @@ impl<'a> ToolCall<'a> {
 
     /// The call's own id, `callID`.
     #[must_use]
-    pub fn call_id(self, id: impl Into<Option<&'a str>>) -> Self {
-        Self { call_id: id.into(), ..self }
+    pub const fn call_id(self, id: &'a str) -> Self {
+        Self { call_id: Some(id), ..self }
     }
 
     /// The input, whole.
@@ -275,8 +276,8 @@ impl<'a> ToolCall<'a> {
 
     /// The input as the model spelt it, which need not be JSON.
     #[must_use]
-    pub fn raw(self, input: impl Into<Option<&'a str>>) -> Self {
-        Self { raw: input.into(), ..self }
+    pub const fn raw(self, input: &'a str) -> Self {
+        Self { raw: Some(input), ..self }
     }
 
     /// What the tool answered.
@@ -287,14 +288,14 @@ impl<'a> ToolCall<'a> {
 
     /// How the tool failed, for people.
     #[must_use]
-    pub fn error(self, message: impl Into<Option<&'a str>>) -> Self {
-        Self { error: message.into(), ..self }
+    pub const fn error(self, message: &'a str) -> Self {
+        Self { error: Some(message), ..self }
     }
 
     /// What the call does, for people.
     #[must_use]
-    pub fn title(self, title: impl Into<Option<&'a str>>) -> Self {
-        Self { title: title.into(), ..self }
+    pub const fn title(self, title: &'a str) -> Self {
+        Self { title: Some(title), ..self }
     }
 
     /// About what the call takes in a line.
@@ -341,8 +342,8 @@ impl<'a> TurnResult<'a> {
 
     /// The whole text of the answer.
     #[must_use]
-    pub fn final_text(self, text: impl Into<Option<&'a str>>) -> Self {
-        Self { final_text: text.into(), ..self }
+    pub const fn final_text(self, text: &'a str) -> Self {
+        Self { final_text: Some(text), ..self }
     }
 
     /// Why the model stopped.
@@ -353,20 +354,20 @@ impl<'a> TurnResult<'a> {
 
     /// The model that answered.
     #[must_use]
-    pub fn model(self, model: impl Into<Option<&'a str>>) -> Self {
-        Self { model: model.into(), ..self }
+    pub const fn model(self, model: &'a str) -> Self {
+        Self { model: Some(model), ..self }
     }
 
     /// The session, `metadata.sessionId`.
     #[must_use]
-    pub fn session_id(self, id: impl Into<Option<&'a str>>) -> Self {
-        Self { session_id: id.into(), ..self }
+    pub const fn session_id(self, id: &'a str) -> Self {
+        Self { session_id: Some(id), ..self }
     }
 
     /// What names the run where it ran, `metadata.traceId`.
     #[must_use]
-    pub fn trace_id(self, id: impl Into<Option<&'a str>>) -> Self {
-        Self { trace_id: id.into(), ..self }
+    pub const fn trace_id(self, id: &'a str) -> Self {
+        Self { trace_id: Some(id), ..self }
     }
 
     /// The tokens that it took.

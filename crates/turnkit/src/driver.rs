@@ -13,7 +13,7 @@ use std::{
 };
 
 use tracing::Instrument;
-use turnkit_wire::Event;
+use turnkit_wire::{Event, text};
 
 use self::{
     call::Calls,
@@ -24,7 +24,7 @@ use crate::{
     BoxError, Hook, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome, TurnProducer,
     code,
     contain::{Panicked, contain},
-    error::{for_client, tell},
+    error::tell,
     machine::{EVENT_UNITS, Line, Machine, Step, Verdict},
     pipe::{Canceller, Writer},
     turn::Settings,
@@ -341,7 +341,9 @@ fn log(failure: &TurnError) {
     let phase = failure.phase.as_str();
     match failure.code() {
         Some(code::ABANDONED) => tracing::debug!(phase, "the attempt was abandoned"),
-        code => tracing::warn!(phase, code = code.map(for_client), "the attempt failed"),
+        code => {
+            tracing::warn!(phase, code = code.map(text::message).as_deref(), "the attempt failed")
+        }
     }
 }
 

@@ -9,14 +9,12 @@ use std::{
 };
 
 use tracing::{Dispatch, dispatcher, subscriber::NoSubscriber};
+use turnkit_wire::text;
 
 use crate::contain::contain;
 
 /// Any error that can cross threads, as producers and hooks return it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
-
-/// The longest message or code that the engine puts on the wire, in characters (PROTOCOL 2.4).
-const MAX_CLIENT_MESSAGE: usize = 500;
 
 /// How many causes of an error are told: nothing keeps an error from being its own.
 const MAX_CAUSES: usize = 16;
@@ -259,7 +257,7 @@ impl HookFault {
     pub(crate) fn report(&self, hook: Hook) {
         let fault = describe(self);
         tell(|| tracing::error!(%hook, fault, "a hook failed"));
-        say(format_args!("{hook} failed: {}", fault.escape_debug()));
+        say(format_args!("{hook} failed: {}", text::printable(&fault)));
     }
 
     /// The failure of the attempt, where `hook` is one that the answer depends on.
@@ -303,34 +301,4 @@ fn say(message: fmt::Arguments<'_>) {
     if dispatcher::get_default(Dispatch::is::<NoSubscriber>) {
         writeln!(io::stderr(), "turnkit: {message}").ok();
     }
-}
-
-/// What a client may read of `message`: control characters escaped, at most 500 characters in all (PROTOCOL 2.4).
-pub(crate) fn for_client(message: &str) -> String {
-    let mut shown = String::new();
-    let mut room = MAX_CLIENT_MESSAGE;
-    for character in message.chars() {
-        let before = shown.len();
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        let width = shown[before..].chars().count();
-        if width > room {
-            shown.truncate(before);
-            return ellipsis(shown, room);
-        }
-        room -= width;
-    }
-    shown
-}
-
-/// `shown` with a mark that something was cut, within the same number of characters.
-fn ellipsis(mut shown: String, room: usize) -> String {
-    if room == 0 {
-        shown.pop();
-    }
-    shown.push('…');
-    shown
 }

@@ -32,15 +32,15 @@
 
 mod reported;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use turnkit_wire::{Event, kind, lifecycle};
+use turnkit_wire::{Event, kind::Class, lifecycle, text, write};
 
 use self::reported::Reported;
 use crate::{
     ClientLeft, ClientOutcome, FinalText, Hook, Persisted, Phase, RawText, TurnContext, TurnError,
     code,
-    error::{HookFault, for_client},
+    error::HookFault,
     pipe::{self, Signals},
     text::TextReader,
     turn::Settings,
@@ -187,20 +187,19 @@ impl Machine {
     /// Judges the producer's next event.
     #[inline]
     pub(crate) fn event(&mut self, event: &Event) -> Verdict {
-        match event.kind_bytes() {
-            b"message.part.updated" => self.text.part(event),
-            b"result" => self.text.result(event),
-            b"error" => {
+        match event.class() {
+            Class::Part => self.text.part(event),
+            Class::Result => self.text.result(event),
+            Class::Error => {
                 self.reported.own_error(event);
                 return Verdict::Keep;
             }
-            b"execution.failed" | b"execution.cancelled" => self.reported.failure(event),
-            kind if kind.starts_with(b"session.run.") => {
-                if kind == b"session.run.failed" {
-                    self.reported.failure(event);
-                }
+            Class::ExecutionFailed | Class::ExecutionCancelled => self.reported.failure(event),
+            Class::RunFailed => {
+                self.reported.failure(event);
                 return Verdict::Keep;
             }
+            class if class.is_envelope() => return Verdict::Keep,
             _ => {}
         }
         self.count()
@@ -380,17 +379,11 @@ impl Machine {
     }
 
     fn replay(&mut self, answer: String) {
-        let data = BTreeMap::from([("finalText", answer.as_str())]);
-        match Event::new(kind::RESULT, &data) {
-            Ok(result) => {
-                self.emit_always(result);
-                self.emit_terminal(lifecycle::run_completed(&self.session_id, true));
-                self.close();
-                self.replayed = true;
-                self.result = Some(Ok(FinalText(answer)));
-            }
-            Err(error) => self.fail_lookup(HookFault::Failed(error.into())),
-        }
+        self.emit_always(write::TurnResult::new().final_text(&answer).event());
+        self.emit_terminal(lifecycle::run_completed(&self.session_id, true));
+        self.close();
+        self.replayed = true;
+        self.result = Some(Ok(FinalText(answer)));
     }
 
     fn fail_lookup(&mut self, fault: HookFault) {
@@ -425,8 +418,8 @@ impl Machine {
     }
 
     fn emit_failure(&mut self, error: &TurnError) {
-        let message = for_client(&error.message);
-        let code = error.code.as_deref().map(for_client);
+        let message = text::message(&error.message);
+        let code = error.code.as_deref().map(text::message);
         let own = self.reported.line.take();
         self.emit_terminal(own.unwrap_or_else(|| lifecycle::error(&message, code.as_deref())));
         self.emit_terminal(lifecycle::run_failed(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use turnkit::wire::write::ToolStatus;
 use turnkit_testkit::{Client, Recorder, Script, ScriptError, events, turn};
 
 /// The lines of the body, then the calls of hooks, one a line.
@@ -23,8 +24,8 @@ fn agent() -> Script {
     Script::new()
         .event(events::event("execution.started", &json!({ "executionId": "exec-1" })))
         .event(events::delta("prt_1", "Let me look. "))
-        .event(events::tool("prt_2", "running"))
-        .event(events::tool("prt_2", "completed"))
+        .event(events::tool("prt_2", ToolStatus::Running))
+        .event(events::tool("prt_2", ToolStatus::Completed))
         .event(events::delta("prt_3", "Done."))
 }
 

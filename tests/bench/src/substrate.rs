@@ -27,7 +27,7 @@ use turnkit_substrate::{
     Agent, AgentError, ExecutionLog, MemoryLog, Run, Substrate, log::redis::RedisLog,
 };
 use turnkit_testkit::redis::RedisServer;
-use turnkit_wire::Event;
+use turnkit_wire::{Event, write::Part};
 
 use self::path::Way;
 
@@ -160,10 +160,8 @@ fn event(kind: &str, data: &str) -> Result<Event, AgentError> {
     Event::new(kind, data).map_err(|error| AgentError::new("bench", error.to_string()))
 }
 
-fn text(bytes: usize) -> Result<Event> {
-    let part = serde_json::json!({ "id": "prt_1", "type": "text" });
-    let data = serde_json::json!({ "part": part, "delta": "x".repeat(bytes) });
-    Ok(Event::new("message.part.updated", &data)?)
+fn text(bytes: usize) -> Event {
+    Part::new("prt_1").text_delta(&"x".repeat(bytes))
 }
 
 /// Nanoseconds since the first call.
@@ -243,7 +241,7 @@ fn next_number(bytes: &[u8], mark: &[u8]) -> Option<(u128, usize)> {
 
 /// Bytes per second of a retained execution, read by a thread that only counts.
 fn replay(runtime: &Runtime, events: usize, size: usize) -> Result<f64> {
-    let agent = Repeated { events, text: text(size)? };
+    let agent = Repeated { events, text: text(size) };
     let (_substrate, address) = runtime.block_on(serve(agent, memory_log()))?;
     let request = request(0, "go");
     // The first reader reads it live, in other pieces.
@@ -280,7 +278,7 @@ struct Memory {
 async fn memory() -> Result<Memory> {
     const RUNS: usize = 100;
     const EVENTS: usize = 10_000;
-    let small = text(SMALL)?;
+    let small = text(SMALL);
     let event = small.as_json().len();
     let agent = Repeated { events: EVENTS, text: small };
     let (substrate, address) = serve(agent, memory_log()).await?;

@@ -259,16 +259,24 @@ impl Answer {
     }
 
     fn result(&self, at: Duration) -> Event {
-        TurnResult::new()
-            .final_text(self.text.as_deref())
+        let mut result = TurnResult::new()
             .finish_reason(self.finish_reason.as_deref().map(finish_reason))
-            .model(self.model.as_deref())
-            .session_id(self.session.as_deref())
-            .trace_id(self.id.as_deref())
             .token_usage(self.usage)
             .total_ms(millis(at))
-            .first_token_ms(self.first_at.map(millis))
-            .event()
+            .first_token_ms(self.first_at.map(millis));
+        if let Some(text) = &self.text {
+            result = result.final_text(text);
+        }
+        if let Some(model) = &self.model {
+            result = result.model(model);
+        }
+        if let Some(session) = &self.session {
+            result = result.session_id(session);
+        }
+        if let Some(id) = &self.id {
+            result = result.trace_id(id);
+        }
+        result.event()
     }
 
     fn new_part(&mut self) -> String {
@@ -277,7 +285,11 @@ impl Answer {
     }
 
     fn part<'a>(&'a self, id: &'a str) -> Part<'a> {
-        Part::new(id).session(self.session.as_deref()).message("msg_1")
+        let part = Part::new(id).message("msg_1");
+        match &self.session {
+            Some(session) => part.session(session),
+            None => part,
+        }
     }
 }
 

@@ -99,17 +99,13 @@ impl Turn {
             (self.cursor, self.is_accepted, self.lines) = (0, false, None);
             return Step::Anew;
         }
-        if !is_terminal(&event) {
+        // Terminal lines are not counted (PROTOCOL 2.1).
+        if !event.class().is_terminal_line() {
             self.cursor += 1;
             self.failures = 0;
         }
         Step::Event(event)
     }
-}
-
-/// Terminal lines are not counted (PROTOCOL 2.1).
-fn is_terminal(event: &Event) -> bool {
-    matches!(event.kind(), kind::ERROR | kind::RUN_COMPLETED | kind::RUN_FAILED)
 }
 
 fn is_retryable_failure(event: &Event) -> bool {

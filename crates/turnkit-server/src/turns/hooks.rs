@@ -4,14 +4,11 @@ use std::error::Error;
 use std::sync::Arc;
 
 use turnkit::{BoxError, FinalText, Persisted, RawText, TurnContext, TurnError, TurnHooks, code};
-use turnkit_wire::Event;
+use turnkit_wire::{Event, text};
 
 use super::trace::Attempt;
 use crate::environment::Hooked;
 use crate::store::{Ending, Failure, MessageStatus, Store, StoreError};
-
-/// Characters of a failure's message that are kept, as many as go to a client (PROTOCOL 2.4).
-const MAX_MESSAGE: usize = 500;
 
 /// The hooks of one attempt.
 pub(super) struct Hooks {
@@ -150,6 +147,6 @@ fn was_stopped(failure: &TurnError) -> bool {
 }
 
 fn kept(failure: &TurnError) -> Failure {
-    let message = failure.to_string().chars().take(MAX_MESSAGE).collect();
+    let message = text::message(&failure.to_string()).into_owned();
     Failure { code: failure.code().map(str::to_owned), message }
 }

@@ -1,7 +1,8 @@
 //! Failures that a producer reports in its events (PROTOCOL 2.1, 2.4).
 
 use turnkit_wire::{
-    Event, kind,
+    Event,
+    kind::Class,
     view::{Failure, Text},
 };
 
@@ -32,7 +33,7 @@ impl Reported {
 
 fn failure(event: &Event) -> TurnError {
     let view = Failure::of(event).unwrap_or_default();
-    let (message, code) = unsaid(event.kind());
+    let (message, code) = unsaid(event.class());
     let text = |text: Text<'_>| text.to_str().into_owned();
     TurnError {
         phase: Phase::Produce,
@@ -45,10 +46,10 @@ fn failure(event: &Event) -> TurnError {
 }
 
 /// What stands for a message and a code that are not given.
-fn unsaid(kind: &str) -> (&'static str, Option<&'static str>) {
-    match kind {
-        kind::EXECUTION_FAILED => ("the execution failed", None),
-        kind::EXECUTION_CANCELLED => ("the execution was cancelled", Some(code::CANCELLED)),
+fn unsaid(class: Class) -> (&'static str, Option<&'static str>) {
+    match class {
+        Class::ExecutionFailed => ("the execution failed", None),
+        Class::ExecutionCancelled => ("the execution was cancelled", Some(code::CANCELLED)),
         _ => ("the producer reported an error", None),
     }
 }

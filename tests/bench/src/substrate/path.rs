@@ -31,7 +31,7 @@ impl Way {
     pub(super) fn best(self, threads: usize, passes: usize) -> Result<Speed> {
         let runtime = runtime(threads)?;
         let speeds: Result<Vec<_>> = runtime.block_on(async {
-            let agent = Repeated { events: EVENTS, text: text(SMALL)? };
+            let agent = Repeated { events: EVENTS, text: text(SMALL) };
             let (_substrate, address) = serve(agent, memory_log()).await?;
             match self {
                 Self::Adapter => adapter(address, passes).await,

@@ -113,23 +113,12 @@ fn is_loss(terminal: &Event) -> bool {
 
 /// Whether an event ends a log.
 pub(crate) fn is_terminal(event: &Event) -> bool {
-    matches!(event.kind(), "execution.completed" | "execution.failed" | "execution.cancelled")
+    event.class().ends_log()
 }
 
 /// The list of PROTOCOL 4.1, and what the engine does not forward.
 fn is_filtered(event: &Event) -> bool {
-    let filtered = [
-        "connection.established",
-        "heartbeat",
-        "history.replay.start",
-        "history.replay.end",
-        "execution.started",
-        "execution.completed",
-        "execution.failed",
-        "execution.cancelled",
-        "done",
-    ];
-    filtered.contains(&event.kind()) || event.kind().starts_with("session.run.")
+    !event.class().is_forwarded() || event.class().is_envelope()
 }
 
 /// The code that an event names.

@@ -251,14 +251,12 @@ fn counted(count: usize, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use turnkit_wire::lifecycle;
+    use turnkit_wire::{lifecycle, write::Part};
 
     use super::*;
 
     fn text(delta: &str) -> Event {
-        let data = json!({ "part": { "id": "p", "type": "text" }, "delta": delta });
-        Event::new("message.part.updated", &data).unwrap()
+        Part::new("p").text_delta(delta)
     }
 
     fn saved(role: &str, text: &str) -> Saved {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use turnkit_agents::demo::Demo;
 use turnkit_http::client::BaseUrl;
 use turnkit_substrate::{ServeError, Substrate};
-use turnkit_wire::{Event, sse};
+use turnkit_wire::{Event, kind::Class, sse};
 use uuid::Uuid;
 
 use super::Options;
@@ -195,8 +195,7 @@ async fn take(
         let Some(event) = lines.next().await? else {
             break;
         };
-        let is_end =
-            event.kind().starts_with("session.run.") && event.kind() != "session.run.started";
+        let is_end = event.class().ends_body();
         *cursor += u64::from(!is_end);
         story.line(&event, (!is_end).then_some(*cursor))?;
         taken.push(event);
@@ -214,7 +213,7 @@ fn is_replayed(event: &Event) -> bool {
         #[serde(default)]
         replayed: bool,
     }
-    event.kind() == "session.run.completed"
+    event.class() == Class::RunCompleted
         && event.data::<Completed>().is_ok_and(|completed| completed.replayed)
 }
 

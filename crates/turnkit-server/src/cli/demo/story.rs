@@ -58,7 +58,7 @@ impl Story {
 
     /// One line of the turn, with the cursor that its reader has then.
     pub(super) fn line(&mut self, event: &Event, cursor: Option<u64>) -> Written {
-        let is_envelope = event.kind().starts_with("session.run.");
+        let is_envelope = event.class().is_envelope();
         let (layer, look) =
             if is_envelope { ("engine", Look::Magenta) } else { ("agent", Look::Yellow) };
         let cursor = cursor.map_or_else(|| "end".to_owned(), |cursor| cursor.to_string());
