@@ -1,6 +1,7 @@
 //! The substrate's own events (PROTOCOL 3.1).
 
 use serde::Serialize;
+use turnkit_agent::AgentError;
 use turnkit_id::ExecutionId;
 use turnkit_wire::{EncodeError, Event, kind};
 
@@ -24,19 +25,23 @@ pub(crate) fn cancelled(id: &ExecutionId, timestamp: u64) -> Result<Event, Encod
 
 pub(crate) fn failed(
     id: &ExecutionId,
-    code: &str,
-    message: &str,
+    error: &AgentError,
     timestamp: u64,
 ) -> Result<Event, EncodeError> {
-    let execution_id = id.as_str();
-    let data = Failed { execution_id, code, message, timestamp };
+    let data = Failed {
+        execution_id: id.as_str(),
+        code: error.code(),
+        message: error.message(),
+        temporary: error.is_temporary().then_some(true),
+        timestamp,
+    };
     Event::new(kind::EXECUTION_FAILED, &data)
 }
 
 /// What a log ends with whose runner is gone.
 pub(crate) fn runner_lost(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
     let message = "the runner of this execution is gone; the agent is not run again";
-    failed(id, "runner_lost", message, timestamp)
+    failed(id, &AgentError::new("runner_lost", message), timestamp)
 }
 
 #[derive(Serialize)]
@@ -61,5 +66,7 @@ struct Failed<'a> {
     execution_id: &'a str,
     code: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temporary: Option<bool>,
     timestamp: u64,
 }

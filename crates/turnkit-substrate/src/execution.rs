@@ -103,10 +103,7 @@ pub(crate) async fn ended(reader: &dyn LogReader) -> Result<Status, LogError> {
 /// How a run came to its end.
 enum Outcome {
     Completed,
-    Failed {
-        code: String,
-        message: String,
-    },
+    Failed(AgentError),
     Stopped(Stop),
     /// Someone else ends the log.
     Fenced,
@@ -114,23 +111,24 @@ enum Outcome {
 
 impl Outcome {
     fn failed(code: &str, message: impl Into<String>) -> Self {
-        let (code, message) = (code.to_owned(), message.into());
-        Self::Failed { code, message }
+        Self::Failed(AgentError::new(code, message))
     }
 
     /// The terminal event that tells it; none where it is not this run's to tell.
     fn terminal(&self, run: &Run) -> Result<Option<(Ending, Event)>, EncodeError> {
         let (id, now) = (&run.key.id, run.clock.unix_ms());
-        let failed = |code, message| Ok((Ending::Failed, events::failed(id, code, message, now)?));
+        let failed = |error: &AgentError| Ok((Ending::Failed, events::failed(id, error, now)?));
         let terminal = match self {
             Self::Completed => (Ending::Completed, events::completed(id, now)?),
-            Self::Failed { code, message } => failed(code, message)?,
+            Self::Failed(error) => failed(error)?,
             Self::Stopped(Stop::Cancelled) => (Ending::Cancelled, events::cancelled(id, now)?),
             Self::Stopped(Stop::TimedOut) => {
-                failed("timeout", &format!("the run took longer than {:?}", run.timeout))?
+                let message = format!("the run took longer than {:?}", run.timeout);
+                failed(&AgentError::new("timeout", message))?
             }
             Self::Stopped(Stop::ShuttingDown) => {
-                failed("shutting_down", "the substrate is shutting down")?
+                let message = "the substrate is shutting down";
+                failed(&AgentError::new("shutting_down", message).temporary())?
             }
             Self::Fenced => return Ok(None),
         };
@@ -140,7 +138,7 @@ impl Outcome {
 
 impl From<AgentError> for Outcome {
     fn from(error: AgentError) -> Self {
-        Self::failed(error.code(), error.message())
+        Self::Failed(error)
     }
 }
 
@@ -152,7 +150,7 @@ impl From<AppendError> for Outcome {
             AppendError::Frame(error) => Self::failed("invalid_event", error.to_string()),
             AppendError::Store(error) => {
                 tracing::error!(%error, "the log's store failed");
-                Self::failed("log_failed", "the log cannot be reached")
+                AgentError::new("log_failed", "the log cannot be reached").temporary().into()
             }
         }
     }

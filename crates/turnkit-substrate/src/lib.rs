@@ -20,7 +20,8 @@
 //!
 //! # Out of scope
 //! Agents (the trait is `turnkit-agent`'s, ready ones are in `turnkit-agents`), the turn (hooks, persisting, the NDJSON body:
-//! that is `turnkit`), the client side (`turnkit-sandbox`), TLS (put a proxy in front), and running anything a second time: a lost run is told, never repeated.
+//! that is `turnkit`), the client side (`turnkit-sandbox`), TLS (put a proxy in front), and running anything a second time: a
+//! lost run is told, never repeated.
 
 mod agents;
 mod clock;

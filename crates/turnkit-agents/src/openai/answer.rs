@@ -124,7 +124,7 @@ impl Answer {
         }
         let message =
             "the upstream's answer stopped in the middle: neither a finish_reason nor [DONE] came";
-        Err(AgentError::new(code::UPSTREAM_INTERRUPTED, message))
+        Err(AgentError::new(code::UPSTREAM_INTERRUPTED, message).temporary())
     }
 
     fn error_frame(&self, data: &[u8]) -> AgentError {

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use serde_json::Value;
-use turnkit_http::client::BearerToken;
+use turnkit_http::client::{BearerToken, is_transient};
 
 use super::AgentError;
 
@@ -43,7 +43,8 @@ pub(super) fn of_status(status: StatusCode, body: &[u8], key: Option<&BearerToke
     let told = told(body).map(|told| keyless(told, key));
     let told = told.filter(|told| !told.is_empty());
     let told = told.map_or_else(String::new, |told| format!(": {told}"));
-    AgentError::new(code, format!("the upstream answered {status}{told}"))
+    let error = AgentError::new(code, format!("the upstream answered {status}{told}"));
+    if is_transient(status.as_u16()) { error.temporary() } else { error }
 }
 
 /// An error object in the middle of an answer, or instead of one.
@@ -110,6 +111,15 @@ mod tests {
             let bare = "upstream_rejected: the upstream answered 404 Not Found";
             assert_eq!(of(404, shape), bare, "{shape}");
         }
+    }
+
+    #[test]
+    fn a_status_that_passes_is_temporary() {
+        let is_temporary = |status| of_status(status, b"", None).is_temporary();
+        assert!(is_temporary(StatusCode::TOO_MANY_REQUESTS));
+        assert!(is_temporary(StatusCode::SERVICE_UNAVAILABLE));
+        assert!(!is_temporary(StatusCode::UNAUTHORIZED));
+        assert!(!is_temporary(StatusCode::BAD_REQUEST));
     }
 
     #[test]

@@ -122,7 +122,8 @@ impl Talk {
 
     fn silent(&self) -> AgentError {
         let after = self.settings.idle_timeout;
-        AgentError::new(code::UPSTREAM_TIMEOUT, format!("the upstream sent nothing for {after:?}"))
+        let message = format!("the upstream sent nothing for {after:?}");
+        AgentError::new(code::UPSTREAM_TIMEOUT, message).temporary()
     }
 }
 
@@ -136,4 +137,5 @@ fn broken(error: &reqwest::Error) -> AgentError {
         code::UPSTREAM_INTERRUPTED,
         "the connection to the upstream broke in the middle of the answer",
     )
+    .temporary()
 }

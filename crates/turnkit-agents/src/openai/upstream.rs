@@ -90,10 +90,13 @@ async fn whole(response: Response) -> Result<Reply, Refusal> {
             let what = format!("is longer than {} bytes", Event::MAX_BYTES);
             Err(Refusal::lasting(failure::protocol(what)))
         }
-        Read { end: End::Broken, .. } => Err(Refusal::lasting(AgentError::new(
-            code::UPSTREAM_INTERRUPTED,
-            "the connection to the upstream broke in the middle of the answer",
-        ))),
+        Read { end: End::Broken, .. } => Err(Refusal::lasting(
+            AgentError::new(
+                code::UPSTREAM_INTERRUPTED,
+                "the connection to the upstream broke in the middle of the answer",
+            )
+            .temporary(),
+        )),
     }
 }
 
@@ -117,14 +120,15 @@ fn unanswered(error: reqwest::Error) -> Refusal {
         "the upstream closed the connection before it answered"
     };
     Refusal {
-        failure: AgentError::new(code::UPSTREAM_UNREACHABLE, message),
+        failure: AgentError::new(code::UPSTREAM_UNREACHABLE, message).temporary(),
         is_passing: true,
         asked: None,
     }
 }
 
 fn late(after: Duration) -> AgentError {
-    AgentError::new(code::UPSTREAM_TIMEOUT, format!("the upstream did not answer within {after:?}"))
+    let message = format!("the upstream did not answer within {after:?}");
+    AgentError::new(code::UPSTREAM_TIMEOUT, message).temporary()
 }
 
 impl Refusal {

@@ -34,8 +34,19 @@ async fn the_error_of_an_agent_fails_its_run() {
     let frames = opened.rest().await;
     let data = assert_failed(&frames, "upstream_error");
     assert_eq!(data["message"].as_str().unwrap().chars().count(), 500);
+    assert_eq!(data.get("temporary"), None);
     assert_eq!(frames.len(), 3);
     assert_eq!(server.status("a").await.body["state"], "failed");
+}
+
+#[tokio::test]
+async fn a_failure_that_is_likely_to_pass_says_so() {
+    let (agent, mut runs) = Driven::new();
+    let server = Server::with_agent(agent).await;
+    let opened = Stream::open(server.run("a", "hello")).await;
+    runs.recv().await.unwrap().fail(AgentError::new("busy", "come back later").temporary());
+    let data = assert_failed(&opened.rest().await, "busy");
+    assert_eq!(data["temporary"], true);
 }
 
 #[tokio::test]
