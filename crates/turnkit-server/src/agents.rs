@@ -1,18 +1,10 @@
-//! The agents of an embedded substrate, and what the product knows of a substrate's agents.
+//! The agents of an embedded substrate.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::time::timeout;
 use turnkit_agent::{Agent, ErasedAgent};
-use turnkit_sandbox::{AgentList, Error, SandboxClient};
 use turnkit_substrate::SubstrateBuilder;
-
-/// The agent that runs where the client names none (PROTOCOL 3.1).
-pub(crate) const DEFAULT_AGENT: &str = "default";
-/// How long a substrate may take to name its agents.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Agents by their names. The first one answers where a client names none.
 ///
@@ -65,58 +57,4 @@ impl fmt::Debug for Agents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.named.iter().map(|(name, _)| name)).finish()
     }
-}
-
-/// The agents of the substrate that turns run at, as it tells them.
-pub(crate) struct Catalog {
-    sandbox: SandboxClient,
-    /// What it told last: a turn is not held up by asking again.
-    last: Mutex<AgentList>,
-}
-
-impl Catalog {
-    pub(crate) fn new(sandbox: SandboxClient) -> Catalog {
-        Catalog { sandbox, last: Mutex::default() }
-    }
-
-    /// Asks the substrate.
-    pub(crate) async fn ask(&self) -> Result<AgentList, CatalogError> {
-        let list =
-            timeout(PATIENCE, self.sandbox.agents()).await.map_err(|_| CatalogError::Slow)??;
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&list);
-        Ok(list)
-    }
-
-    /// Whether a turn of this agent may be accepted. In doubt it may: a substrate that is away for a moment is waited for,
-    /// and one that does not know the agent fails the turn.
-    pub(crate) async fn may_have(&self, agent: &str) -> bool {
-        if agent == DEFAULT_AGENT
-            || has(&self.last.lock().unwrap_or_else(PoisonError::into_inner), agent)
-        {
-            return true;
-        }
-        self.ask().await.map_or_else(
-            |error| {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot check an agent's name"
-                );
-                true
-            },
-            |list| has(&list, agent),
-        )
-    }
-}
-
-fn has(list: &AgentList, agent: &str) -> bool {
-    list.agents.iter().any(|known| known.identifier == agent)
-}
-
-/// Why the agents are not known.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CatalogError {
-    #[error("ask the substrate for its agents")]
-    Substrate(#[from] Error),
-    #[error("ask the substrate for its agents: no answer within {} s", PATIENCE.as_secs())]
-    Slow,
 }

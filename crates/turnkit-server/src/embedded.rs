@@ -7,10 +7,10 @@ use tokio::task::JoinHandle;
 use turnkit_http::server::listener::ConnectionLimits;
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 use turnkit_substrate::{Limits, Substrate};
+use uuid::Uuid;
 
 use crate::agents::Agents;
 use crate::log::LogChoice;
-use crate::random;
 use crate::server::StartError;
 
 /// What still runs when it is told to stop has had the product's grace.
@@ -27,7 +27,7 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Starts it, with a random token: it names the scope in which the executions of this product live.
     pub(crate) async fn start(agents: Agents, log: &LogChoice) -> Result<Embedded, StartError> {
-        let token = random::secret().map_err(StartError::Random)?;
+        let token = secret();
         let substrate = build(agents, log, &token).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn({
@@ -64,4 +64,9 @@ pub(crate) async fn build(
         .token("turnkit", token)
         .build()
         .map_err(StartError::Substrate)
+}
+
+/// A token that nobody can guess.
+pub(crate) fn secret() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }

@@ -5,14 +5,17 @@
 mod histogram;
 mod page;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use turnkit::Hook;
+use turnkit::{ClientOutcome, Hook, TurnOutcome};
+use turnkit_chat::{Attempt, AttemptObserver, AttemptRole, Cause, Observer, Turn};
 use turnkit_substrate::log::Usage;
 
 use self::histogram::Histogram;
 use self::page::Page;
+use crate::outcome::Kind;
 
 /// What was counted since the start of the process.
 #[derive(Debug, Default)]
@@ -77,14 +80,62 @@ const TIMED: [Hook; 5] = [
 ];
 
 impl HookTimes {
-    pub(crate) fn observe(&self, hook: &str, duration: Duration) {
-        if let Some((_, histogram)) = self.all().find(|(timed, _)| timed.as_str() == hook) {
+    pub(crate) fn observe(&self, hook: Hook, duration: Duration) {
+        if let Some((_, histogram)) = self.all().find(|(timed, _)| *timed == hook) {
             histogram.observe(duration);
         }
     }
 
     fn all(&self) -> impl Iterator<Item = (Hook, &Histogram)> {
         TIMED.into_iter().zip(&self.0)
+    }
+}
+
+/// Counts what becomes of turns.
+pub(crate) struct Counting(pub(crate) Arc<Metrics>);
+
+impl Observer for Counting {
+    fn accepted(&self, _: &Turn) {
+        self.0.turns_accepted.one();
+    }
+
+    fn attempt(&self, _: &Turn, attempt: Attempt) -> Option<Arc<dyn AttemptObserver>> {
+        match attempt.role {
+            AttemptRole::Run => self.0.attempts_run.one(),
+            AttemptRole::Attach => self.0.attempts_attach.one(),
+            AttemptRole::Read => self.0.attempts_read.one(),
+        }
+        if attempt.cause == Cause::Resumed {
+            self.0.clients_resumed.one();
+        }
+        Some(Arc::new(CountingAttempt(Arc::clone(&self.0))))
+    }
+}
+
+struct CountingAttempt(Arc<Metrics>);
+
+impl AttemptObserver for CountingAttempt {
+    fn hook(&self, hook: Hook, _: Duration, took: Duration, _: bool) {
+        self.0.hooks.observe(hook, took);
+    }
+
+    fn ended(&self, outcome: &TurnOutcome) {
+        let metrics = &self.0;
+        match Kind::of(outcome) {
+            Kind::Completed => metrics.outcomes_completed.one(),
+            Kind::Replayed => metrics.outcomes_replayed.one(),
+            Kind::Abandoned => metrics.outcomes_abandoned.one(),
+            Kind::Cancelled => metrics.outcomes_cancelled.one(),
+            Kind::Failed { retryable: true } => metrics.outcomes_retryable.one(),
+            Kind::Failed { retryable: false } => metrics.outcomes_failed.one(),
+        }
+        metrics.lines.add(outcome.events);
+        metrics.hook_errors.add(outcome.hook_errors.len() as u64);
+        match outcome.client {
+            ClientOutcome::Left { .. } => metrics.clients_left.one(),
+            ClientOutcome::Stalled { .. } => metrics.clients_stalled.one(),
+            _ => {}
+        }
     }
 }
 

@@ -1,8 +1,6 @@
-//! What became of an attempt, for the log and the counters.
+//! What became of an attempt, for traces and counters.
 
-use turnkit::{ClientOutcome, TurnOutcome, code};
-
-use crate::metrics::{Counter, Metrics};
+use turnkit::{TurnOutcome, code};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,28 +35,5 @@ impl Kind {
             Kind::Cancelled => "cancelled",
             Kind::Failed { .. } => "failed",
         }
-    }
-}
-
-/// Notes the end of an attempt. The engine's own spans name the turn; nothing here holds a text.
-pub(crate) fn note(metrics: &Metrics, outcome: &TurnOutcome) {
-    counter(metrics, Kind::of(outcome)).one();
-    metrics.lines.add(outcome.events);
-    metrics.hook_errors.add(outcome.hook_errors.len() as u64);
-    match outcome.client {
-        ClientOutcome::Left { .. } => metrics.clients_left.one(),
-        ClientOutcome::Stalled { .. } => metrics.clients_stalled.one(),
-        _ => {}
-    }
-}
-
-fn counter(metrics: &Metrics, kind: Kind) -> &Counter {
-    match kind {
-        Kind::Completed => &metrics.outcomes_completed,
-        Kind::Replayed => &metrics.outcomes_replayed,
-        Kind::Abandoned => &metrics.outcomes_abandoned,
-        Kind::Cancelled => &metrics.outcomes_cancelled,
-        Kind::Failed { retryable: true } => &metrics.outcomes_retryable,
-        Kind::Failed { retryable: false } => &metrics.outcomes_failed,
     }
 }

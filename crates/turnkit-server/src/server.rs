@@ -2,25 +2,29 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
+use std::{fmt, fs, io};
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use turnkit_chat::sqlite::SqliteStore;
+use turnkit_chat::tokens::{Tokens, Users};
+use turnkit_chat::{Attendant, BuildError, Chat, ChatBuilder, StoreError};
 use turnkit_http::server::listener::{self, ConnectionLimits, Connections};
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 
 use crate::agents::Agents;
-use crate::data_dir::Tenure;
 use crate::embedded::Embedded;
-use crate::environment::Environment;
 use crate::log::{LogChoice, OpenLogError};
-use crate::metrics::Metrics;
-use crate::product::{OpenError, Product, make_private};
-use crate::users::Users;
+use crate::metrics::{Counting, Metrics};
+use crate::routes::App;
+use crate::traces::Traces;
 
+/// The database file inside the data directory.
+pub(crate) const DATABASE: &str = "turnkit.db";
 /// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
 /// stopped; and how long it may take to close the database.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -40,12 +44,12 @@ pub struct ServerConfig {
     pub users: Option<Users>,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
-    /// Clock, ids, and how the database is used.
-    pub environment: Environment,
+    /// How long a write waits for another process's lock on the database.
+    pub busy_timeout: Duration,
 }
 
 impl ServerConfig {
-    /// A log in memory, one local user, a sweep every 30 s, the real world.
+    /// A log in memory, one local user, a sweep every 30 s, 5 s for another process's write.
     #[must_use]
     pub fn new(
         listen: SocketAddr,
@@ -59,7 +63,7 @@ impl ServerConfig {
             log: LogChoice::default(),
             users: None,
             sweep_every: Duration::from_secs(30),
-            environment: Environment::default(),
+            busy_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -80,18 +84,17 @@ pub enum SubstrateChoice {
 
 /// A running server.
 pub struct Server {
-    product: Product,
+    chat: Chat,
+    metrics: Arc<Metrics>,
     address: SocketAddr,
     embedded: Option<Embedded>,
     stop: oneshot::Sender<()>,
     accepting: JoinHandle<Connections>,
-    sweeping: JoinHandle<()>,
-    _tenure: Tenure,
+    attending: JoinHandle<()>,
 }
 
 impl Server {
-    /// Binds the address, starts the embedded substrate where there is one, takes the data directory, opens the database, and
-    /// serves.
+    /// Binds the address, starts the embedded substrate where there is one, opens the database and joins it, and serves.
     ///
     /// # Errors
     /// [`StartError`]: what could not be had, and why.
@@ -100,20 +103,31 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let (client, embedded) = connect(config.substrate, &config.log).await?;
-        let tenure = tenure(&config.data_dir, embedded.is_some() && !config.log.is_shared())?;
-        let mut product = Product::builder(config.data_dir, client)
-            .environment(config.environment)
-            .sweep_every(config.sweep_every)
-            .embedded(embedded.as_ref().map(|embedded| embedded.substrate.clone()));
-        if let Some(users) = config.users {
-            product = product.users(users);
-        }
-        let product = product.build()?;
+        let (sandbox, embedded) = connect(config.substrate, &config.log).await?;
+        let (metrics, traces) = (Arc::<Metrics>::default(), Traces::default());
+        let (chat, attendant) = open(&config.data_dir, config.busy_timeout, |store| {
+            Chat::builder(store, sandbox.clone())
+                .observe(Arc::new(Counting(Arc::clone(&metrics))))
+                .observe(Arc::new(traces.clone()))
+                .sweep_every(config.sweep_every)
+        })
+        .await?;
+        let app = App {
+            tokens: config.users.map(|users| Tokens::new(users, chat.clone())),
+            chat: chat.clone(),
+            metrics: Arc::clone(&metrics),
+            traces,
+            sandbox,
+            embedded: embedded.as_ref().map(|embedded| embedded.substrate.clone()),
+        };
         let (stop, stopped) = oneshot::channel::<()>();
-        let accepting = tokio::spawn(accept(product.clone(), listener, stopped));
-        let sweeping = tokio::spawn(product.sweep_always());
-        Ok(Server { product, address, embedded, stop, accepting, sweeping, _tenure: tenure })
+        let accepting = tokio::spawn(async move {
+            let stopped = async { drop(stopped.await) };
+            let limits = ConnectionLimits::default();
+            listener::accept_until(listener, app.router(), &limits, stopped).await
+        });
+        let attending = tokio::spawn(attendant);
+        Ok(Server { chat, metrics, address, embedded, stop, accepting, attending })
     }
 
     /// Where it listens.
@@ -129,27 +143,46 @@ impl Server {
     /// be gone; it keeps its partial text, and its clients are told. With another one it stays open, and the next server
     /// takes it up.
     pub async fn stop(self, grace: Duration) {
-        let Server { product, embedded, stop, accepting, sweeping, .. } = self;
-        sweeping.abort();
+        let Server { chat, embedded, stop, accepting, attending, .. } = self;
+        // The end has an order: runs, then the turns that read them, then the clients of the turns.
+        chat.begin_shutdown(grace + LAST_WRITES);
         // A listener that has gone already cannot be told, and need not be.
         let _ = stop.send(());
         match accepting.await {
-            Ok(connections) => end(&product, connections, embedded, grace).await,
             Err(error) => tracing::error!(%error, "the listener failed"),
+            Ok(connections) => {
+                let finished = async || tokio::join!(connections.ended(), chat.drained());
+                let in_time = timeout(grace, finished()).await.is_ok();
+                if !in_time && !grace.is_zero() {
+                    tracing::warn!(turns = chat.running(), "turns did not end in time");
+                }
+                if let Some(embedded) = embedded {
+                    embedded.stop().await;
+                    // What is not written by then is taken up by the next server.
+                    let _ = timeout(LAST_WRITES, finished()).await;
+                }
+                connections.cut().await;
+            }
         }
-        if timeout(LAST_WRITES, product.close()).await.is_err() {
+        chat.begin_shutdown(Duration::ZERO);
+        let ended = async {
+            chat.ended().await;
+            // It lets go of the store last.
+            let _ = attending.await;
+        };
+        if timeout(LAST_WRITES, ended).await.is_err() {
             tracing::warn!("the database did not close in time");
         }
     }
 
     /// Waits until it drives no turn any more.
     pub(crate) async fn drained(&self) {
-        self.product.drained().await;
+        self.chat.drained().await;
     }
 
     /// What it counted.
     pub(crate) fn metrics(&self) -> &Metrics {
-        self.product.metrics()
+        &self.metrics
     }
 }
 
@@ -173,9 +206,6 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
-    /// No random token could be made.
-    #[error("get random bytes from the operating system")]
-    Random(#[source] turnkit::BoxError),
     /// The embedded substrate has no log.
     #[error(transparent)]
     Log(#[from] OpenLogError),
@@ -196,9 +226,22 @@ pub enum StartError {
         /// The data directory.
         path: PathBuf,
     },
-    /// The data directory or the database cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
+    /// The data directory cannot be made or used.
+    #[error("use the data directory {}", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The database in it cannot be opened.
+    #[error("open the database in {}", .path.display())]
+    Database {
+        /// The data directory.
+        path: PathBuf,
+        /// Why not.
+        source: StoreError,
+    },
 }
 
 /// Without the token.
@@ -245,39 +288,31 @@ fn at(url: String, token: Option<String>) -> SandboxClientBuilder {
     }
 }
 
-/// The end has an order: runs, then the turns that read them, then the clients of the turns.
-async fn end(
-    product: &Product,
-    connections: Connections,
-    embedded: Option<Embedded>,
-    grace: Duration,
-) {
-    let finished = async || tokio::join!(connections.ended(), product.drained());
-    let in_time = timeout(grace, finished()).await.is_ok();
-    if !in_time && !grace.is_zero() {
-        tracing::warn!(turns = product.running(), "turns did not end in time");
-    }
-    if let Some(embedded) = embedded {
-        embedded.stop().await;
-        // What is not written by then is taken up by the next server.
-        let _ = timeout(LAST_WRITES, finished()).await;
-    }
-    connections.cut().await;
-}
-
-/// Before anything in the directory is touched: whoever has it may be of an older version than the database would then be.
-fn tenure(data_dir: &Path, is_alone: bool) -> Result<Tenure, StartError> {
-    let take = if is_alone { Tenure::alone } else { Tenure::shared };
-    let directory = |source| OpenError::Directory { path: data_dir.to_owned(), source };
-    let tenure = make_private(data_dir).and_then(|()| take(data_dir)).map_err(directory)?;
-    tenure.ok_or_else(|| StartError::InUse { path: data_dir.to_owned() })
-}
-
-async fn accept(
-    product: Product,
-    listener: TcpListener,
-    stopped: oneshot::Receiver<()>,
-) -> Connections {
-    let stopped = async { drop(stopped.await) };
-    listener::accept_until(listener, product.router(), &ConnectionLimits::default(), stopped).await
+/// Makes the directory where it is missing, readable by its owner alone (what users wrote is nobody else's business), opens the
+/// database in it, and joins it.
+async fn open(
+    data_dir: &Path,
+    busy_timeout: Duration,
+    chat: impl FnOnce(SqliteStore) -> ChatBuilder,
+) -> Result<(Chat, Attendant), StartError> {
+    let path = || data_dir.to_owned();
+    let mut directory = fs::DirBuilder::new();
+    directory.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o700);
+    directory.create(data_dir).map_err(|error| {
+        let source = match error.kind() {
+            // Where it is there and is none, the system says merely that it exists.
+            io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+            _ => error,
+        };
+        StartError::Directory { path: path(), source }
+    })?;
+    let database = |source| StartError::Database { path: path(), source };
+    let store = SqliteStore::builder().busy_timeout(busy_timeout);
+    let built = chat(store.open(data_dir.join(DATABASE)).map_err(database)?).build().await;
+    built.map_err(|error| match error {
+        BuildError::OtherLog => StartError::InUse { path: path() },
+        BuildError::Store(source) => database(source),
+    })
 }

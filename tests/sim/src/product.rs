@@ -1,22 +1,23 @@
-//! The product's workers: the real routes, turns, sweep and database, over the adapter's real driver.
+//! The product's workers: the real chat and its routes, over each of its stores and the adapter's real driver.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod store;
 
-use turnkit::{BoxError, Persisted, TurnContext};
+use std::{sync::Arc, time::Duration};
+
+use turnkit::{BoxError, Hook, Persisted};
+use turnkit_chat::{Attempt, AttemptObserver, Chat, LocalUser, Observer, Turn};
+use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
-use turnkit_server::{Environment, Product};
 
+pub(crate) use self::store::Database;
+use self::store::Unreliable;
 use crate::{
     bugs,
     history::{Fact, Hooked},
     net,
     substrate::TOKEN,
     transport,
-    world::{World, unix_ms},
+    world::World,
 };
 
 /// How often a worker looks for turns that nobody drives: sooner than by default, so that a world needs less time.
@@ -25,10 +26,10 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// When a silent stream counts as lost; the substrate says something every 2 s.
 const IDLE: Duration = Duration::from_secs(6);
 
-/// One worker, from its start to its death. All workers share the database in `data_dir`, which outlives them.
+/// One worker, from its start to its death. All workers share the database, which outlives them.
 pub(crate) async fn worker(
     world: World,
-    data_dir: PathBuf,
+    database: Database,
     memory: bugs::Memory,
 ) -> Result<(), BoxError> {
     let way = bugs::transport(&world, transport::simulated(world.clone()), memory);
@@ -38,33 +39,52 @@ pub(crate) async fn worker(
         .jitter_seed(world.plan().seed)
         .idle_timeout(IDLE)
         .build()?;
-    let product = Product::builder(data_dir, substrate)
-        .environment(environment(&world))
+    let (ids, watched) = (world.clone(), world.clone());
+    let (chat, attendant) = Chat::builder(Unreliable::new(&world, database.open()?), substrate)
+        .session_ids(move || ids.fresh_id())
+        .observe(Arc::new(Watcher(watched)))
         .sweep_every(SWEEP)
-        .build()?;
-    tokio::spawn(product.sweep_always());
-    match net::serve(&world, product.router()).await? {}
+        .build()
+        .await?;
+    tokio::spawn(attendant);
+    match net::serve(&world, chat.router::<(), LocalUser>()).await? {}
 }
 
-fn hooked(world: &World, turn: &TurnContext, hook: turnkit_server::Hooked) {
-    let hook = match hook {
-        turnkit_server::Hooked::Persisted(Persisted::Saved) => Hooked::Saved,
-        turnkit_server::Hooked::Persisted(Persisted::AlreadySaved) => Hooked::AlreadySaved,
-        turnkit_server::Hooked::Completed => Hooked::Completed,
-        turnkit_server::Hooked::Failed => Hooked::Failed,
-        turnkit_server::Hooked::Flushed => Hooked::Flushed,
-    };
-    world.add(Fact::Hooked { execution: turn.execution_id().clone(), hook });
+/// Writes down what each hook of each attempt has done.
+struct Watcher(World);
+
+impl Observer for Watcher {
+    fn attempt(&self, turn: &Turn, _: Attempt) -> Option<Arc<dyn AttemptObserver>> {
+        let (world, execution) = (self.0.clone(), turn.execution_id.clone());
+        Some(Arc::new(Watched { world, execution }))
+    }
 }
 
-fn environment(world: &World) -> Environment {
-    let (ids, pauses, hooks) = (world.clone(), world.clone(), world.clone());
-    Environment {
-        clock: Arc::new(|| SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms())),
-        ids: Arc::new(move || ids.fresh_id()),
-        threads: false,
-        pause: Some(Arc::new(move || pauses.pause())),
-        on_hook: Some(Arc::new(move |turn, hook| hooked(&hooks, turn, hook))),
-        ..Environment::default()
+struct Watched {
+    world: World,
+    execution: ExecutionId,
+}
+
+impl Watched {
+    fn add(&self, hook: Hooked) {
+        self.world.add(Fact::Hooked { execution: self.execution.clone(), hook });
+    }
+}
+
+impl AttemptObserver for Watched {
+    fn persisted(&self, persisted: Persisted) {
+        self.add(match persisted {
+            Persisted::Saved => Hooked::Saved,
+            Persisted::AlreadySaved => Hooked::AlreadySaved,
+        });
+    }
+
+    fn hook(&self, hook: Hook, _: Duration, _: Duration, ok: bool) {
+        match hook {
+            Hook::OnTurnComplete if ok => self.add(Hooked::Completed),
+            Hook::OnTurnFailed if ok => self.add(Hooked::Failed),
+            Hook::TraceFlush if ok => self.add(Hooked::Flushed),
+            _ => {}
+        }
     }
 }

@@ -19,7 +19,8 @@ use crate::{
     history::{Fact, Record},
     log::Logs,
     plan::{Plan, host},
-    product, substrate, watcher,
+    product::{self, Database},
+    substrate, watcher,
     world::World,
 };
 
@@ -73,7 +74,7 @@ pub fn run(plan: Plan, bug: Option<Bug>) -> Result<Report, BoxError> {
     let disk = tempfile::tempdir_in(disk())?;
     let logs = Logs::new(world.clone());
     let mut sim = build(&plan);
-    people(&mut sim, &world, &logs, disk.path());
+    people(&mut sim, &world, &logs, &database(&plan, disk.path()));
     let mut fate = Fate::new(world.clone(), logs);
     while sim.elapsed() < LONGEST {
         fate.strike(&mut sim);
@@ -132,15 +133,24 @@ fn build(plan: &Plan) -> Sim<'static> {
         .build()
 }
 
+fn database(plan: &Plan, disk: &Path) -> Database {
+    // Both stores in turn: what one of them does wrong, the other does not.
+    if plan.seed.is_multiple_of(2) {
+        Database::Sqlite(disk.join("turnkit.db"))
+    } else {
+        Database::in_memory()
+    }
+}
+
 /// Puts everybody into the world.
-fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, data_dir: &Path) {
+fn people(sim: &mut Sim<'static>, world: &World, logs: &Logs, database: &Database) {
     let (node_world, logs) = (world.clone(), logs.clone());
     sim.host(host::SUBSTRATE, move || ended(substrate::node(node_world.clone(), logs.clone())));
     let memory = bugs::Memory::default();
     for name in host::WORKERS.into_iter().take(world.plan().workers) {
-        let (world, data_dir, memory) = (world.clone(), data_dir.to_owned(), memory.clone());
+        let (world, database, memory) = (world.clone(), database.clone(), memory.clone());
         sim.host(name, move || {
-            ended(product::worker(world.clone(), data_dir.clone(), memory.clone()))
+            ended(product::worker(world.clone(), database.clone(), memory.clone()))
         });
     }
     sim.client(host::CLIENTS, ended(client::converse(world.clone())));

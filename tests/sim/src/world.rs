@@ -53,6 +53,15 @@ struct End {
     reset: Weak<Reset>,
 }
 
+/// What goes wrong with a call of a product's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreFault {
+    /// It does nothing, and says so.
+    Busy,
+    /// It is carried out, and its answer is lost.
+    LostAnswer,
+}
+
 /// Whether a connection was reset because its other end was killed.
 #[derive(Default)]
 pub(crate) struct Reset {
@@ -158,6 +167,18 @@ impl World {
                 tokio::time::sleep(pause).await;
             }
         })
+    }
+
+    /// What goes wrong with the next call of a product's store.
+    pub(crate) fn store_fault(&self) -> Option<StoreFault> {
+        if self.is_calm() {
+            return None;
+        }
+        match self.lock().pauses.u32(0..1_000) {
+            0..10 => Some(StoreFault::Busy),
+            10..30 => Some(StoreFault::LostAnswer),
+            _ => None,
+        }
     }
 
     /// An id that no other call gave.

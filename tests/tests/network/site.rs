@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::Semaphore};
 use turnkit::{Produced, TurnProducer as _};
+use turnkit_chat::{Chat, LocalUser, sqlite::SqliteStore};
 use turnkit_http::server::listener::{self, ConnectionLimits};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::{Retry, RunRequest, SandboxClient, SandboxTurn};
-use turnkit_server::Product;
 use turnkit_substrate::{Agent, AgentError, Limits, MemoryLog, Run, Substrate};
 use turnkit_testkit::events;
 use turnkit_wire::Event;
@@ -57,11 +57,18 @@ impl Site {
     /// A product at this substrate, reached by the address `by`.
     pub(crate) async fn product(&self, by: SocketAddr) -> Shop {
         let data_dir = tempfile::tempdir().unwrap();
-        let product = Product::builder(data_dir.path(), client(by)).build().unwrap();
-        tokio::spawn(product.sweep_always());
+        let store = SqliteStore::open(data_dir.path().join("turnkit.db")).unwrap();
+        let (chat, attendant) = Chat::builder(store, client(by)).build().await.unwrap();
+        tokio::spawn(attendant);
         let (listener, address) = listen().await;
         let serving = async move {
-            listener::serve(listener, product.router(), &limits(), std::future::pending()).await;
+            listener::serve(
+                listener,
+                chat.router::<(), LocalUser>(),
+                &limits(),
+                std::future::pending(),
+            )
+            .await;
         };
         tokio::spawn(serving);
         Shop { address, http: reqwest::Client::new(), _data_dir: data_dir }

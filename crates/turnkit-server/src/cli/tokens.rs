@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::Users;
+use turnkit_chat::tokens::Users;
 
 /// The file, and the users that are let in.
 pub(super) struct Tokens {

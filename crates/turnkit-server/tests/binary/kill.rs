@@ -118,8 +118,11 @@ fn kind(line: &str) -> String {
 }
 
 fn saved_answers(data_dir: &TempDir, condition: &str) -> usize {
-    let database = rusqlite::Connection::open(data_dir.path().join("turnkit.db")).unwrap();
-    let sql = format!("SELECT count(*) FROM messages WHERE role = 'assistant' AND {condition}");
+    let database =
+        turnkit_chat::sqlite::rusqlite::Connection::open(data_dir.path().join("turnkit.db"))
+            .unwrap();
+    let sql =
+        format!("SELECT count(*) FROM turnkit_messages WHERE role = 'assistant' AND {condition}");
     database.query_row(&sql, [], |row| row.get::<_, u32>(0)).unwrap() as usize
 }
 

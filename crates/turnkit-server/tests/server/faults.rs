@@ -10,20 +10,22 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse as _;
-use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::Semaphore;
+use turnkit_chat::sqlite::SqliteStore;
+use turnkit_chat::sqlite::rusqlite::{Connection, TransactionBehavior};
+use turnkit_chat::store::{Accepted, NewRow};
+use turnkit_chat::{ChatStore as _, Principal, SessionId};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
-use turnkit_server::Environment;
 
-use crate::support::{Rig, TEXT, TestServer, TestSubstrate, failure, is_complete, message, parse};
+use crate::support::{
+    BUSY, Rig, TEXT, TestServer, TestSubstrate, failure, is_complete, message, parse,
+};
 
 const SOON: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_secs(3_600);
 
-fn impatient() -> Environment {
-    Environment { busy_timeout: Duration::from_millis(20), ..Environment::default() }
-}
+const IMPATIENT: Duration = Duration::from_millis(20);
 
 fn database(data_dir: &Path) -> Connection {
     Connection::open(data_dir.join("turnkit.db")).unwrap()
@@ -62,9 +64,7 @@ async fn a_turn_whose_server_died_is_finished_although_no_client_comes_back() {
     lines.take(3).await;
     rig.server.kill().await;
     rig.substrate.allow(3);
-    let next =
-        TestServer::with(rig.data_dir.path(), &rig.substrate.url, Environment::default(), LATER)
-            .await;
+    let next = TestServer::with(rig.data_dir.path(), &rig.substrate.url, BUSY, LATER).await;
     assert_eq!(next.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
     assert_eq!(rig.substrate.runs(), 1);
 }
@@ -72,9 +72,7 @@ async fn a_turn_whose_server_died_is_finished_although_no_client_comes_back() {
 #[tokio::test]
 async fn another_living_worker_leaves_the_turn_alone_and_takes_it_up_when_its_driver_dies() {
     let rig = Rig::start().await;
-    let other =
-        TestServer::with(rig.data_dir.path(), &rig.substrate.url, Environment::default(), SOON)
-            .await;
+    let other = TestServer::with(rig.data_dir.path(), &rig.substrate.url, BUSY, SOON).await;
     let session = rig.client().session().await;
     let mut lines = rig.client().turn(&session, "t", "hello").await;
     rig.substrate.allow(1);
@@ -99,7 +97,7 @@ async fn attaches(server: &TestServer) -> String {
 async fn an_answer_that_could_not_be_saved_is_saved_by_the_sweep() {
     let data_dir = tempfile::tempdir().unwrap();
     let substrate = TestSubstrate::start().await;
-    let server = TestServer::with(data_dir.path(), &substrate.url, impatient(), SOON).await;
+    let server = TestServer::with(data_dir.path(), &substrate.url, IMPATIENT, SOON).await;
     let session = server.client.session().await;
     let mut lines = server.client.turn(&session, "t", "hello").await;
     substrate.allow(1);
@@ -115,14 +113,17 @@ async fn an_answer_that_could_not_be_saved_is_saved_by_the_sweep() {
 }
 
 /// What a server leaves behind that dies between accepting a turn and dispatching it.
-fn insert_undispatched(data_dir: &Path, session: &str, worker: &str) {
-    let rows = format!(
-        "INSERT INTO turns (session_id, turn_index, turn_id, execution_id, agent, lease, created_at)
-            VALUES ('{session}', 0, 't', 'local:{session}:0', 'default', '{worker}', 0);
-        INSERT INTO messages (execution_id, role, session_id, turn_index, text, status, created_at)
-            VALUES ('local:{session}:0', 'user', '{session}', 0, 'hello', 'complete', 0);"
-    );
-    database(data_dir).execute_batch(&rows).unwrap();
+async fn insert_undispatched(data_dir: &Path, session: &str) {
+    let store = SqliteStore::open(data_dir.join("turnkit.db")).unwrap();
+    let accepted = store.accept(NewRow {
+        owner: Principal::new("local", "local"),
+        session_id: SessionId::new(session),
+        turn_id: "t".to_owned(),
+        message: "hello".to_owned(),
+        agent: "default".to_owned(),
+    });
+    assert!(matches!(accepted.await.unwrap(), Accepted::New(_)));
+    store.close().await;
 }
 
 #[tokio::test]
@@ -130,11 +131,9 @@ async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     rig.server.kill().await;
-    insert_undispatched(rig.data_dir.path(), &session, "dead");
+    insert_undispatched(rig.data_dir.path(), &session).await;
     rig.substrate.allow(5);
-    let next =
-        TestServer::with(rig.data_dir.path(), &rig.substrate.url, Environment::default(), LATER)
-            .await;
+    let next = TestServer::with(rig.data_dir.path(), &rig.substrate.url, BUSY, LATER).await;
     assert_eq!(next.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
     assert_eq!(rig.substrate.runs(), 1);
 }
@@ -143,7 +142,7 @@ async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
 async fn a_resume_of_a_turn_that_was_never_dispatched_waits_until_the_sweep_has_run_it() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
-    insert_undispatched(rig.data_dir.path(), &session, "dead");
+    insert_undispatched(rig.data_dir.path(), &session).await;
     rig.substrate.allow(5);
     let lines = rig.client().resume(&session, "t", 0).await.all().await;
     assert!(is_complete(&lines), "{lines:?}");
@@ -155,7 +154,7 @@ async fn a_resume_of_a_turn_that_was_never_dispatched_waits_until_the_sweep_has_
 async fn a_turn_that_was_never_dispatched_is_stopped_without_running() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
-    insert_undispatched(rig.data_dir.path(), &session, "dead");
+    insert_undispatched(rig.data_dir.path(), &session).await;
     let stopped = rig.client().cancel(&session, "t").await;
     assert_eq!(crate::support::json_of(stopped).await["state"], "stopped");
     let (code, _) = failure(&rig.client().turn(&session, "t", "hello").await.all().await);
@@ -188,7 +187,7 @@ async fn a_substrate_that_forgot_ends_the_turn_as_lost_and_never_runs_it_again()
 /// What a server leaves behind that dispatched a turn and died, and whose run never arrived: another has bound the id, so that
 /// it cannot arrive any more, and died in its turn.
 async fn leave_bound(rig: &Rig, session: &str) {
-    insert_undispatched(rig.data_dir.path(), session, "dead");
+    insert_undispatched(rig.data_dir.path(), session).await;
     update_turns(rig.data_dir.path(), "dispatched = 1");
     let substrate = SandboxClient::builder(&rig.substrate.url).build().unwrap();
     let id = ExecutionId::derive("local", session, 0).unwrap();
@@ -196,7 +195,7 @@ async fn leave_bound(rig: &Rig, session: &str) {
 }
 
 fn update_turns(data_dir: &Path, columns: &str) {
-    database(data_dir).execute_batch(&format!("UPDATE turns SET {columns}")).unwrap();
+    database(data_dir).execute_batch(&format!("UPDATE turnkit_turns SET {columns}")).unwrap();
 }
 
 #[tokio::test]
@@ -311,15 +310,14 @@ async fn who_comes_before_the_substrate_has_accepted_the_run_waits_for_it() {
 async fn a_turn_that_nobody_drives_can_be_stopped_and_keeps_what_its_log_holds() {
     let data_dir = tempfile::tempdir().unwrap();
     let substrate = TestSubstrate::start().await;
-    let server = TestServer::with(data_dir.path(), &substrate.url, impatient(), LATER).await;
+    let server = TestServer::with(data_dir.path(), &substrate.url, IMPATIENT, LATER).await;
     let session = server.client.session().await;
     let mut lines = server.client.turn(&session, "t", "hello").await;
     substrate.allow(2);
     lines.take(3).await;
     server.kill().await;
     // Its own sweep would take the turn up; here the request to stop comes first, or meets it.
-    let next =
-        TestServer::with(data_dir.path(), &substrate.url, Environment::default(), LATER).await;
+    let next = TestServer::with(data_dir.path(), &substrate.url, BUSY, LATER).await;
     let stopped = next.client.cancel(&session, "t").await;
     assert_eq!(crate::support::json_of(stopped).await["state"], "stopped");
     let (_, text, status) = next.client.messages(&session).await.pop().unwrap();

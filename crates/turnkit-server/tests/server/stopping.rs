@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tempfile::TempDir;
 use turnkit_agents::demo::Demo;
+use turnkit_chat::sqlite::rusqlite::Connection;
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
 
 use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, message, parse};
@@ -54,7 +54,7 @@ async fn a_turn_that_outlives_the_grace_fails_and_its_client_and_its_row_say_so(
     assert_eq!(failure(&lines), ("shutting_down".to_owned(), false));
 
     let database = Connection::open(data_dir.path().join("turnkit.db")).unwrap();
-    let query = "SELECT state, failure_code, text, status FROM turns JOIN messages USING (session_id) WHERE role = 'assistant'";
+    let query = "SELECT state, failure_code, text, status FROM turnkit_turns JOIN turnkit_messages USING (session_id) WHERE role = 'assistant'";
     let row: [String; 4] = database
         .query_row(query, [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))
         .unwrap();
@@ -73,11 +73,7 @@ async fn a_turn_at_another_substrate_outlives_the_server() {
     substrate.allow(2);
     body.take(3).await;
     server.stop(GRACE).await;
-    assert_eq!(
-        files(data_dir.path()),
-        ["substrate.lock", "turnkit.db"],
-        "something is left at work"
-    );
+    assert_eq!(files(data_dir.path()), ["turnkit.db"], "something is left at work");
     while let Ok(chunk) = body.response.chunk().await {
         assert!(chunk.is_some(), "a cut body must not look whole");
     }

@@ -14,12 +14,15 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use turnkit_server::{Environment, Server, ServerConfig, SubstrateChoice};
+use turnkit_server::{Server, ServerConfig, SubstrateChoice};
 use turnkit_substrate::{Agent, AgentError, Run, Substrate, SubstrateBuilder};
 use turnkit_wire::Event;
 
 /// Only a test that hangs waits so long.
 const HANG: Duration = Duration::from_secs(60);
+
+/// How long a write waits for another process's.
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 
 pub(crate) const TEXT: &str = "w0 w1 w2 w3 ";
 
@@ -124,20 +127,19 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn start(data_dir: &Path, substrate: &TestSubstrate) -> TestServer {
-        TestServer::with(data_dir, &substrate.url, Environment::default(), Duration::from_secs(30))
-            .await
+        TestServer::with(data_dir, &substrate.url, BUSY, Duration::from_secs(30)).await
     }
 
     pub(crate) async fn with(
         data_dir: &Path,
         url: &str,
-        environment: Environment,
+        busy_timeout: Duration,
         sweep_every: Duration,
     ) -> TestServer {
         let substrate = SubstrateChoice::At { url: url.to_owned(), token: None };
         let config = ServerConfig {
             sweep_every,
-            environment,
+            busy_timeout,
             ..ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir, substrate)
         };
         TestServer::run(config).await

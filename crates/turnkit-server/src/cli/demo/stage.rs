@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use rusqlite::{Connection, OpenFlags};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use turnkit_agents::demo::Demo;
+use turnkit_chat::sqlite::SqliteStore;
+use turnkit_chat::store::MessagePage;
+use turnkit_chat::{ChatStore as _, Principal, SessionId, StoreError};
 use turnkit_http::client::BaseUrl;
 use turnkit_substrate::{ServeError, Substrate};
 use turnkit_wire::{Event, kind::Class, sse};
@@ -22,7 +24,8 @@ use super::story::Story;
 use crate::cli::client::{Ask, Lines, ProductClient};
 use crate::log::LogChoice;
 use crate::metrics::Metrics;
-use crate::{Agents, Server, ServerConfig, SubstrateChoice, embedded, random, store};
+use crate::server::DATABASE;
+use crate::{Agents, Server, ServerConfig, SubstrateChoice, embedded};
 
 const TURN: &str = "demo-turn";
 /// How many lines the other client gets while the first one is gone.
@@ -73,7 +76,7 @@ impl Stage {
 
     async fn play(&self, options: &Options, story: &mut Story) -> Result<Evidence, anyhow::Error> {
         let Stage { server, substrate, directory } = self;
-        let database = directory.path.join(store::FILE);
+        let database = directory.path.join(DATABASE);
         story.opening(&server.url(), &substrate.url(), &database)?;
         let client = ProductClient::new(&server.url(), None)?;
         let session = client.create_session().await?;
@@ -82,7 +85,7 @@ impl Stage {
         evidence.runs_started = substrate.substrate.stats().runs_started;
         evidence.log = read_log(substrate, &evidence.execution_id).await?;
         evidence.attempts = attempts(server.metrics());
-        evidence.saved = read_database(&database, &session)?;
+        evidence.saved = read_database(&database, &session).await?;
         let messages = client.messages(&session).await?;
         evidence.served = messages
             .into_iter()
@@ -117,7 +120,7 @@ impl Served {
     async fn start(agents: Agents) -> Result<Served, anyhow::Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let token = random::secret().map_err(anyhow::Error::from_boxed)?;
+        let token = embedded::secret();
         let substrate = embedded::build(agents, &LogChoice::Memory, &token).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn({
@@ -258,14 +261,19 @@ async fn read_log(substrate: &Served, execution_id: &str) -> Result<Vec<Logged>,
 }
 
 /// The messages as another program reads them from the file.
-fn read_database(path: &Path, session: &str) -> Result<Vec<Saved>, rusqlite::Error> {
-    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let sql = "SELECT role, text, status FROM messages WHERE session_id = ?1 ORDER BY turn_index, role DESC";
-    let mut statement = database.prepare(sql)?;
-    let messages = statement.query_map([session], |row| {
-        Ok(Saved { role: row.get(0)?, text: row.get(1)?, status: row.get(2)? })
-    })?;
-    messages.collect()
+async fn read_database(path: &Path, session: &str) -> Result<Vec<Saved>, StoreError> {
+    let store = SqliteStore::open(path)?;
+    let page = MessagePage { before: None, turns: u32::MAX };
+    let owner = Principal::new("local", "local");
+    let state = store.session(owner, SessionId::new(session), page).await?;
+    store.close().await;
+    let messages = state.map(|state| state.messages).unwrap_or_default().into_iter();
+    let saved = messages.map(|message| Saved {
+        role: message.role.as_str().to_owned(),
+        text: message.text,
+        status: message.state.as_str().to_owned(),
+    });
+    Ok(saved.collect())
 }
 
 /// A directory that is gone afterwards.

@@ -2,24 +2,27 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use turnkit::{Produced, TurnProducer};
-use turnkit_sandbox::{Error, RunRequest, SandboxClient, SandboxTurn};
+use turnkit_sandbox::{Error, RunRequest, SandboxTurn};
 
-use super::Turns;
-use super::registry::Driven;
-use crate::store::{Failure, Said, StoreError, Turn, TurnState};
+use super::attempt::Conduct;
+use super::driven::Driven;
+use crate::store::{Find, Found, StoreError, TurnRow};
+use crate::{Failure, Said, TurnState};
 
 /// The first wait of a reader that came before the substrate had accepted the run, and the longest one.
 const EARLY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
+/// How long an attempt tries to bind an execution that it has found lost.
+const BIND: Duration = Duration::from_secs(10);
 
 /// The events of one turn's execution.
 pub(super) struct Execution {
-    turns: Arc<Turns>,
-    turn: Turn,
+    conduct: Arc<Conduct>,
     inner: SandboxTurn,
     part: Part,
     has_begun: bool,
@@ -38,44 +41,40 @@ pub(super) enum Part {
 }
 
 impl Execution {
-    pub(super) fn new(turns: Arc<Turns>, turn: Turn, mut part: Part) -> Execution {
+    pub(super) fn new(conduct: Arc<Conduct>, mut part: Part) -> Execution {
         let inner = match &mut part {
-            Part::Run(history) => turns.sandbox.run(request(&turn, mem::take(history))),
-            Part::Attach | Part::Read => attach(&turns.sandbox, &turn),
+            Part::Run(history) => run(&conduct, mem::take(history)),
+            Part::Attach | Part::Read => attach(&conduct),
         };
-        Execution { turns, turn, inner, part, has_begun: false, asks_last: false, wait: EARLY.0 }
+        Execution { conduct, inner, part, has_begun: false, asks_last: false, wait: EARLY.0 }
     }
 
     /// What the adapter gives. The answer to a run may be late or lost while a reader has its first event already: who knows
     /// that there is a run attaches to it, and never asks for it again.
     async fn ask(&mut self) -> Result<Produced, Error> {
-        if let Some(driven) = self.unanswered_run() {
+        let is_unanswered_run = matches!(self.part, Part::Run(_)) && !self.has_begun;
+        if is_unanswered_run && let Some(driven) = self.driven() {
             tokio::select! {
                 // The reader first: polled before it, the adapter might send the run again in this very moment.
                 biased;
-                () = driven.is_read() => {}
+                () = driven.begun() => {}
                 produced = self.inner.next() => return produced,
             }
             self.part = Part::Attach;
-            self.inner = attach(&self.turns.sandbox, &self.turn);
+            self.inner = attach(&self.conduct);
         }
         self.inner.next().await
     }
 
-    fn unanswered_run(&self) -> Option<Arc<Driven>> {
-        let is_unanswered = matches!(self.part, Part::Run(_)) && !self.has_begun;
-        is_unanswered.then(|| self.turns.registry.find(&self.turn.execution_id)).flatten()
-    }
-
-    fn begin(&mut self) {
-        let is_first = !mem::replace(&mut self.has_begun, true);
-        if is_first && let Some(driven) = self.turns.registry.find(&self.turn.execution_id) {
-            driven.note_read();
-        }
+    fn driven(&self) -> Option<Arc<Driven>> {
+        self.conduct.turns.driven.find(&self.conduct.turn.execution_id)
     }
 
     /// The adapter has given up. Says what the turn's failure is, or waits to ask again.
     async fn failed(&mut self, error: Error) -> Result<(), ExecutionError> {
+        if matches!(error, Error::Failed(_) | Error::Cancelled(_)) {
+            self.conduct.log_has_ended.store(true, Relaxed);
+        }
         match (&self.part, &error) {
             (Part::Read, _) if !error.is_retryable() => return self.read_failed(error).await,
             (Part::Attach, Error::Lost(_)) => self.bind().await,
@@ -90,24 +89,36 @@ impl Execution {
 
     /// Who cancels a run for a user notes it in the row first. Without that note, a run that was cancelled before it began was
     /// bound by an attempt that had found it lost.
-    fn cancelled(&self, error: Error, row: Option<&Turn>) -> ExecutionError {
-        let is_asked = row.is_some_and(|row| row.stop_asked);
-        match error {
-            Error::Cancelled(_) if !self.has_begun && !is_asked => ExecutionError::NeverBegan,
-            error => error.into(),
+    fn cancelled(&self, error: Error, row: Option<&TurnRow>) -> ExecutionError {
+        if !matches!(error, Error::Cancelled(_)) {
+            return error.into();
         }
+        if !self.has_begun && !row.is_some_and(|row| row.stop_asked) {
+            return ExecutionError::NeverBegan;
+        }
+        self.conduct.log_was_cancelled.store(true, Relaxed);
+        error.into()
     }
 
-    async fn row(&mut self) -> Result<Option<Turn>, ExecutionError> {
-        let row = self.turns.store.turn_of_execution(self.turn.execution_id.clone()).await;
-        row.map_err(ExecutionError::Unknown)
+    async fn row(&mut self) -> Result<Option<TurnRow>, ExecutionError> {
+        let id = self.conduct.turn.execution_id.clone();
+        match self.conduct.turns.store.find(Find::Execution(id)).await {
+            Ok(Found::Turn(row)) => Ok(Some(row)),
+            Ok(Found::NoTurn | Found::NoSession) => Ok(None),
+            Err(error) => Err(ExecutionError::Unknown(error)),
+        }
     }
 
     /// The turn is about to end as lost. Its run may still be under way to the substrate, sent by a process that died:
     /// cancelling an unknown id keeps it from starting (PROTOCOL 3.1).
     async fn bind(&mut self) {
-        if let Err(error) = self.turns.sandbox.cancel(&self.turn.execution_id).await {
-            tracing::warn!(execution_id = %self.turn.execution_id, %error, "failed to bind a lost execution");
+        let execution_id = &self.conduct.turn.execution_id;
+        match timeout(BIND, self.conduct.turns.agents.cancel(execution_id)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%execution_id, %error, "failed to bind a lost execution");
+            }
+            Err(_) => tracing::warn!(%execution_id, "failed to bind a lost execution in time"),
         }
     }
 
@@ -117,30 +128,24 @@ impl Execution {
         let row = self.row().await?;
         let is_early = matches!(error, Error::Lost(_)) && !self.has_begun;
         match row {
-            Some(row) if is_early && self.may_ask_again(&row) => self.come_again().await,
-            Some(Turn { failure: Some(failure), .. }) => Err(ExecutionError::Ended(failure)),
+            // The turn's driver has dispatched the run, and the substrate has not accepted it yet (PROTOCOL 4.2). Asked again as
+            // long as the run is due; and once more when it no longer is, as it may have been accepted since it was asked for.
+            Some(row) if is_early && (is_due(&row) || !mem::replace(&mut self.asks_last, true)) => {
+                sleep(self.wait).await;
+                self.wait = (self.wait * 2).min(EARLY.1);
+                self.inner = attach(&self.conduct);
+                Ok(())
+            }
+            Some(TurnRow { failure: Some(failure), .. }) => Err(ExecutionError::Ended(failure)),
             Some(row) if row.state == TurnState::Complete => Err(ExecutionError::Saved),
             row => Err(self.cancelled(error, row.as_ref())),
         }
     }
+}
 
-    /// As long as the run is due; and once more when it no longer is, as it may have been accepted since it was asked for.
-    fn may_ask_again(&mut self, row: &Turn) -> bool {
-        self.is_due(row) || !mem::replace(&mut self.asks_last, true)
-    }
-
-    /// Whether the substrate may still be asked to run it, or is being asked.
-    fn is_due(&self, row: &Turn) -> bool {
-        row.state == TurnState::Open && (!row.dispatched || self.turns.is_driven(row))
-    }
-
-    /// The turn's driver has dispatched the run, and the substrate has not accepted it yet (PROTOCOL 4.2).
-    async fn come_again(&mut self) -> Result<(), ExecutionError> {
-        sleep(self.wait).await;
-        self.wait = (self.wait * 2).min(EARLY.1);
-        self.inner = attach(&self.turns.sandbox, &self.turn);
-        Ok(())
-    }
+/// Whether the substrate may still be asked to run the turn, or is being asked.
+fn is_due(row: &TurnRow) -> bool {
+    row.state == TurnState::Open && (!row.dispatched || row.is_held)
 }
 
 impl TurnProducer for Execution {
@@ -151,7 +156,14 @@ impl TurnProducer for Execution {
             match self.ask().await {
                 Err(error) => self.failed(error).await?,
                 Ok(produced) => {
-                    self.begin();
+                    if !mem::replace(&mut self.has_begun, true)
+                        && let Some(driven) = self.driven()
+                    {
+                        driven.note_begun();
+                    }
+                    if matches!(produced, Produced::Done { .. }) {
+                        self.conduct.log_has_ended.store(true, Relaxed);
+                    }
                     return Ok(produced);
                 }
             }
@@ -163,7 +175,7 @@ impl TurnProducer for Execution {
     }
 
     fn prompt(&self) -> Option<&str> {
-        Some(&self.turn.message)
+        Some(&self.conduct.turn.message)
     }
 
     fn error_code(error: &ExecutionError) -> Option<&str> {
@@ -211,17 +223,20 @@ pub(super) enum ExecutionError {
     Unknown(#[source] StoreError),
 }
 
-fn request(turn: &Turn, history: Vec<Said>) -> RunRequest {
+fn run(conduct: &Conduct, history: Vec<Said>) -> SandboxTurn {
+    let turn = &conduct.turn;
     let request = RunRequest::new(turn.execution_id.clone(), &turn.message)
-        .session_id(&turn.session_id)
+        .session_id(turn.session_id.as_str())
         .agent(&turn.agent);
-    if history.is_empty() {
-        return request;
-    }
-    let said = |Said { role, content }| json!({ "role": role, "content": content });
-    request.member("history", history.into_iter().map(said).collect::<Value>())
+    let said = |Said { role, content }| json!({ "role": role.as_str(), "content": content });
+    let request = match history.is_empty() {
+        true => request,
+        false => request.member("history", history.into_iter().map(said).collect::<Value>()),
+    };
+    conduct.turns.agents.run(request)
 }
 
-fn attach(sandbox: &SandboxClient, turn: &Turn) -> SandboxTurn {
-    sandbox.attach(turn.execution_id.clone()).answering(&turn.message)
+fn attach(conduct: &Conduct) -> SandboxTurn {
+    let turn = &conduct.turn;
+    conduct.turns.agents.attach(turn.execution_id.clone()).answering(&turn.message)
 }

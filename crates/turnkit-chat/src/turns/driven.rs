@@ -1,16 +1,19 @@
 //! The turns that this process drives at the moment: each one once.
 //!
-//! A row's lease says which process drives a turn; this says whether it really does. A turn whose lease is this process's
-//! and that is not here can be driven anew: its attempt failed in a way that another one may mend.
+//! A row's lease says which worker drives a turn; this says whether it really does, and reaches the attempt.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use turnkit::TurnHandle;
 use turnkit_id::ExecutionId;
 
+use crate::store::Lease;
+
+/// The turns that are driven.
 pub(crate) struct Registry {
     driven: Mutex<HashMap<ExecutionId, Arc<Driven>>>,
     /// How many there are, for those who wait for none.
@@ -24,15 +27,15 @@ impl Registry {
         Arc::new(Registry { driven: Mutex::default(), count: watch::Sender::new(0), limit })
     }
 
-    /// A place for the one who drives this turn; `None` where somebody does already, or where no place is left.
-    pub(crate) fn enter(self: &Arc<Self>, id: &ExecutionId) -> Option<Place> {
+    /// The permit to drive this turn in this process; `None` where somebody does already, or where there are as many as may be.
+    pub(crate) fn enter(self: &Arc<Self>, id: &ExecutionId) -> Option<Permit> {
         let mut driven = self.lock();
         let is_full = driven.len() >= self.limit;
         match driven.entry(id.clone()) {
             Entry::Vacant(vacant) if !is_full => {
                 let turn = Arc::clone(vacant.insert(Arc::default()));
                 self.count.send_replace(driven.len());
-                Some(Place { registry: Arc::clone(self), id: id.clone(), turn })
+                Some(Permit { registry: Arc::clone(self), id: id.clone(), turn })
             }
             _ => None,
         }
@@ -40,6 +43,16 @@ impl Registry {
 
     pub(crate) fn find(&self, id: &ExecutionId) -> Option<Arc<Driven>> {
         self.lock().get(id).map(Arc::clone)
+    }
+
+    /// Everything that is driven.
+    pub(crate) fn all(&self) -> Vec<Arc<Driven>> {
+        self.lock().values().map(Arc::clone).collect()
+    }
+
+    /// The leases of the turns that are driven.
+    pub(crate) fn leases(&self) -> Vec<Lease> {
+        self.lock().values().filter_map(|driven| driven.state().lease.clone()).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -54,16 +67,10 @@ impl Registry {
         self.len() >= self.limit
     }
 
-    /// Waits until no turn is driven.
+    /// Waits until no turn is driven. Cancel: safe.
     pub(crate) async fn empty(&self) {
         // The sender lives as long as the registry, so waiting does not fail.
         let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
-    }
-
-    fn leave(&self, id: &ExecutionId) {
-        let mut driven = self.lock();
-        driven.remove(id);
-        self.count.send_replace(driven.len());
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ExecutionId, Arc<Driven>>> {
@@ -72,26 +79,24 @@ impl Registry {
 }
 
 /// The right to drive a turn in this process; given up when dropped.
-pub(crate) struct Place {
+pub(crate) struct Permit {
     registry: Arc<Registry>,
     id: ExecutionId,
     turn: Arc<Driven>,
 }
 
-impl Place {
-    /// Makes the attempt cancellable; at once, where somebody has cancelled it in the meantime.
-    pub(crate) fn driven_by(&self, handle: TurnHandle) {
-        self.turn.driven_by(handle);
-    }
-
+impl Permit {
     pub(crate) fn turn(&self) -> Arc<Driven> {
         Arc::clone(&self.turn)
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.registry.leave(&self.id);
+        let mut driven = self.registry.lock();
+        driven.remove(&self.id);
+        self.registry.count.send_replace(driven.len());
+        drop(driven);
         self.turn.ended.send_replace(true);
     }
 }
@@ -99,57 +104,64 @@ impl Drop for Place {
 /// A turn that is driven.
 #[derive(Default)]
 pub(crate) struct Driven {
-    control: Mutex<Control>,
-    /// An event of the turn's run was read.
-    read: watch::Sender<bool>,
+    state: Mutex<State>,
+    /// An event of the turn's run was read, by whomever.
+    begun: watch::Sender<bool>,
     ended: watch::Sender<bool>,
+    /// Drops the attempt where it is, as if its process had died.
+    pub(crate) cut: CancellationToken,
 }
 
 #[derive(Default)]
-enum Control {
-    #[default]
-    NotYet,
-    CancelAtOnce,
-    By(TurnHandle),
+struct State {
+    lease: Option<Lease>,
+    handle: Option<TurnHandle>,
+    is_cancelled: bool,
 }
 
 impl Driven {
+    /// The lease under which it is driven.
+    pub(crate) fn held_by(&self, lease: Lease) {
+        self.state().lease = Some(lease);
+    }
+
+    /// Makes the attempt cancellable; cancelled at once, where somebody has asked for that in the meantime.
+    pub(crate) fn driven_by(&self, handle: TurnHandle) {
+        let mut state = self.state();
+        if state.is_cancelled {
+            handle.cancel();
+        }
+        state.handle = Some(handle);
+    }
+
     /// Cancels the attempt that drives the turn.
     pub(crate) fn cancel(&self) {
-        let mut control = self.lock();
-        match &*control {
-            Control::By(handle) => handle.cancel(),
-            Control::NotYet | Control::CancelAtOnce => *control = Control::CancelAtOnce,
+        let mut state = self.state();
+        state.is_cancelled = true;
+        if let Some(handle) = &state.handle {
+            handle.cancel();
         }
     }
 
     /// Says that an event of the turn's run was read, by whomever.
-    pub(crate) fn note_read(&self) {
-        self.read.send_replace(true);
+    pub(crate) fn note_begun(&self) {
+        self.begun.send_replace(true);
     }
 
     /// Waits until somebody has read an event of the turn's run. Cancel: safe.
-    pub(crate) async fn is_read(&self) {
-        // As in `ended`.
-        let _ = self.read.subscribe().wait_for(|is_read| *is_read).await;
+    pub(crate) async fn begun(&self) {
+        // The sender is part of what is waited on, so waiting does not fail.
+        let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
     }
 
-    /// Waits until the attempt has ended.
+    /// Waits until the attempt has ended. Cancel: safe.
     pub(crate) async fn ended(&self) {
-        // The sender is part of what is waited on, so waiting does not fail.
+        // As in `begun`.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
-    fn driven_by(&self, handle: TurnHandle) {
-        let mut control = self.lock();
-        if matches!(*control, Control::CancelAtOnce) {
-            handle.cancel();
-        }
-        *control = Control::By(handle);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Control> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,35 +174,35 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_driven_once_until_its_place_is_given_up() {
+    fn a_turn_is_driven_once_until_its_permit_is_given_up() {
         let registry = Registry::new(10);
-        let place = registry.enter(&id("a")).unwrap();
+        let permit = registry.enter(&id("a")).unwrap();
         assert!(registry.enter(&id("a")).is_none());
         assert!(registry.find(&id("a")).is_some());
-        drop(place);
+        drop(permit);
         assert!(registry.find(&id("a")).is_none());
         assert!(registry.enter(&id("a")).is_some());
     }
 
     #[test]
-    fn there_are_as_many_places_as_the_limit_says() {
+    fn there_are_as_many_permits_as_the_limit_says() {
         let registry = Registry::new(1);
-        let place = registry.enter(&id("a")).unwrap();
+        let permit = registry.enter(&id("a")).unwrap();
         assert!(registry.is_full() && registry.enter(&id("b")).is_none());
-        drop(place);
+        drop(permit);
         assert!(registry.enter(&id("b")).is_some());
     }
 
     #[tokio::test]
     async fn who_waits_for_the_end_is_told() {
         let registry = Registry::new(10);
-        let place = registry.enter(&id("a")).unwrap();
-        let turn = place.turn();
+        let permit = registry.enter(&id("a")).unwrap();
+        let turn = permit.turn();
         let waits = tokio::spawn({
             let registry = Arc::clone(&registry);
             async move { tokio::join!(turn.ended(), registry.empty()) }
         });
-        drop(place);
+        drop(permit);
         waits.await.unwrap();
     }
 }

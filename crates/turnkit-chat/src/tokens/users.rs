@@ -11,7 +11,8 @@ use std::{fmt, str};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::principal::Principal;
+use crate::Principal;
+use crate::store::Digest;
 
 /// A shorter token can be guessed.
 const MIN_TOKEN: usize = 8;
@@ -19,9 +20,6 @@ const MAX_TOKEN: usize = 512;
 /// Bytes of a tenant's or a user's name: a tenant's is part of execution ids (PROTOCOL 1.4).
 const MAX_NAME: usize = 128;
 const MAX_FILE: u64 = 4 * 1024 * 1024;
-
-/// The SHA-256 of a token. What is kept of it, and all that is compared.
-pub(crate) type Digest = [u8; 32];
 
 /// Users and their bearer tokens, of which only the SHA-256 is kept. A clone is the same users: what is
 /// [replaced](Users::replace) in one is replaced in all.
@@ -31,7 +29,7 @@ pub(crate) type Digest = [u8; 32];
 /// of its SHA-256. A user may have several tokens.
 ///
 /// ```
-/// use turnkit_server::Users;
+/// use turnkit_chat::tokens::Users;
 ///
 /// let users: Users = "# token                   tenant  user\n\
 ///                     kQ2vX9tL0pW8sB5nR7cJ3mZ1  acme    ann\n".parse()?;

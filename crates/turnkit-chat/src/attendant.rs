@@ -1,0 +1,214 @@
+//! Who attends to a product's turns: joins the store, renews leases, and takes up what nobody drives (PROTOCOL 4.2).
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
+
+use crate::chat::BuildError;
+use crate::store::{Find, Found, Joined, LogId, StoreError};
+use crate::turns::Turns;
+
+/// How often leases are renewed, and how often a process that has not joined tries again.
+const RENEW: Duration = Duration::from_secs(5);
+/// How long the substrate may take to tell the id of its log.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Attends to a chat's turns; to be spawned. It ends when the chat has [ended](crate::Chat::ended), and never before.
+///
+/// It joins the store, renews the leases of the turns that this process drives, and drives, without any client, each open turn
+/// that no living process drives. Until it is polled, and once it is dropped, no turn is started (503 `unattended`).
+///
+/// Needs tokio with time enabled.
+#[must_use = "no turn is started unless the attendant is spawned"]
+pub struct Attendant {
+    work: BoxFuture<'static, ()>,
+    turns: Arc<Turns>,
+    /// What is known of this process before it is polled.
+    first: Option<Membership>,
+}
+
+/// Whether a process may start turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// It dispatches to this log.
+    Joined(LogId),
+    /// It has not joined the store, or no longer is part of it, and why.
+    NotJoined(String),
+    /// Nobody renews its leases.
+    Unattended,
+}
+
+impl Attendant {
+    /// Joins, if that can be done now.
+    pub(crate) async fn new(
+        turns: Arc<Turns>,
+        sweep_every: Duration,
+    ) -> Result<Attendant, BuildError> {
+        let first = match turns.log_of_substrate().await {
+            Ok(log) => match turns.store.join(log.clone()).await.map_err(BuildError::Store)? {
+                Joined::Member => Membership::Joined(log),
+                Joined::OtherLog(_) => return Err(BuildError::OtherLog),
+            },
+            Err(why) => Membership::NotJoined(why),
+        };
+        let work = Box::pin(Arc::clone(&turns).attend(sweep_every));
+        Ok(Attendant { work, turns, first: Some(first) })
+    }
+}
+
+impl Future for Attendant {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(first) = self.first.take() {
+            self.turns.membership.send_replace(first);
+        }
+        self.work.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Attendant {
+    fn drop(&mut self) {
+        self.turns.membership.send_replace(Membership::Unattended);
+    }
+}
+
+impl fmt::Debug for Attendant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attendant").finish_non_exhaustive()
+    }
+}
+
+impl Turns {
+    async fn attend(self: Arc<Self>, sweep_every: Duration) {
+        let (mut renew_at, mut sweep_at) = (Instant::now() + RENEW, Instant::now());
+        loop {
+            if Instant::now() >= renew_at {
+                self.renew().await;
+                renew_at = Instant::now() + RENEW;
+            }
+            if self.membership().is_ok() && Instant::now() >= sweep_at {
+                sweep_at = Instant::now() + sweep_every;
+                if let Err(error) = self.sweep().await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "failed to sweep open turns");
+                }
+            }
+            tokio::select! {
+                () = sleep_until(renew_at) => {}
+                () = sleep_until(sweep_at), if self.membership().is_ok() => {}
+                () = self.unattended.notified() => sweep_at = Instant::now(),
+                () = self.store.woken() => sweep_at = Instant::now(),
+                () = self.log_doubted.notified() => self.follow_log().await,
+                () = self.attempts.wait(), if self.shutting_down.is_cancelled() => return,
+            }
+        }
+    }
+
+    /// Renews this worker and its leases, and drops attempts whose lease is another's; joins, where it has not.
+    async fn renew(&self) {
+        let joined = match &*self.membership.borrow() {
+            Membership::Joined(log) => Some(log.clone()),
+            Membership::NotJoined(_) | Membership::Unattended => None,
+        };
+        let Some(log) = joined else {
+            return self.join().await;
+        };
+        match self.store.renew(self.driven.leases()).await {
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to renew the leases of this process");
+            }
+            Ok(renewed) => {
+                for execution_id in renewed.lost {
+                    if let Some(driven) = self.driven.find(&execution_id) {
+                        tracing::warn!(%execution_id, "another process drives this turn now");
+                        driven.cut.cancel();
+                    }
+                }
+                if renewed.log != log {
+                    self.join().await;
+                }
+            }
+        }
+    }
+
+    async fn join(&self) {
+        let membership = match self.log_of_substrate().await {
+            Err(why) => Membership::NotJoined(why),
+            Ok(log) => match self.store.join(log.clone()).await {
+                Ok(Joined::Member) => Membership::Joined(log),
+                Ok(Joined::OtherLog(_)) => Membership::NotJoined(
+                    "other processes of this database run their turns at another log".to_owned(),
+                ),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to join the store"
+                    );
+                    Membership::NotJoined("the database cannot be joined".to_owned())
+                }
+            },
+        };
+        self.become_known(membership);
+    }
+
+    /// The substrate has another log than the one that this process dispatches to.
+    async fn follow_log(&self) {
+        let Membership::Joined(known) = self.membership.borrow().clone() else {
+            return;
+        };
+        let membership = match self.log_of_substrate().await {
+            Err(why) => Membership::NotJoined(why),
+            Ok(log) if log == known => return,
+            Ok(log) => match self.settled(|store| store.move_log(known.clone(), log.clone())).await
+            {
+                Ok(named) if named == log => Membership::Joined(log),
+                Ok(_) => Membership::NotJoined(
+                    "other processes of this database run their turns at another log".to_owned(),
+                ),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "failed to note the substrate's new log");
+                    return;
+                }
+            },
+        };
+        self.become_known(membership);
+    }
+
+    /// What has changed is said once.
+    fn become_known(&self, membership: Membership) {
+        let before = self.membership.send_replace(membership.clone());
+        match &membership {
+            _ if before == membership => {}
+            Membership::Joined(_) => tracing::info!("turns are started"),
+            Membership::NotJoined(why) => tracing::warn!(why, "no turn is started"),
+            Membership::Unattended => {}
+        }
+    }
+
+    /// The id of the substrate's log, or why it is not known, in words for a user.
+    async fn log_of_substrate(&self) -> Result<LogId, String> {
+        let _ = PATIENCE; // TEMP until the adapter has it
+        Ok(LogId::unnamed())
+    }
+
+    /// Takes up every open turn that nobody drives. A turn that cannot be taken up is left to the next sweep.
+    async fn sweep(self: &Arc<Self>) -> Result<(), StoreError> {
+        for execution in self.store.unattended(self.driven.limit()).await? {
+            if self.driven.find(&execution).is_none()
+                && let Found::Turn(row) = self.store.find(Find::Execution(execution)).await?
+            {
+                self.take_up_unattended(row).await?;
+            }
+        }
+        Ok(())
+    }
+}

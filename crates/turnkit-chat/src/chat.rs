@@ -1,0 +1,390 @@
+//! The product's calls: what a user may do, each callable without HTTP.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use turnkit::TurnBody;
+use turnkit_id::{ExecutionId, is_name};
+use turnkit_sandbox::{AgentList, SandboxClient};
+use uuid::Uuid;
+
+use crate::agents::{Catalog, DEFAULT_AGENT};
+use crate::attendant::{Attendant, Membership};
+use crate::hooks::{ErasedHooks, Hooks};
+use crate::observer::{Cause, Observer, Observers};
+use crate::store::{
+    Accepted, ChatStore, Find, Found, HistoryLimits, MessagePage, NewRow, SessionPage,
+    SessionState, StoreError, TurnRow,
+};
+use crate::turns::{Registry, Turns};
+use crate::{NewTurn, Principal, Refusal, SessionId, SessionInfo, Turn, TurnRef, TurnState};
+
+/// The product side of a chat: sessions, and turns that run once, are seen once and saved once (PROTOCOL 4.2, 4.3).
+///
+/// A clone is the same chat. Every call checks the user's right, and works without HTTP; [`router`](Self::router) (feature
+/// `axum`) has the same over HTTP. Nothing runs by itself: [`build`](ChatBuilder::build) gives an [`Attendant`] beside it, which
+/// must be spawned.
+///
+/// Calls need tokio. Those that write are carried out to their end although their future is dropped.
+#[derive(Clone)]
+pub struct Chat {
+    pub(crate) turns: Arc<Turns>,
+}
+
+impl Chat {
+    /// A chat that keeps its turns in `store` and has its agents behind `agents`.
+    pub fn builder(store: impl ChatStore, agents: SandboxClient) -> ChatBuilder {
+        ChatBuilder {
+            store: Box::new(store),
+            agents,
+            hooks: Box::new(()),
+            observers: Observers::default(),
+            max_turns: 4_096,
+            sweep_every: Duration::from_secs(30),
+            history: HistoryLimits::default(),
+            session_ids: Box::new(|| Uuid::now_v7().to_string()),
+        }
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn open_session(&self, who: &Principal) -> Result<SessionId, Refusal> {
+        let id = SessionId::new((self.turns.session_ids)());
+        self.turns.store.open_session(who.clone(), id.clone()).await?;
+        Ok(id)
+    }
+
+    /// The user's sessions, the newest first.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn sessions(
+        &self,
+        who: &Principal,
+        page: SessionPage,
+    ) -> Result<Vec<SessionInfo>, Refusal> {
+        Ok(self.turns.store.sessions(who.clone(), page).await?)
+    }
+
+    /// Messages and the open turn of a session, of one moment.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn session(
+        &self,
+        who: &Principal,
+        id: &SessionId,
+        page: MessagePage,
+    ) -> Result<SessionState, Refusal> {
+        let state = self.turns.store.session(who.clone(), id.clone(), page).await?;
+        state.ok_or(Refusal::NoSession)
+    }
+
+    /// Starts a turn, or takes up the one that has its id, from its first event. The turn goes on when the stream is dropped.
+    ///
+    /// # Errors
+    /// [`Refusal`]: what is wrong with the request, what stands in its way, or why no turn can be started now.
+    pub async fn start(
+        &self,
+        who: &Principal,
+        session: &SessionId,
+        turn: NewTurn,
+    ) -> Result<TurnStream, Refusal> {
+        let new = checked(who, session, turn)?;
+        let turns = Arc::clone(&self.turns);
+        // Not part of the call: who gives it up now leaves an accepted turn behind, and that one has to be driven.
+        carried_out(async move {
+            let may_not = if turns.driven.is_full() {
+                Some(Refusal::TooMany { limit: turns.driven.limit() })
+            } else if let Err(refusal) = turns.membership() {
+                Some(refusal)
+            } else if new.agent != DEFAULT_AGENT && !turns.catalog.may_have(&new.agent).await {
+                Some(Refusal::NoAgent)
+            } else {
+                None
+            };
+            // What stands in the way of a new turn stands in nobody's way to a turn that is there.
+            if let Some(refusal) = may_not {
+                let at = TurnRef::new(new.session_id.clone(), new.turn_id.clone());
+                let known = turns.store.find(Find::Named(new.owner.clone(), at)).await?;
+                if !matches!(known, Found::Turn(_)) {
+                    return Err(refusal);
+                }
+            }
+            let (row, cause) = match turns.settled(|store| store.accept(new.clone())).await? {
+                Accepted::New(row) => {
+                    turns.observers.accepted(&row.turn);
+                    (row, Cause::Accepted)
+                }
+                Accepted::Known(row) => (row, Cause::Resumed),
+                Accepted::Conflict => return Err(Refusal::Conflict),
+                Accepted::Running { turn_id } => return Err(Refusal::Running { turn_id }),
+                Accepted::NoSession => return Err(Refusal::NoSession),
+                Accepted::Refused(veto) => return Err(Refusal::Vetoed(veto)),
+            };
+            turns.take_up(row, 0, cause, true).await
+        })
+        .await
+    }
+
+    /// Takes up a turn after the first `after` events of its body. Never starts an agent: where that is due, the attendant
+    /// does it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn resume(
+        &self,
+        who: &Principal,
+        at: &TurnRef,
+        after: u64,
+    ) -> Result<TurnStream, Refusal> {
+        let (turns, row) = (Arc::clone(&self.turns), self.row(who, at).await?);
+        carried_out(async move { turns.take_up(row, after, Cause::Resumed, false).await }).await
+    }
+
+    /// Stops a turn, whoever drives it, and waits up to 10 s for its end.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn stop(&self, who: &Principal, at: &TurnRef) -> Result<Stopped, Refusal> {
+        let (turns, row) = (Arc::clone(&self.turns), self.row(who, at).await?);
+        let execution_id = row.turn.execution_id.clone();
+        let state = carried_out(turns.stop(row)).await?;
+        Ok(Stopped { execution_id, state })
+    }
+
+    /// A turn of the user.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn turn(&self, who: &Principal, at: &TurnRef) -> Result<Turn, Refusal> {
+        Ok(self.row(who, at).await?.turn)
+    }
+
+    /// What a turn may be answered by, as the substrate tells it.
+    ///
+    /// # Errors
+    /// [`Refusal::Substrate`] where it does not answer within 5 s.
+    pub async fn agents(&self) -> Result<AgentList, Refusal> {
+        self.turns.catalog.ask().await
+    }
+
+    /// Whether turns can be started: the store can be used, its log is this process's, and it is not shutting down.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn ready(&self) -> Result<(), Refusal> {
+        self.turns.membership()?;
+        self.check().await
+    }
+
+    /// Whether the store can be used.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn check(&self) -> Result<(), Refusal> {
+        Ok(self.turns.store.check().await?)
+    }
+
+    /// How many turns this process drives.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.turns.driven.len()
+    }
+
+    /// Waits until this process drives no turn. Cancel: safe.
+    pub async fn drained(&self) {
+        self.turns.driven.empty().await;
+    }
+
+    /// Begins to end: returns at once, and from now on no turn is started or taken over. Turns that still run after `grace` are
+    /// cut: they stay open, and the next process takes them up. See [`ended`](Self::ended).
+    pub fn begin_shutdown(&self, grace: Duration) {
+        self.turns.shutting_down.cancel();
+        let turns = Arc::clone(&self.turns);
+        tokio::spawn(async move {
+            // Either way: those that read along for a client have no end of their own.
+            let _ = timeout(grace, turns.driven.empty()).await;
+            turns.cut.cancel();
+        });
+    }
+
+    /// Waits until every driver is done and the attendant has let go of the store, which is closed then. To be called after
+    /// [`begin_shutdown`](Self::begin_shutdown); without it, it waits for ever.
+    pub async fn ended(&self) {
+        self.turns.shutting_down.cancelled().await;
+        self.turns.driven.empty().await;
+        self.turns.attempts.close();
+        self.turns.attempts.wait().await;
+        self.turns.store.close().await;
+    }
+
+    pub(crate) fn sign_ins(&self) -> Option<&dyn crate::store::SignIns> {
+        self.turns.store.sign_ins()
+    }
+
+    async fn row(&self, who: &Principal, at: &TurnRef) -> Result<TurnRow, Refusal> {
+        match self.turns.store.find(Find::Named(who.clone(), at.clone())).await? {
+            Found::Turn(row) => Ok(row),
+            Found::NoTurn => Err(Refusal::NoTurn),
+            Found::NoSession => Err(Refusal::NoSession),
+        }
+    }
+}
+
+impl fmt::Debug for Chat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chat").field("running", &self.running()).finish_non_exhaustive()
+    }
+}
+
+/// Runs `work` to its end, also where the caller gives up.
+async fn carried_out<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.map_err(|_| Refusal::Broke)?
+}
+
+/// What a client asks for, checked (PROTOCOL 4.2).
+fn checked(who: &Principal, session: &SessionId, turn: NewTurn) -> Result<NewRow, Refusal> {
+    let NewTurn { turn_id, message, agent } = turn;
+    let is_turn_id = (1..=160).contains(&turn_id.len())
+        && turn_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte));
+    if !is_turn_id {
+        return Err(Refusal::Invalid("turnId must be 1 to 160 of A-Z a-z 0-9 : _ -".to_owned()));
+    }
+    if message.trim().is_empty() {
+        return Err(Refusal::Invalid("message must not be blank".to_owned()));
+    }
+    let agent = agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
+    if !is_name(&agent) {
+        return Err(Refusal::Invalid("agent must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()));
+    }
+    Ok(NewRow { owner: who.clone(), session_id: session.clone(), turn_id, message, agent })
+}
+
+/// A turn's lines for a client.
+#[derive(Debug)]
+pub struct TurnStream {
+    /// The execution that is read.
+    pub execution_id: ExecutionId,
+    /// The lines (PROTOCOL 2.1).
+    pub body: TurnBody,
+}
+
+/// What became of a turn that was to be stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Its execution.
+    pub execution_id: ExecutionId,
+    /// How it ended; [`TurnState::Open`] where its end has not come in time.
+    pub state: TurnState,
+}
+
+/// Makes a [`Chat`].
+#[must_use]
+pub struct ChatBuilder {
+    store: Box<dyn ChatStore>,
+    agents: SandboxClient,
+    hooks: Box<dyn ErasedHooks>,
+    observers: Observers,
+    max_turns: usize,
+    sweep_every: Duration,
+    history: HistoryLimits,
+    session_ids: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+impl ChatBuilder {
+    /// What the product does with its turns. Default: nothing.
+    pub fn hooks(mut self, hooks: impl Hooks) -> ChatBuilder {
+        self.hooks = Box::new(hooks);
+        self
+    }
+
+    /// One more that watches turns.
+    pub fn observe(mut self, observer: Arc<dyn Observer>) -> ChatBuilder {
+        self.observers.0.push(observer);
+        self
+    }
+
+    /// How many turns this process drives at once. Default: 4,096; beyond it: 503 `too_many_turns`.
+    pub fn max_turns(mut self, limit: usize) -> ChatBuilder {
+        self.max_turns = limit;
+        self
+    }
+
+    /// How often the attendant looks for turns that nobody drives. Default: 30 s.
+    pub fn sweep_every(mut self, interval: Duration) -> ChatBuilder {
+        self.sweep_every = interval;
+        self
+    }
+
+    /// How much of what was said goes with a run. Default: 50 turns, 256 KiB.
+    pub fn history(mut self, limits: HistoryLimits) -> ChatBuilder {
+        self.history = limits;
+        self
+    }
+
+    /// Where ids of new sessions come from: visible ASCII, no id twice. Default: UUIDs of version 7, which sort by time.
+    pub fn session_ids(mut self, ids: impl Fn() -> String + Send + Sync + 'static) -> ChatBuilder {
+        self.session_ids = Box::new(ids);
+        self
+    }
+
+    /// Joins the store with the id of the substrate's log, and gives the chat and its [`Attendant`], which must be spawned.
+    ///
+    /// Succeeds while the substrate cannot be reached: the attendant joins then as soon as it can, and until then no turn is
+    /// started (503 `unavailable`).
+    ///
+    /// # Errors
+    /// [`BuildError`]: a living worker of the same store has another log, or the store cannot be used.
+    pub async fn build(self) -> Result<(Chat, Attendant), BuildError> {
+        let turns = Arc::new(Turns {
+            store: self.store,
+            catalog: Catalog::new(self.agents.clone()),
+            agents: self.agents,
+            hooks: self.hooks,
+            observers: self.observers,
+            history: self.history,
+            session_ids: self.session_ids,
+            driven: Registry::new(self.max_turns),
+            membership: watch::Sender::new(Membership::Unattended),
+            unattended: Notify::new(),
+            log_doubted: Notify::new(),
+            attempts: TaskTracker::new(),
+            shutting_down: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        });
+        let attendant = Attendant::new(Arc::clone(&turns), self.sweep_every).await?;
+        Ok((Chat { turns }, attendant))
+    }
+}
+
+/// Without the store, which may be anyone's.
+impl fmt::Debug for ChatBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatBuilder").field("agents", &self.agents).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no [`Chat`].
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Another process on the same store runs its turns at another log: each would find the other's turns lost.
+    #[error(
+        "join the store: a living process uses it with another log; \
+        give all of them the same substrate, or this one a store of its own"
+    )]
+    OtherLog,
+    /// The store cannot be used.
+    #[error("join the store")]
+    Store(#[source] StoreError),
+}

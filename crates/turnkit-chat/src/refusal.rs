@@ -1,0 +1,122 @@
+//! Why a call is not carried out.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::store::{StoreError, StoreErrorKind, Veto};
+
+/// Why a call is not carried out: nothing was changed by it (PROTOCOL 4.2).
+///
+/// [`status`](Self::status), [`code`](Self::code) and the `Display`, a sentence for the people who use the product, are what the
+/// routes answer. What lies behind a failure is its source, for the log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// What was asked for is not what it must be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The user has no such session.
+    #[error("there is no such session")]
+    NoSession,
+    /// The session has no such turn.
+    #[error("there is no such turn in this session")]
+    NoTurn,
+    /// The substrate has no agent of this name.
+    #[error("there is no agent of this name, see /api/agents")]
+    NoAgent,
+    /// The id names another turn.
+    #[error("this turnId was used for another message or agent; make a new one for each message")]
+    Conflict,
+    /// A session has one open turn.
+    #[error("another turn of this session is still open; wait for its end, or cancel it")]
+    Running {
+        /// The open one.
+        turn_id: String,
+    },
+    /// This process drives as many turns as it may.
+    #[error("this server drives {limit} turns already")]
+    TooMany {
+        /// How many.
+        limit: usize,
+    },
+    /// The product's own statements refuse it.
+    #[error("{}", .0.message)]
+    Vetoed(Veto),
+    /// The store is busy.
+    #[error("the database is busy at the moment")]
+    Busy {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// No [`Attendant`](crate::Attendant) is polled, so nobody would look after a turn.
+    #[error("nobody attends to turns in this process: the attendant is not running")]
+    Unattended,
+    /// The process has not joined the store yet, and says why.
+    #[error("no turn can be started at the moment: {0}")]
+    NotReady(String),
+    /// The process is about to end.
+    #[error("this server is shutting down")]
+    ShuttingDown,
+    /// The substrate did not answer.
+    #[error("the substrate cannot be asked at the moment")]
+    Substrate(#[source] turnkit::BoxError),
+    /// The store failed.
+    #[error("the database is not available at the moment")]
+    Store(#[source] StoreError),
+    /// A task of this crate panicked. What it was at is in the log.
+    #[error("the request could not be carried out")]
+    Broke,
+}
+
+impl Refusal {
+    /// The HTTP status of the answer (PROTOCOL 3.1, 4.2).
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Invalid(_) | Refusal::NoAgent => StatusCode::BAD_REQUEST,
+            Refusal::NoSession | Refusal::NoTurn => StatusCode::NOT_FOUND,
+            Refusal::Conflict | Refusal::Running { .. } => StatusCode::CONFLICT,
+            Refusal::Vetoed(veto) => {
+                StatusCode::from_u16(veto.status).unwrap_or(StatusCode::FORBIDDEN)
+            }
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// A word for programs (PROTOCOL 3.1, 4.2).
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Refusal::Invalid(_) | Refusal::NoAgent => "invalid_request",
+            Refusal::NoSession => "session_not_found",
+            Refusal::NoTurn => "turn_not_found",
+            Refusal::Conflict => "turn_conflict",
+            Refusal::Running { .. } => "turn_running",
+            Refusal::TooMany { .. } => "too_many_turns",
+            Refusal::Vetoed(veto) => &veto.code,
+            Refusal::Unattended => "unattended",
+            Refusal::ShuttingDown => "shutting_down",
+            _ => "unavailable",
+        }
+    }
+
+    /// When to ask again, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Refusal::Busy { retry_after } => Some(*retry_after),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        match error.kind() {
+            StoreErrorKind::Busy => Refusal::Busy { retry_after: Duration::from_secs(1) },
+            _ => Refusal::Store(error),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! A chat's calls over HTTP, for axum (PROTOCOL 4.2).
+
+mod wire;
+
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+use turnkit_http::server::{
+    ApiError, BodyLimits, Hosts, InBody, InPath, InQuery, Nothing, guard, json_response,
+};
+use turnkit_wire::ndjson;
+
+use self::wire::{Agents, Me, Messages, OpenTurns, Opened, SessionList, SessionWhole, StoppedTurn};
+use crate::store::{MessagePage, SessionPage};
+use crate::{Chat, NewTurn, Principal, Refusal, SessionId, TurnRef, TurnState, TurnStream};
+
+/// How large a request may be. A message reaches the substrate in a body of at most 1 MiB (PROTOCOL 3.2).
+pub(crate) const LIMITS: BodyLimits =
+    BodyLimits { bytes: 512 * 1024, time: Duration::from_secs(30) };
+/// Entries of a page where the request does not say, and at most.
+const MAX_LIMIT: u32 = 200;
+
+impl Chat {
+    /// The routes under `/api` that a page, `turnkit chat` and any other client of PROTOCOL 4.2 use. `U` is whoever the
+    /// product's own extractor says a request is made for; what it rejects is answered by its rejection.
+    ///
+    /// Bodies are bounded, and a request from a page of another origin than the `Host` that it names is refused, so that no
+    /// other site acts for a user whose login is a cookie. Which hosts are the product's own is not known here: see
+    /// [`Hosts`](turnkit_http::server::Hosts) for servers on loopback.
+    pub fn router<S, U>(&self) -> Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+        U: FromRequestParts<S> + Into<Principal> + Send + 'static,
+    {
+        self.routes::<S, U>(false)
+    }
+
+    /// [`router`](Self::router), whose `/api/me` says whether users sign in with tokens.
+    pub(crate) fn routes<S, U>(&self, signs_in: bool) -> Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+        U: FromRequestParts<S> + Into<Principal> + Send + 'static,
+    {
+        Router::new()
+            .route("/api/me", get(async move |user: U| me(&user.into(), signs_in)))
+            .route("/api/agents", get(agents::<U>))
+            .route("/api/sessions", get(sessions::<U>).post(open_session::<U>))
+            .route("/api/sessions/{session}", get(session::<U>))
+            .route("/api/sessions/{session}/messages", get(messages::<U>))
+            .route("/api/sessions/{session}/turns", get(open_turns::<U>).post(start::<U>))
+            .route("/api/sessions/{session}/turns/{turn}", get(resume::<U>))
+            .route("/api/sessions/{session}/turns/{turn}/cancel", post(cancel::<U>))
+            .route_layer(Extension(self.clone()))
+            .route_layer(Extension(LIMITS))
+            .route_layer(middleware::from_fn_with_state(Hosts::any(), guard))
+    }
+}
+
+/// The one user `local` of the tenant `local`: for products whose host checks that only this machine reaches them.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalUser;
+
+impl From<LocalUser> for Principal {
+    fn from(_: LocalUser) -> Principal {
+        Principal::new("local", "local")
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for LocalUser {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<LocalUser, Infallible> {
+        Ok(LocalUser)
+    }
+}
+
+type At = Extension<Chat>;
+type Answer = Result<Response, ApiError>;
+
+/// `GET /api/me`: who asks, and whether users sign in here.
+fn me(user: &Principal, sign_in: bool) -> Response {
+    let me = Me { tenant_id: &user.tenant_id, user_id: &user.user_id, sign_in };
+    json_response(StatusCode::OK, &me)
+}
+
+/// `GET /api/agents`: what a turn may be answered by, and who answers where none is named.
+async fn agents<U>(Extension(chat): At, _: U) -> Answer {
+    Ok(json_response(StatusCode::OK, &Agents::from(chat.agents().await?)))
+}
+
+/// `POST /api/sessions`: 201 with the id of a new session.
+async fn open_session<U: Into<Principal>>(Extension(chat): At, user: U, _: Nothing) -> Answer {
+    let session_id = chat.open_session(&user.into()).await?;
+    Ok(json_response(StatusCode::CREATED, &Opened { session_id: session_id.as_str() }))
+}
+
+#[derive(Deserialize)]
+struct SessionsQuery {
+    before: Option<String>,
+    limit: Option<String>,
+}
+
+/// `GET /api/sessions?before=ID&limit=N`: the user's sessions, the newest first.
+async fn sessions<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InQuery(query): InQuery<SessionsQuery>,
+) -> Answer {
+    let before = query.before.map(SessionId::new);
+    let page = SessionPage { before, limit: limit("limit", query.limit.as_deref())? };
+    let sessions = chat.sessions(&user.into(), page).await?;
+    Ok(json_response(StatusCode::OK, &SessionList::from(sessions)))
+}
+
+#[derive(Deserialize)]
+struct MessagesQuery {
+    before: Option<String>,
+    turns: Option<String>,
+}
+
+impl MessagesQuery {
+    fn page(&self) -> Result<MessagePage, ApiError> {
+        Ok(MessagePage {
+            before: number("before", self.before.as_deref())?,
+            turns: limit("turns", self.turns.as_deref())?,
+        })
+    }
+}
+
+/// `GET …/{session}?before=TURN_INDEX&turns=N`: messages and the open turn, of one moment.
+async fn session<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath(session): InPath<String>,
+    InQuery(query): InQuery<MessagesQuery>,
+) -> Answer {
+    let (id, page) = (SessionId::new(session), query.page()?);
+    let state = chat.session(&user.into(), &id, page).await?;
+    Ok(json_response(StatusCode::OK, &SessionWhole::new(&id, state)))
+}
+
+/// `GET …/messages?before=TURN_INDEX&turns=N`: what was said, the oldest first, of the newest turns.
+async fn messages<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath(session): InPath<String>,
+    InQuery(query): InQuery<MessagesQuery>,
+) -> Answer {
+    let state = chat.session(&user.into(), &SessionId::new(session), query.page()?).await?;
+    Ok(json_response(StatusCode::OK, &Messages::from(state.messages)))
+}
+
+#[derive(Deserialize)]
+struct TurnsQuery {
+    state: Option<String>,
+}
+
+/// `GET …/turns?state=open`: how a page that was reloaded finds its turn.
+async fn open_turns<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath(session): InPath<String>,
+    InQuery(query): InQuery<TurnsQuery>,
+) -> Answer {
+    if query.state.as_deref() != Some("open") {
+        let message =
+            "the query must be state=open: only open turns are listed, see messages for the others";
+        return Err(ApiError::invalid_request(message).field("state"));
+    }
+    let none = MessagePage { before: Some(0), turns: 0 };
+    let state = chat.session(&user.into(), &SessionId::new(session), none).await?;
+    Ok(json_response(StatusCode::OK, &OpenTurns::from(state.open)))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TurnAsked {
+    turn_id: Option<Value>,
+    message: Option<Value>,
+    agent: Option<Value>,
+}
+
+/// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event.
+async fn start<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath(session): InPath<String>,
+    InBody(asked): InBody<TurnAsked>,
+) -> Answer {
+    let turn = NewTurn {
+        turn_id: required(asked.turn_id, "turnId")?,
+        message: required(asked.message, "message")?,
+        agent: text(asked.agent, "agent")?,
+    };
+    Ok(chat.start(&user.into(), &SessionId::new(session), turn).await?.into_response())
+}
+
+#[derive(Deserialize)]
+struct ResumeQuery {
+    after: Option<String>,
+}
+
+/// `GET …/turns/{turnId}?after=N`: the turn's body after its first N events. Never starts anything.
+async fn resume<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath((session, turn_id)): InPath<(String, String)>,
+    InQuery(query): InQuery<ResumeQuery>,
+) -> Answer {
+    let after = number("after", query.after.as_deref())?.unwrap_or(0);
+    let at = TurnRef::new(SessionId::new(session), turn_id);
+    Ok(chat.resume(&user.into(), &at, after).await?.into_response())
+}
+
+/// `POST …/turns/{turnId}/cancel`: stops the turn. 200 with the state in which it ended, as often as one asks; 202 where the
+/// end is still to come.
+async fn cancel<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath((session, turn_id)): InPath<(String, String)>,
+    _: Nothing,
+) -> Answer {
+    let at = TurnRef::new(SessionId::new(session), turn_id);
+    let stopped = chat.stop(&user.into(), &at).await?;
+    let is_open = stopped.state == TurnState::Open;
+    let status = if is_open { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok(json_response(status, &StoppedTurn::new(&at.turn_id, &stopped)))
+}
+
+/// NDJSON that no cache keeps and no proxy holds back, with the execution's id (PROTOCOL 4.2).
+impl IntoResponse for TurnStream {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(axum::body::Body::new(self.body));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(ndjson::CONTENT_TYPE));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let unbuffered = HeaderName::from_static("x-accel-buffering");
+        headers.insert(unbuffered, HeaderValue::from_static("no"));
+        // An id is visible ASCII (PROTOCOL 1.4), so it always is a header's value.
+        if let Ok(id) = HeaderValue::from_str(self.execution_id.as_str()) {
+            headers.insert(HeaderName::from_static("x-execution-id"), id);
+        }
+        response
+    }
+}
+
+/// The answer that says so, with `turnId`, `limit` or `field` where there is one (PROTOCOL 4.2).
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        let (status, code, message) =
+            (refusal.status(), refusal.code().to_owned(), refusal.to_string());
+        if matches!(refusal, Refusal::Store(_) | Refusal::Substrate(_) | Refusal::Broke) {
+            let error = &refusal as &dyn std::error::Error;
+            tracing::error!(error, "failed to answer a request");
+        }
+        let error = ApiError::new(status, code, message);
+        let error = match refusal.retry_after() {
+            Some(after) => error.retry_after(after),
+            None => error,
+        };
+        match refusal {
+            Refusal::Running { turn_id } => error.with("turnId", turn_id),
+            Refusal::TooMany { limit } => error.with("limit", limit),
+            Refusal::NoAgent => error.field("agent"),
+            _ => error,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        ApiError::from(self).into_response()
+    }
+}
+
+/// A member that must be there, and text.
+pub(crate) fn required(member: Option<Value>, name: &str) -> Result<String, ApiError> {
+    let missing = || ApiError::invalid_request(format!("{name} is missing")).field(name);
+    text(member, name)?.ok_or_else(missing)
+}
+
+/// A member that is text where it is there.
+fn text(member: Option<Value>, name: &str) -> Result<Option<String>, ApiError> {
+    match member {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(ApiError::invalid_request(format!("{name} must be a string")).field(name)),
+    }
+}
+
+/// How many entries a page may have, as the query's member `name` says.
+fn limit(name: &str, asked: Option<&str>) -> Result<u32, ApiError> {
+    match number(name, asked)?.unwrap_or(MAX_LIMIT) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        _ => {
+            let message = format!("{name} must be a number from 1 to {MAX_LIMIT}");
+            Err(ApiError::invalid_request(message).field(name).with("limit", MAX_LIMIT))
+        }
+    }
+}
+
+/// The number that the query's member `name` holds: digits, and one way to write each number.
+fn number<N: FromStr>(name: &str, text: Option<&str>) -> Result<Option<N>, ApiError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if is_plain && (text == "0" || !text.starts_with('0')) => Ok(Some(number)),
+        _ => {
+            let message = format!("{name} must be a whole number, without sign or leading zeros");
+            Err(ApiError::invalid_request(message).field(name))
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What the routes answer, as it stands in PROTOCOL 4.2.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use turnkit_sandbox::AgentList;
+
+use crate::store::{SessionState, TurnRow};
+use crate::{Message, SessionId, SessionInfo, Stopped};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Me<'a> {
+    pub(super) tenant_id: &'a str,
+    pub(super) user_id: &'a str,
+    pub(super) sign_in: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Agents {
+    agents: Vec<Agent>,
+    default: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Agent {
+    name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    description: String,
+}
+
+impl From<AgentList> for Agents {
+    fn from(list: AgentList) -> Agents {
+        let agents = list.agents.into_iter();
+        let agents =
+            agents.map(|agent| Agent { name: agent.identifier, description: agent.description });
+        Agents { agents: agents.collect(), default: list.default }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Opened<'a> {
+    pub(super) session_id: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct SessionList {
+    sessions: Vec<Session>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session {
+    session_id: String,
+    title: Option<String>,
+    created_at: String,
+}
+
+impl From<Vec<SessionInfo>> for SessionList {
+    fn from(sessions: Vec<SessionInfo>) -> SessionList {
+        let sessions = sessions.into_iter().map(|SessionInfo { id, title, created_at }| Session {
+            session_id: id.as_str().to_owned(),
+            title,
+            created_at: rfc3339(created_at),
+        });
+        SessionList { sessions: sessions.collect() }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Messages {
+    messages: Vec<Item>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    role: &'static str,
+    text: String,
+    status: &'static str,
+    turn_index: u64,
+    turn_id: String,
+    execution_id: String,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Error>,
+}
+
+#[derive(Serialize)]
+struct Error {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    message: String,
+}
+
+impl From<Vec<Message>> for Messages {
+    fn from(messages: Vec<Message>) -> Messages {
+        let messages = messages.into_iter().map(|message| Item {
+            role: message.role.as_str(),
+            text: message.text,
+            status: message.state.as_str(),
+            turn_index: message.turn_index,
+            turn_id: message.turn_id,
+            execution_id: message.execution_id.to_string(),
+            created_at: rfc3339(message.created_at),
+            error: message.failure.map(|why| Error { code: why.code, message: why.message }),
+        });
+        Messages { messages: messages.collect() }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct OpenTurns {
+    turns: Vec<Turn>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Turn {
+    turn_id: String,
+    execution_id: String,
+    turn_index: u64,
+}
+
+impl From<Option<TurnRow>> for OpenTurns {
+    fn from(open: Option<TurnRow>) -> OpenTurns {
+        let turns = open.into_iter().map(|row| Turn {
+            turn_id: row.turn.turn_id,
+            execution_id: row.turn.execution_id.to_string(),
+            turn_index: row.turn.index,
+        });
+        OpenTurns { turns: turns.collect() }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SessionWhole {
+    session_id: String,
+    messages: Vec<Item>,
+    turns: Vec<Turn>,
+}
+
+impl SessionWhole {
+    pub(super) fn new(id: &SessionId, state: SessionState) -> SessionWhole {
+        SessionWhole {
+            session_id: id.as_str().to_owned(),
+            messages: Messages::from(state.messages).messages,
+            turns: OpenTurns::from(state.open).turns,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StoppedTurn<'a> {
+    turn_id: &'a str,
+    execution_id: &'a str,
+    state: &'static str,
+}
+
+impl<'a> StoppedTurn<'a> {
+    pub(super) fn new(turn_id: &'a str, stopped: &'a Stopped) -> StoppedTurn<'a> {
+        let execution_id = stopped.execution_id.as_str();
+        StoppedTurn { turn_id, execution_id, state: stopped.state.as_str() }
+    }
+}
+
+/// As people and `new Date()` read it: `2026-11-23T03:19:09.123Z`.
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

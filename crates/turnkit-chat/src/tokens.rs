@@ -1,0 +1,184 @@
+//! Users by bearer tokens: in a header, or behind the cookie of a sign-in (PROTOCOL 4.2). For products without a login of
+//! their own; one that has its own gives [`Chat::router`] an extractor instead.
+
+mod users;
+
+use std::time::Duration;
+
+use axum::extract::{FromRef, FromRequestParts, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Router, middleware};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+use turnkit_http::server::{ApiError, Hosts, InBody, Nothing, bearer_token, guard};
+
+pub use self::users::{Users, UsersError};
+use crate::router::{LIMITS, required};
+use crate::store::{SignIns, StoreError, StoreErrorKind};
+use crate::{Chat, Principal, Refusal};
+
+/// The cookie of a sign-in.
+const NAME: &str = "turnkit";
+/// Cookies of this name that are looked at. Other paths of this host may have set some, which the browser sends as well.
+const MAX_COOKIES: usize = 4;
+/// How long a sign-in holds.
+const LASTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Users' tokens, and the chat whose store keeps their sign-ins.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    users: Users,
+    chat: Chat,
+}
+
+impl Tokens {
+    /// The users of a chat.
+    #[must_use]
+    pub fn new(users: Users, chat: Chat) -> Tokens {
+        Tokens { users, chat }
+    }
+
+    /// The chat's routes for these users, and `/api/sign-in` and `/api/sign-out`.
+    pub fn router(&self) -> Router {
+        let signing = Router::new()
+            .route("/api/sign-in", post(sign_in))
+            .route("/api/sign-out", post(sign_out))
+            .route_layer(Extension(LIMITS))
+            .route_layer(middleware::from_fn_with_state(Hosts::any(), guard));
+        self.chat.routes::<Tokens, TokenUser>(true).merge(signing).with_state(self.clone())
+    }
+
+    fn sign_ins(&self) -> Result<&dyn SignIns, ApiError> {
+        let none =
+            "this server's database keeps no sign-ins: send the token as Authorization: Bearer";
+        self.chat.sign_ins().ok_or_else(|| ApiError::invalid_request(none))
+    }
+}
+
+/// The user of a request, known by a token (PROTOCOL 4.2): 401 `unauthorized` otherwise. A header that is there and wrong is
+/// not made good by a cookie.
+#[derive(Clone, Debug)]
+pub struct TokenUser(pub Principal);
+
+impl From<TokenUser> for Principal {
+    fn from(user: TokenUser) -> Principal {
+        user.0
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TokenUser
+where
+    Tokens: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<TokenUser, ApiError> {
+        let tokens = Tokens::from_ref(state);
+        if parts.headers.contains_key(AUTHORIZATION) {
+            let user = bearer_token(&parts.headers).and_then(|token| tokens.users.of_token(token));
+            return user.map(|(user, _)| TokenUser(user)).ok_or_else(unauthorized);
+        }
+        for secret in secrets(&parts.headers) {
+            let secret = users::digest(secret.as_bytes());
+            let token = tokens.sign_ins()?.signed_in(secret).await.map_err(Refusal::from)?;
+            // A token that is no longer in the file ends its sign-ins.
+            if let Some(user) = token.and_then(|token| tokens.users.of_digest(&token)) {
+                return Ok(TokenUser(user));
+            }
+        }
+        Err(unauthorized())
+    }
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    token: Option<Value>,
+}
+
+/// `POST /api/sign-in`: 204 with a cookie that stands for the token.
+async fn sign_in(
+    State(tokens): State<Tokens>,
+    headers: HeaderMap,
+    InBody(asked): InBody<Asked>,
+) -> Result<Response, ApiError> {
+    let token = required(asked.token, "token")?;
+    let known = tokens.users.of_token(token.trim().as_bytes());
+    let (_, token) = known.ok_or_else(unauthorized)?;
+    let secret = secret()
+        .map_err(|error| Refusal::from(StoreError::because(StoreErrorKind::Unavailable, error)))?;
+    let digest = users::digest(secret.as_bytes());
+    tokens.sign_ins()?.sign_in(digest, token, LASTS).await.map_err(Refusal::from)?;
+    Ok(signed(&cookie(&secret, LASTS, is_https(&headers))))
+}
+
+/// `POST /api/sign-out`: 204; ends the sign-in, and takes the cookie back.
+async fn sign_out(
+    State(tokens): State<Tokens>,
+    headers: HeaderMap,
+    _: Nothing,
+) -> Result<Response, ApiError> {
+    for secret in secrets(&headers) {
+        let secret = users::digest(secret.as_bytes());
+        tokens.sign_ins()?.sign_out(secret).await.map_err(Refusal::from)?;
+    }
+    Ok(signed(&cookie("", Duration::ZERO, is_https(&headers))))
+}
+
+fn signed(cookie: &str) -> Response {
+    let headers = [(CACHE_CONTROL, "no-store"), (SET_COOKIE, cookie)];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// The same answer whatever is wrong: missing, unknown, or over.
+fn unauthorized() -> ApiError {
+    ApiError::unauthorized("a bearer token or a sign-in that this server knows is needed")
+}
+
+/// The secrets of the sign-ins that a request comes with.
+fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.split_once('='));
+    let ours = pairs.filter(|(name, _)| name.trim() == NAME);
+    ours.map(|(_, secret)| secret.trim()).take(MAX_COOKIES)
+}
+
+/// 256 bits from the operating system, in hexadecimal digits.
+fn secret() -> Result<String, getrandom::Error> {
+    let mut bytes = [[0; 16]; 2];
+    getrandom::fill(bytes.as_flattened_mut())?;
+    Ok(format!("{:032x}{:032x}", u128::from_be_bytes(bytes[0]), u128::from_be_bytes(bytes[1])))
+}
+
+/// No script reads it and no other site sends it (RFC 6265bis); over https it never travels in the clear.
+fn cookie(secret: &str, lasts: Duration, is_https: bool) -> String {
+    let secure = if is_https { "; Secure" } else { "" };
+    let lasts = lasts.as_secs();
+    format!("{NAME}={secret}; Max-Age={lasts}; Path=/; HttpOnly; SameSite=Strict{secure}")
+}
+
+/// Whether the browser speaks https: it says so in `Origin`, and a proxy that ends TLS may say so too. Who lies here only
+/// keeps a cookie from himself.
+fn is_https(headers: &HeaderMap) -> bool {
+    let starts = |name: &str, with: &str| {
+        headers.get(name).is_some_and(|value| value.as_bytes().starts_with(with.as_bytes()))
+    };
+    starts(ORIGIN.as_str(), "https://") || starts("x-forwarded-proto", "https")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_cookies_are_found_among_others() {
+        let cookies = "a=b; turnkit=one;turnkit = two ; xturnkit=3; turnkit";
+        let headers = HeaderMap::from_iter([(COOKIE, http::HeaderValue::from_static(cookies))]);
+        assert_eq!(secrets(&headers).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(secrets(&HeaderMap::new()).count(), 0);
+    }
+}

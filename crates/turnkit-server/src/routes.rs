@@ -1,0 +1,127 @@
+//! The routes of the binary: the chat's own, and around them the page, liveness, metrics and traces.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, middleware};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
+use serde::Serialize;
+use turnkit_chat::tokens::{TokenUser, Tokens};
+use turnkit_chat::{Chat, LocalUser, Principal, SessionId, TurnRef};
+use turnkit_http::server::{ApiError, Hosts, InPath, guard, json_response, linger};
+use turnkit_sandbox::SandboxClient;
+use turnkit_substrate::Substrate;
+
+use crate::metrics::{Metrics, Now};
+use crate::page;
+use crate::traces::{AttemptTrace, Traces};
+
+/// What the routes share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) chat: Chat,
+    /// Without them there is one local user.
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: Traces,
+    pub(crate) sandbox: SandboxClient,
+    /// The substrate inside this process, where there is one.
+    pub(crate) embedded: Option<Substrate>,
+}
+
+impl App {
+    /// All routes, behind the guard.
+    pub(crate) fn router(self) -> Router {
+        // Whoever bears no token is told from the pages of other sites by the host alone.
+        let (hosts, chat) = match &self.tokens {
+            Some(tokens) => (Hosts::any(), tokens.router()),
+            None => (Hosts::loopback(), self.chat.router::<(), LocalUser>()),
+        };
+        Router::new()
+            .route("/api/sessions/{session}/turns/{turn}/trace", get(trace))
+            .route("/health", get(health))
+            .route("/ready", get(is_ready))
+            .route("/metrics", get(metrics))
+            .with_state(self)
+            .merge(chat)
+            .merge(page::routes())
+            .fallback(|| async { ApiError::no_route() })
+            .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+            .layer(middleware::from_fn_with_state(hosts, guard))
+            .layer(middleware::map_request(|request: Request| ready(linger(request))))
+    }
+}
+
+/// The user of a request, whichever way users are known here.
+struct User(Principal);
+
+impl FromRequestParts<App> for User {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<User, ApiError> {
+        match &app.tokens {
+            None => Ok(User(LocalUser.into())),
+            Some(tokens) => {
+                TokenUser::from_request_parts(parts, tokens).await.map(|user| User(user.into()))
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Trace {
+    attempts: Vec<AttemptTrace>,
+}
+
+/// `GET …/turns/{turnId}/trace`: the attempts at one of this process's last turns.
+async fn trace(
+    State(app): State<App>,
+    User(user): User,
+    InPath((session, turn_id)): InPath<(String, String)>,
+) -> Result<Response, ApiError> {
+    let turn = app.chat.turn(&user, &TurnRef::new(SessionId::new(session), turn_id)).await?;
+    let attempts = app.traces.of(&turn.execution_id).ok_or_else(|| {
+        let message =
+            "nothing is known of this turn's attempts: they were long ago, or in another process";
+        ApiError::new(StatusCode::NOT_FOUND, "trace_not_found", message)
+    })?;
+    Ok(json_response(StatusCode::OK, &Trace { attempts }))
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+/// `GET /health`: 200 while the process can answer and its database can be used. For whoever restarts processes.
+async fn health(State(app): State<App>) -> Response {
+    match app.chat.check().await {
+        Ok(()) => json_response(StatusCode::OK, &Health { status: "ok" }),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// `GET /ready`: 200 while turns can be started, and 503 with the reason otherwise. For whoever sends requests here.
+async fn is_ready(State(app): State<App>) -> Response {
+    match app.chat.ready().await {
+        Ok(()) => json_response(StatusCode::OK, &Health { status: "ready" }),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// `GET /metrics`, in Prometheus' text format.
+async fn metrics(State(app): State<App>, _: User) -> Response {
+    let log = match &app.embedded {
+        Some(substrate) => substrate.usage().await.ok(),
+        None => None,
+    };
+    let now = Now { running: app.chat.running(), reconnects: app.sandbox.reconnects(), log };
+    let headers =
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (headers, app.metrics.render(&now)).into_response()
+}
