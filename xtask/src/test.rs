@@ -88,6 +88,7 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-agents", "command"),
         ("turnkit-agents", "openai"),
         ("turnkit-agents", "producer"),
+        ("turnkit-client", ""),
         ("turnkit-substrate", "redis"),
     ];
     for (package, features) in alone {
@@ -100,13 +101,14 @@ fn features() -> anyhow::Result<()> {
 
 /// With and without features: a link to what a feature brings is broken without it.
 fn documentation() -> anyhow::Result<()> {
-    let selections: [&[&str]; 6] = [
+    let selections: [&[&str]; 7] = [
         &["--workspace"],
         &["--workspace", "--all-features"],
         &["-p", "turnkit", "--no-default-features"],
         &["-p", "turnkit-http", "--features", "client"],
         &["-p", "turnkit-http", "--features", "server"],
         &["-p", "turnkit-sandbox", "--no-default-features"],
+        &["-p", "turnkit-client", "--no-default-features"],
     ];
     for selected in selections {
         let mut doc = cargo(["doc", "--no-deps", "--locked"]);

@@ -16,7 +16,7 @@ use turnkit_chat::{
 };
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::{ResponseBody, RunRequest, SandboxClient, Transport, TransportError};
-use turnkit_substrate::{Agent, AgentError, Cancel, Substrate};
+use turnkit_substrate::{Agent, AgentError, Run, Substrate};
 use turnkit_wire::Event;
 
 const ALL: MessagePage = MessagePage { before: None, turns: 50 };
@@ -46,10 +46,9 @@ struct Words(Arc<Semaphore>);
 impl Agent for Words {
     fn run(
         &self,
-        request: turnkit_substrate::RunRequest,
-        _: Cancel,
+        run: Run,
     ) -> impl futures_util::Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let (gate, fails) = (Arc::clone(&self.0), request.message().contains("fail"));
+        let (gate, fails) = (Arc::clone(&self.0), run.request().message().contains("fail"));
         stream::unfold(0, move |at| {
             let gate = Arc::clone(&gate);
             async move {

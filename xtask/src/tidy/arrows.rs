@@ -16,7 +16,7 @@ const IO: &[&str] =
     &["tokio", "futures-util", "axum", "hyper", "reqwest", "tracing", "http", "http-body"];
 const HTTP_FRAMEWORKS: &[&str] = &["axum", "hyper", "hyper-util", "reqwest", "tower", "tower-http"];
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule { krate: "turnkit-wire", members: &[], never: IO },
     Rule { krate: "turnkit-id", members: &[], never: IO },
     Rule { krate: "turnkit", members: &["turnkit-wire", "turnkit-id"], never: HTTP_FRAMEWORKS },
@@ -42,6 +42,16 @@ const RULES: [Rule; 10] = [
         never: &["reqwest"],
     },
     Rule {
+        krate: "turnkit-client",
+        members: &["turnkit-wire", "turnkit-http"],
+        never: &["axum", "hyper"],
+    },
+    Rule {
+        krate: "turnkit-chat",
+        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-http", "turnkit-sandbox"],
+        never: &["hyper", "reqwest"],
+    },
+    Rule {
         krate: "turnkit-testkit",
         members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-substrate"],
         never: &["axum"],
@@ -53,16 +63,16 @@ const RULES: [Rule; 10] = [
             "turnkit-wire",
             "turnkit-id",
             "turnkit-http",
+            "turnkit-chat",
+            "turnkit-client",
             "turnkit-sandbox",
             "turnkit-agent",
             "turnkit-agents",
             "turnkit-substrate",
         ],
-        never: &[],
+        never: &["rusqlite"],
     },
 ];
-
-const FEATURES: usize = 3;
 
 pub(super) fn check() -> anyhow::Result<Vec<String>> {
     let metadata =
@@ -73,7 +83,7 @@ pub(super) fn check() -> anyhow::Result<Vec<String>> {
 }
 
 fn check_package(package: &Package, members: &[&str]) -> Vec<String> {
-    let mut findings = too_many_features(package);
+    let mut findings = Vec::new();
     let Some(rule) = RULES.iter().find(|rule| rule.krate == package.name.as_str()) else {
         return findings;
     };
@@ -90,11 +100,4 @@ fn normal_dependencies(package: &Package) -> impl Iterator<Item = &str> {
     let normal =
         package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
     normal.map(|dependency| dependency.name.as_str())
-}
-
-fn too_many_features(package: &Package) -> Vec<String> {
-    let count = package.features.keys().filter(|name| *name != "default").count();
-    let finding = (count > FEATURES)
-        .then(|| format!("{} has {count} features, the limit is {FEATURES}", package.name));
-    finding.into_iter().collect()
 }

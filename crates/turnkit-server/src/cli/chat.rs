@@ -1,16 +1,17 @@
 //! `turnkit chat`
 
 use std::io::{self, Read as _};
+use std::mem;
+use std::time::Duration;
 
 use clap::Args;
 use clap::error::ErrorKind;
 use futures_util::future::OptionFuture;
-use turnkit_wire::{Event, kind};
+use turnkit_client::{BuildError, Client, Error, Message, NewTurn, Turn, Update};
+use turnkit_wire::Event;
 use uuid::Uuid;
 
-use super::client::{Ask, Message, ProductClient};
 use super::drawing::Drawing;
-use super::follow::{Step, Turn};
 use super::signals::Signals;
 use super::terminal::{Look, Screen, Written, harmless};
 use super::{End, Misuse};
@@ -74,7 +75,7 @@ enum InputError {
 }
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
-    let client = ProductClient::new(&options.server, options.token.as_deref())?;
+    let client = client(&options.server, options.token.as_deref())?;
     match (options.message, options.session) {
         (Some(message), session) => {
             let message = if message == "-" { standard_input()? } else { message };
@@ -88,8 +89,13 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     }
 }
 
+fn client(server: &str, token: Option<&str>) -> Result<Client, BuildError> {
+    let client = Client::builder(server);
+    token.into_iter().fold(client, |client, token| client.bearer_token(token)).build()
+}
+
 async fn send(
-    client: ProductClient,
+    client: Client,
     session: Option<String>,
     message: String,
     agent: Option<String>,
@@ -100,8 +106,9 @@ async fn send(
         Some(session) => session,
         None => client.create_session().await?,
     };
-    let ask = Ask { turn_id: Uuid::new_v4().to_string(), message, agent };
-    let turn = Turn::new(client, session.clone(), ask);
+    let new = NewTurn::new(Uuid::new_v4().to_string(), message);
+    let new = agent.into_iter().fold(new, NewTurn::agent);
+    let turn = client.send(&session, &new)?;
     let mut view = View::new(is_json);
     let end = follow(turn, &mut view).await?;
     if is_new {
@@ -111,13 +118,9 @@ async fn send(
 }
 
 /// Prints what was said, the oldest first.
-async fn history(
-    client: &ProductClient,
-    session: &str,
-    is_json: bool,
-) -> Result<End, anyhow::Error> {
+async fn history(client: &Client, session: &str, is_json: bool) -> Result<End, anyhow::Error> {
     let mut screen = Screen::stdout();
-    for message in client.messages(session).await? {
+    for message in client.all_messages(session).await? {
         if is_json {
             screen.line(serde_json::to_string(&message)?)?;
         } else {
@@ -159,8 +162,10 @@ async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            step = turn.next() => {
-                if let Some(end) = view.show(step?)? {
+            update = turn.next() => {
+                // The last one is an end, and after that nothing is asked for.
+                let end = update?.map_or(Ok(Some(End::Failed)), |update| view.show(update))?;
+                if let Some(end) = end {
                     return Ok(if is_stopping { End::Interrupted } else { end });
                 }
             }
@@ -185,32 +190,61 @@ struct View {
     is_json: bool,
     drawing: Drawing,
     status: Screen<io::Stderr>,
+    /// Whether it was told that the connection is lost: once, however often it takes.
+    is_lost: bool,
 }
 
 impl View {
     fn new(is_json: bool) -> View {
-        View { is_json, drawing: Drawing::new(), status: Screen::stderr() }
+        View { is_json, drawing: Drawing::new(), status: Screen::stderr(), is_lost: false }
     }
 
-    /// Shows one step; gives the end where it is one.
-    fn show(&mut self, step: Step) -> Written<Option<End>> {
-        match step {
-            Step::Event(event) => {
+    /// Shows one update; gives the end where it is one.
+    fn show(&mut self, update: Update) -> Written<Option<End>> {
+        match update {
+            Update::Event { event, .. } => {
+                self.is_lost = false;
                 self.event(&event)?;
-                return Ok(end(&event));
             }
-            Step::Lost { why, cursor } => {
-                tracing::debug!(error = &why as &dyn std::error::Error, "the connection was lost");
-                self.note(format_args!(
-                    "connection lost after {cursor} events, taking it up again"
-                ))?;
-            }
-            Step::Anew => {
+            Update::Disconnected { error: Error::Failed(failure), .. } => {
+                tracing::debug!(%failure, "the attempt failed");
                 self.drawing.start_anew()?;
                 self.note("that attempt failed, the answer follows anew")?;
             }
+            Update::Disconnected { error, cursor, wait } => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                    "the connection was lost"
+                );
+                if !mem::replace(&mut self.is_lost, true) {
+                    self.lost(&error, cursor, wait)?;
+                }
+            }
+            Update::Completed { line, .. } => {
+                self.event(&line)?;
+                return Ok(Some(End::Done));
+            }
+            Update::Failed { error, line, .. } => {
+                error.iter().chain([&line]).try_for_each(|line| self.event(line))?;
+                return Ok(Some(End::Failed));
+            }
+            _ => {}
         }
         Ok(None)
+    }
+
+    fn lost(&mut self, error: &Error, cursor: u64, wait: Duration) -> Written {
+        match error {
+            Error::Refused(refusal) => self.note(format_args!(
+                "the server says: {}; trying again in {} s",
+                harmless(refusal.message()),
+                wait.as_secs().max(1)
+            )),
+            _ => {
+                self.note(format_args!("connection lost after {cursor} events, taking it up again"))
+            }
+        }
     }
 
     fn event(&mut self, event: &Event) -> Written {
@@ -224,13 +258,5 @@ impl View {
         self.drawing.make_way()?;
         let note = self.status.paint(Look::Dim, text).to_string();
         self.status.line(note)
-    }
-}
-
-fn end(event: &Event) -> Option<End> {
-    match event.kind() {
-        kind::RUN_COMPLETED => Some(End::Done),
-        kind::RUN_FAILED => Some(End::Failed),
-        _ => None,
     }
 }

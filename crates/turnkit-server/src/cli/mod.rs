@@ -3,11 +3,9 @@
 mod agents;
 mod arguments;
 mod chat;
-mod client;
 mod config;
 mod demo;
 mod drawing;
-mod follow;
 mod logging;
 mod open_files;
 mod serve;
@@ -26,9 +24,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use turnkit_client::BuildError as ClientError;
 use turnkit_sandbox::BuildError;
 
-use self::client::ClientError;
 use self::config::{Config, ConfigError};
 use crate::StartError;
 

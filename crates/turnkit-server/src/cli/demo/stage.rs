@@ -13,6 +13,7 @@ use turnkit_agents::demo::Demo;
 use turnkit_chat::sqlite::SqliteStore;
 use turnkit_chat::store::MessagePage;
 use turnkit_chat::{ChatStore as _, Principal, SessionId, StoreError};
+use turnkit_client::{Client, NewTurn, TurnBody};
 use turnkit_http::client::BaseUrl;
 use turnkit_substrate::{ServeError, Substrate};
 use turnkit_wire::{Event, kind::Class, sse};
@@ -21,7 +22,6 @@ use uuid::Uuid;
 use super::Options;
 use super::evidence::{Attempts, Evidence, Logged, Saved};
 use super::story::Story;
-use crate::cli::client::{Ask, Lines, ProductClient};
 use crate::log::LogChoice;
 use crate::metrics::Metrics;
 use crate::server::DATABASE;
@@ -78,7 +78,7 @@ impl Stage {
         let Stage { server, substrate, directory } = self;
         let database = directory.path.join(DATABASE);
         story.opening(&server.url(), &substrate.url(), &database)?;
-        let client = ProductClient::new(&server.url(), None)?;
+        let client = Client::builder(server.url()).build()?;
         let session = client.create_session().await?;
         let mut evidence = clients(&client, &session, options, story).await?;
         server.drained().await;
@@ -86,7 +86,7 @@ impl Stage {
         evidence.log = read_log(substrate, &evidence.execution_id).await?;
         evidence.attempts = attempts(server.metrics());
         evidence.saved = read_database(&database, &session).await?;
-        let messages = client.messages(&session).await?;
+        let messages = client.all_messages(&session).await?;
         evidence.served = messages
             .into_iter()
             .map(|message| Saved { role: message.role, text: message.text, status: message.status })
@@ -147,14 +147,14 @@ impl Served {
 
 /// The client that is cut off and comes back, and the one that is not disturbed.
 async fn clients(
-    client: &ProductClient,
+    client: &Client,
     session: &str,
     options: &Options,
     story: &mut Story,
 ) -> Result<Evidence, anyhow::Error> {
-    let ask = Ask { turn_id: TURN.to_owned(), message: options.message.clone(), agent: None };
-    let mut lines = client.start(session, &ask).await?;
-    let execution_id = lines.execution_id().unwrap_or_default();
+    let turn = NewTurn::new(TURN, options.message.clone());
+    let mut lines = client.start(session, &turn).await?;
+    let execution_id = lines.execution_id().unwrap_or_default().to_owned();
     story.begins(session, TURN, &execution_id)?;
     let mut cursor = 0;
     let first = take(&mut lines, 1, story, &mut cursor).await?;
@@ -188,7 +188,7 @@ async fn clients(
 
 /// Takes up to `count` lines, and tells each one. The end of the turn is an error where lines are still wanted.
 async fn take(
-    lines: &mut Lines,
+    lines: &mut TurnBody,
     count: u64,
     story: &mut Story,
     cursor: &mut u64,
@@ -221,7 +221,7 @@ fn is_replayed(event: &Event) -> bool {
 }
 
 async fn read_all(
-    mut lines: Lines,
+    mut lines: TurnBody,
     count: watch::Sender<usize>,
 ) -> Result<Vec<Event>, anyhow::Error> {
     let mut all = Vec::new();

@@ -1,0 +1,177 @@
+//! What the product's routes take and give (PROTOCOL 4.2). Members that are not known are passed over.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A turn to be started.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewTurn {
+    turn_id: String,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+}
+
+impl NewTurn {
+    /// A turn with the caller's id for it: 1 to 160 of `A-Za-z0-9:_-`, and unique in its session. The same id with the same
+    /// message is the same turn, however often it is sent.
+    pub fn new(turn_id: impl Into<String>, message: impl Into<String>) -> NewTurn {
+        NewTurn { turn_id: turn_id.into(), message: message.into(), agent: None }
+    }
+
+    /// Lets this agent answer instead of the server's default one.
+    #[must_use]
+    pub fn agent(mut self, name: impl Into<String>) -> NewTurn {
+        self.agent = Some(name.into());
+        self
+    }
+
+    /// The turn's id.
+    #[must_use]
+    pub fn turn_id(&self) -> &str {
+        &self.turn_id
+    }
+}
+
+/// Without the message, which is a user's.
+impl fmt::Debug for NewTurn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NewTurn { turn_id, agent, message: _ } = self;
+        f.debug_struct("NewTurn")
+            .field("turn_id", turn_id)
+            .field("agent", agent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A session, as the list of them tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Its id.
+    pub session_id: String,
+    /// What it is about, where that is known.
+    pub title: Option<String>,
+    /// When it was made (RFC 3339).
+    pub created_at: String,
+}
+
+/// A message of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Message {
+    /// `user` or `assistant`.
+    pub role: String,
+    /// What was said.
+    pub text: String,
+    /// `complete`, `stopped` or `failed`.
+    pub status: String,
+    /// The place of its turn in the session, from 0.
+    pub turn_index: u64,
+    /// Its turn.
+    pub turn_id: String,
+    /// The execution of its turn.
+    pub execution_id: String,
+    /// When it was saved (RFC 3339).
+    pub created_at: String,
+    /// Why it is not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<MessageError>,
+}
+
+/// Why a message is not complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MessageError {
+    /// The failure's code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The failure's message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A turn that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct OpenTurn {
+    /// Its id.
+    pub turn_id: String,
+    /// Its execution.
+    pub execution_id: String,
+    /// Its place in the session, from 0.
+    pub turn_index: u64,
+}
+
+/// What became of a turn that somebody stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Cancelled {
+    /// The turn.
+    pub turn_id: String,
+    /// Its execution.
+    pub execution_id: String,
+    /// How it ended, or `open` where it had not within 10 s.
+    pub state: String,
+}
+
+/// The agents that a turn can ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Agents {
+    /// All of them.
+    pub agents: Vec<AgentInfo>,
+    /// The one that answers where none is named.
+    pub default: Option<String>,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AgentInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is good for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Me {
+    /// The tenant.
+    pub tenant_id: String,
+    /// The user.
+    pub user_id: String,
+    /// Whether users have tokens here, and sign in.
+    pub sign_in: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Created {
+    pub(crate) session_id: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Sessions {
+    pub(crate) sessions: Vec<SessionInfo>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Messages {
+    pub(crate) messages: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct OpenTurns {
+    pub(crate) turns: Vec<OpenTurn>,
+}
