@@ -45,10 +45,6 @@ impl Registry {
         self.lock().get(id).map(Arc::clone)
     }
 
-    /// Everything that is driven.
-    pub(crate) fn all(&self) -> Vec<Arc<Driven>> {
-        self.lock().values().map(Arc::clone).collect()
-    }
 
     /// The leases of the turns that are driven.
     pub(crate) fn leases(&self) -> Vec<Lease> {
