@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
+use turnkit_id::LogId;
 
 use crate::chat::BuildError;
-use crate::store::{Find, Found, Joined, LogId, StoreError};
+use crate::store::{Find, Found, Joined, StoreError, unnamed_log};
 use crate::turns::Turns;
 
 /// How often leases are renewed, and how often a process that has not joined tries again.
@@ -196,8 +197,15 @@ impl Turns {
 
     /// The id of the substrate's log, or why it is not known, in words for a user.
     async fn log_of_substrate(&self) -> Result<LogId, String> {
-        let _ = PATIENCE; // TEMP until the adapter has it
-        Ok(LogId::unnamed())
+        match timeout(PATIENCE, self.agents.log_id()).await {
+            Ok(Ok(id)) => Ok(id.unwrap_or_else(unnamed_log)),
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to ask the substrate for the id of its log");
+                Err("the substrate cannot be reached".to_owned())
+            }
+            Err(_) => Err("the substrate does not answer".to_owned()),
+        }
     }
 
     /// Takes up every open turn that nobody drives. A turn that cannot be taken up is left to the next sweep.

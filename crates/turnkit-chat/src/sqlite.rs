@@ -49,7 +49,7 @@ use std::{fmt, fs, io, thread};
 
 use futures_core::future::BoxFuture;
 use turnkit::Persisted;
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 
 pub use rusqlite;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
@@ -58,7 +58,7 @@ use self::connections::{Connections, Piece, Side};
 use self::workers::Worker;
 use crate::store::{
     Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
-    Lease, LogId, MessagePage, NewRow, Renewed, SessionPage, SessionState, SignIns, StoreError,
+    Lease, MessagePage, NewRow, Renewed, SessionPage, SessionState, SignIns, StoreError,
     StoreErrorKind, Stored, Veto,
 };
 use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn};

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 use turnkit::{BoxError, Persisted};
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 
 use crate::{
     Answer, Ending, Failure, Message, Principal, Said, SessionId, SessionInfo, Turn, TurnRef,
@@ -131,27 +131,10 @@ pub trait SignIns: Send + Sync {
 /// A SHA-256.
 pub type Digest = [u8; 32];
 
-/// The id of an execution log (PROTOCOL 3.5). Where the substrate tells none, all its logs have the one [unnamed](Self::unnamed).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LogId(String);
-
-impl LogId {
-    /// The id that a substrate tells.
-    pub fn new(text: impl Into<String>) -> LogId {
-        LogId(text.into())
-    }
-
-    /// The log of a substrate that tells no id.
-    #[must_use]
-    pub fn unnamed() -> LogId {
-        LogId(String::new())
-    }
-
-    /// Its text; empty where it is unnamed.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+/// The log of a substrate that tells no id of it (PROTOCOL 3.5).
+#[must_use]
+pub fn unnamed_log() -> LogId {
+    LogId::from_u128(0)
 }
 
 /// What became of a [`join`](ChatStore::join).

@@ -17,20 +17,20 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnIdentity};
+use turnkit_id::LogId;
 use turnkit_sandbox::SandboxClient;
 
 use self::attempt::{AttemptHooks, Conduct};
 use self::driven::Permit;
 pub(crate) use self::driven::Registry;
-use self::execution::{Execution, Part};
+use self::execution::{Execution, Part, Run};
 use crate::agents::Catalog;
 use crate::attendant::Membership;
 use crate::chat::TurnStream;
 use crate::hooks::ErasedHooks;
 use crate::observer::{Attempt, Cause, Observers, Role};
 use crate::store::{
-    ChatStore, Claim, Claimed, HistoryLimits, Lease, LogId, StoreError, StoreErrorKind, Stored,
-    TurnRow,
+    ChatStore, Claim, Claimed, HistoryLimits, Lease, StoreError, StoreErrorKind, Stored, TurnRow,
 };
 use crate::{Refusal, Turn, TurnState};
 
@@ -129,7 +129,10 @@ impl Turns {
 
     /// The right to drive the turn, if nobody else has it.
     async fn claim(&self, row: &TurnRow, may_run: bool) -> Result<Option<Driver>, StoreError> {
-        if row.state != TurnState::Open || row.is_held || self.membership().is_err() {
+        let Ok(log) = self.membership() else {
+            return Ok(None);
+        };
+        if row.state != TurnState::Open || row.is_held {
             return Ok(None);
         }
         let Some(permit) = self.driven.enter(&row.turn.execution_id) else {
@@ -142,7 +145,7 @@ impl Turns {
             Vec::new()
         };
         let (lease, part) = match self.claim_lease(row, may_run).await? {
-            Claimed::Run(lease) => (lease, Part::Run(history)),
+            Claimed::Run(lease) => (lease, Part::Run(Run { history, log })),
             Claimed::Attach(lease) => (lease, Part::Attach),
             Claimed::Refused => {
                 drop(permit);

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 use turnkit::TurnProducer as _;
 use turnkit_chat::store::memory::MemoryStore;
-use turnkit_chat::store::{Accepted, ChatStore as _, Claim, Claimed, LogId, MessagePage, NewRow};
+use turnkit_chat::store::{Accepted, ChatStore as _, Claim, Claimed, MessagePage, NewRow};
 use turnkit_chat::{
     Chat, NewTurn, Principal, Refusal, Role, SessionId, TurnRef, TurnState, TurnStream,
 };
@@ -92,7 +92,7 @@ impl Rig {
         session: &SessionId,
         message: &str,
     ) -> ExecutionId {
-        worker.join(LogId::unnamed()).await.unwrap();
+        worker.join(self.agents().log_id().await.unwrap().unwrap()).await.unwrap();
         let accepted = worker.accept(NewRow {
             owner: self.ann.clone(),
             session_id: session.clone(),

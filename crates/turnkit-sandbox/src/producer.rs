@@ -1,5 +1,5 @@
 use std::{
-    fmt, mem,
+    fmt,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -47,7 +47,7 @@ pub struct SandboxTurn {
     origin: Instant,
     jitter: Rng,
     stream: Option<Stream>,
-    has_asked: bool,
+    requests: u32,
     has_begun: bool,
     /// Resolves when somebody has an event of the execution; of a run only.
     begun: Option<Shared<BoxFuture<'static, ()>>>,
@@ -90,6 +90,12 @@ impl SandboxTurn {
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun
+    }
+
+    /// How many requests for the stream it has sent. Where the first one was refused, nothing that it sent was ever accepted.
+    #[must_use]
+    pub fn requests(&self) -> u32 {
+        self.requests
     }
 
     /// The execution that is read.
@@ -194,7 +200,7 @@ impl SandboxTurn {
             origin: Instant::now(),
             jitter: settings.jitter_seed.map_or_else(Rng::new, Rng::with_seed),
             stream: None,
-            has_asked: false,
+            requests: 0,
             has_begun: false,
             begun: None,
             due: None,
@@ -352,7 +358,8 @@ impl SandboxTurn {
         let Step::Connect(connect) = self.resume.step() else {
             return;
         };
-        if mem::replace(&mut self.has_asked, true) {
+        self.requests = self.requests.saturating_add(1);
+        if self.requests > 1 {
             self.substrate.reconnects.fetch_add(1, Relaxed);
         }
         let is_attach = connect != Connect::Run;

@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 
 use super::Fault;
 use super::rows::{column, execution_id, unsigned};
 use super::workers::{Worker, is_over};
-use crate::store::{Claim, Claimed, Joined, Lease, LogId, Renewed};
+use crate::store::{Claim, Claimed, Joined, Lease, Renewed, unnamed_log};
 use crate::{StoreError, StoreErrorKind};
 
 /// The open turns that a worker holds.
@@ -77,14 +78,14 @@ pub(super) fn renew(
     }
     let is_lost = |lease: &Lease| ours.get(&lease.execution_id) != Some(&lease.epoch);
     let lost = held.into_iter().filter(is_lost).map(|lease| lease.execution_id).collect();
-    let log = log_id(db)?.unwrap_or_else(LogId::unnamed);
+    let log = log_id(db)?.unwrap_or_else(unnamed_log);
     Ok((Renewed { lost, log }, !forgotten.is_empty()))
 }
 
 pub(super) fn move_log(db: &Connection, from: &LogId, to: &LogId) -> rusqlite::Result<LogId> {
     let sql = "UPDATE turnkit_log SET log_id = ?2 WHERE log_id = ?1";
     db.prepare_cached(sql)?.execute([from.as_str(), to.as_str()])?;
-    Ok(log_id(db)?.unwrap_or_else(LogId::unnamed))
+    Ok(log_id(db)?.unwrap_or_else(unnamed_log))
 }
 
 pub(super) fn claim(db: &Connection, worker: &Worker, claim: &Claim) -> Result<Claimed, Fault> {
@@ -163,7 +164,8 @@ fn all(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
 fn log_id(db: &Connection) -> rusqlite::Result<Option<LogId>> {
     let sql = "SELECT log_id FROM turnkit_log";
     let text = db.prepare_cached(sql)?.query_row([], |row| row.get::<_, String>(0)).optional()?;
-    Ok(text.map(LogId::new))
+    let broken = |error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error));
+    text.map(|text| LogId::parse(&text).map_err(broken)).transpose()
 }
 
 fn must_have_joined(db: &Connection, worker: &Worker) -> Result<(), Fault> {

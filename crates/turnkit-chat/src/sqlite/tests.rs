@@ -71,7 +71,7 @@ async fn claim(store: &SqliteStore, turn: &Turn, nonce: u128, seen_epoch: u64) -
 }
 
 async fn join(store: &SqliteStore) {
-    assert_eq!(store.join(LogId::new("log")).await.unwrap(), Joined::Member);
+    assert_eq!(store.join(LogId::parse("log").unwrap()).await.unwrap(), Joined::Member);
 }
 
 fn ending() -> Ending {
@@ -428,8 +428,8 @@ async fn links_to_a_database_lead_to_the_same_workers() {
     std::os::unix::fs::symlink(fixture.path(), &link).unwrap();
     let beside = SqliteStore::open(link).unwrap();
     join(&store).await;
-    let other = beside.join(LogId::new("another")).await.unwrap();
-    assert_eq!(other, Joined::OtherLog(LogId::new("log")));
+    let other = beside.join(LogId::parse("another").unwrap()).await.unwrap();
+    assert_eq!(other, Joined::OtherLog(LogId::parse("log").unwrap()));
 }
 
 #[tokio::test]
@@ -451,7 +451,7 @@ async fn in_place_the_clock_alone_tells_who_lives() {
     clock.fetch_add(u64::try_from(LEASE.as_millis()).unwrap() + 1, Relaxed);
     assert_eq!(beside.unattended(9).await.unwrap(), std::slice::from_ref(&turn.execution_id));
     let renewed = beside.renew(Vec::new()).await.unwrap();
-    assert_eq!(renewed, Renewed { lost: Vec::new(), log: LogId::new("log") });
+    assert_eq!(renewed, Renewed { lost: Vec::new(), log: LogId::parse("log").unwrap() });
     let Claimed::Attach(lease) = claim(&beside, &turn, 3, 1).await else {
         panic!("a lease that has run out is free");
     };

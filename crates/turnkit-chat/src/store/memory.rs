@@ -10,12 +10,13 @@ use futures_core::future::BoxFuture;
 use futures_util::future::ready;
 use tokio::sync::Notify;
 use turnkit::Persisted;
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 
 use super::{
     Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
-    LEASE, Lease, LogId, MAX_SIGN_INS, MessagePage, NewRow, PAGE_BYTES, Renewed, SessionPage,
+    LEASE, Lease, MAX_SIGN_INS, MessagePage, NewRow, PAGE_BYTES, Renewed, SessionPage,
     SessionState, SignIns, StoreError, StoreErrorKind, Stored, TITLE, TurnRow, json_len,
+    unnamed_log,
 };
 use crate::{
     Answer, Ending, Failure, Message, Principal, Role, Said, SessionId, SessionInfo, Turn, TurnRef,
@@ -232,7 +233,7 @@ impl ChatStore for MemoryStore {
         if data.log.as_ref() == Some(&from) {
             data.log = Some(to);
         }
-        done(data.log.clone().unwrap_or_else(LogId::unnamed))
+        done(data.log.clone().unwrap_or_else(unnamed_log))
     }
 
     fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()> {

@@ -45,7 +45,6 @@ impl Registry {
         self.lock().get(id).map(Arc::clone)
     }
 
-
     /// The leases of the turns that are driven.
     pub(crate) fn leases(&self) -> Vec<Lease> {
         self.lock().values().filter_map(|driven| driven.state().lease.clone()).collect()

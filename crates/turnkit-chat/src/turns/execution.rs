@@ -8,17 +8,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use turnkit::{Produced, TurnProducer};
+use turnkit_id::LogId;
 use turnkit_sandbox::{Error, RunRequest, SandboxTurn};
 
 use super::attempt::Conduct;
 use super::driven::Driven;
-use crate::store::{Find, Found, StoreError, TurnRow};
+use crate::store::{Find, Found, StoreError, TurnRow, unnamed_log};
 use crate::{Failure, Said, TurnState};
 
 /// The first wait of a reader that came before the substrate had accepted the run, and the longest one.
 const EARLY: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
-/// How long an attempt tries to bind an execution that it has found lost.
-const BIND: Duration = Duration::from_secs(10);
+/// How long an attempt waits for what it asks the substrate beside the stream.
+const ASIDE: Duration = Duration::from_secs(10);
 
 /// The events of one turn's execution.
 pub(super) struct Execution {
@@ -32,18 +33,26 @@ pub(super) struct Execution {
 
 /// What this attempt is to the execution.
 pub(super) enum Part {
-    /// It starts the run, with what was said before. The turn's one dispatch.
-    Run(Vec<Said>),
+    /// It starts the run. The turn's one dispatch.
+    Run(Run),
     /// It drives the turn on, after an attempt that may have started the run.
     Attach,
     /// It reads along.
     Read,
 }
 
+/// What goes with the run.
+pub(super) struct Run {
+    /// What was said before.
+    pub(super) history: Vec<Said>,
+    /// The log that the turn is dispatched to.
+    pub(super) log: LogId,
+}
+
 impl Execution {
-    pub(super) fn new(conduct: Arc<Conduct>, mut part: Part) -> Execution {
-        let inner = match &mut part {
-            Part::Run(history) => run(&conduct, mem::take(history)),
+    pub(super) fn new(conduct: Arc<Conduct>, part: Part) -> Execution {
+        let inner = match &part {
+            Part::Run(run) => start(&conduct, run),
             Part::Attach | Part::Read => attach(&conduct),
         };
         Execution { conduct, inner, part, has_begun: false, asks_last: false, wait: EARLY.0 }
@@ -75,7 +84,22 @@ impl Execution {
         if matches!(error, Error::Failed(_) | Error::Cancelled(_)) {
             self.conduct.log_has_ended.store(true, Relaxed);
         }
-        match (&self.part, &error) {
+        match (&mut self.part, &error) {
+            (Part::Run(run), Error::LogChanged(_)) => {
+                self.conduct.turns.log_doubted.notify_one();
+                // The first request of the turn's one dispatch was refused: it has run nowhere, and may be sent to the log that
+                // there is now. Any later request may follow one that an earlier log has taken.
+                if self.inner.requests() == 1
+                    && let Ok(Ok(Some(log))) =
+                        timeout(ASIDE, self.conduct.turns.agents.log_id()).await
+                    && log != run.log
+                {
+                    run.log = log;
+                    self.inner = start(&self.conduct, run);
+                    return Ok(());
+                }
+                return Err(ExecutionError::LogChanged);
+            }
             (Part::Read, _) if !error.is_retryable() => return self.read_failed(error).await,
             (Part::Attach, Error::Lost(_)) => self.bind().await,
             (_, Error::Cancelled(_)) => {
@@ -113,7 +137,7 @@ impl Execution {
     /// cancelling an unknown id keeps it from starting (PROTOCOL 3.1).
     async fn bind(&mut self) {
         let execution_id = &self.conduct.turn.execution_id;
-        match timeout(BIND, self.conduct.turns.agents.cancel(execution_id)).await {
+        match timeout(ASIDE, self.conduct.turns.agents.cancel(execution_id)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%execution_id, %error, "failed to bind a lost execution");
@@ -182,16 +206,16 @@ impl TurnProducer for Execution {
         match error {
             ExecutionError::Sandbox(error) => Some(error.code()),
             ExecutionError::Ended(failure) => failure.code.as_deref(),
-            ExecutionError::NeverBegan | ExecutionError::Saved | ExecutionError::Unknown(_) => {
-                Some("execution_lost")
-            }
+            _ => Some("execution_lost"),
         }
     }
 
     fn is_retryable(error: &ExecutionError) -> bool {
         match error {
             ExecutionError::Sandbox(error) => error.is_retryable(),
-            ExecutionError::Ended(_) | ExecutionError::NeverBegan => false,
+            ExecutionError::Ended(_) | ExecutionError::NeverBegan | ExecutionError::LogChanged => {
+                false
+            }
             ExecutionError::Saved | ExecutionError::Unknown(_) => true,
         }
     }
@@ -215,6 +239,11 @@ pub(super) enum ExecutionError {
         "the execution was cancelled before its first event, although nobody had asked to stop the turn"
     )]
     NeverBegan,
+    /// The run was sent, and the substrate has lost its log since.
+    #[error(
+        "the substrate has lost what it remembered, and may have run this turn before: it is not run again"
+    )]
+    LogChanged,
     /// The answer was saved after this attempt had looked: the next attempt gets it.
     #[error("the events of this turn cannot be read, but its answer is saved: ask again")]
     Saved,
@@ -223,16 +252,19 @@ pub(super) enum ExecutionError {
     Unknown(#[source] StoreError),
 }
 
-fn run(conduct: &Conduct, history: Vec<Said>) -> SandboxTurn {
+fn start(conduct: &Conduct, run: &Run) -> SandboxTurn {
     let turn = &conduct.turn;
-    let request = RunRequest::new(turn.execution_id.clone(), &turn.message)
+    let mut request = RunRequest::new(turn.execution_id.clone(), &turn.message)
         .session_id(turn.session_id.as_str())
         .agent(&turn.agent);
-    let said = |Said { role, content }| json!({ "role": role.as_str(), "content": content });
-    let request = match history.is_empty() {
-        true => request,
-        false => request.member("history", history.into_iter().map(said).collect::<Value>()),
-    };
+    if run.log != unnamed_log() {
+        request = request.log_id(run.log.clone());
+    }
+    if !run.history.is_empty() {
+        let said =
+            |Said { role, content }: &Said| json!({ "role": role.as_str(), "content": content });
+        request = request.member("history", run.history.iter().map(said).collect::<Value>());
+    }
     conduct.turns.agents.run(request)
 }
 

@@ -79,7 +79,7 @@ fn without_a_substrate_of_its_own_it_says_nothing_of_a_log() {
 fn durations_fall_into_every_bucket_that_is_large_enough() {
     let metrics = Metrics::default();
     for millis in [1, 2, 20, 40_000] {
-        metrics.hooks.observe("persist_assistant_message", Duration::from_millis(millis));
+        metrics.hooks.observe(Hook::PersistAssistantMessage, Duration::from_millis(millis));
     }
     let samples = scrape(&metrics.render(&Now::default()));
     let bucket = |le: &str| {
@@ -100,8 +100,8 @@ fn durations_fall_into_every_bucket_that_is_large_enough() {
 #[test]
 fn each_hook_that_takes_time_is_measured_by_itself() {
     let metrics = Metrics::default();
-    metrics.hooks.observe("trace_flush", Duration::ZERO);
-    metrics.hooks.observe("on_event", Duration::ZERO);
+    metrics.hooks.observe(Hook::TraceFlush, Duration::ZERO);
+    metrics.hooks.observe(Hook::OnEvent, Duration::ZERO);
     let samples = scrape(&metrics.render(&Now::default()));
     let counts = samples.iter().filter(|(name, _)| name.contains("seconds_count"));
     let measured: Vec<&String> =

@@ -12,11 +12,11 @@ use turnkit_chat::{
     Turn,
     sqlite::SqliteStore,
     store::{
-        Accepted, Claim, Claimed, EndedBy, Find, Found, HistoryLimits, Joined, Lease, LogId,
-        MessagePage, NewRow, Renewed, SessionPage, SessionState, Stored, memory::MemoryStore,
+        Accepted, Claim, Claimed, EndedBy, Find, Found, HistoryLimits, Joined, Lease, MessagePage,
+        NewRow, Renewed, SessionPage, SessionState, Stored, memory::MemoryStore,
     },
 };
-use turnkit_id::ExecutionId;
+use turnkit_id::{ExecutionId, LogId};
 
 use crate::world::{StoreFault, World, unix_ms};
 
