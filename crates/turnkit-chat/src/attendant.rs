@@ -12,13 +12,17 @@ use tokio::time::{Instant, sleep_until, timeout};
 use turnkit_id::LogId;
 
 use crate::chat::BuildError;
-use crate::store::{Find, Found, Joined, StoreError, unnamed_log};
+use crate::store::{Find, Found, Joined, StoreError, StoreErrorKind, unnamed_log};
 use crate::turns::Turns;
 
 /// How often leases are renewed, and how often a process that has not joined tries again.
 const RENEW: Duration = Duration::from_secs(5);
 /// How long the substrate may take to tell the id of its log.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a process has not joined, in words for its users.
+const NO_STORE: &str = "the database cannot be joined";
+const OTHER_LOG: &str = "other processes of this database run their turns at another log";
 
 /// Attends to a chat's turns; to be spawned. It ends when the chat has [ended](crate::Chat::ended), and never before.
 ///
@@ -52,11 +56,17 @@ impl Attendant {
         sweep_every: Duration,
     ) -> Result<Attendant, BuildError> {
         let first = match turns.log_of_substrate().await {
-            Ok(log) => match turns.store.join(log.clone()).await.map_err(BuildError::Store)? {
-                Joined::Member => Membership::Joined(log),
-                Joined::OtherLog(_) => return Err(BuildError::OtherLog),
-            },
             Err(why) => Membership::NotJoined(why),
+            Ok(log) => match turns.settled(|store| store.join(log.clone())).await {
+                Ok(Joined::Member) => Membership::Joined(log),
+                Ok(Joined::OtherLog(_)) => return Err(BuildError::OtherLog),
+                Err(error) => match error.kind() {
+                    StoreErrorKind::Newer | StoreErrorKind::Broken => {
+                        return Err(BuildError::Store(error));
+                    }
+                    _ => Membership::NotJoined(NO_STORE.to_owned()),
+                },
+            },
         };
         let work = Box::pin(Arc::clone(&turns).attend(sweep_every));
         Ok(Attendant { work, turns, first: Some(first) })
@@ -114,14 +124,12 @@ impl Turns {
 
     /// Renews this worker and its leases, and drops attempts whose lease is another's; joins, where it has not.
     async fn renew(&self) {
-        let joined = match &*self.membership.borrow() {
-            Membership::Joined(log) => Some(log.clone()),
-            Membership::NotJoined(_) | Membership::Unattended => None,
-        };
-        let Some(log) = joined else {
+        let Membership::Joined(log) = self.membership.borrow().clone() else {
             return self.join().await;
         };
-        match self.store.renew(self.driven.leases()).await {
+        match self.settled(|store| store.renew(self.driven.leases())).await {
+            // Its row is gone: others have taken it for dead, and it begins anew.
+            Err(error) if error.kind() == StoreErrorKind::Broken => self.join().await,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "failed to renew the leases of this process");
@@ -133,7 +141,10 @@ impl Turns {
                         driven.cut.cancel();
                     }
                 }
-                if renewed.log != log {
+                if renewed.log == log {
+                    // Who waits to join with the substrate's new log waits for somebody to notice it.
+                    self.follow_log().await;
+                } else {
                     self.join().await;
                 }
             }
@@ -143,17 +154,15 @@ impl Turns {
     async fn join(&self) {
         let membership = match self.log_of_substrate().await {
             Err(why) => Membership::NotJoined(why),
-            Ok(log) => match self.store.join(log.clone()).await {
+            Ok(log) => match self.settled(|store| store.join(log.clone())).await {
                 Ok(Joined::Member) => Membership::Joined(log),
-                Ok(Joined::OtherLog(_)) => Membership::NotJoined(
-                    "other processes of this database run their turns at another log".to_owned(),
-                ),
+                Ok(Joined::OtherLog(_)) => Membership::NotJoined(OTHER_LOG.to_owned()),
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "failed to join the store"
                     );
-                    Membership::NotJoined("the database cannot be joined".to_owned())
+                    Membership::NotJoined(NO_STORE.to_owned())
                 }
             },
         };
@@ -165,23 +174,21 @@ impl Turns {
         let Membership::Joined(known) = self.membership.borrow().clone() else {
             return;
         };
-        let membership = match self.log_of_substrate().await {
-            Err(why) => Membership::NotJoined(why),
-            Ok(log) if log == known => return,
-            Ok(log) => match self.settled(|store| store.move_log(known.clone(), log.clone())).await
-            {
-                Ok(named) if named == log => Membership::Joined(log),
-                Ok(_) => Membership::NotJoined(
-                    "other processes of this database run their turns at another log".to_owned(),
-                ),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "failed to note the substrate's new log");
-                    return;
-                }
-            },
+        // A substrate that is away for a moment may come back with the same log: turns wait for it, or fail by themselves.
+        let Ok(log) = self.log_of_substrate().await else {
+            return;
         };
-        self.become_known(membership);
+        if log == known {
+            return;
+        }
+        match self.settled(|store| store.move_log(known.clone(), log.clone())).await {
+            Ok(named) if named == log => self.become_known(Membership::Joined(log)),
+            Ok(_) => self.become_known(Membership::NotJoined(OTHER_LOG.to_owned())),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "failed to note the substrate's new log");
+            }
+        }
     }
 
     /// What has changed is said once.

@@ -58,7 +58,7 @@ impl Chat {
     /// [`Refusal::Store`], [`Refusal::Busy`].
     pub async fn open_session(&self, who: &Principal) -> Result<SessionId, Refusal> {
         let id = SessionId::new((self.turns.session_ids)());
-        self.turns.store.open_session(who.clone(), id.clone()).await?;
+        self.turns.settled(|store| store.open_session(who.clone(), id.clone())).await?;
         Ok(id)
     }
 

@@ -50,7 +50,8 @@ pub trait ChatStore: Send + Sync + 'static {
     /// Puts the log `to` in the place of `from`, if that is the one that the store names, and says which one it names now.
     fn move_log(&self, from: LogId, to: LogId) -> Stored<'_, LogId>;
 
-    /// Keeps a new session of `owner` under an id that was never used before.
+    /// Keeps a new session of `owner` under an id that was never used before. Asked again before the session has a turn, it
+    /// changes nothing.
     fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()>;
 
     /// The owner's sessions, the newest first.

@@ -4,8 +4,9 @@ mod store;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::sleep;
 use turnkit::{BoxError, Hook, Persisted};
-use turnkit_chat::{Attempt, AttemptObserver, Chat, LocalUser, Observer, Turn};
+use turnkit_chat::{Attempt, AttemptObserver, BuildError, Chat, LocalUser, Observer, Turn};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
 
@@ -39,13 +40,19 @@ pub(crate) async fn worker(
         .jitter_seed(world.plan().seed)
         .idle_timeout(IDLE)
         .build()?;
-    let (ids, watched) = (world.clone(), world.clone());
-    let (chat, attendant) = Chat::builder(Unreliable::new(&world, database.open()?), substrate)
-        .session_ids(move || ids.fresh_id())
-        .observe(Arc::new(Watcher(watched)))
-        .sweep_every(SWEEP)
-        .build()
-        .await?;
+    let (chat, attendant) = loop {
+        let (ids, watched) = (world.clone(), world.clone());
+        let chat = Chat::builder(Unreliable::new(&world, database.open()?), substrate.clone())
+            .session_ids(move || ids.fresh_id())
+            .observe(Arc::new(Watcher(watched)))
+            .sweep_every(SWEEP);
+        match chat.build().await {
+            Ok(built) => break built,
+            // The substrate has lost its log, and the workers that live have not noticed yet: started again, as any process is.
+            Err(BuildError::OtherLog) => sleep(Duration::from_secs(1)).await,
+            Err(error) => return Err(error.into()),
+        }
+    };
     tokio::spawn(attendant);
     match net::serve(&world, chat.router::<(), LocalUser>()).await? {}
 }

@@ -21,7 +21,8 @@ pub(super) fn open(
 ) -> Result<(), Fault> {
     let sql =
         "INSERT INTO turnkit_sessions (id, tenant_id, user_id, created_at) VALUES (?1, ?2, ?3, ?4)
-        ON CONFLICT (id) DO NOTHING";
+        ON CONFLICT (id) DO UPDATE SET id = id
+            WHERE tenant_id = excluded.tenant_id AND user_id = excluded.user_id AND next_index = 0";
     let values = params![id.as_str(), owner.tenant_id, owner.user_id, now];
     if db.prepare_cached(sql)?.execute(values)? == 0 {
         let twice = "a session's id was given out twice";
