@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -40,7 +40,14 @@ impl App {
         // Whoever bears no token is told from the pages of other sites by the host alone.
         let (hosts, chat) = match &self.tokens {
             Some(tokens) => (Hosts::any(), tokens.router()),
-            None => (Hosts::loopback(), self.chat.router::<(), LocalUser>()),
+            None => {
+                let nobody = || async {
+                    let message = "nobody signs in at this server: it has one local user";
+                    ApiError::invalid_request(message)
+                };
+                let chat = self.chat.router::<(), LocalUser>();
+                (Hosts::loopback(), chat.route("/api/sign-in", post(nobody)))
+            }
         };
         Router::new()
             .route("/api/sessions/{session}/turns/{turn}/trace", get(trace))

@@ -11,10 +11,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse as _;
 use tokio::sync::Semaphore;
-use turnkit_chat::sqlite::SqliteStore;
 use turnkit_chat::sqlite::rusqlite::{Connection, TransactionBehavior};
-use turnkit_chat::store::{Accepted, NewRow};
-use turnkit_chat::{ChatStore as _, Principal, SessionId};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
 
@@ -112,18 +109,17 @@ async fn an_answer_that_could_not_be_saved_is_saved_by_the_sweep() {
     assert_eq!(substrate.runs(), 1);
 }
 
-/// What a server leaves behind that dies between accepting a turn and dispatching it.
-async fn insert_undispatched(data_dir: &Path, session: &str) {
-    let store = SqliteStore::open(data_dir.join("turnkit.db")).unwrap();
-    let accepted = store.accept(NewRow {
-        owner: Principal::new("local", "local"),
-        session_id: SessionId::new(session),
-        turn_id: "t".to_owned(),
-        message: "hello".to_owned(),
-        agent: "default".to_owned(),
-    });
-    assert!(matches!(accepted.await.unwrap(), Accepted::New(_)));
-    store.close().await;
+/// What a server leaves behind that dies between accepting a turn and dispatching it. Written past the store, so that no living
+/// server is woken by it.
+fn insert_undispatched(data_dir: &Path, session: &str) {
+    let rows = format!(
+        "INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at)
+            VALUES ('{session}', 0, 't', 'local:{session}:0', 'default', 0);
+        INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
+            VALUES ('local:{session}:0', 'user', '{session}', 0, 'hello', 'complete', 0);
+        UPDATE turnkit_sessions SET next_index = 1 WHERE id = '{session}';"
+    );
+    database(data_dir).execute_batch(&rows).unwrap();
 }
 
 #[tokio::test]
@@ -131,7 +127,7 @@ async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     rig.server.kill().await;
-    insert_undispatched(rig.data_dir.path(), &session).await;
+    insert_undispatched(rig.data_dir.path(), &session);
     rig.substrate.allow(5);
     let next = TestServer::with(rig.data_dir.path(), &rig.substrate.url, BUSY, LATER).await;
     assert_eq!(next.client.answer(&session).await, (TEXT.to_owned(), "complete".to_owned()));
@@ -142,7 +138,7 @@ async fn a_turn_that_was_accepted_but_never_dispatched_is_run_once() {
 async fn a_resume_of_a_turn_that_was_never_dispatched_waits_until_the_sweep_has_run_it() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
-    insert_undispatched(rig.data_dir.path(), &session).await;
+    insert_undispatched(rig.data_dir.path(), &session);
     rig.substrate.allow(5);
     let lines = rig.client().resume(&session, "t", 0).await.all().await;
     assert!(is_complete(&lines), "{lines:?}");
@@ -154,7 +150,7 @@ async fn a_resume_of_a_turn_that_was_never_dispatched_waits_until_the_sweep_has_
 async fn a_turn_that_was_never_dispatched_is_stopped_without_running() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
-    insert_undispatched(rig.data_dir.path(), &session).await;
+    insert_undispatched(rig.data_dir.path(), &session);
     let stopped = rig.client().cancel(&session, "t").await;
     assert_eq!(crate::support::json_of(stopped).await["state"], "stopped");
     let (code, _) = failure(&rig.client().turn(&session, "t", "hello").await.all().await);
@@ -187,7 +183,7 @@ async fn a_substrate_that_forgot_ends_the_turn_as_lost_and_never_runs_it_again()
 /// What a server leaves behind that dispatched a turn and died, and whose run never arrived: another has bound the id, so that
 /// it cannot arrive any more, and died in its turn.
 async fn leave_bound(rig: &Rig, session: &str) {
-    insert_undispatched(rig.data_dir.path(), session).await;
+    insert_undispatched(rig.data_dir.path(), session);
     update_turns(rig.data_dir.path(), "dispatched = 1");
     let substrate = SandboxClient::builder(&rig.substrate.url).build().unwrap();
     let id = ExecutionId::derive("local", session, 0).unwrap();
