@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tower::ServiceExt as _;
 use turnkit::TurnProducer as _;
 use turnkit_chat::store::memory::MemoryStore;
 use turnkit_chat::store::{Accepted, ChatStore as _, Claim, Claimed, MessagePage, NewRow};
@@ -15,29 +13,11 @@ use turnkit_chat::{
     Chat, NewTurn, Principal, Refusal, Role, SessionId, TurnRef, TurnState, TurnStream,
 };
 use turnkit_id::ExecutionId;
-use turnkit_sandbox::{ResponseBody, RunRequest, SandboxClient, Transport, TransportError};
+use turnkit_sandbox::{RunRequest, SandboxClient};
 use turnkit_substrate::{Agent, AgentError, Run, Substrate};
 use turnkit_wire::Event;
 
 const ALL: MessagePage = MessagePage { before: None, turns: 50 };
-
-struct InProcess(axum::Router);
-
-impl Transport for InProcess {
-    fn send(
-        &self,
-        request: http::Request<bytes::Bytes>,
-    ) -> BoxFuture<'static, Result<http::Response<ResponseBody>, TransportError>> {
-        let mut request = request;
-        request.headers_mut().insert("host", http::HeaderValue::from_static("localhost"));
-        let answer = self.0.clone().oneshot(request.map(axum::body::Body::from));
-        Box::pin(async move {
-            let Ok(answer) = answer.await;
-            let broken = |error: axum::Error| TransportError::Broken(error.into());
-            Ok(answer.map(|body| Box::pin(body.into_data_stream().map_err(broken)) as ResponseBody))
-        })
-    }
-}
 
 /// Says four words, each when it is let to.
 #[derive(Clone)]
@@ -81,8 +61,7 @@ impl Rig {
     }
 
     fn agents(&self) -> SandboxClient {
-        let transport = Arc::new(InProcess(self.substrate.router()));
-        SandboxClient::builder("http://localhost").transport(transport).build().unwrap()
+        SandboxClient::over(self.substrate.router()).build().unwrap()
     }
 
     /// A turn that `worker` has accepted and claimed, and that it alone may dispatch.
