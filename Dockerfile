@@ -2,13 +2,12 @@
 # docker run -p 8787:8787 -v turnkit:/data -v ./tokens:/etc/turnkit/tokens:ro turnkit
 
 FROM rust:1.95-slim-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends build-essential cmake && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The release profile keeps line tables for profilers; an image does without.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --package turnkit-server --features otel \
-    && strip --strip-debug -o /turnkit target/release/turnkit
+    cargo build --profile dist --locked --package turnkit-server --features full \
+    && cp target/dist/turnkit /turnkit
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --home-dir /data turnkit && install -d -m 700 -o turnkit -g turnkit /data

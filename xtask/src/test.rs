@@ -25,7 +25,7 @@ const STEPS: [Step; 9] = [
     ("tidy", tidy::run),
     ("lints", lints),
     ("features", features),
-    ("tests", || sh(&mut cargo(["test", "--workspace", "--locked"]))),
+    ("tests", || sh(&mut cargo(["test", "--workspace", "--all-features", "--locked"]))),
     BROWSER,
     ("documentation", documentation),
     ("no_std", no_std::run),
@@ -72,7 +72,8 @@ fn lints() -> anyhow::Result<()> {
     ]))
 }
 
-/// Features only add: a crate stands without any, and the engine with each alone. The server's needs a test of its own.
+/// Features only add: a crate stands without any, and with each alone. What the binary says of those that are off is tested
+/// where all are.
 fn features() -> anyhow::Result<()> {
     let alone = [
         ("turnkit", ""),
@@ -83,20 +84,29 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-http", "server"),
         ("turnkit-chat", ""),
         ("turnkit-chat", "sqlite"),
+        ("turnkit-http", "tls"),
+        ("turnkit-http", "tls-aws-lc"),
+        ("turnkit-http", "tls-ring"),
         ("turnkit-sandbox", ""),
+        ("turnkit-sandbox", "reqwest"),
+        ("turnkit-sandbox", "tls-ring"),
         ("turnkit-agents", ""),
         ("turnkit-agents", "command"),
         ("turnkit-agents", "openai"),
         ("turnkit-agents", "producer"),
         ("turnkit-client", ""),
         ("turnkit-substrate", "redis"),
+        ("turnkit-server", "command"),
+        ("turnkit-server", "openai"),
+        ("turnkit-server", "redis"),
+        ("turnkit-server", "otel"),
     ];
     for (package, features) in alone {
         let select = ["-p", package, "--no-default-features", "--features", features];
         sh(cargo(["check", "--quiet", "--locked"]).args(select))?;
     }
-    let server = ["test", "--quiet", "--locked", "-p", "turnkit-server", "--features", "otel"];
-    sh(cargo(server).args(["--", "otel", "telemetry"]))
+    let server = ["test", "--quiet", "--locked", "-p", "turnkit-server", "--no-default-features"];
+    sh(cargo(server).args(["--features", "bundled", "--test", "binary", "--", "lean"]))
 }
 
 /// With and without features: a link to what a feature brings is broken without it.

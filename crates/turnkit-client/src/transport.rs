@@ -28,7 +28,10 @@ where
 pub(crate) fn network(
     connect_timeout: std::time::Duration,
 ) -> Result<Transport, crate::BuildError> {
+    let tls = turnkit_http::client::tls_config()
+        .map_err(|error| crate::BuildError::Http(error.into()))?;
     let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
         .user_agent(concat!("turnkit-client/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)

@@ -12,8 +12,12 @@
 
 mod answer;
 mod base_url;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 
+#[cfg(feature = "tls")]
+pub use self::tls::{TlsError, tls_config};
 pub use self::{
     answer::{is_transient, retry_after},
     base_url::{BaseUrl, InvalidBaseUrl},

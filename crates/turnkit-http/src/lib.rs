@@ -1,8 +1,10 @@
 //! HTTP plumbing that the servers and clients of turnkit share. It knows no rule of theirs: neither turns nor executions.
 //!
-//! Two features, of which none is on by default, because hardly anyone needs both:
+//! Features, of which none is on by default, because hardly anyone needs both:
 //! - **`client`**: base URLs that are checked, bearer tokens that do not print, `Retry-After`, statuses that pass. It brings
 //!   no HTTP client and no runtime.
+//! - **`tls`**: TLS for such a client, with the provider of cryptography that the process has installed, or that of
+//!   **`tls-aws-lc`** or **`tls-ring`**.
 //! - **`server`**: an accept loop for untrusted peers, checks of `Host` and `Origin`, bodies bounded in size and time, and the
 //!   one shape of an error's body. It brings axum, hyper and tokio.
 //!
@@ -10,7 +12,7 @@
 //! What a second server or client would otherwise copy.
 //!
 //! # Out of scope
-//! Routes, sending requests, retry policies, TLS.
+//! Routes, sending requests, retry policies, TLS of servers.
 
 #[cfg(any(feature = "client", feature = "server"))]
 mod bearer;

@@ -24,7 +24,8 @@
 //! - No redirect is followed, nothing is decompressed, no proxy of the environment is used, and no token is printed.
 //!
 //! Without the feature `reqwest` (on by default) it brings no HTTP client and no TLS: give it a service of its own
-//! ([`SandboxClient::over`]), or use [`resume`] alone.
+//! ([`SandboxClient::over`]), or use [`resume`] alone. TLS uses the provider of cryptography that the process has installed for
+//! rustls; where there is none, that of the feature `tls-aws-lc` (on by default) or `tls-ring`. It installs none itself.
 //!
 //! # In scope
 //! Requests to a substrate and their answers, retries, resuming, time-outs, bounds, errors by who is to blame. The rules are

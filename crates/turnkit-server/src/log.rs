@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use turnkit_substrate::log::LogError;
 use turnkit_substrate::log::memory::MemoryLog;
+#[cfg(feature = "redis")]
 use turnkit_substrate::log::redis::{RedisLog, RedisLogError};
 use turnkit_substrate::{ExecutionLog, Limits};
 
@@ -14,7 +15,8 @@ pub enum LogChoice {
     /// In this process: it ends with it.
     #[default]
     Memory,
-    /// In the Redis of this URL, which all servers that name it share, and which outlives them.
+    /// In the Redis of this URL, which all servers that name it share, and which outlives them. Behind the feature `redis`.
+    #[cfg(feature = "redis")]
     Redis(String),
 }
 
@@ -23,6 +25,7 @@ impl LogChoice {
     pub(crate) async fn open(&self, limits: Limits) -> Result<Arc<dyn ExecutionLog>, OpenLogError> {
         Ok(match self {
             LogChoice::Memory => Arc::new(MemoryLog::new(limits)),
+            #[cfg(feature = "redis")]
             LogChoice::Redis(url) => {
                 let log = RedisLog::builder(url).limits(limits).build()?;
                 log.check().await?;
@@ -33,7 +36,11 @@ impl LogChoice {
 
     /// Whether other processes can reach it.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, LogChoice::Redis(_))
+        match self {
+            LogChoice::Memory => false,
+            #[cfg(feature = "redis")]
+            LogChoice::Redis(_) => true,
+        }
     }
 }
 
@@ -49,6 +56,7 @@ impl fmt::Debug for LogChoice {
 #[non_exhaustive]
 pub enum OpenLogError {
     /// The URL names no Redis.
+    #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] RedisLogError),
     /// Redis does not answer, or refuses the user or password.

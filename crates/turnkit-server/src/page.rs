@@ -103,7 +103,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{path}", listener.local_addr().unwrap());
         let server = tokio::spawn(axum::serve(listener, routes::<()>()).into_future());
-        let request = reqwest::Client::new().get(url).header(IF_NONE_MATCH, known);
+        let tls = turnkit_http::client::tls_config().unwrap();
+        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap();
+        let request = client.get(url).header(IF_NONE_MATCH, known);
         let response = request.send().await.unwrap();
         server.abort();
         response

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Client, redirect, retry as http_retry};
 use serde_json::{Map, Value};
 use thiserror::Error;
-use turnkit_http::client::{BaseUrl, BearerToken, InvalidBaseUrl, InvalidToken};
+use turnkit_http::client::{BaseUrl, BearerToken, InvalidBaseUrl, InvalidToken, tls_config};
 
 use super::{OpenAi, history, retry::Retry};
 
@@ -212,6 +212,7 @@ impl Draft {
 
 fn client(connect_timeout: Duration) -> Result<Client, BuildError> {
     let client = Client::builder()
+        .tls_backend_preconfigured(tls_config().map_err(|error| BuildError::Http(error.into()))?)
         .user_agent(concat!("turnkit-agents/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)

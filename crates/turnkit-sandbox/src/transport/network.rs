@@ -19,7 +19,9 @@ use crate::{BuildError, TransportError};
 pub(super) struct Network(Client);
 
 pub(super) fn client(connect_timeout: Duration) -> Result<Network, BuildError> {
+    let tls = turnkit_http::client::tls_config().map_err(|error| BuildError::Http(error.into()))?;
     let client = Client::builder()
+        .tls_backend_preconfigured(tls)
         .user_agent(concat!("turnkit-sandbox/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)

@@ -1,6 +1,5 @@
 //! The agents of `serve` and `substrate`, as the command line says.
 
-use std::env;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +9,12 @@ use clap::{Args, ValueEnum};
 use humantime::parse_duration;
 use turnkit_agent::ErasedAgent;
 use turnkit_agents::demo::Demo;
-use turnkit_agents::openai::OpenAi;
 
 use super::Misuse;
 use crate::{Agents, LogChoice};
 
 /// Where the key of `--agent openai` comes from.
+#[cfg(feature = "openai")]
 const KEY: &str = "OPENAI_API_KEY";
 
 /// The agents of a substrate, and its log.
@@ -89,7 +88,10 @@ impl AgentOptions {
         };
         match self.log.as_str() {
             "memory" => Ok(LogChoice::Memory),
+            #[cfg(feature = "redis")]
             store if is_redis(store) => Ok(LogChoice::Redis(store.to_owned())),
+            #[cfg(not(feature = "redis"))]
+            store if is_redis(store) => Err(not_built("a log in Redis", "redis")),
             _ => Err(misuse("--log must be memory or redis://host")),
         }
     }
@@ -109,7 +111,7 @@ impl AgentOptions {
     fn agent(&self, kind: AgentKind) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
         Ok(match kind {
             AgentKind::Demo => Arc::new(self.demo()),
-            AgentKind::Openai => Arc::new(self.openai()?),
+            AgentKind::Openai => self.openai()?,
             AgentKind::Command => self.command()?,
         })
     }
@@ -119,7 +121,10 @@ impl AgentOptions {
         if self.demo_sent_at { demo.sent_at() } else { demo }
     }
 
-    fn openai(&self) -> Result<OpenAi, anyhow::Error> {
+    #[cfg(feature = "openai")]
+    fn openai(&self) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
+        use turnkit_agents::openai::OpenAi;
+
         let (Some(url), Some(model)) = (&self.openai_base_url, &self.openai_model) else {
             return Err(misuse(
                 "the agent openai needs a server and a model: --openai-base-url URL --openai-model MODEL",
@@ -127,14 +132,20 @@ impl AgentOptions {
             .into());
         };
         let builder = OpenAi::builder(url, model);
-        let key = env::var(KEY).ok().filter(|key| !key.is_empty());
-        Ok(match key {
-            Some(key) => builder.key(key).build(),
-            None => builder.build(),
-        }?)
+        let key = std::env::var(KEY).ok().filter(|key| !key.is_empty());
+        let builder = match key {
+            Some(key) => builder.key(key),
+            None => builder,
+        };
+        Ok(Arc::new(builder.build()?))
     }
 
-    #[cfg(unix)]
+    #[cfg(not(feature = "openai"))]
+    fn openai(&self) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
+        Err(not_built("the agent openai", "openai").into())
+    }
+
+    #[cfg(all(feature = "command", unix))]
     fn command(&self) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
         use turnkit_agents::command::Command;
 
@@ -150,13 +161,18 @@ impl AgentOptions {
         Ok(Arc::new(command))
     }
 
-    #[cfg(not(unix))]
+    #[cfg(not(feature = "command"))]
+    fn command(&self) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
+        Err(not_built("the agent command", "command").into())
+    }
+
+    #[cfg(all(feature = "command", not(unix)))]
     fn command(&self) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
         Err(misuse("the agent command runs on Unix only").into())
     }
 
     /// The words of the command: as they were given, or one that is split.
-    #[cfg(unix)]
+    #[cfg(all(feature = "command", unix))]
     fn words(&self) -> Result<Vec<OsString>, Misuse> {
         let [line] = &self.command[..] else {
             return Ok(self.command.clone());
@@ -169,7 +185,7 @@ impl AgentOptions {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(feature = "command", unix))]
 #[derive(Debug, thiserror::Error)]
 #[error("find the program {program}")]
 struct Missing {
@@ -178,8 +194,23 @@ struct Missing {
     error: std::io::Error,
 }
 
+#[cfg_attr(
+    not(any(feature = "openai", feature = "command")),
+    expect(dead_code, reason = "only these agents need more than their name")
+)]
 fn misuse(message: &str) -> Misuse {
     Misuse::new(ErrorKind::MissingRequiredArgument, message)
+}
+
+/// What was asked for is behind a feature of the build that is off.
+#[cfg(not(all(feature = "openai", feature = "command", feature = "redis")))]
+fn not_built(what: &str, feature: &str) -> Misuse {
+    Misuse::new(
+        ErrorKind::InvalidValue,
+        format!(
+            "{what} is no part of this build of turnkit; one that has it: cargo build --release --features {feature}"
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -209,7 +240,7 @@ mod tests {
         assert_eq!(options(&["--agent", "demo", "--command", "x"]).kinds(), [Demo]);
     }
 
-    #[cfg(unix)]
+    #[cfg(all(feature = "command", unix))]
     #[test]
     fn a_command_of_one_word_is_split_and_one_of_more_is_not() {
         let words =

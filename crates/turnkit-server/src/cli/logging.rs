@@ -69,7 +69,7 @@ pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyho
         tracing_subscriber::registry().with(log).try_init()?;
         if std::env::var_os(ENDPOINT).is_some() {
             tracing::warn!(
-                "{ENDPOINT} is set, but this turnkit is built without OpenTelemetry: build it with --features otel"
+                "{ENDPOINT} is set, but this turnkit is built without OpenTelemetry; one that has it: cargo build --release --features otel"
             );
         }
         Ok(Logging {})

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use turnkit_wire::sse;
 
-use crate::support::{Process, runs};
+use crate::support::{Process, http, runs};
 
 const TURNS: usize = 100;
 
@@ -132,7 +132,7 @@ fn serve(data_dir: &TempDir, substrate: &Process) -> Process {
 
 #[tokio::test]
 async fn a_killed_server_loses_no_answer_and_no_line() {
-    let (client, data_dir) = (Client::new(), tempfile::tempdir().unwrap());
+    let (client, data_dir) = (http(), tempfile::tempdir().unwrap());
     let log = data_dir.path().join("substrate.log");
     let substrate = Process::counted_substrate("127.0.0.1:0", PACE, &log);
     let server = serve(&data_dir, &substrate);
@@ -166,7 +166,7 @@ async fn comes_back(client: &Client, reader: Reader, server: &Process, substrate
 
 #[tokio::test]
 async fn a_killed_substrate_ends_each_turn_as_lost_and_runs_none_again() {
-    let (client, data_dir) = (Client::new(), tempfile::tempdir().unwrap());
+    let (client, data_dir) = (http(), tempfile::tempdir().unwrap());
     let logs = ["first", "second"].map(|name| data_dir.path().join(name));
     let substrate = Process::counted_substrate("127.0.0.1:0", PACE, &logs[0]);
     let address = substrate.url.strip_prefix("http://").unwrap().to_owned();

@@ -11,12 +11,18 @@ mod chat;
 mod config;
 mod demo;
 mod kill;
+#[cfg(not(any(feature = "command", feature = "openai", feature = "redis")))]
+mod lean;
 mod logs;
 mod lost_memory;
+#[cfg(feature = "openai")]
 mod model;
 #[cfg(feature = "otel")]
 mod otel;
+#[cfg(feature = "command")]
 mod program;
+#[cfg(feature = "redis")]
 mod redis;
 mod serve;
 mod support;
+mod tls;

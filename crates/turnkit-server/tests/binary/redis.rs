@@ -1,10 +1,10 @@
 //! Several processes over one Redis.
 
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde_json::json;
 use turnkit_testkit::redis::RedisServer;
 
-use crate::support::{Process, run, text};
+use crate::support::{Process, http, run, text};
 
 fn substrate(redis: &RedisServer) -> Process {
     let arguments = ["substrate", "--listen", "127.0.0.1:0", "--demo-pace", "30ms"];
@@ -13,7 +13,7 @@ fn substrate(redis: &RedisServer) -> Process {
 
 async fn ask(substrate: &Process, message: &str, cursor: Option<&str>) -> Response {
     let body = json!({ "message": message }).to_string();
-    let request = Client::new().post(format!("{}/agents/run/stream", substrate.url)).body(body);
+    let request = http().post(format!("{}/agents/run/stream", substrate.url)).body(body);
     let request =
         request.header("content-type", "application/json").header("X-Execution-ID", "one");
     let request = match cursor {

@@ -19,6 +19,12 @@ pub(crate) fn turnkit() -> Command {
     command
 }
 
+/// A client that needs no TLS provider installed in the process.
+pub(crate) fn http() -> reqwest::Client {
+    let tls = turnkit_http::client::tls_config().unwrap();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
+}
+
 pub(crate) fn run(arguments: &[&str]) -> Output {
     turnkit().args(arguments).output().unwrap()
 }

@@ -8,7 +8,9 @@ use turnkit_agents::demo::Demo;
 use turnkit_chat::sqlite::rusqlite::Connection;
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
 
-use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, message, parse};
+use crate::support::{
+    Client, TestServer, TestSubstrate, failure, http, is_complete, message, parse,
+};
 
 /// The turns of these tests run longer.
 const GRACE: Duration = Duration::from_millis(50);
@@ -16,7 +18,7 @@ const GRACE: Duration = Duration::from_millis(50);
 async fn serve(data_dir: &TempDir, substrate: SubstrateChoice) -> (Server, Client) {
     let config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir.path(), substrate);
     let server = Server::start(config).await.unwrap();
-    let client = Client { http: reqwest::Client::new(), url: server.url() };
+    let client = Client { http: http(), url: server.url() };
     (server, client)
 }
 

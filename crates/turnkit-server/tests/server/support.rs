@@ -152,7 +152,7 @@ impl TestServer {
             .build()
             .unwrap();
         let server = runtime.spawn(Server::start(config)).await.unwrap().unwrap();
-        let client = Client { http: reqwest::Client::new(), url: server.url() };
+        let client = Client { http: http(), url: server.url() };
         // Kept by the runtime, which is what dies.
         runtime.spawn(async move {
             let _server = server;
@@ -166,6 +166,12 @@ impl TestServer {
         let runtime = self.runtime.take().unwrap();
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(HANG)).await.unwrap();
     }
+}
+
+/// A client that needs no TLS provider installed in the process.
+pub(crate) fn http() -> reqwest::Client {
+    let tls = turnkit_http::client::tls_config().unwrap();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
 }
 
 impl Drop for TestServer {

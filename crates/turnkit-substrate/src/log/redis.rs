@@ -10,6 +10,8 @@ mod writer;
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
+use ::redis::ConnectionAddr;
+use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use turnkit_id::LogId;
 use uuid::Uuid;
@@ -66,7 +68,7 @@ pub struct RedisLog {
 
 impl RedisLog {
     /// A log to be, at `redis://[user:password@]host[:port][/database]`; `unix://` for a socket, `rediss://` for TLS, for which
-    /// rustls must find its cryptography in the process (any HTTP client over rustls brings it).
+    /// the process must have installed a provider of cryptography for rustls (`CryptoProvider::install_default`).
     pub fn builder(url: impl Into<String>) -> RedisLogBuilder {
         RedisLogBuilder {
             url: url.into(),
@@ -146,6 +148,12 @@ impl RedisLogBuilder {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let client = ::redis::Client::open(self.url);
         let client = client.map_err(|error| RedisLogError::Url(error.category().to_owned()))?;
+        // Without one, rustls panics at the first connection where the build has none or several to choose from.
+        if matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
+            && CryptoProvider::get_default().is_none()
+        {
+            return Err(RedisLogError::NoTlsProvider);
+        }
         let store = Store::new(client, &self.prefix, self.limits, clock, self.lease)?;
         let shared = Arc::new(Shared { store, node: Node::default() });
         node::keep(&shared, self.lease);
@@ -168,6 +176,9 @@ pub enum RedisLogError {
         "connect to Redis: the URL must be redis://[user:password@]host[:port][/database]: {0}"
     )]
     Url(String),
+    /// The URL wants TLS, and the process has installed no provider of cryptography for rustls.
+    #[error("use TLS with Redis: the process has installed no provider of cryptography for rustls")]
+    NoTlsProvider,
     /// There is no thread to wait for Redis.
     #[error("start the thread that waits for Redis")]
     Thread(#[from] io::Error),
@@ -309,6 +320,12 @@ mod tests {
 
     use super::*;
     use crate::log::Ending;
+
+    #[test]
+    fn tls_in_a_process_without_a_provider_is_refused() {
+        let refused = RedisLog::builder("rediss://localhost").build().map(drop);
+        assert!(matches!(refused, Err(RedisLogError::NoTlsProvider)), "{refused:?}");
+    }
 
     #[tokio::test]
     async fn the_lease_of_a_run_that_has_ended_is_renewed_no_more() {

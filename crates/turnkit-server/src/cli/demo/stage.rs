@@ -15,6 +15,7 @@ use turnkit_chat::store::MessagePage;
 use turnkit_chat::{ChatStore as _, Principal, SessionId, StoreError};
 use turnkit_client::{Client, NewTurn, TurnBody};
 use turnkit_http::client::BaseUrl;
+use turnkit_http::client::tls_config;
 use turnkit_substrate::{ServeError, Substrate};
 use turnkit_wire::{Event, kind::Class, sse};
 use uuid::Uuid;
@@ -244,7 +245,8 @@ fn attempts(metrics: &Metrics) -> Attempts {
 async fn read_log(substrate: &Served, execution_id: &str) -> Result<Vec<Logged>, anyhow::Error> {
     let url = BaseUrl::parse(&substrate.url())?;
     let url = url.under(&["agents", "executions", execution_id, "stream"]);
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client =
+        reqwest::Client::builder().tls_backend_preconfigured(tls_config()?).no_proxy().build()?;
     let mut response = client.get(url).bearer_auth(&substrate.token).send().await?;
     if !response.status().is_success() {
         return Err(DemoError::Log(response.status().as_u16()).into());
