@@ -16,7 +16,7 @@ const IO: &[&str] =
     &["tokio", "futures-util", "axum", "hyper", "reqwest", "tracing", "http", "http-body"];
 const HTTP_FRAMEWORKS: &[&str] = &["axum", "hyper", "hyper-util", "reqwest", "tower", "tower-http"];
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule { krate: "turnkit-wire", members: &[], never: IO },
     Rule { krate: "turnkit-id", members: &[], never: IO },
     Rule { krate: "turnkit", members: &["turnkit-wire", "turnkit-id"], never: HTTP_FRAMEWORKS },

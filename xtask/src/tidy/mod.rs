@@ -3,24 +3,21 @@
 mod arrows;
 mod citations;
 mod docs;
-mod sizes;
 mod sources;
 
 use anyhow::bail;
-use sources::Source;
 
 /// Prints each finding on a line of its own and fails where there is one.
 pub(crate) fn run() -> anyhow::Result<()> {
     let sources = sources::read_all()?;
     let mut findings = arrows::check()?;
-    findings.extend(sizes::check(&sources));
     findings.extend(docs::check(&sources));
     findings.extend(citations::check()?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }
     match findings.len() {
-        0 => eprintln!("tidy: {} files, {}", sources.len(), sizes::summary(&sources)),
+        0 => eprintln!("tidy: {} files", sources.len()),
         count => bail!("{count} findings"),
     }
     Ok(())
