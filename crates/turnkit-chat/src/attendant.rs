@@ -194,8 +194,8 @@ impl Turns {
     /// What has changed is said once.
     fn become_known(&self, membership: Membership) {
         let before = self.membership.send_replace(membership.clone());
-        match &membership {
-            _ if before == membership => {}
+        match membership {
+            now if before == now => {}
             Membership::Joined(_) => tracing::info!("turns are started"),
             Membership::NotJoined(why) => tracing::warn!(why, "no turn is started"),
             Membership::Unattended => {}

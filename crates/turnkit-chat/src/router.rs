@@ -300,12 +300,11 @@ fn text(member: Option<Value>, name: &str) -> Result<Option<String>, ApiError> {
 
 /// How many entries a page may have, as the query's member `name` says.
 fn limit(name: &str, asked: Option<&str>) -> Result<u32, ApiError> {
-    match number(name, asked)?.unwrap_or(MAX_LIMIT) {
-        limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => {
-            let message = format!("{name} must be a number from 1 to {MAX_LIMIT}");
-            Err(ApiError::invalid_request(message).field(name).with("limit", MAX_LIMIT))
-        }
+    if let limit @ 1..=MAX_LIMIT = number(name, asked)?.unwrap_or(MAX_LIMIT) {
+        Ok(limit)
+    } else {
+        let message = format!("{name} must be a number from 1 to {MAX_LIMIT}");
+        Err(ApiError::invalid_request(message).field(name).with("limit", MAX_LIMIT))
     }
 }
 

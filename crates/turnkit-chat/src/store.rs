@@ -222,6 +222,7 @@ pub enum Find {
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every one is a turn")]
 pub enum Found {
     /// The turn.
     Turn(TurnRow),

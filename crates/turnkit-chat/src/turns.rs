@@ -176,13 +176,13 @@ impl Turns {
         let producer = Execution::new(Arc::clone(&conduct), part);
         let (body, driver) = chat_turn(&conduct.turn, after, ClientLeft::Continue)
             .start(producer, AttemptHooks(Arc::clone(&conduct)));
-        let driven = permit.turn();
-        driven.driven_by(driver.handle());
+        let turn = permit.turn();
+        turn.driven_by(driver.handle());
         let (all_cut, this) = (self.cut.clone(), Arc::clone(&self));
         self.attempts.spawn(async move {
             let ended = tokio::select! {
                 outcome = driver => { conduct.ended(&outcome); true }
-                () = driven.cut.cancelled() => false,
+                () = turn.cut.cancelled() => false,
                 () = all_cut.cancelled() => false,
             };
             // First here, then in the store: who finds the lease free finds nobody driving either.

@@ -1,5 +1,7 @@
 //! A chat over the store in memory and a substrate in the same process.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};

@@ -65,7 +65,7 @@ pub enum Update {
 pub struct Turn {
     client: Client,
     session: String,
-    turn_id: String,
+    id: String,
     start: Option<Request<Full<Bytes>>>,
     follow: Follow,
     began: Instant,
@@ -92,7 +92,7 @@ impl Turn {
         Ok(Turn {
             client,
             session: session.to_owned(),
-            turn_id: turn_id.to_owned(),
+            id: turn_id.to_owned(),
             start,
             follow,
             began: Instant::now(),
@@ -110,7 +110,7 @@ impl Turn {
     /// Its id.
     #[must_use]
     pub fn turn_id(&self) -> &str {
-        &self.turn_id
+        &self.id
     }
 
     /// How many events were taken: with it [`Client::follow`] goes on where this one was left (PROTOCOL 1.2).
@@ -130,7 +130,7 @@ impl Turn {
     /// # Errors
     /// The last refusal or failure, where it is final or one too many (PROTOCOL 4.4).
     pub fn cancel(&self) -> impl Future<Output = Result<Cancelled, Error>> + Send + use<> {
-        self.client.cancel_until_answered(&self.session, &self.turn_id)
+        self.client.cancel_until_answered(&self.session, &self.id)
     }
 
     /// The next update; none after the last one, and after an error.
@@ -162,9 +162,9 @@ impl Turn {
     async fn connect(&mut self, ask: Ask) -> Result<Update, Error> {
         let request = match (ask, &self.start) {
             (Ask::Start, Some(start)) => start.clone(),
-            (Ask::Start, None) => self.client.resume_request(&self.session, &self.turn_id, 0)?,
+            (Ask::Start, None) => self.client.resume_request(&self.session, &self.id, 0)?,
             (Ask::Resume { after }, _) => {
-                self.client.resume_request(&self.session, &self.turn_id, after)?
+                self.client.resume_request(&self.session, &self.id, after)?
             }
         };
         let opened = self.client.open(request).await;
@@ -252,7 +252,7 @@ impl fmt::Debug for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn")
             .field("session", &self.session)
-            .field("turn_id", &self.turn_id)
+            .field("turn_id", &self.id)
             .field("follow", &self.follow)
             .finish_non_exhaustive()
     }
@@ -306,17 +306,14 @@ impl TurnBody {
             let frame = timeout_at(self.heard + self.idle_timeout, self.body.frame()).await;
             let frame = frame.map_err(|_| Error::Silent(self.idle_timeout))?;
             self.heard = Instant::now();
-            match frame.transpose().map_err(Error::Broken)? {
-                Some(frame) => {
-                    if let Ok(chunk) = frame.into_data() {
-                        self.decoder.push(chunk);
-                    }
+            if let Some(frame) = frame.transpose().map_err(Error::Broken)? {
+                if let Ok(chunk) = frame.into_data() {
+                    self.decoder.push(chunk);
                 }
-                None => {
-                    self.has_ended = true;
-                    // One that the end has torn was not sent whole: that is a cut, not a mistake of the server.
-                    return Ok(self.decoder.finish().and_then(Result::ok));
-                }
+            } else {
+                self.has_ended = true;
+                // One that the end has torn was not sent whole: that is a cut, not a mistake of the server.
+                return Ok(self.decoder.finish().and_then(Result::ok));
             }
         }
     }

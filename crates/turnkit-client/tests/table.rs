@@ -1,6 +1,13 @@
 //! The table that the page is tried by as well (`tests/vectors/client.json`, PROTOCOL 4.4): the rules alone, and the client
 //! that drives them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
 use std::{
     collections::{BTreeMap, VecDeque},
     convert::Infallible,
@@ -118,19 +125,19 @@ fn driven(case: &Case, lines: &BTreeMap<String, String>) -> (Vec<String>, Vec<St
                 Some(Ok(event)) => match follow.event(&event, now, 0.5) {
                     Verdict::Taken => updates.push(format!("event {}", follow.cursor())),
                     Verdict::Held | Verdict::Restart => {}
-                    Verdict::End => code = "c".to_owned(),
+                    Verdict::End => "c".clone_into(&mut code),
                 },
                 Some(Err(error)) if *error.kind() == DecodeErrorKind::Truncated => {
-                    follow.lost(now, 0.5)
+                    follow.lost(now, 0.5);
                 }
                 Some(Err(_)) => {
-                    code = "invalid_line".to_owned();
+                    "invalid_line".clone_into(&mut code);
                     follow.unreadable();
                 }
                 None => follow.lost(now, 0.5),
             },
             Step::WaitUntil(until) => {
-                let (cursor, wait) = (follow.cursor(), until - now);
+                let (cursor, wait) = (follow.cursor(), until.saturating_sub(now));
                 let wait = wait.as_millis();
                 updates.push(format!("disconnected at {cursor}, again in {wait} ms"));
                 now = until;

@@ -375,7 +375,7 @@ impl SandboxTurn {
             Ok(Opened::NothingMore) => self.answered(Answer::NothingMore, None),
             Ok(Opened::Refused(refusal)) => {
                 let of = if is_attach { of_attach } else { of_run };
-                let (answer, problem) = of(refusal);
+                let (answer, problem) = of(&refusal);
                 self.answered(answer, Some(problem));
             }
             Err(Error::Transport { cause, .. }) => self.lost(cause),

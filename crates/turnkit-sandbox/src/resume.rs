@@ -184,6 +184,10 @@ impl fmt::Display for Gap {
 
 /// The state of reading one execution. See the [module](self).
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing about the execution, in any combination"
+)]
 pub struct Resume {
     before: Retry,
     after: Retry,

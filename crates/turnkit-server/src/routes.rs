@@ -38,16 +38,15 @@ impl App {
     /// All routes, behind the guard.
     pub(crate) fn router(self) -> Router {
         // Whoever bears no token is told from the pages of other sites by the host alone.
-        let (hosts, chat) = match &self.tokens {
-            Some(tokens) => (Hosts::any(), tokens.router()),
-            None => {
-                let nobody = || async {
-                    let message = "nobody signs in at this server: it has one local user";
-                    ApiError::invalid_request(message)
-                };
-                let chat = self.chat.router::<(), LocalUser>();
-                (Hosts::loopback(), chat.route("/api/sign-in", post(nobody)))
-            }
+        let (hosts, chat) = if let Some(tokens) = &self.tokens {
+            (Hosts::any(), tokens.router())
+        } else {
+            let nobody = || async {
+                let message = "nobody signs in at this server: it has one local user";
+                ApiError::invalid_request(message)
+            };
+            let chat = self.chat.router::<(), LocalUser>();
+            (Hosts::loopback(), chat.route("/api/sign-in", post(nobody)))
         };
         Router::new()
             .route("/api/sessions/{session}/turns/{turn}/trace", get(trace))

@@ -342,7 +342,7 @@ fn log(failure: &TurnError) {
     match failure.code() {
         Some(code::ABANDONED) => tracing::debug!(phase, "the attempt was abandoned"),
         code => {
-            tracing::warn!(phase, code = code.map(text::message).as_deref(), "the attempt failed")
+            tracing::warn!(phase, code = code.map(text::message).as_deref(), "the attempt failed");
         }
     }
 }

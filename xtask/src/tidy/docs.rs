@@ -4,7 +4,7 @@ use std::path::Path;
 
 use syn::visit::{self, Visit};
 
-use super::Source;
+use super::sources::Source;
 
 const EXAMPLE_WITHIN: usize = 10;
 

@@ -52,7 +52,8 @@ pub(super) struct SessionList {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Session {
-    session_id: String,
+    #[serde(rename = "sessionId")]
+    id: String,
     title: Option<String>,
     created_at: String,
 }
@@ -60,7 +61,7 @@ struct Session {
 impl From<Vec<SessionInfo>> for SessionList {
     fn from(sessions: Vec<SessionInfo>) -> SessionList {
         let sessions = sessions.into_iter().map(|SessionInfo { id, title, created_at }| Session {
-            session_id: id.as_str().to_owned(),
+            id: id.as_str().to_owned(),
             title,
             created_at: rfc3339(created_at),
         });
@@ -118,17 +119,19 @@ pub(super) struct OpenTurns {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Turn {
-    turn_id: String,
+    #[serde(rename = "turnId")]
+    id: String,
     execution_id: String,
-    turn_index: u64,
+    #[serde(rename = "turnIndex")]
+    index: u64,
 }
 
 impl From<Option<TurnRow>> for OpenTurns {
     fn from(open: Option<TurnRow>) -> OpenTurns {
         let turns = open.into_iter().map(|row| Turn {
-            turn_id: row.turn.turn_id,
+            id: row.turn.turn_id,
             execution_id: row.turn.execution_id.to_string(),
-            turn_index: row.turn.index,
+            index: row.turn.index,
         });
         OpenTurns { turns: turns.collect() }
     }

@@ -73,7 +73,7 @@ impl Turns {
         match timeout_at(deadline, self.agents.cancel(execution_id)).await {
             Ok(Ok(_)) => return true,
             Ok(Err(error)) => {
-                tracing::warn!(%execution_id, %error, "failed to cancel an execution")
+                tracing::warn!(%execution_id, %error, "failed to cancel an execution");
             }
             Err(_) => tracing::warn!(%execution_id, "failed to cancel an execution in time"),
         }

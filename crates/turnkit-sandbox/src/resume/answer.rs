@@ -4,19 +4,19 @@ use super::Answer;
 use crate::{Error, Refusal};
 
 /// What the refusal of a run is to the machine, and as the turn's failure.
-pub(crate) fn of_run(refusal: Refusal) -> (Answer, Error) {
-    classed(error_of(refusal.clone()), &refusal)
+pub(crate) fn of_run(refusal: &Refusal) -> (Answer, Error) {
+    classed(error_of(refusal.clone()), refusal)
 }
 
 /// What the refusal of an attach is, where "not found" and "gone" can mean nothing but the execution, also without a code that is
 /// known, and a conflict that says nothing else nothing but the cursor.
-pub(crate) fn of_attach(refusal: Refusal) -> (Answer, Error) {
+pub(crate) fn of_attach(refusal: &Refusal) -> (Answer, Error) {
     let error = match (refusal.status(), error_of(refusal.clone())) {
         (404 | 410, Error::Refused(refusal)) => Error::Lost(refusal),
         (409, Error::Refused(refusal)) if refusal.code().is_none() => Error::Lost(refusal),
         (_, error) => error,
     };
-    classed(error, &refusal)
+    classed(error, refusal)
 }
 
 /// The error that a refusal of any call is, by its code.
@@ -57,29 +57,30 @@ mod tests {
             (410, "execution_expired"),
             (409, "invalid_replay_cursor"),
         ] {
-            for (answer, error) in [of_run(refusal(status, code)), of_attach(refusal(status, code))]
+            for (answer, error) in
+                [of_run(&refusal(status, code)), of_attach(&refusal(status, code))]
             {
                 assert!(matches!((answer, error), (Answer::Lost, Error::Lost(_))), "{code}");
             }
         }
         for status in [404, 410] {
-            assert_eq!(of_attach(refusal(status, "no_such_route")).0, Answer::Lost);
-            let (answer, error) = of_run(refusal(status, "no_such_route"));
+            assert_eq!(of_attach(&refusal(status, "no_such_route")).0, Answer::Lost);
+            let (answer, error) = of_run(&refusal(status, "no_such_route"));
             assert!(matches!((answer, error), (Answer::Refused { .. }, Error::Refused(_))));
         }
-        assert_eq!(of_attach(Refusal::new(409, b"", None)).0, Answer::Lost);
-        assert!(matches!(of_attach(refusal(409, "execution_conflict")).1, Error::Conflict(_)));
+        assert_eq!(of_attach(&Refusal::new(409, b"", None)).0, Answer::Lost);
+        assert!(matches!(of_attach(&refusal(409, "execution_conflict")).1, Error::Conflict(_)));
     }
 
     #[test]
     fn a_server_that_fails_has_not_lost_anything() {
-        let (answer, _) = of_attach(refusal(503, "execution_not_found"));
+        let (answer, _) = of_attach(&refusal(503, "execution_not_found"));
         assert_eq!(answer, Answer::Refused { status: 503, retry_after: None });
     }
 
     #[test]
     fn a_log_that_has_changed_is_no_lost_execution() {
-        let (answer, error) = of_run(refusal(412, "log_changed"));
+        let (answer, error) = of_run(&refusal(412, "log_changed"));
         assert_eq!(answer, Answer::Refused { status: 412, retry_after: None });
         assert!(matches!(error, Error::LogChanged(_)));
     }

@@ -97,7 +97,7 @@ async fn a_plain_attach_binds_nothing() {
 async fn a_run_whose_answer_is_late_attaches_once_somebody_has_read_it() {
     let there = stream(frames(1..=2) + &completed(3));
     let server = Server::start([Answer::Silent(Vec::new()), there]).await;
-    let (begin, begun) = oneshot::channel::<()>();
+    let (tell, begun) = oneshot::channel::<()>();
     let mut turn = server.run().begun_when(async { drop(begun.await) });
     // A `next` that is dropped loses neither the request nor the signal.
     drop(tokio::time::timeout(Duration::ZERO, turn.next()).await);
@@ -105,7 +105,7 @@ async fn a_run_whose_answer_is_late_attaches_once_somebody_has_read_it() {
     while server.requests().is_empty() {
         tokio::task::yield_now().await;
     }
-    begin.send(()).unwrap();
+    tell.send(()).unwrap();
     let (read, end) = reading.await.unwrap();
     end.unwrap();
     assert_eq!(read, lines(1..=2));

@@ -91,7 +91,7 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 
 fn client(server: &str, token: Option<&str>) -> Result<Client, BuildError> {
     let client = Client::builder(server);
-    token.into_iter().fold(client, |client, token| client.bearer_token(token)).build()
+    token.into_iter().fold(client, turnkit_client::ClientBuilder::bearer_token).build()
 }
 
 async fn send(

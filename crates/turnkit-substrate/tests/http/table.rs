@@ -192,12 +192,12 @@ async fn whoever_names_another_log_and_starts_nothing_is_answered_as_without() {
 async fn a_malformed_log_id_is_refused_whatever_the_execution() {
     let mut house = House::new().await;
     let log = house.server.log_id().await;
-    let long = "x".repeat(129);
+    let too_long = "x".repeat(129);
     for id in ["unknown", "running", "retained", "spent"] {
         let twice = house.server.run(id, MESSAGE).header("X-Log-Id", &log);
         let mut malformed = vec![twice.header("X-Log-Id", &log)];
         let named = |name: &&str| house.server.run(id, MESSAGE).header("X-Log-Id", *name);
-        malformed.extend(["", "a b", "a\tb", &long].iter().map(named));
+        malformed.extend(["", "a b", "a\tb", &too_long].iter().map(named));
         for run in malformed {
             let answer = Answer::of(run).await;
             answer.assert_error(400, "invalid_request");
