@@ -106,8 +106,8 @@ async fn kill_during_starts(names_log: bool) -> Seen {
     starter.is_over.store(true, Ordering::Relaxed);
     let mut seen = starting.await.unwrap();
     seen.twice = counted(&runs).values().filter(|count| **count > 1).count();
-    let (count, started) = (kills(), seen.started);
-    eprintln!("{count} kills during {started} starts, each names its log: {names_log}: {seen:?}");
+    let (killed, during) = (kills(), seen.started);
+    eprintln!("{killed} kills during {during} starts, each names its log: {names_log}: {seen:?}");
     seen
 }
 
