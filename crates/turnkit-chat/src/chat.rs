@@ -280,6 +280,14 @@ pub struct TurnStream {
     pub body: TurnBody,
 }
 
+impl TurnStream {
+    /// The answer to a client, with all headers that it needs: see [`TurnBody::into_response`].
+    #[must_use]
+    pub fn into_response(self) -> http::Response<TurnBody> {
+        self.body.into_response()
+    }
+}
+
 /// What became of a turn that was to be stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {

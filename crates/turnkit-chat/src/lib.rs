@@ -1,6 +1,32 @@
-//! The product side of a chat: turns that run once, are seen once and saved once (PROTOCOL 4.2).
+//! The product side of a chat, as a library: turns that run once, are seen once and saved once (PROTOCOL 4.2, 4.3).
 //!
-//! It knows the turn engine, the adapter and a [`ChatStore`]; agents, and the substrate that runs them, are behind HTTP.
+//! ```no_run
+//! # #[cfg(all(feature = "axum", feature = "sqlite"))]
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use turnkit_chat::{Chat, LocalUser, sqlite::SqliteStore};
+//! use turnkit_sandbox::SandboxClient;
+//!
+//! let agents = SandboxClient::builder("http://127.0.0.1:8788").build()?;
+//! let (chat, attendant) = Chat::builder(SqliteStore::open("chat.db")?, agents).build().await?;
+//! tokio::spawn(attendant);
+//! let routes = chat.router::<(), LocalUser>(); // an `axum::Router`; every call works without HTTP as well
+//! # drop(routes);
+//! # Ok(()) }
+//! ```
+//!
+//! A turn and its user's message are one transaction. A turn is **dispatched once**: whoever claims its lease first marks it so,
+//! and everything later attaches to the same execution. One attempt **drives** a turn, and goes on when its client leaves; all others
+//! **read along**. Each of them saves the answer, keyed by execution id, and writes down an ending that the log tells. The
+//! [`Attendant`] takes up what a dead process has left. What the product itself writes about a turn is written in the same
+//! transactions (`sqlite::InTransaction`).
+//!
+//! # In scope
+//! Sessions, turns, messages, who drives a turn, stopping, shutdown; a store in memory and, behind `sqlite`, one in a file; behind
+//! `axum`, the routes and users by tokens.
+//!
+//! # Out of scope
+//! The order of hooks (`turnkit`), reconnecting to the substrate (`turnkit-sandbox`), running agents (`turnkit-substrate`), a login,
+//! the page.
 
 mod agents;
 mod attendant;
@@ -32,3 +58,8 @@ pub use self::turn::{
     Answer, Ending, Failure, Message, NewTurn, Role, Said, SessionId, SessionInfo, Turn, TurnRef,
     TurnState,
 };
+
+/// The guide, compiled as it is printed.
+#[cfg(all(doctest, feature = "axum", feature = "sqlite"))]
+#[doc = include_str!("../../../docs/guide/serve-a-turn.md")]
+struct Guide;

@@ -6,19 +6,18 @@ use std::convert::Infallible;
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::StatusCode;
 use http::request::Parts;
-use http::{HeaderName, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use turnkit_http::server::{
     ApiError, BodyLimits, Hosts, InBody, InPath, InQuery, Nothing, guard, json_response,
 };
-use turnkit_wire::ndjson;
 
 use self::wire::{Agents, Me, Messages, OpenTurns, Opened, SessionList, SessionWhole, StoppedTurn};
 use crate::store::{MessagePage, SessionPage};
@@ -202,7 +201,11 @@ async fn start<U: Into<Principal>>(
         message: required(asked.message, "message")?,
         agent: text(asked.agent, "agent")?,
     };
-    Ok(chat.start(&user.into(), &SessionId::new(session), turn).await?.into_response())
+    Ok(chat
+        .start(&user.into(), &SessionId::new(session), turn)
+        .await?
+        .into_response()
+        .map(Body::new))
 }
 
 #[derive(Deserialize)]
@@ -219,7 +222,7 @@ async fn resume<U: Into<Principal>>(
 ) -> Answer {
     let after = number("after", query.after.as_deref())?.unwrap_or(0);
     let at = TurnRef::new(SessionId::new(session), turn_id);
-    Ok(chat.resume(&user.into(), &at, after).await?.into_response())
+    Ok(chat.resume(&user.into(), &at, after).await?.into_response().map(Body::new))
 }
 
 /// `POST …/turns/{turnId}/cancel`: stops the turn. 200 with the state in which it ended, as often as one asks; 202 where the
@@ -237,20 +240,9 @@ async fn cancel<U: Into<Principal>>(
     Ok(json_response(status, &StoppedTurn::new(&at.turn_id, &stopped)))
 }
 
-/// NDJSON that no cache keeps and no proxy holds back, with the execution's id (PROTOCOL 4.2).
 impl IntoResponse for TurnStream {
     fn into_response(self) -> Response {
-        let mut response = Response::new(axum::body::Body::new(self.body));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(ndjson::CONTENT_TYPE));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let unbuffered = HeaderName::from_static("x-accel-buffering");
-        headers.insert(unbuffered, HeaderValue::from_static("no"));
-        // An id is visible ASCII (PROTOCOL 1.4), so it always is a header's value.
-        if let Ok(id) = HeaderValue::from_str(self.execution_id.as_str()) {
-            headers.insert(HeaderName::from_static("x-execution-id"), id);
-        }
-        response
+        TurnStream::into_response(self).map(Body::new)
     }
 }
 

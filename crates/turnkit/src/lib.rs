@@ -78,9 +78,6 @@ pub use turnkit_wire::{Event, ndjson};
 /// The guides, compiled as they are printed.
 #[cfg(all(doctest, feature = "http-body", feature = "tokio"))]
 mod guide {
-    #[doc = include_str!("../../../docs/guide/serve-a-turn.md")]
-    struct ServeATurn;
-
     #[doc = include_str!("../../../docs/guide/write-a-producer.md")]
     struct WriteAProducer;
 }

@@ -9,15 +9,12 @@ use turnkit::{
     BoxError, FinalText, Hook, Persisted, RawText, TurnContext, TurnError, TurnHooks, TurnOutcome,
     code,
 };
-use turnkit_wire::Event;
+use turnkit_wire::{Event, text};
 
 use super::Turns;
 use crate::observer::{Attempt, AttemptObserver};
 use crate::store::{EndedBy, Lease, StoreError};
 use crate::{Answer, Ending, Failure, Turn};
-
-/// Characters of a failure's message that are kept, as many as go to a client (PROTOCOL 2.4).
-const MAX_MESSAGE: usize = 500;
 
 /// One attempt, as its producer and its hooks share it.
 pub(crate) struct Conduct {
@@ -85,7 +82,7 @@ impl Conduct {
             Some(lease) => EndedBy::Lease(lease.clone()),
             None => return Ok(()),
         };
-        let message = failure.to_string().chars().take(MAX_MESSAGE).collect();
+        let message = text::message(&failure.to_string()).into_owned();
         let ending = Ending {
             stopped: failure.code() == Some(code::CANCELLED)
                 || self.log_was_cancelled.load(Relaxed),
