@@ -4,7 +4,7 @@
 //! `cargo run -p turnkit-chat --features axum,bundled --example axum -- shop.db http://127.0.0.1:8788 127.0.0.1:3000`, then
 //! `turnkit chat --server http://127.0.0.1:3000 --token ann 'Tell me a story'`.
 
-use std::{env, time::Duration};
+use std::{env, io, io::Write as _, time::Duration};
 
 use axum::{extract::FromRequestParts, http::StatusCode, http::request::Parts};
 use tokio::{net::TcpListener, signal::ctrl_c};
@@ -49,8 +49,9 @@ impl InTransaction for Shop {
 
     fn saved(&self, tx: &Transaction<'_>, turn: &Turn, answer: &Answer) -> rusqlite::Result<()> {
         let sql = "INSERT INTO bills (execution, user, characters) VALUES (?1, ?2, ?3)";
-        let (execution, characters) = (turn.execution_id.as_str(), answer.text.chars().count());
-        tx.execute(sql, params![execution, turn.owner.user_id, characters]).map(drop)
+        let characters = u32::try_from(answer.text.chars().count()).unwrap_or(u32::MAX);
+        tx.execute(sql, params![turn.execution_id.as_str(), turn.owner.user_id, characters])
+            .map(drop)
     }
 }
 
@@ -67,7 +68,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (chat, attendant) = Chat::builder(store, agents.build()?).build().await?;
     let attending = tokio::spawn(attendant);
     let listener = TcpListener::bind(listen.as_deref().unwrap_or("127.0.0.1:3000")).await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    writeln!(io::stdout(), "listening on http://{address}")?;
     let stop = async move { ctrl_c().await.unwrap_or_default() };
     axum::serve(listener, chat.router::<(), User>()).with_graceful_shutdown(stop).await?;
 

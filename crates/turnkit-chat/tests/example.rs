@@ -111,8 +111,9 @@ async fn an_example_that_is_killed_loses_no_answer_and_bills_each_once() {
     let shop = Shop::start(&file, &url);
     let sessions: Vec<String> = join_all((0..TURNS).map(|_| shop.session("ann"))).await;
     let turn = json!({ "turnId": "t", "message": "hello" });
-    let started = join_all(sessions.iter().map(|session| {
-        shop.ask("ann", "POST", &format!("/api/sessions/{session}/turns"), Some(turn.clone()))
+    let started = join_all(sessions.iter().map(async |session| {
+        let path = format!("/api/sessions/{session}/turns");
+        shop.ask("ann", "POST", &path, Some(turn.clone())).await
     }));
     assert!(started.await.iter().all(|answer| answer.status() == 200));
     sleep(Duration::from_millis(300)).await;

@@ -1,4 +1,4 @@
-//! A chat turn behind axum: `cargo run -p turnkit --features http-body --example axum`, then `curl -N 127.0.0.1:3000/turn`.
+//! A chat turn behind axum: `cargo run -p turnkit --features http-body --example route`, then `curl -N 127.0.0.1:3000/turn`.
 
 use std::time::Duration;
 
