@@ -39,7 +39,7 @@ mod cursor;
 mod filter;
 mod retry;
 
-use std::{fmt, mem, time::Duration};
+use std::{fmt, time::Duration};
 
 use turnkit_http::client::is_transient;
 use turnkit_wire::kind;
@@ -184,10 +184,6 @@ impl fmt::Display for Gap {
 
 /// The state of reading one execution. See the [module](self).
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says one thing about the execution, in any combination"
-)]
 pub struct Resume {
     before: Retry,
     after: Retry,
@@ -200,13 +196,8 @@ pub struct Resume {
     /// An event without a usable id was handed on since the cursor moved.
     unnumbered: bool,
     result: Seen,
-    /// An event of the execution was taken, whether or not it was handed on.
-    is_found: bool,
     /// How often a reader that came early has waited.
     early: u32,
-    /// The last look of a reader whose run is due no longer was granted.
-    looks_last: bool,
-    is_bound: bool,
 }
 
 #[derive(Debug)]
@@ -249,10 +240,7 @@ impl Resume {
             cursor: Cursor::default(),
             unnumbered: false,
             result: Seen::No,
-            is_found: false,
             early: 0,
-            looks_last: false,
-            is_bound: false,
         }
     }
 
@@ -296,8 +284,9 @@ impl Resume {
         if !matches!(self.state, State::Asking) {
             return;
         }
-        if !is_due && mem::replace(&mut self.looks_last, true) {
-            return self.give_up(GiveUp::Refused);
+        if !is_due {
+            // Accepted since it was asked for, or never.
+            self.intent = Intent::Attach;
         }
         let until = now.saturating_add(EARLY.wait(self.early, spread));
         self.early = self.early.saturating_add(1);
@@ -311,7 +300,8 @@ impl Resume {
         if !matches!(self.state, State::Binding) {
             return;
         }
-        if is_there && !mem::replace(&mut self.is_bound, true) {
+        if is_there {
+            self.intent = Intent::Attach;
             self.go(State::Connect);
         } else {
             self.give_up(GiveUp::Refused);
@@ -399,9 +389,9 @@ impl Resume {
 
     fn lost(&mut self) {
         match self.intent {
-            Intent::Join if !self.is_found => self.go(State::Asking),
+            Intent::Join => self.go(State::Asking),
             Intent::AttachOrBind => self.go(State::Binding),
-            _ => self.give_up(GiveUp::Refused),
+            Intent::Run | Intent::Attach => self.give_up(GiveUp::Refused),
         }
     }
 
@@ -421,7 +411,10 @@ impl Resume {
 
     /// Takes an event that was not consumed before.
     fn take(&mut self, kind: &str, numbered: bool) -> Verdict {
-        self.is_found = true;
+        if self.intent == Intent::Join {
+            // It is there. Should it be lost from now on, it does not come again.
+            self.intent = Intent::Attach;
+        }
         if numbered {
             self.row.failures = 0;
             self.unnumbered = false;

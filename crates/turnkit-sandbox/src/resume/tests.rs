@@ -240,7 +240,7 @@ fn who_drives_a_turn_on_binds_a_lost_execution_before_it_ends() {
     let accepted = driving().lost().bound(true).attaches("0");
     accepted.stream().frame("7-1", "execution.completed", Verdict::End).ends(&End::Completed);
     // Nobody binds for ever.
-    driving().lost().bound(true).lost().bound(true).gives_up(GiveUp::Refused);
+    driving().lost().bound(true).lost().gives_up(GiveUp::Refused);
     driving().refused(403).gives_up(GiveUp::Refused);
 }
 
@@ -257,8 +257,7 @@ fn who_comes_before_the_run_was_accepted_asks_again_as_long_as_it_is_due() {
 fn a_run_that_is_due_no_longer_is_looked_for_once_more() {
     let joined = || Scenario::new(Intent::Join).lost().due(false).waits(0.025).attaches("0");
     joined().stream().forwards("7-1");
-    joined().lost().due(false).gives_up(GiveUp::Refused);
-    joined().lost().due(true).waits(0.05).lost().due(false).gives_up(GiveUp::Refused);
+    joined().lost().gives_up(GiveUp::Refused);
 }
 
 #[test]
