@@ -1,5 +1,10 @@
 //! HTTP plumbing that the servers and clients of turnkit share. It knows no rule of theirs: neither turns nor executions.
 //!
+//! ```
+//! # #[cfg(feature = "client")]
+//! assert!(turnkit_http::client::is_transient(503) && !turnkit_http::client::is_transient(404));
+//! ```
+//!
 //! Features, of which none is on by default, because hardly anyone needs both:
 //! - **`client`**: base URLs that are checked, bearer tokens that do not print, `Retry-After`, statuses that pass. It brings
 //!   no HTTP client and no runtime.

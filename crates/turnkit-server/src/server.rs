@@ -1,5 +1,6 @@
 //! The whole server: product, listener and substrate.
 
+use std::fs::TryLockError;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use crate::metrics::{Counting, Metrics};
 use crate::routes::App;
 use crate::traces::Traces;
 
+/// What servers before the log had an id lock in their data directory.
+const EARLIER_LOCK: &str = "substrate.lock";
 /// The database file inside the data directory.
 pub(crate) const DATABASE: &str = "turnkit.db";
 /// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
@@ -308,6 +311,14 @@ async fn open(
         };
         StartError::Directory { path: path(), source }
     })?;
+    // A server of an earlier version would go on with tables that are about to be moved.
+    match fs::File::open(data_dir.join(EARLIER_LOCK)).map(|lock| lock.try_lock()) {
+        Ok(Err(TryLockError::WouldBlock)) => return Err(StartError::InUse { path: path() }),
+        Ok(Err(TryLockError::Error(source))) => {
+            return Err(StartError::Directory { path: path(), source });
+        }
+        Ok(Ok(())) | Err(_) => {}
+    }
     let database = |source| StartError::Database { path: path(), source };
     let store = SqliteStore::builder().busy_timeout(busy_timeout);
     let built = chat(store.open(data_dir.join(DATABASE)).map_err(database)?).build().await;

@@ -34,10 +34,10 @@ async fn a_turn_that_completes() {
     insta::assert_snapshot!(show(agent()).await, @r##"
     {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}
     {"type":"execution.started","data":{"executionId":"exec-1"}}
-    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text","text":"Let me look. "},"delta":"Let me look. "}}
+    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text"},"delta":"Let me look. "}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"running"}}}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"completed"}}}}
-    {"type":"message.part.updated","data":{"part":{"id":"prt_3","messageID":"msg_1","type":"text","text":"Done."},"delta":"Done."}}
+    {"type":"message.part.updated","data":{"part":{"id":"prt_3","messageID":"msg_1","type":"text"},"delta":"Done."}}
     {"type":"session.run.completed","data":{"sessionId":"thread-abc"}}
     --
     find_completed
@@ -58,11 +58,11 @@ async fn a_turn_whose_agent_reports_an_error() {
     insta::assert_snapshot!(show(agent().event(own).text(" And more.")).await, @r##"
     {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}
     {"type":"execution.started","data":{"executionId":"exec-1"}}
-    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text","text":"Let me look. "},"delta":"Let me look. "}}
+    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text"},"delta":"Let me look. "}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"running"}}}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"completed"}}}}
-    {"type":"message.part.updated","data":{"part":{"id":"prt_3","messageID":"msg_1","type":"text","text":"Done."},"delta":"Done."}}
-    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text","text":" And more."},"delta":" And more."}}
+    {"type":"message.part.updated","data":{"part":{"id":"prt_3","messageID":"msg_1","type":"text"},"delta":"Done."}}
+    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text"},"delta":" And more."}}
     {"type":"error","data":{"code":"AGENT_EXECUTION_FAILED","message":"out of tokens"},"n":1E5}
     {"type":"session.run.failed","data":{"sessionId":"thread-abc","message":"out of tokens","retryable":false,"code":"AGENT_EXECUTION_FAILED","phase":"produce"}}
     --
@@ -80,10 +80,10 @@ async fn a_turn_whose_producer_fails() {
     insta::assert_snapshot!(show(agent().fail_with(error)).await, @r##"
     {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}
     {"type":"execution.started","data":{"executionId":"exec-1"}}
-    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text","text":"Let me look. "},"delta":"Let me look. "}}
+    {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text"},"delta":"Let me look. "}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"running"}}}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"completed"}}}}
-    {"type":"message.part.updated","data":{"part":{"id":"prt_3","messageID":"msg_1","type":"text","text":"Done."},"delta":"Done."}}
+    {"type":"message.part.updated","data":{"part":{"id":"prt_3","messageID":"msg_1","type":"text"},"delta":"Done."}}
     {"type":"error","data":{"message":"the agent is gone\\n","code":"execution_lost"}}
     {"type":"session.run.failed","data":{"sessionId":"thread-abc","message":"the agent is gone\\n","retryable":true,"code":"execution_lost","phase":"produce"}}
     --

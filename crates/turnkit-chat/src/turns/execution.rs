@@ -136,10 +136,14 @@ async fn row(conduct: &Conduct) -> Result<Option<TurnRow>, ExecutionError> {
     }
 }
 
-/// Whether the substrate may still be asked to run the turn, or is being asked (PROTOCOL 4.2).
+/// Whether the substrate may still be asked to run the turn, or is being asked (PROTOCOL 4.2). A store that cannot tell at the moment is
+/// asked again: "no" would be final.
 async fn is_due(conduct: Arc<Conduct>) -> bool {
-    let row = row(&conduct).await.ok().flatten();
-    row.is_some_and(|row| row.state == TurnState::Open && (!row.dispatched || row.is_held))
+    match row(&conduct).await {
+        Ok(Some(row)) => row.state == TurnState::Open && (!row.dispatched || row.is_held),
+        Ok(None) => false,
+        Err(_) => true,
+    }
 }
 
 impl TurnProducer for Execution {

@@ -5,7 +5,12 @@ use crate::{Error, Refusal};
 
 /// What the refusal of a run is to the machine, and as the turn's failure.
 pub(crate) fn of_run(refusal: &Refusal) -> (Answer, Error) {
-    classed(error_of(refusal.clone()), refusal)
+    let error = match (refusal.status(), error_of(refusal.clone())) {
+        // Nothing else of a run is a precondition than the log that it names, also where the code has got lost.
+        (412, Error::Refused(refusal)) => Error::LogChanged(refusal),
+        (_, error) => error,
+    };
+    classed(error, refusal)
 }
 
 /// What the refusal of an attach is, where "not found" and "gone" can mean nothing but the execution, also without a code that is
@@ -80,8 +85,10 @@ mod tests {
 
     #[test]
     fn a_log_that_has_changed_is_no_lost_execution() {
-        let (answer, error) = of_run(&refusal(412, "log_changed"));
-        assert_eq!(answer, Answer::Refused { status: 412, retry_after: None });
-        assert!(matches!(error, Error::LogChanged(_)));
+        for refusal in [refusal(412, "log_changed"), Refusal::new(412, b"", None)] {
+            let (answer, error) = of_run(&refusal);
+            assert_eq!(answer, Answer::Refused { status: 412, retry_after: None });
+            assert!(matches!(error, Error::LogChanged(_)));
+        }
     }
 }

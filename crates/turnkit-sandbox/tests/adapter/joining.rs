@@ -54,7 +54,7 @@ async fn a_run_that_is_no_longer_due_is_looked_for_once_more_and_then_lost() {
     let server = Server::start([unknown(), unknown(), stream(completed(1))]).await;
     let (turn, asked) = joined(&server, 0);
     assert!(matches!(error_of(turn).await, Error::Lost(_)));
-    assert_eq!((asked.load(Ordering::Relaxed), server.requests().len()), (2, 2));
+    assert_eq!((asked.load(Ordering::Relaxed), server.requests().len()), (1, 2));
 
     let server = Server::start([unknown(), stream(completed(1))]).await;
     read(joined(&server, 0).0).await.1.unwrap();
@@ -97,8 +97,8 @@ async fn a_plain_attach_binds_nothing() {
 async fn a_run_whose_answer_is_late_attaches_once_somebody_has_read_it() {
     let there = stream(frames(1..=2) + &completed(3));
     let server = Server::start([Answer::Silent(Vec::new()), there]).await;
-    let (tell, begun) = oneshot::channel::<()>();
-    let mut turn = server.run().begun_when(async { drop(begun.await) });
+    let (tell, told) = oneshot::channel::<()>();
+    let mut turn = server.run().begun_when(async { drop(told.await) });
     // A `next` that is dropped loses neither the request nor the signal.
     drop(tokio::time::timeout(Duration::ZERO, turn.next()).await);
     let reading = tokio::spawn(read(turn));

@@ -89,7 +89,9 @@ fn a_data_directory_belongs_to_one_substrate() {
     };
     let alone = Process::serve(&data_dir, &[]);
     refuse(&[]);
-    refuse(&["--substrate", "http://127.0.0.1:1"]);
+    let other = Process::substrate("1ms");
+    refuse(&["--substrate", &other.url]);
+    other.kill();
     alone.kill();
     let substrate = Process::substrate("1ms");
     let shared = || Process::serve(&data_dir, &["--substrate", &substrate.url]);

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, future::ready, stream};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, header::CONTENT_TYPE};
 use turnkit_id::ExecutionId;
 use turnkit_wire::sse;
 
@@ -61,11 +61,16 @@ fn cursor(headers: &HeaderMap) -> Option<String> {
     Some(headers.get(CURSOR)?.to_str().ok()?.to_owned())
 }
 
-/// Changes the streams of answers.
+/// Changes the event streams among the answers.
 fn rewriting(inner: Way, rewrite: fn(Chunks) -> Chunks) -> Way {
     Arc::new(move |request| {
         let sending = inner(request);
-        Box::pin(async move { Ok(sending.await?.map(rewrite)) })
+        Box::pin(async move {
+            let answer = sending.await?;
+            let content = answer.headers().get(CONTENT_TYPE);
+            let is_stream = content.is_some_and(|content| content == sse::CONTENT_TYPE);
+            Ok(if is_stream { answer.map(rewrite) } else { answer })
+        })
     })
 }
 
