@@ -83,6 +83,7 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-http", "client"),
         ("turnkit-http", "server"),
         ("turnkit-chat", ""),
+        ("turnkit-chat", "axum"),
         ("turnkit-chat", "sqlite"),
         ("turnkit-http", "tls"),
         ("turnkit-http", "tls-aws-lc"),

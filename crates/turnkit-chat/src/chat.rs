@@ -227,6 +227,7 @@ impl Chat {
         self.turns.store.close().await;
     }
 
+    #[cfg(feature = "axum")]
     pub(crate) fn sign_ins(&self) -> Option<&dyn crate::store::SignIns> {
         self.turns.store.sign_ins()
     }

@@ -7,7 +7,7 @@
 pub mod memory;
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use turnkit::{BoxError, Persisted};
@@ -409,7 +409,8 @@ pub(crate) fn json_len(said: &Said) -> usize {
 }
 
 /// Unix milliseconds, as the stores of this crate keep times.
-pub(crate) fn unix_millis(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+#[cfg(feature = "sqlite")]
+pub(crate) fn unix_millis(time: std::time::SystemTime) -> i64 {
+    let since = time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,9 +1,21 @@
 //! The server that people use: chat turns over HTTP that lose nothing, and the program `turnkit`.
 //!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use turnkit_agents::demo::Demo;
+//! use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
+//!
+//! let agents = SubstrateChoice::Embedded(Agents::new("demo", Demo::new()));
+//! let server = Server::start(ServerConfig::new("127.0.0.1:0".parse()?, "turnkit-data", agents)).await?;
+//! server.stop(std::time::Duration::from_secs(30)).await;
+//! # Ok(()) }
+//! ```
+//!
 //! Most people run the program instead: `turnkit serve`, `turnkit chat`, `turnkit demo`, `turnkit substrate`.
 //!
-//! It is wiring: the command line and its configuration file, the page, metrics and traces, around [`turnkit_chat`] over a SQLite
-//! file, and a substrate inside the process where none is named. Without users' tokens it serves one local user, on loopback only.
+//! # In scope
+//! Wiring: the command line and its configuration file, the page, metrics and traces, around [`turnkit_chat`] over a SQLite file, and a
+//! substrate inside the process where none is named. Without users' tokens it serves one local user, on loopback only.
 //!
 //! # Out of scope
 //! What happens to a turn (`turnkit-chat`), the order of hooks (`turnkit`), reconnecting to the substrate (`turnkit-sandbox`),
