@@ -19,7 +19,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`lifecycle`] | the events of a turn's envelope |
-//! | [`write`] | the events of an answer: parts, `result`, `warning`, `error` |
+//! | [`write`](mod@write) | the events of an answer: parts, `result`, `warning`, `error` |
 //! | [`kind`] | the names of the events that the layers act on, and who does |
 //! | [`view`] | tolerant, borrowed views of those events' data |
 //! | [`text`] | text from elsewhere, made fit for a client or a log |

@@ -194,10 +194,6 @@ struct Missing {
     error: std::io::Error,
 }
 
-#[cfg_attr(
-    not(any(feature = "openai", feature = "command")),
-    expect(dead_code, reason = "only these agents need more than their name")
-)]
 fn misuse(message: &str) -> Misuse {
     Misuse::new(ErrorKind::MissingRequiredArgument, message)
 }
