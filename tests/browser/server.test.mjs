@@ -184,8 +184,8 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await completed.nth(1).waitFor();
     const hooks = await completed.evaluateAll((attempts) => attempts.map((attempt) => [...attempt.querySelectorAll(".hook")].map(({ textContent }) => textContent)));
     const [first, ...rest] = hooks.sort((a, b) => b.length - a.length);
-    assert.deepEqual(first, ["find_completed", "persist_assistant_message", "on_turn_complete", "trace_flush"], "of the one that saved the answer");
-    assert.deepEqual(rest, [["find_completed", "persist_assistant_message", "trace_flush"]], "of the one that came second");
+    assert.deepEqual(first, ["find_completed", "transform_final_text", "persist_assistant_message", "on_turn_complete", "trace_flush"], "of the one that saved the answer");
+    assert.deepEqual(rest, [["find_completed", "transform_final_text", "persist_assistant_message", "trace_flush"]], "of the one that came second");
     await holds(tab);
   });
 
