@@ -20,6 +20,8 @@
 pub mod command;
 pub mod demo;
 #[cfg(feature = "openai")]
+mod lenient;
+#[cfg(feature = "openai")]
 pub mod openai;
 #[cfg(feature = "producer")]
 pub mod producer;

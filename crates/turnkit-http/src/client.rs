@@ -17,7 +17,7 @@ mod tls;
 mod token;
 
 #[cfg(feature = "tls")]
-pub use self::tls::{TlsError, tls_config};
+pub use self::tls::{TlsError, tls_config, tls_config_with};
 pub use self::{
     answer::{is_transient, retry_after},
     base_url::{BaseUrl, InvalidBaseUrl},

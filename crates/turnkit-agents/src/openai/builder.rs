@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, redirect, retry as http_retry};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::{Client, Proxy, redirect, retry as http_retry};
 use serde_json::{Map, Value};
 use thiserror::Error;
-use turnkit_http::client::{BaseUrl, BearerToken, InvalidBaseUrl, InvalidToken, tls_config};
+use turnkit_http::client::{
+    BaseUrl, BearerToken, InvalidBaseUrl, InvalidToken, TlsError, tls_config_with,
+};
 
-use super::{OpenAi, history, retry::Retry};
+use super::{OpenAi, api::Api, history, retry::Retry};
 
 /// Makes an [`OpenAi`].
 #[must_use]
@@ -15,6 +18,8 @@ use super::{OpenAi, history, retry::Retry};
 pub struct OpenAiBuilder {
     base_url: String,
     connect_timeout: Duration,
+    proxy: Option<String>,
+    roots: Vec<Vec<u8>>,
     settings: Draft,
 }
 
@@ -34,6 +39,15 @@ pub enum BuildError {
     /// A parameter that is the agent's own.
     #[error("set the parameter {0}: it is the agent's own")]
     Parameter(String),
+    /// A header that cannot be sent, or that is the agent's own.
+    #[error("send the header {0}: it is the agent's own, or no header")]
+    Header(String),
+    /// The proxy's URL cannot be used.
+    #[error("use the proxy: it must be an http:// or https:// URL")]
+    Proxy,
+    /// The certificates of further authorities cannot be read.
+    #[error("read the CA certificates")]
+    Roots(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The HTTP client cannot be set up, for one because the host has no usable TLS roots.
     #[error("set up the HTTP client")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -42,14 +56,17 @@ pub enum BuildError {
 /// What all runs share.
 #[derive(Debug)]
 pub(super) struct Settings {
+    pub(super) api: Api,
     pub(super) client: Client,
     pub(super) url: String,
+    pub(super) headers: HeaderMap,
     pub(super) key: Option<BearerToken>,
     pub(super) models: Vec<String>,
     pub(super) system: Option<String>,
     pub(super) parameters: Map<String, Value>,
     pub(super) history: history::Limits,
     pub(super) retry: Retry,
+    pub(super) loading: Duration,
     pub(super) answer_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) description: String,
@@ -58,12 +75,15 @@ pub(super) struct Settings {
 /// Settings before they are checked.
 #[derive(Clone)]
 struct Draft {
+    api: Api,
+    headers: Vec<(String, String)>,
     key: Option<BearerToken>,
     models: Vec<String>,
     system: Option<String>,
     parameters: Map<String, Value>,
     history: history::Limits,
     retry: Retry,
+    loading: Duration,
     answer_timeout: Duration,
     idle_timeout: Duration,
     description: Option<String>,
@@ -71,10 +91,36 @@ struct Draft {
 
 impl OpenAiBuilder {
     pub(super) fn new(base_url: String, model: String) -> Self {
-        Self { base_url, connect_timeout: Duration::from_secs(10), settings: Draft::new(model) }
+        let (proxy, roots) = (None, Vec::new());
+        let connect_timeout = Duration::from_secs(10);
+        Self { base_url, connect_timeout, proxy, roots, settings: Draft::new(model) }
     }
 
-    /// Sends this key as the bearer token. Default: none is sent.
+    /// What the endpoint speaks: [`Api::ChatCompletions`] by default.
+    pub fn api(mut self, api: Api) -> Self {
+        self.settings.api = api;
+        self
+    }
+
+    /// Sends one more header with every request. Its value counts as a secret: it is never printed.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sends requests through this proxy, an `http://` or `https://` URL. Default: they go straight to the base URL's host.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
+    /// Trusts these authorities too, beside those of the platform: certificates in PEM.
+    pub fn roots(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots.push(pem.into());
+        self
+    }
+
+    /// Sends this key: as the bearer token, or as `x-api-key` to [`Api::Messages`]. Default: none is sent.
     pub fn key(mut self, key: impl Into<BearerToken>) -> Self {
         self.settings.key = Some(key.into());
         self
@@ -113,6 +159,12 @@ impl OpenAiBuilder {
         self
     }
 
+    /// How long is waited for a server that says it is still loading its model: 30 s by default.
+    pub fn loading(mut self, within: Duration) -> Self {
+        self.settings.loading = within;
+        self
+    }
+
     /// How long a connection may take to stand: 10 s by default.
     pub fn connect_timeout(mut self, after: Duration) -> Self {
         self.connect_timeout = after;
@@ -139,18 +191,21 @@ impl OpenAiBuilder {
 
     /// Checks everything and sets up the HTTP client; nothing is sent.
     ///
-    /// Requests go straight to the base URL's host: no redirect is followed, and no proxy of the environment is asked.
+    /// Requests go straight to the base URL's host, or through [`proxy`](Self::proxy): no redirect is followed, and no proxy of
+    /// the environment is asked.
     ///
     /// # Errors
     /// [`BuildError`] says what cannot be used.
     pub fn build(self) -> Result<OpenAi, BuildError> {
         let base = BaseUrl::parse(&self.base_url)?;
+        let headers = headers(&self.settings.headers)?;
         let draft = self.settings.check()?;
         if draft.key.is_some() && base.is_in_the_clear() {
             tracing::warn!(host = base.host(), "the key is sent without encryption");
         }
-        let settings =
-            draft.with(base.under(&["chat", "completions"]), client(self.connect_timeout)?);
+        let client = client(self.connect_timeout, self.proxy.as_deref(), &self.roots)?;
+        let url = base.under(draft.api.path());
+        let settings = draft.with(url, headers, client);
         Ok(OpenAi { settings: settings.into() })
     }
 }
@@ -168,12 +223,15 @@ impl std::fmt::Debug for OpenAiBuilder {
 impl Draft {
     fn new(model: String) -> Self {
         Self {
+            api: Api::default(),
+            headers: Vec::new(),
             key: None,
             models: vec![model],
             system: None,
             parameters: Map::new(),
             history: history::Limits::default(),
             retry: Retry::default(),
+            loading: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(300),
             idle_timeout: Duration::from_secs(120),
             description: None,
@@ -185,24 +243,27 @@ impl Draft {
         if self.models.iter().any(String::is_empty) {
             return Err(BuildError::Model);
         }
-        let own = ["model", "messages", "stream"];
+        let own = ["model", "messages", "input", "instructions", "system", "stream"];
         match own.iter().find(|name| self.parameters.contains_key(**name)) {
             Some(name) => Err(BuildError::Parameter((*name).to_owned())),
             None => Ok(self),
         }
     }
 
-    fn with(self, url: String, client: Client) -> Settings {
+    fn with(self, url: String, headers: HeaderMap, client: Client) -> Settings {
         let description = self.description.or_else(|| self.models.first().cloned());
         Settings {
+            api: self.api,
             client,
             url,
+            headers,
             key: self.key,
             models: self.models,
             system: self.system,
             parameters: self.parameters,
             history: self.history,
             retry: self.retry,
+            loading: self.loading,
             answer_timeout: self.answer_timeout,
             idle_timeout: self.idle_timeout,
             description: description.unwrap_or_default(),
@@ -210,18 +271,54 @@ impl Draft {
     }
 }
 
-fn client(connect_timeout: Duration) -> Result<Client, BuildError> {
-    let client = Client::builder()
-        .tls_backend_preconfigured(tls_config().map_err(|error| BuildError::Http(error.into()))?)
+/// The operator's own headers. Those that say what a body is, and which key is sent, are the agent's.
+fn headers(given: &[(String, String)]) -> Result<HeaderMap, BuildError> {
+    let own = [
+        header::CONTENT_TYPE,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::HOST,
+        header::ACCEPT,
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let refused = || BuildError::Header(turnkit_wire::text::excerpt(name, 64).into_owned());
+        let header: HeaderName = name.parse().map_err(|_| refused())?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| refused())?;
+        value.set_sensitive(true);
+        if own.contains(&header) {
+            return Err(refused());
+        }
+        headers.insert(header, value);
+    }
+    Ok(headers)
+}
+
+fn client(
+    connect_timeout: Duration,
+    proxy: Option<&str>,
+    roots: &[Vec<u8>],
+) -> Result<Client, BuildError> {
+    let tls = tls_config_with(roots).map_err(|error| match error {
+        TlsError::Roots(error) => BuildError::Roots(error),
+        error => BuildError::Http(error.into()),
+    })?;
+    let mut client = Client::builder()
+        .tls_backend_preconfigured(tls)
         .user_agent(concat!("turnkit-agents/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .referer(false)
         .retry(http_retry::never())
         // A variable of the environment would send the key and the user's words to another host.
         .no_proxy()
-        .connect_timeout(connect_timeout)
-        .build();
-    client.map_err(|error| BuildError::Http(error.without_url().into()))
+        .connect_timeout(connect_timeout);
+    if let Some(url) = proxy {
+        let is_http = url.starts_with("http://") || url.starts_with("https://");
+        // The URL may hold a password: what is wrong with it is not told.
+        let proxy = is_http.then(|| Proxy::all(url).ok()).flatten().ok_or(BuildError::Proxy)?;
+        client = client.proxy(proxy);
+    }
+    client.build().map_err(|error| BuildError::Http(error.without_url().into()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use http::StatusCode;
 use serde_json::Value;
 use turnkit_http::client::{BearerToken, is_transient};
 
-use super::AgentError;
+use super::{AgentError, reader::number};
+use crate::lenient::{read, words};
 
 /// The codes of the failures that this agent tells.
 pub mod code {
@@ -28,6 +29,8 @@ pub mod code {
     pub const UPSTREAM_INTERRUPTED: &str = "upstream_interrupted";
     /// The answer is not what the API says.
     pub const UPSTREAM_PROTOCOL: &str = "upstream_protocol";
+    /// The model refused, and said so in a `refusal`.
+    pub const REFUSED: &str = "refused";
     /// The server's filter withheld all of the answer.
     pub const CONTENT_FILTER: &str = "content_filter";
 }
@@ -49,9 +52,31 @@ pub(super) fn of_status(status: StatusCode, body: &[u8], key: Option<&BearerToke
 
 /// An error object in the middle of an answer, or instead of one.
 pub(super) fn of_object(error: &Value, key: Option<&BearerToken>) -> AgentError {
-    let told = message(error).unwrap_or_else(|| error.to_string());
+    let told = words(error).unwrap_or_else(|| error.to_string());
     let told = keyless(told, key);
-    AgentError::new(code::UPSTREAM_ERROR, format!("the upstream sent an error: {told}"))
+    let failure =
+        AgentError::new(code::UPSTREAM_ERROR, format!("the upstream sent an error: {told}"));
+    if is_passing(error) { failure.temporary() } else { failure }
+}
+
+/// Whether an error says of itself that it passes: by its status, or by its type.
+fn is_passing(error: &Value) -> bool {
+    let inner = error.get("error").unwrap_or(error);
+    let says = |name: &str| inner.get(name).or_else(|| error.get(name));
+    let status =
+        ["code", "status", "status_code"].into_iter().find_map(|name| says(name).and_then(number));
+    let is_status = status.and_then(|status| u16::try_from(status).ok()).is_some_and(is_transient)
+        || status == Some(529);
+    let kinds = ["type", "code", "status"]
+        .into_iter()
+        .filter_map(|name| says(name).and_then(Value::as_str));
+    let is_kind = |kind: &str| {
+        let kind = kind.to_ascii_lowercase();
+        ["overload", "rate_limit", "unavailable", "exhausted", "timeout"]
+            .iter()
+            .any(|word| kind.contains(word))
+    };
+    is_status || kinds.into_iter().any(is_kind)
 }
 
 pub(super) fn protocol(what: impl std::fmt::Display) -> AgentError {
@@ -60,18 +85,11 @@ pub(super) fn protocol(what: impl std::fmt::Display) -> AgentError {
 
 /// The message of an error body: JSON in one of the shapes that servers use, or plain text.
 fn told(body: &[u8]) -> Option<String> {
-    match serde_json::from_slice::<Value>(body) {
-        Ok(json) => message(json.get("error").unwrap_or(&json)),
-        Err(_) if body.trim_ascii_start().starts_with(b"<") => None,
-        Err(_) => Some(String::from_utf8_lossy(body).into_owned()),
+    match read(body) {
+        Some(json) => words(&json),
+        None if body.trim_ascii_start().starts_with(b"<") => None,
+        None => Some(String::from_utf8_lossy(body).into_owned()),
     }
-}
-
-/// The text of an error object: itself, or its `message` or `detail`.
-fn message(error: &Value) -> Option<String> {
-    let texts = [Some(error), error.get("message"), error.get("detail")];
-    let text = texts.into_iter().flatten().find_map(Value::as_str);
-    text.map(str::to_owned)
 }
 
 /// Without the key. The whole text is searched, so that none is left in halves where the message is cut.

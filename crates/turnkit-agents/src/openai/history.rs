@@ -33,9 +33,28 @@ impl Default for Limits {
     }
 }
 
+/// A conversation as it is sent, and whether all of it is.
+pub(super) struct Kept {
+    pub(super) messages: Vec<Message>,
+    /// How many messages were left out, or cut.
+    pub(super) omitted: usize,
+}
+
 impl Limits {
-    /// The newest messages that keep to the limits, the first of them no answer: it would have lost its question.
-    pub(super) fn apply(self, mut history: Vec<Message>) -> Vec<Message> {
+    /// The newest messages that keep to the limits, the first of them no answer: it would have lost its question. Blank ones
+    /// are left out, for some APIs refuse them; one that would take more than half of the room is cut to that, so that the
+    /// others are not lost for it.
+    pub(super) fn apply(self, history: Vec<Message>) -> Kept {
+        let mut history: Vec<_> =
+            history.into_iter().filter(|message| !message.content.trim().is_empty()).collect();
+        let most = self.bytes / 2;
+        let mut omitted = 0;
+        for message in history.iter_mut().filter(|message| message.content.len() > most) {
+            let end = (0..=most).rev().find(|end| message.content.is_char_boundary(*end));
+            message.content.truncate(end.unwrap_or_default());
+            message.content.push_str(CUT);
+            omitted += 1;
+        }
         let mut bytes = 0;
         let newest = history.iter().rev().take(self.messages);
         let fitting = newest.take_while(|message| {
@@ -43,12 +62,22 @@ impl Limits {
             bytes <= self.bytes
         });
         let left_out = history.len() - fitting.count();
-        if left_out > 0 {
-            tracing::debug!(left_out, "the oldest messages of a conversation are not sent");
-        }
         let kept = history.split_off(left_out);
-        kept.into_iter().skip_while(|message| message.role == "assistant").collect()
+        let count = kept.len();
+        let messages: Vec<_> =
+            kept.into_iter().skip_while(|message| message.role == "assistant").collect();
+        omitted += left_out + count - messages.len();
+        Kept { messages, omitted }
     }
+}
+
+/// What stands where a message was cut.
+const CUT: &str = "\n[…]";
+
+/// The newer half of a conversation, from a question on.
+pub(super) fn newer_half(mut messages: Vec<Message>) -> Vec<Message> {
+    let newer = messages.split_off(messages.len().div_ceil(2));
+    newer.into_iter().skip_while(|message| message.role == "assistant").collect()
 }
 
 /// The member `history` of a request.
@@ -88,7 +117,7 @@ mod tests {
 
     fn kept(messages: usize, bytes: usize) -> Vec<String> {
         let limits = Limits { messages, bytes };
-        let kept = limits.apply(conversation(3)).into_iter();
+        let kept = limits.apply(conversation(3)).messages.into_iter();
         kept.map(|message| message.content).collect()
     }
 
@@ -97,9 +126,20 @@ mod tests {
         assert_eq!(kept(100, 1_000).len(), 6);
         assert_eq!(kept(2, 1_000), ["question 2", "answer 2"]);
         assert_eq!(kept(3, 1_000), ["question 2", "answer 2"]);
-        assert_eq!(kept(100, 18), ["question 2", "answer 2"]);
-        assert_eq!(kept(100, 17), [""; 0]);
+        assert_eq!(kept(100, 20), ["question 2", "answer 2"]);
         assert_eq!(kept(0, 1_000), [""; 0]);
+        assert_eq!(newer_half(conversation(3)).len(), 2);
+        assert_eq!(newer_half(conversation(1)), []);
+    }
+
+    #[test]
+    fn one_message_that_is_too_long_is_cut_and_the_others_stay() {
+        let mut history = conversation(3);
+        history.insert(4, Message::new("user", &"é".repeat(1_000)));
+        history.insert(5, Message::new("assistant", " \n"));
+        let kept = Limits { messages: 100, bytes: 201 }.apply(history);
+        assert_eq!((kept.messages.len(), kept.omitted), (7, 1));
+        assert_eq!(kept.messages[4].content, format!("{}{CUT}", "é".repeat(50)));
     }
 
     #[test]

@@ -1,71 +1,129 @@
 //! What the endpoint is asked.
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::{
     AgentError, RunRequest,
+    api::Api,
     builder::Settings,
     code,
     history::{self, Message},
 };
 
-/// The body of the request that a run makes of this model.
-pub(super) fn body(
-    settings: &Settings,
-    model: &str,
-    request: &RunRequest,
-) -> Result<Bytes, AgentError> {
-    let history = request.member("history").map_err(|error| encode(&error))?;
-    let history = settings.history.apply(history::read(history)?);
-    let system = settings.system.iter().map(|text| Message::new("system", text));
-    let message = Message::new("user", request.message());
-    let completion = Completion {
-        model,
-        messages: system.chain(history).chain([message]).collect(),
-        stream: true,
-        parameters: parameters(settings),
-    };
-    let body = serde_json::to_vec(&completion.into_object().map_err(|error| encode(&error))?);
-    Ok(body.map_err(|error| encode(&error))?.into())
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
+/// A request, and in which ways it may still be changed.
+pub(super) struct Question<'a> {
+    settings: &'a Settings,
     model: &'a str,
-    messages: Vec<Message>,
-    stream: bool,
-    #[serde(skip)]
-    parameters: Map<String, Value>,
+    history: Vec<Message>,
+    message: Message,
+    /// How many messages of the history are not sent, or not in full.
+    pub(super) omitted: usize,
+    without_options: bool,
 }
 
-impl Completion<'_> {
-    fn into_object(self) -> Result<Value, serde_json::Error> {
-        let mut object = serde_json::to_value(&self)?;
-        if let Value::Object(members) = &mut object {
-            members.extend(self.parameters);
+impl<'a> Question<'a> {
+    /// What a run asks.
+    pub(super) fn new(settings: &'a Settings, request: &RunRequest) -> Result<Self, AgentError> {
+        let model = model(settings, request)?;
+        let history = request.member("history").map_err(|error| encode(&error))?;
+        let kept = settings.history.apply(history::read(history)?);
+        let message = Message::new("user", request.message());
+        Ok(Self {
+            settings,
+            model,
+            history: kept.messages,
+            message,
+            omitted: kept.omitted,
+            without_options: false,
+        })
+    }
+
+    /// The model that is asked.
+    pub(super) fn model(&self) -> &'a str {
+        self.model
+    }
+
+    /// Leaves out what this client has added by itself, where `refusal` names it. Once.
+    pub(super) fn drop_options(&mut self, refusal: &str) -> bool {
+        let is_named =
+            |name: &&str| refusal.contains(*name) && !self.settings.parameters.contains_key(*name);
+        let changes = !self.without_options && self.settings.api.own_options().iter().any(is_named);
+        self.without_options |= changes;
+        changes
+    }
+
+    /// Leaves out the older half of the history; how many messages those are, 0 where there is none.
+    pub(super) fn drop_half(&mut self) -> usize {
+        let before = self.history.len();
+        self.history = history::newer_half(std::mem::take(&mut self.history));
+        before - self.history.len()
+    }
+
+    /// The body of the request.
+    pub(super) fn body(&self) -> Result<Bytes, AgentError> {
+        let is_system = |message: &&Message| message.role == "system";
+        let system = self.settings.system.iter().map(String::as_str);
+        let mut body = Map::new();
+        body.insert("model".to_owned(), self.model.into());
+        match self.settings.api {
+            Api::ChatCompletions => {
+                let system = system.map(|text| Message::new("system", text));
+                let messages: Vec<_> = system
+                    .chain(self.history.iter().cloned())
+                    .chain([self.message.clone()])
+                    .collect();
+                body.insert("messages".to_owned(), json!(messages));
+                body.insert("stream_options".to_owned(), json!({ "include_usage": true }));
+            }
+            Api::Messages => {
+                // This API has no such role, but one text in front of all.
+                let system = system.chain(
+                    self.history.iter().filter(is_system).map(|message| message.content.as_str()),
+                );
+                let system: Vec<_> = system.collect();
+                if !system.is_empty() {
+                    body.insert("system".to_owned(), system.join("\n\n").into());
+                }
+                let messages: Vec<_> = self
+                    .history
+                    .iter()
+                    .filter(|message| !is_system(message))
+                    .chain([&self.message])
+                    .collect();
+                body.insert("messages".to_owned(), json!(messages));
+                body.insert("max_tokens".to_owned(), MAX_TOKENS.into());
+            }
+            Api::Responses => {
+                if let Some(system) = &self.settings.system {
+                    body.insert("instructions".to_owned(), system.as_str().into());
+                }
+                let messages: Vec<_> = self.history.iter().chain([&self.message]).collect();
+                body.insert("input".to_owned(), json!(messages));
+                body.insert("store".to_owned(), false.into());
+            }
         }
-        Ok(object)
+        body.insert("stream".to_owned(), true.into());
+        if self.without_options {
+            body.retain(|name, _| !self.settings.api.own_options().contains(&name.as_str()));
+        }
+        // The operator's own; `null` leaves a member out.
+        for (name, value) in &self.settings.parameters {
+            if value.is_null() {
+                body.remove(name);
+            } else {
+                body.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(serde_json::to_vec(&body).map_err(|error| encode(&error))?.into())
     }
 }
 
-/// The operator's own, and that usage is wanted.
-fn parameters(settings: &Settings) -> Map<String, Value> {
-    let mut parameters = settings.parameters.clone();
-    let options =
-        parameters.entry("stream_options").or_insert_with(|| json!({ "include_usage": true }));
-    if options.is_null() {
-        parameters.remove("stream_options");
-    }
-    parameters
-}
+/// The most tokens of an answer where the operator says nothing: Anthropic's API wants a number.
+const MAX_TOKENS: u32 = 8_192;
 
 /// The model that a request chooses, or the first one.
-pub(super) fn model<'a>(
-    settings: &'a Settings,
-    request: &RunRequest,
-) -> Result<&'a str, AgentError> {
+fn model<'a>(settings: &'a Settings, request: &RunRequest) -> Result<&'a str, AgentError> {
     let wanted = request.backend().and_then(|backend| backend.model.as_deref());
     let mut models = settings.models.iter();
     let model = match wanted {

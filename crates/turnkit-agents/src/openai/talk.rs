@@ -4,14 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::Response;
 use tokio::time::{self, Instant};
-use turnkit_wire::{Event, sse::Parser};
+use turnkit_wire::Event;
 
 use super::{
     AgentError, RunRequest,
-    answer::Answer,
+    answer::{Answer, Close},
     builder::Settings,
-    code, failure, request,
-    upstream::{self, Reply},
+    code,
+    reader::Reader,
+    request::Question,
+    upstream,
 };
 
 /// A run: nothing is sent before the first event is asked for, and dropping it closes the connection.
@@ -20,8 +22,7 @@ pub(super) struct Talk {
     request: RunRequest,
     started: Instant,
     reply: Option<Response>,
-    parser: Parser,
-    answer: Answer,
+    reader: Reader,
     /// What went wrong behind the events that are still to be handed out.
     failure: Option<AgentError>,
 }
@@ -31,12 +32,11 @@ impl Talk {
         let session = request.session_id().map(str::to_owned);
         let answer = Answer::new(session, settings.key.clone());
         Self {
+            reader: Reader::new(settings.api, answer),
             settings,
             request,
             started: Instant::now(),
             reply: None,
-            parser: Parser::with_max_event(Event::MAX_BYTES),
-            answer,
             failure: None,
         }
     }
@@ -44,13 +44,13 @@ impl Talk {
     /// The next event; none after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, AgentError> {
         loop {
-            if let Some(event) = self.answer.next_event() {
+            if let Some(event) = self.reader.answer().next_event() {
                 return Ok(Some(event));
             }
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
             }
-            if self.answer.is_over() {
+            if self.reader.answer().is_over() {
                 self.hang_up().await;
                 return Ok(None);
             }
@@ -63,51 +63,52 @@ impl Talk {
     }
 
     async fn ask(&mut self) -> Result<(), AgentError> {
-        let model = request::model(&self.settings, &self.request)?;
-        let body = request::body(&self.settings, model, &self.request)?;
-        self.answer.set_model(model);
-        match upstream::ask(&self.settings, body).await? {
-            Reply::Stream(reply) => self.reply = Some(reply),
-            Reply::Whole(json) => self.answer.whole(&json, self.started.elapsed())?,
+        let mut question = Question::new(&self.settings, &self.request)?;
+        let answer = self.reader.answer();
+        answer.set_model(question.model());
+        let omitted = question.omitted;
+        let asked = upstream::ask(&self.settings, &mut question).await?;
+        for (omitted, why) in [(omitted, "the limits set here"), (asked.omitted, "this model")] {
+            if omitted > 0 {
+                let message = format!(
+                    "the conversation is too long for {why}: {omitted} earlier messages were left out or cut"
+                );
+                answer.warn("history_omitted", &message);
+            }
         }
+        self.reply = Some(asked.reply);
         Ok(())
     }
 
     async fn read(&mut self, mut reply: Response) -> Result<(), AgentError> {
-        let chunk = time::timeout(self.patience(), reply.chunk()).await;
+        let deadline = self.reader.answer().deadline(EPILOGUE, self.settings.idle_timeout);
+        let idle = self.settings.idle_timeout;
+        let patience = deadline
+            .map_or(idle, |deadline| deadline.saturating_sub(self.started.elapsed()).min(idle));
+        let chunk = time::timeout(patience, reply.chunk()).await;
         let at = self.started.elapsed();
         match chunk {
             Ok(Ok(Some(chunk))) => {
                 self.reply = Some(reply);
-                self.take(&chunk, at)
+                self.reader.feed(&chunk, at)
             }
-            Ok(Ok(None)) => self.answer.close(at),
+            Ok(Ok(None)) => self.reader.close(Close::Body, at),
+            Ok(Err(error)) => {
+                let error = error.without_url();
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the connection to an upstream broke"
+                );
+                self.reader.close(Close::Broken, at)
+            }
             // Only the usage is missing.
-            Ok(Err(_)) | Err(_) if self.answer.is_finished() => self.answer.close(at),
-            Ok(Err(error)) => Err(broken(&error)),
-            Err(_) => Err(self.silent()),
-        }
-    }
-
-    fn take(&mut self, chunk: &[u8], at: Duration) -> Result<(), AgentError> {
-        let (mut taken, answer) = (Ok(()), &mut self.answer);
-        let fed = self.parser.feed(chunk, |frame| {
-            if taken.is_ok() {
-                taken = answer.frame(&frame, at);
+            Err(_) if deadline.is_some() => self.reader.close(Close::Silent, at),
+            Err(_) => {
+                let message = format!("the upstream sent nothing for {idle:?}");
+                let silent = AgentError::new(code::UPSTREAM_TIMEOUT, message).temporary();
+                Err(self.reader.answer().fail(silent))
             }
-        });
-        taken?;
-        fed.map_err(|error| {
-            failure::protocol(format!("has a chunk of more than {} bytes", error.limit()))
-        })
-    }
-
-    /// How long to wait for more. What follows the last text is short, or nothing.
-    fn patience(&self) -> Duration {
-        if self.answer.is_finished() {
-            return self.settings.idle_timeout.min(EPILOGUE);
         }
-        self.settings.idle_timeout
     }
 
     /// Reads to the end of an answer that is whole, so that its connection can serve the next one.
@@ -119,23 +120,9 @@ impl Talk {
         // A connection that has no end yet is closed instead.
         let _ = time::timeout(REST, rest).await;
     }
-
-    fn silent(&self) -> AgentError {
-        let after = self.settings.idle_timeout;
-        let message = format!("the upstream sent nothing for {after:?}");
-        AgentError::new(code::UPSTREAM_TIMEOUT, message).temporary()
-    }
 }
 
+/// How long more is waited for behind the reason of an answer's end, whatever comes.
 const EPILOGUE: Duration = Duration::from_secs(5);
 
 const REST: Duration = Duration::from_millis(250);
-
-fn broken(error: &reqwest::Error) -> AgentError {
-    tracing::warn!(error = error as &dyn std::error::Error, "the connection to an upstream broke");
-    AgentError::new(
-        code::UPSTREAM_INTERRUPTED,
-        "the connection to the upstream broke in the middle of the answer",
-    )
-    .temporary()
-}

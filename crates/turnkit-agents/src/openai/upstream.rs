@@ -3,109 +3,144 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use reqwest::Response;
 use tokio::time::{self, Instant};
 use turnkit_http::client::{BearerToken, is_transient};
-use turnkit_wire::{Event, sse, text};
+use turnkit_wire::sse;
 
-use super::{AgentError, builder::Settings, code, failure, retry};
-
-/// A good answer.
-pub(super) enum Reply {
-    /// It streams.
-    Stream(Response),
-    /// The server does not stream: one JSON object.
-    Whole(Bytes),
-}
+use super::{AgentError, api::Api, builder::Settings, code, failure, request::Question, retry};
 
 /// No answer.
 struct Refusal {
     failure: AgentError,
+    /// Another status than a good one, and what the server said with it.
+    said: Option<(StatusCode, Bytes)>,
     /// It may be another one next time.
     is_passing: bool,
     /// When the server wants to be asked again.
     asked: Option<Duration>,
 }
 
-/// Sends `body`, again where that may help.
-pub(super) async fn ask(settings: &Settings, body: Bytes) -> Result<Reply, AgentError> {
+/// What was changed of a question before it was answered, for the user.
+pub(super) struct Asked {
+    pub(super) reply: Response,
+    /// Messages of the history that are not in the question that was answered.
+    pub(super) omitted: usize,
+}
+
+/// Asks, and asks again where that may help: at once, once each, without an option that the server does not know and with half
+/// of a history that is too long for it; after a wait where it is overloaded or its model is still being loaded.
+pub(super) async fn ask(
+    settings: &Settings,
+    question: &mut Question<'_>,
+) -> Result<Asked, AgentError> {
     let started = Instant::now();
-    let mut retry = 0;
+    let (mut retry, mut has_halved, mut omitted) = (0, false, 0);
     loop {
-        let refusal = match send(settings, body.clone()).await {
-            Ok(reply) => return Ok(reply),
+        let refusal = match send(settings, question.body()?).await {
+            Ok(reply) => return Ok(Asked { reply, omitted }),
             Err(refusal) => refusal,
         };
-        let jitter = fastrand::f64();
-        let wait = settings.retry.wait(retry, started.elapsed(), refusal.asked, jitter);
-        let Some(wait) = wait.filter(|_| refusal.is_passing) else {
-            return Err(refusal.failure);
+        let (status, words) = match &refusal.said {
+            Some((status, body)) => (status.as_u16(), String::from_utf8_lossy(body).to_lowercase()),
+            None => (0, String::new()),
         };
+        if matches!(status, 400 | 422) && question.drop_options(&words) {
+            tracing::warn!(error = %refusal.failure, "an upstream is asked again without an option");
+            continue;
+        }
+        if matches!(status, 400 | 413 | 422) && !has_halved && is_too_long(status, &words) {
+            has_halved = true;
+            omitted = question.drop_half();
+            if omitted > 0 {
+                tracing::warn!(error = %refusal.failure, omitted, "an upstream is asked again with less of the conversation");
+                continue;
+            }
+        }
+        let wait = if matches!(status, 500 | 503 | 425) && words.contains("loading") {
+            let wait = refusal.asked.unwrap_or(LOADING_PAUSE);
+            Some(wait).filter(|wait| started.elapsed().saturating_add(*wait) <= settings.loading)
+        } else {
+            let jitter = fastrand::f64();
+            let wait = settings.retry.wait(retry, started.elapsed(), refusal.asked, jitter);
+            retry += 1;
+            wait.filter(|_| refusal.is_passing)
+        };
+        let Some(wait) = wait else { return Err(refusal.failure) };
         tracing::info!(error = %refusal.failure, ?wait, "an upstream is asked again");
         time::sleep(wait).await;
-        retry += 1;
     }
 }
 
-async fn send(settings: &Settings, body: Bytes) -> Result<Reply, Refusal> {
+/// Whether a server refuses a question for its length. `words` are what it said, in lower case.
+fn is_too_long(status: u16, words: &str) -> bool {
+    const SAID: [&str; 14] = [
+        "context length",
+        "context_length",
+        "context size",
+        "context window",
+        "context_window",
+        "maximum context",
+        "exceed_context",
+        "prompt is too long",
+        "prompt too long",
+        "too many tokens",
+        "input is too long",
+        "input length",
+        "token limit",
+        "reduce the length",
+    ];
+    status == 413 || SAID.iter().any(|said| words.contains(said))
+}
+
+/// How long to wait for a model that is being loaded before the server is asked again.
+const LOADING_PAUSE: Duration = Duration::from_secs(1);
+
+async fn send(settings: &Settings, body: Bytes) -> Result<Response, Refusal> {
     let mut request = settings
         .client
         .post(&settings.url)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, sse::CONTENT_TYPE)
+        .headers(settings.headers.clone())
         .body(body);
-    // The builder refuses a key that no header can carry.
-    if let Some(Ok(key)) = settings.key.as_ref().map(BearerToken::header) {
-        request = request.header(header::AUTHORIZATION, key);
+    if settings.api == Api::Messages && !settings.headers.contains_key(VERSION) {
+        request = request.header(VERSION, "2023-06-01");
+    }
+    if let Some((name, value)) = settings.key.as_ref().and_then(|key| credential(settings.api, key))
+    {
+        request = request.header(name, value);
     }
     match time::timeout(settings.answer_timeout, request.send()).await {
-        Ok(Ok(response)) if response.status() == StatusCode::OK => accept(response).await,
+        Ok(Ok(response)) if response.status().is_success() => Ok(response),
         Ok(Ok(response)) => Err(refused(settings, response).await),
         Ok(Err(error)) => Err(unanswered(error)),
         Err(_) => Err(Refusal::lasting(late(settings.answer_timeout))),
     }
 }
 
-/// By content type; without one, it is taken for a stream.
-async fn accept(response: Response) -> Result<Reply, Refusal> {
-    let content_type = response.headers().get(header::CONTENT_TYPE);
-    let content_type =
-        content_type.map_or(sse::CONTENT_TYPE, |value| value.to_str().unwrap_or("?"));
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case(sse::CONTENT_TYPE) {
-        return Ok(Reply::Stream(response));
-    }
-    if essence.eq_ignore_ascii_case("application/json") {
-        return whole(response).await;
-    }
-    let what = format!("is {}, not {}", text::excerpt(essence, 100), sse::CONTENT_TYPE);
-    Err(Refusal::lasting(failure::protocol(what)))
-}
+const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
-async fn whole(response: Response) -> Result<Reply, Refusal> {
-    match read(response, Event::MAX_BYTES).await {
-        Read { body, end: End::Whole } => Ok(Reply::Whole(body)),
-        Read { end: End::TooLong, .. } => {
-            let what = format!("is longer than {} bytes", Event::MAX_BYTES);
-            Err(Refusal::lasting(failure::protocol(what)))
-        }
-        Read { end: End::Broken, .. } => Err(Refusal::lasting(
-            AgentError::new(
-                code::UPSTREAM_INTERRUPTED,
-                "the connection to the upstream broke in the middle of the answer",
-            )
-            .temporary(),
-        )),
+/// The header that carries the key. The builder refuses a key that no header can carry.
+fn credential(api: Api, key: &BearerToken) -> Option<(HeaderName, HeaderValue)> {
+    let bearer = key.header().ok()?;
+    if api != Api::Messages {
+        return Some((header::AUTHORIZATION, bearer));
     }
+    let key = bearer.as_bytes().strip_prefix(b"Bearer ")?;
+    let mut value = HeaderValue::from_bytes(key).ok()?;
+    value.set_sensitive(true);
+    Some((HeaderName::from_static("x-api-key"), value))
 }
 
 async fn refused(settings: &Settings, response: Response) -> Refusal {
     let status = response.status();
     let asked = retry::asked(response.headers(), SystemTime::now());
-    let body = read(response, ERROR_BODY).await.body;
+    let body = read(response).await;
     Refusal {
         failure: failure::of_status(status, &body, settings.key.as_ref()),
+        said: Some((status, body)),
         is_passing: is_transient(status.as_u16()),
         asked,
     }
@@ -121,6 +156,7 @@ fn unanswered(error: reqwest::Error) -> Refusal {
     };
     Refusal {
         failure: AgentError::new(code::UPSTREAM_UNREACHABLE, message).temporary(),
+        said: None,
         is_passing: true,
         asked: None,
     }
@@ -133,39 +169,26 @@ fn late(after: Duration) -> AgentError {
 
 impl Refusal {
     fn lasting(failure: AgentError) -> Self {
-        Self { failure, is_passing: false, asked: None }
+        Self { failure, said: None, is_passing: false, asked: None }
     }
 }
 
-/// A body, as far as it came.
-struct Read {
-    body: Bytes,
-    end: End,
-}
-
-enum End {
-    Whole,
-    TooLong,
-    Broken,
-}
-
-/// Reads at most `limit` bytes, for at most [`BODY`].
-async fn read(mut response: Response, limit: usize) -> Read {
+/// The body of a refusal: at most [`ERROR_BODY`] bytes of it, for at most [`BODY`].
+async fn read(mut response: Response) -> Bytes {
     let mut body = BytesMut::new();
     let deadline = Instant::now() + BODY;
-    let end = loop {
-        match time::timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) if body.len() + chunk.len() > limit => break End::TooLong,
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
-            Ok(Ok(None)) => break End::Whole,
-            Ok(Err(_)) | Err(_) => break End::Broken,
+    while let Ok(Ok(Some(chunk))) = time::timeout_at(deadline, response.chunk()).await {
+        let room = ERROR_BODY - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            break;
         }
-    };
-    Read { body: body.freeze(), end }
+    }
+    body.freeze()
 }
 
 /// How much of an error's body is read.
 const ERROR_BODY: usize = 64 * 1024;
 
-/// How long a body that does not stream may take.
+/// How long that may take.
 const BODY: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ pub(crate) enum Step {
     /// Until the client is gone; tells it as [`Upstream::left`].
     UntilClosed,
     NextRequest,
+    Pause(Duration),
     Close,
 }
 
@@ -203,6 +205,10 @@ async fn follow(mut socket: TcpStream, script: Vec<Step>, shared: Arc<Shared>) {
                 None
             }
             Step::NextRequest => read(&mut socket, &shared).await,
+            Step::Pause(time) => {
+                tokio::time::sleep(time).await;
+                Some(())
+            }
             Step::Close => None,
         };
         if is_there.is_none() {

@@ -1,7 +1,11 @@
 use std::{error::Error, sync::Arc};
 
-use rustls::{ClientConfig, crypto::CryptoProvider};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls::{
+    ClientConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use rustls_platform_verifier::{BuilderVerifierExt, Verifier};
 use thiserror::Error;
 
 /// Why a client can have no TLS.
@@ -13,6 +17,9 @@ pub enum TlsError {
         "choose who does the cryptography of TLS: install a provider of rustls, or build with the feature tls-aws-lc or tls-ring"
     )]
     NoProvider,
+    /// The certificates of further authorities are no certificates in PEM.
+    #[error("read the certificates")]
+    Roots(#[source] Box<dyn Error + Send + Sync>),
     /// The provider cannot do TLS 1.2 or 1.3, or the platform has no usable roots.
     #[error("set up TLS")]
     Unusable(#[source] Box<dyn Error + Send + Sync>),
@@ -29,13 +36,39 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`], of which a process without HTTPS learns as well: it is told before the first request.
 pub fn tls_config() -> Result<ClientConfig, TlsError> {
+    tls_config_with(&[])
+}
+
+/// [`tls_config`], which trusts further authorities beside those of the platform: one or more certificates in PEM in each of
+/// `roots`. For servers with a private CA.
+///
+/// # Errors
+/// [`TlsError`]; [`TlsError::Roots`] where one of them holds no certificate, or one that cannot be an authority's.
+pub fn tls_config_with(roots: &[Vec<u8>]) -> Result<ClientConfig, TlsError> {
     let unusable = |error: rustls::Error| TlsError::Unusable(error.into());
     let provider = provider().ok_or(TlsError::NoProvider)?;
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
         .map_err(unusable)?;
-    let mut config = config.with_no_client_auth();
+    let mut config = if roots.is_empty() {
+        config.with_platform_verifier().map_err(unusable)?.with_no_client_auth()
+    } else {
+        let mut certificates = Vec::new();
+        for pem in roots {
+            let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+            let found = found.map_err(|error| TlsError::Roots(error.into()))?;
+            if found.is_empty() {
+                return Err(TlsError::Roots("there is no certificate in PEM in it".into()));
+            }
+            certificates.extend(found);
+        }
+        let verifier = Verifier::new_with_extra_roots(certificates, provider)
+            .map_err(|error| TlsError::Roots(error.into()))?;
+        config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth()
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
