@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response,
-    header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE},
+    header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, SET_COOKIE},
 };
 use http_body_util::{BodyExt as _, Full};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -19,7 +19,7 @@ use turnkit_wire::ndjson;
 
 use crate::{
     Agents, BoxError, BuildError, Cancelled, Error, Me, Message, NewTurn, OpenTurn, Refusal,
-    SessionInfo, Turn, TurnBody,
+    SessionInfo, SessionState, Turn, TurnBody,
     follow::{Policy, Row},
     model::{Created, Messages, OpenTurns, Sessions},
     transport::{self, Body, Transport},
@@ -60,6 +60,7 @@ struct Settings {
 pub struct ClientBuilder {
     base_url: String,
     token: Option<BearerToken>,
+    headers: HeaderMap,
     transport: Option<Transport>,
     settings: Settings,
 }
@@ -71,6 +72,7 @@ impl Client {
         ClientBuilder {
             base_url: base_url.into(),
             token: None,
+            headers: HeaderMap::new(),
             transport: None,
             settings: Settings {
                 policy: Policy::default(),
@@ -138,6 +140,17 @@ impl Client {
             older.append(&mut messages);
             messages = older;
         }
+    }
+
+    /// A session at one moment: the messages of its newest turns, and its open turn. With `before`, the messages of the turns
+    /// before that index.
+    ///
+    /// # Errors
+    /// As [`create_session`](Client::create_session).
+    pub async fn session(&self, session: &str, before: Option<u64>) -> Result<SessionState, Error> {
+        let before = before.map(|index| index.to_string());
+        let query = before.as_deref().map(|index| ("before", index));
+        self.call(self.request_with(Method::GET, &["sessions", session], query)?).await
     }
 
     /// The session's open turns: at most one today.
@@ -369,6 +382,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends this header with every request: for a product whose own login knows its users by something else than a bearer
+    /// token. Of several values of one name, the last one. It is not printed.
+    pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        self
+    }
+
     /// Another way to the product than HTTP over the host's network, such as its router in the same process. Needed where the
     /// feature `reqwest` is off.
     ///
@@ -417,7 +438,7 @@ impl ClientBuilder {
     /// A base URL or a token that cannot be used, a host without usable TLS roots, or no transport at all.
     pub fn build(self) -> Result<Client, BuildError> {
         let base = BaseUrl::parse(&self.base_url).map_err(BuildError::Url)?;
-        let mut headers = HeaderMap::new();
+        let mut headers = self.headers;
         let authority = HeaderValue::from_str(base.authority());
         headers.insert(HOST, authority.map_err(|error| BuildError::Http(error.into()))?);
         if let Some(token) = self.token {

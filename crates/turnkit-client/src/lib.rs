@@ -47,5 +47,6 @@ pub use client::{Client, ClientBuilder};
 pub use error::{BoxError, BuildError, Error, Refusal, TurnFailure};
 pub use model::{
     AgentInfo, Agents, Cancelled, Me, Message, MessageError, NewTurn, OpenTurn, SessionInfo,
+    SessionState,
 };
 pub use turn::{Turn, TurnBody, Update};

@@ -108,6 +108,19 @@ pub struct OpenTurn {
     pub turn_index: u64,
 }
 
+/// A session at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct SessionState {
+    /// Its id.
+    pub session_id: String,
+    /// The messages that were asked for, the oldest first.
+    pub messages: Vec<Message>,
+    /// Its open turns: at most one today.
+    pub turns: Vec<OpenTurn>,
+}
+
 /// What became of a turn that somebody stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
