@@ -20,6 +20,7 @@
 //! | a producer that passes events on | [`producer_contract!`], [`Recorder`] |
 //! | a producer that makes events of a model's stream | [`translating_contract!`] |
 //! | a store of execution logs (feature `substrate`) | `log_contract!`, [`redis`] |
+//! | a whole product, as a process (feature `product`, Unix) | `product_contract!` |
 //!
 //! # In scope
 //! Tests of crates that build on turnkit. Everything here panics where a test should fail.
@@ -37,6 +38,8 @@ pub mod contract;
 pub mod events;
 #[cfg(feature = "substrate")]
 pub mod log_contract;
+#[cfg(all(unix, feature = "product"))]
+pub mod product_contract;
 pub mod proxy;
 #[cfg(unix)]
 pub mod redis;

@@ -14,6 +14,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{JoinHandle, JoinSet, yield_now},
     time::sleep,
 };
@@ -37,6 +38,8 @@ pub struct CuttingProxy {
     address: SocketAddr,
     server: Arc<Mutex<SocketAddr>>,
     accepted: Arc<AtomicU64>,
+    /// Changes when all connections that there are shall be cut.
+    cuts: watch::Sender<()>,
     accepting: JoinHandle<()>,
 }
 
@@ -81,9 +84,11 @@ impl CuttingProxy {
         let address = listener.local_addr()?;
         let server = Arc::new(Mutex::new(server));
         let accepted = Arc::new(AtomicU64::new(0));
-        let accepting = accept(listener, Arc::clone(&server), plan, Arc::clone(&accepted));
+        let cuts = watch::Sender::new(());
+        let accepting =
+            accept(listener, Arc::clone(&server), plan, Arc::clone(&accepted), cuts.clone());
         let accepting = tokio::spawn(accepting);
-        Ok(Self { address, server, accepted, accepting })
+        Ok(Self { address, server, accepted, cuts, accepting })
     }
 
     /// Where it listens.
@@ -101,6 +106,11 @@ impl CuttingProxy {
     /// Leads later connections to another server, as after a restart.
     pub fn lead_to(&self, server: SocketAddr) {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    }
+
+    /// Cuts every connection that there is, wherever it is in its answer.
+    pub fn cut_all(&self) {
+        self.cuts.send_replace(());
     }
 
     /// How many connections it has accepted.
@@ -121,12 +131,19 @@ async fn accept(
     server: Arc<Mutex<SocketAddr>>,
     mut plan: impl FnMut(u64) -> Fault,
     accepted: Arc<AtomicU64>,
+    cuts: watch::Sender<()>,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         let fault = plan(accepted.fetch_add(1, Ordering::Relaxed));
         let server = *server.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.spawn(relay(client, server, fault));
+        let mut cut = cuts.subscribe();
+        connections.spawn(async move {
+            tokio::select! {
+                end = relay(client, server, fault) => end,
+                _ = cut.changed() => Ok(()),
+            }
+        });
         while connections.try_join_next().is_some() {}
     }
 }
@@ -379,6 +396,21 @@ mod tests {
 
         drop(proxy);
         assert!(matches!(stalled.read(&mut start).await, Ok(0) | Err(_)));
+    }
+
+    #[tokio::test]
+    async fn all_connections_are_cut_and_later_ones_are_not() {
+        let proxy = CuttingProxy::start(server(b"answer").await, |_| Fault::Stall(Point::Bytes(3)));
+        let proxy = proxy.await.unwrap();
+        for connection in [b'0', b'1'] {
+            let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+            client.write_all(b"ask\n").await.unwrap();
+            let mut start = [0; 3];
+            client.read_exact(&mut start).await.unwrap();
+            assert_eq!(start, [connection, b'a', b'n']);
+            proxy.cut_all();
+            assert!(matches!(client.read(&mut start).await, Ok(0) | Err(_)));
+        }
     }
 
     #[tokio::test]

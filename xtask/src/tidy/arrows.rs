@@ -53,7 +53,7 @@ const RULES: [Rule; 12] = [
     },
     Rule {
         krate: "turnkit-testkit",
-        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-substrate"],
+        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-client", "turnkit-substrate"],
         never: &["axum"],
     },
     Rule {
