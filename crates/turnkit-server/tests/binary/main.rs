@@ -19,6 +19,8 @@ mod lost_memory;
 mod model;
 #[cfg(feature = "otel")]
 mod otel;
+#[cfg(unix)]
+mod product;
 #[cfg(feature = "command")]
 mod program;
 #[cfg(feature = "redis")]
