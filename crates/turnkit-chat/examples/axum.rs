@@ -7,11 +7,11 @@
 use std::{env, io, io::Write as _, time::Duration};
 
 use axum::{extract::FromRequestParts, http::StatusCode, http::request::Parts};
-use tokio::{net::TcpListener, signal::ctrl_c};
+use tokio::{net::TcpListener, signal::unix};
 use turnkit_chat::sqlite::rusqlite::{self, Transaction, params};
 use turnkit_chat::sqlite::{InTransaction, NotAccepted, SqliteStore};
 use turnkit_chat::{Answer, Chat, Principal, Turn, store::Veto};
-use turnkit_sandbox::SandboxClient;
+use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 
 /// The product's own users: whoever shows a name is that one. A real product looks into its own sessions here.
 struct User(String);
@@ -65,15 +65,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     store.write(|tx| tx.execute_batch(tables)).await?;
 
     let agents = SandboxClient::builder(substrate.as_deref().unwrap_or("http://127.0.0.1:8788"));
+    let agents =
+        env::var("SUBSTRATE_TOKEN").into_iter().fold(agents, SandboxClientBuilder::bearer_token);
     let (chat, attendant) = Chat::builder(store, agents.build()?).build().await?;
     let attending = tokio::spawn(attendant);
     let listener = TcpListener::bind(listen.as_deref().unwrap_or("127.0.0.1:3000")).await?;
     let address = listener.local_addr()?;
     writeln!(io::stdout(), "listening on http://{address}")?;
-    let stop = async move { ctrl_c().await.unwrap_or_default() };
+    let mut told = unix::signal(unix::SignalKind::terminate())?;
+    let stopping = chat.clone();
+    let stop = async move {
+        told.recv().await;
+        stopping.begin_shutdown(Duration::from_secs(30)); // turns that run may finish
+    };
     axum::serve(listener, chat.router::<(), User>()).with_graceful_shutdown(stop).await?;
-
-    chat.begin_shutdown(Duration::from_secs(30)); // turns that run may finish
     chat.ended().await;
     Ok(attending.await?)
 }
