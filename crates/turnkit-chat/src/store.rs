@@ -36,6 +36,10 @@ pub type Stored<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 ///   `AlreadySaved`.
 /// - A store never waits for ever: within 10 s it answers, if only with [`StoreErrorKind::Busy`].
 /// - A principal is part of each call that a user makes, and what is another's does not exist.
+/// - Who has not joined claims and renews nothing: both are [`StoreErrorKind::Broken`].
+///
+/// For authors of stores, `chat_store_contract!` of `turnkit-testkit` (feature `chat`) makes one test of each rule, by 16 tasks on two
+/// handles at once, and names the rule that a store breaks. The guide `docs/guide/write-a-store.md` shows how a store is tried.
 ///
 /// Futures are boxed, as a store is chosen when a process starts.
 pub trait ChatStore: Send + Sync + 'static {

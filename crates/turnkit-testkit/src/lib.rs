@@ -20,6 +20,7 @@
 //! | a producer that passes events on | [`producer_contract!`], [`Recorder`] |
 //! | a producer that makes events of a model's stream | [`translating_contract!`] |
 //! | a store of execution logs (feature `substrate`) | `log_contract!`, [`redis`] |
+//! | a store of a product's turns (feature `chat`) | `chat_store_contract!` |
 //! | a whole product, as a process (feature `product`, Unix) | `product_contract!` |
 //!
 //! # In scope
@@ -43,6 +44,8 @@ pub mod product_contract;
 pub mod proxy;
 #[cfg(unix)]
 pub mod redis;
+#[cfg(feature = "chat")]
+pub mod store_contract;
 
 mod client;
 mod recorder;
@@ -79,3 +82,8 @@ pub fn turn() -> ChatTurn {
 pub fn execution_id() -> ExecutionId {
     ExecutionId::derive("project", "thread-abc", 3).expect("a valid id")
 }
+
+/// The guide, compiled as it is printed.
+#[cfg(all(doctest, feature = "chat"))]
+#[doc = include_str!("../../../docs/guide/write-a-store.md")]
+struct Guide;

@@ -53,7 +53,14 @@ const RULES: [Rule; 12] = [
     },
     Rule {
         krate: "turnkit-testkit",
-        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-client", "turnkit-substrate"],
+        members: &[
+            "turnkit",
+            "turnkit-wire",
+            "turnkit-id",
+            "turnkit-chat",
+            "turnkit-client",
+            "turnkit-substrate",
+        ],
         never: &["axum"],
     },
     Rule {

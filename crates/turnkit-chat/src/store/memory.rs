@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +29,7 @@ use crate::{
 /// worker that has died.
 pub struct MemoryStore {
     worker: Worker,
+    is_closed: AtomicBool,
     clock: Clock,
     kept: Arc<Shared>,
 }
@@ -102,18 +103,26 @@ impl MemoryStore {
 
     /// An empty store whose time, that of leases above all, is what `clock` says.
     pub fn with_clock(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> MemoryStore {
-        MemoryStore { worker: 0, clock: Arc::new(clock), kept: Arc::default() }
+        let (is_closed, kept) = (AtomicBool::new(false), Arc::default());
+        MemoryStore { worker: 0, is_closed, clock: Arc::new(clock), kept }
     }
 
     /// Another worker's handle on the same data.
     #[must_use]
     pub fn beside(&self) -> MemoryStore {
         let worker = self.kept.workers.fetch_add(1, Relaxed) + 1;
-        MemoryStore { worker, clock: Arc::clone(&self.clock), kept: Arc::clone(&self.kept) }
+        let (clock, kept) = (Arc::clone(&self.clock), Arc::clone(&self.kept));
+        MemoryStore { worker, is_closed: AtomicBool::new(false), clock, kept }
     }
 
     fn now(&self) -> SystemTime {
         (self.clock)()
+    }
+
+    /// What every call of a closed handle comes to.
+    fn refusal<'a, T: Send + 'a>(&self) -> Option<Stored<'a, T>> {
+        let error = || StoreError::because(StoreErrorKind::Unavailable, "the handle is closed");
+        self.is_closed.load(Relaxed).then(|| Box::pin(ready(Err(error()))) as Stored<'a, T>)
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
@@ -189,6 +198,9 @@ const NOT_JOINED: &str = "the handle has not joined, or is closed";
 
 impl ChatStore for MemoryStore {
     fn join(&self, log: LogId) -> Stored<'_, Joined> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, mut data) = (self.now(), self.data());
         let lives_beside = |worker: &Worker| *worker != self.worker && data.is_alive(*worker, now);
         match &data.log {
@@ -204,6 +216,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn renew(&self, held: Vec<Lease>) -> Stored<'_, Renewed> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, mut data) = (self.now(), self.data());
         let Some(log) = data.log.clone().filter(|_| data.workers.contains_key(&self.worker)) else {
             return broken(NOT_JOINED);
@@ -229,6 +244,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn move_log(&self, from: LogId, to: LogId) -> Stored<'_, LogId> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let mut data = self.data();
         if data.log.as_ref() == Some(&from) {
             data.log = Some(to);
@@ -237,6 +255,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (created_at, mut data) = (self.now(), self.data());
         if let Some(known) = data.sessions.get(&id) {
             // Asked again, as its answer was lost.
@@ -250,6 +271,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let data = self.data();
         let before = match &page.before {
             None => u64::MAX,
@@ -275,6 +299,9 @@ impl ChatStore for MemoryStore {
         id: SessionId,
         page: MessagePage,
     ) -> Stored<'_, Option<SessionState>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, data) = (self.now(), self.data());
         let Some(session) = data.session(&owner, &id) else {
             return done(None);
@@ -303,6 +330,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, mut data) = (self.now(), self.data());
         let NewRow { owner, session_id, turn_id, message, agent } = new;
         let Some(session) = data.session(&owner, &session_id) else {
@@ -348,6 +378,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn find(&self, what: Find) -> Stored<'_, Found> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, data) = (self.now(), self.data());
         let id = match &what {
             Find::Execution(id) => Some(id),
@@ -361,6 +394,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn claim(&self, claim: Claim) -> Stored<'_, Claimed> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, mut data) = (self.now(), self.data());
         if !data.workers.contains_key(&self.worker) {
             return broken(NOT_JOINED);
@@ -393,6 +429,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn release(&self, lease: Lease) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let mut data = self.data();
         if let Some(row) = data.turns.get_mut(&lease.execution_id)
             && row.epoch == lease.epoch
@@ -405,6 +444,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, mut data) = (self.now(), self.data());
         let Some(row) = data.turns.get_mut(&execution_id) else {
             return broken("an answer of no turn");
@@ -419,6 +461,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, mut data) = (self.now(), self.data());
         let Some(row) = data.turns.get_mut(by.execution_id()) else {
             return broken("an ending of no turn");
@@ -434,6 +479,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let mut data = self.data();
         if let Some(row) = data.turns.get_mut(&execution_id)
             && row.state == TurnState::Open
@@ -444,12 +492,18 @@ impl ChatStore for MemoryStore {
     }
 
     fn saved(&self, execution_id: ExecutionId) -> Stored<'_, Option<Answer>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let data = self.data();
         let row = data.turns.get(&execution_id).filter(|row| row.state == TurnState::Complete);
         done(row.and_then(|row| row.answer.as_ref()).map(|(text, _)| Answer::new(text)))
     }
 
     fn unattended(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, data) = (self.now(), self.data());
         let open = data.turns.values().filter(|row| row.state == TurnState::Open);
         let free: BTreeMap<u64, ExecutionId> = open
@@ -460,6 +514,9 @@ impl ChatStore for MemoryStore {
     }
 
     fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let data = self.data();
         let turns = data.sessions.get(&turn.session_id).map_or(&[][..], |session| &session.turns);
         let rows = turns.iter().rev().filter_map(|id| data.turns.get(id));
@@ -486,10 +543,14 @@ impl ChatStore for MemoryStore {
     }
 
     fn check(&self) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         done(())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.is_closed.store(true, Relaxed);
         self.data().workers.remove(&self.worker);
         self.kept.freed.notify_waiters();
         Box::pin(ready(()))
@@ -502,9 +563,17 @@ impl ChatStore for MemoryStore {
 
 impl SignIns for MemoryStore {
     fn sign_in(&self, secret: Digest, token: Digest, lasts: Duration) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, mut data) = (self.now(), self.data());
         data.sign_ins.retain(|sign_in| sign_in.ends_at > now);
-        data.sign_ins.push(SignIn { secret, token, ends_at: now + lasts });
+        let sign_in = SignIn { secret, token, ends_at: now + lasts };
+        // The same one again: the answer to the first was lost.
+        match data.sign_ins.iter_mut().find(|known| known.secret == secret) {
+            Some(known) => *known = sign_in,
+            None => data.sign_ins.push(sign_in),
+        }
         let mut of_token = data.sign_ins.iter().filter(|sign_in| sign_in.token == token);
         if let Some(oldest) = of_token.next().map(|sign_in| sign_in.secret)
             && of_token.count() == MAX_SIGN_INS
@@ -515,12 +584,18 @@ impl SignIns for MemoryStore {
     }
 
     fn signed_in(&self, secret: Digest) -> Stored<'_, Option<Digest>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         let (now, data) = (self.now(), self.data());
         let ours = |sign_in: &&SignIn| sign_in.secret == secret && sign_in.ends_at > now;
         done(data.sign_ins.iter().find(ours).map(|sign_in| sign_in.token))
     }
 
     fn sign_out(&self, secret: Digest) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
         self.data().sign_ins.retain(|sign_in| sign_in.secret != secret);
         done(())
     }

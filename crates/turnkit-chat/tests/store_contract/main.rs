@@ -1,0 +1,7 @@
+//! The stores of this crate keep the contract of all stores (PROTOCOL 4.2), and the contract finds the ones that do not.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod in_memory;
+#[cfg(feature = "sqlite")]
+mod in_sqlite;
+mod mistakes;
