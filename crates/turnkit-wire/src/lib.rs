@@ -22,6 +22,7 @@
 //! | [`write`](mod@write) | the events of an answer: parts, `result`, `warning`, `error` |
 //! | [`kind`] | the names of the events that the layers act on, and who does |
 //! | [`view`] | tolerant, borrowed views of those events' data |
+//! | [`value`] | any JSON, verified once and read in place |
 //! | [`text`] | text from elsewhere, made fit for a client or a log |
 //! | [`ndjson`] | the client's side: one event a line |
 //! | [`sse`] | the producer's side: `text/event-stream`, parser and writer |
@@ -48,6 +49,7 @@ pub mod lifecycle;
 pub mod ndjson;
 pub mod sse;
 pub mod text;
+pub mod value;
 pub mod view;
 pub mod write;
 

@@ -82,7 +82,7 @@ impl fmt::Debug for Text<'_> {
 }
 
 /// One value, somewhere in verified JSON.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Value<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Value<'a> {
@@ -123,6 +123,22 @@ impl<'a> Value<'a> {
     pub(crate) fn members(self, mut visit: impl FnMut(Text<'a>, Value<'a>)) {
         if self.is(b'{') {
             Walk::new(self.0).members(|key, walk| visit(key, walk.value()));
+        }
+    }
+
+    /// Calls `visit` with each element, if it is an array.
+    pub(crate) fn items(self, mut visit: impl FnMut(Value<'a>)) {
+        if !self.is(b'[') {
+            return;
+        }
+        let mut walk = Walk::new(self.0);
+        walk.at += 1;
+        loop {
+            match walk.token() {
+                Some(b',') => walk.at += 1,
+                Some(b']' | b'}' | b':') | None => return,
+                Some(_) => visit(walk.value()),
+            }
         }
     }
 
