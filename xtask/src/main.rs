@@ -43,7 +43,7 @@ enum Command {
     Codec(codec::Args),
     /// Check sizes, dependency arrows, documentation and citations
     Tidy,
-    /// Prove that turnkit-wire and turnkit-id need no std
+    /// Prove that turnkit-wire, turnkit-id and turnkit-ui need no std
     NoStd,
     /// Resolve turnkit-chat beside sqlx and diesel, which link SQLite as well
     Beside,

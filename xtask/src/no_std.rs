@@ -19,7 +19,7 @@ use crate::shell::{cargo, root};
 pub(crate) fn run() -> anyhow::Result<()> {
     let libraries = link()?;
     load(&libraries)?;
-    eprintln!("turnkit-wire and turnkit-id link without std ({} crates)", libraries.len());
+    eprintln!("turnkit-wire, turnkit-id and turnkit-ui link without std ({} crates)", libraries.len());
     Ok(())
 }
 
@@ -30,7 +30,7 @@ fn link() -> anyhow::Result<Vec<Utf8PathBuf>> {
     let output = build.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(
         output.status.success(),
-        "std is in the graph of turnkit-wire or turnkit-id, or they do not build"
+        "std is in the graph of turnkit-wire, turnkit-id or turnkit-ui, or they do not build"
     );
     let names = names()?;
     let mut libraries = Vec::new();
@@ -69,7 +69,7 @@ fn load(libraries: &[Utf8PathBuf]) -> anyhow::Result<()> {
     }
     let status =
         rustc.arg("--out-dir").arg(target()).arg(source).status().context("cannot start rustc")?;
-    ensure!(status.success(), "a crate in the graph of turnkit-wire or turnkit-id needs std");
+    ensure!(status.success(), "a crate in the graph of turnkit-wire, turnkit-id or turnkit-ui needs std");
     Ok(())
 }
 

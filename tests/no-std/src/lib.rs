@@ -1,4 +1,4 @@
-//! Links `turnkit-wire` and `turnkit-id` without std.
+//! Links `turnkit-wire`, `turnkit-id` and `turnkit-ui` without std.
 //!
 //! This library brings the panic handler that std would bring. A std anywhere in the graph brings a second one, and the
 //! build fails: duplicate lang item `panic_impl`.
@@ -9,6 +9,7 @@ use core::panic::PanicInfo;
 
 use linked_list_allocator::LockedHeap;
 use turnkit_id::ExecutionId;
+use turnkit_ui::{AgUi, AiSdk, Chunks, Encoder, ui_message};
 use turnkit_wire::{Event, lifecycle, ndjson};
 
 #[global_allocator]
@@ -23,7 +24,18 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 pub extern "C" fn turnkit_no_std_proof(turn_index: u64) -> usize {
     let line = lifecycle::run_started("session", "tenant", turn_index);
     let id = ExecutionId::derive("project", "session", turn_index);
-    decoded(&line).map_or(0, |event| event.as_line().len()) + id.map_or(0, |id| id.as_str().len())
+    let event = decoded(&line);
+    let told = event.as_ref().map_or(0, told);
+    let line = event.map_or(0, |event| event.as_line().len());
+    line + told + id.map_or(0, |id| id.as_str().len())
+}
+
+/// The bytes of an event's chunks, and of the message that they make.
+fn told(event: &Event) -> usize {
+    let mut chunks = Chunks::new();
+    AiSdk::new("id").event(event, &mut chunks);
+    AgUi::new("thread", "run", "id").event(event, &mut chunks);
+    chunks.len() + ui_message(AiSdk::new("id"), [event]).len()
 }
 
 fn decoded(event: &Event) -> Option<Event> {

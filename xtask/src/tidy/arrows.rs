@@ -14,11 +14,15 @@ struct Rule {
 
 const IO: &[&str] =
     &["tokio", "futures-util", "axum", "hyper", "reqwest", "tracing", "http", "http-body"];
+/// What a crate must not know that may know a body's trait.
+const NETWORKS: &[&str] =
+    &["tokio", "futures-util", "axum", "hyper", "reqwest", "tracing", "serde_json"];
 const HTTP_FRAMEWORKS: &[&str] = &["axum", "hyper", "hyper-util", "reqwest", "tower", "tower-http"];
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule { krate: "turnkit-wire", members: &[], never: IO },
     Rule { krate: "turnkit-id", members: &[], never: IO },
+    Rule { krate: "turnkit-ui", members: &["turnkit-wire"], never: NETWORKS },
     Rule { krate: "turnkit", members: &["turnkit-wire", "turnkit-id"], never: HTTP_FRAMEWORKS },
     Rule {
         krate: "turnkit-sandbox",
