@@ -2,11 +2,15 @@
 
 mod diagnostics;
 mod environment;
+mod format;
 mod group;
 mod input;
+mod lines;
 mod output;
+mod prompt;
 mod run;
 mod throttle;
+mod told;
 
 use std::{
     borrow::Cow,
@@ -23,7 +27,8 @@ use turnkit_agent::{Agent, AgentError, Cancel, Run, RunRequest};
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
 
-use self::{environment::Environment, run::Program};
+pub use self::format::{Format, Permission};
+use self::{environment::Environment, run::Work};
 
 /// Runs a program for every run (PROTOCOL 3.4).
 ///
@@ -36,11 +41,24 @@ use self::{environment::Environment, run::Program};
 /// # Ok::<(), turnkit_substrate::BuildError>(())
 /// ```
 ///
-/// **Input.** One line on standard input, then its end: the request's body as one JSON object with `executionId` in front,
-/// then `message`, then every other member as it was sent (`sessionId`, `history`, `metadata`, …). It need not be read.
+/// **Format.** [`Format`] says what the program prints and how it is asked: turnkit's own events by default, plain text, or
+/// the JSON lines of a known tool.
 ///
-/// **Output.** One event a line on standard output (PROTOCOL 1.2), passed on as it is: text goes out as
-/// `message.part.updated`, and a `result` may close it. A line that is no event fails the run, and the failure says which.
+/// **Input.** For events one line on standard input, then its end: the request's body as one JSON object with `executionId` in
+/// front, then `message`, then every other member as it was sent (`sessionId`, `history`, `metadata`, …). It need not be read.
+/// For every other format the message alone, as it is. Where an argument holds `{message}`, the message stands there instead.
+/// It never passes a shell: where `{message}` begins an argument and no `--` stands before it, a message that begins with a
+/// hyphen is refused, and so is one over 128 KiB, which no argument may have.
+///
+/// **Output.** An event a line on standard output (PROTOCOL 1.2) is passed on as it is: text goes out as
+/// `message.part.updated`, and a `result` may close it. The lines of a known tool become such events. A line that is neither is
+/// a diagnostic: it is logged, and only where no event came at all does it fail the run, with its first words. **Behind a
+/// `result` nothing takes the answer back**: stray lines, an exit status, a program that lingers are noted. An `error` that is
+/// not worded as PROTOCOL 1.1 has it keeps its words, and is a `warning` where something good follows.
+///
+/// **Sessions.** A tool's own session is told as `metadata.agentSessionId` of the `result`. A request with that member in its
+/// `metadata` goes on with it. Where the tool does not know it, it is asked once more with the `history` in front of the
+/// message, and a `warning` says so.
 ///
 /// **Standard error** goes to `tracing` line by line, at INFO under this module's name: bounded, and thinned where it floods.
 /// Nobody who reads the execution sees any of it.
@@ -49,9 +67,10 @@ use self::{environment::Environment, run::Program};
 /// [`env`](Self::env) name. Nothing else is handed on, so no key of the server's is.
 ///
 /// **End.** The run ends when the program does. What it has written counts; what is left of its process group is killed.
-/// An exit status other than 0 fails the run ([`code::FAILED`]), and so does an end without any event ([`code::NO_EVENTS`]). A
-/// program that closes its output has [`grace`](Self::grace) to end: it is stopped then, and the run fails
-/// ([`code::LINGERED`]) unless a `result` was its last event.
+/// Without a `result`, an exit status other than 0 fails the run ([`code::FAILED`]), and so do an end without any event
+/// ([`code::NO_EVENTS`], [`code::INVALID_OUTPUT`]) and one of a known tool that did not say that its answer is whole
+/// ([`code::CUT`]). A program that closes its output has [`grace`](Self::grace) to end: it is stopped then, and the run fails
+/// ([`code::LINGERED`]) unless a `result` came. One that stays behind its `result` is stopped after 5 s.
 ///
 /// **Cancelled, timed out, shutting down**: SIGTERM to the process group, and SIGKILL after the grace. Where the stream of
 /// events is dropped, SIGKILL at once. Whenever a failure or the end of the stream is seen, nothing of the group runs any
@@ -59,6 +78,8 @@ use self::{environment::Environment, run::Program};
 /// by SIGKILL.
 #[derive(Clone, Debug)]
 pub struct Command {
+    format: Format,
+    permission: Option<Permission>,
     program: OsString,
     args: Vec<OsString>,
     environment: Environment,
@@ -76,9 +97,13 @@ pub mod code {
     pub const FAILED: &str = "command_failed";
     /// The program closed its output before a `result`, and did not end.
     pub const LINGERED: &str = "command_lingered";
-    /// The program ended well, but without any event.
+    /// The program ended well, and printed nothing.
     pub const NO_EVENTS: &str = "no_events";
-    /// A line of the program's output is no event.
+    /// A known tool ended without saying that its answer is whole.
+    pub const CUT: &str = "command_cut";
+    /// The message cannot be an argument of the program.
+    pub const MESSAGE_REFUSED: &str = "message_refused";
+    /// The program printed something, and none of it is an event of its format.
     pub const INVALID_OUTPUT: &str = "invalid_output";
     /// A line of the program's output is longer than an event may be: the code that any agent's event has then.
     pub const EVENT_TOO_LARGE: &str = turnkit_agent::code::EVENT_TOO_LARGE;
@@ -92,6 +117,8 @@ impl Command {
     #[must_use]
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
+            format: Format::Events,
+            permission: None,
             program: program.into(),
             args: Vec::new(),
             environment: Environment::default(),
@@ -102,7 +129,22 @@ impl Command {
         }
     }
 
-    /// Appends an argument.
+    /// What the program prints, and how it is asked: [`Format::Events`] by default.
+    #[must_use]
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// What is answered where the agent asks for a permission, with [`Format::Acp`]. Default: it is refused, and a `warning`
+    /// says so.
+    #[must_use]
+    pub fn permission(mut self, permission: Permission) -> Self {
+        self.permission = Some(permission);
+        self
+    }
+
+    /// Appends an argument. `{message}` in it stands for the user's message.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.args.push(argument.into());
@@ -168,11 +210,22 @@ impl Command {
         environment::locate(&self.program, self.directory.as_deref(), &self.environment)
     }
 
+    /// Where the program works, as an absolute path where that can be told.
+    fn work_directory(&self) -> PathBuf {
+        let directory = self.directory.clone().unwrap_or_default();
+        std::path::absolute(if directory.as_os_str().is_empty() {
+            PathBuf::from(".")
+        } else {
+            directory.clone()
+        })
+        .unwrap_or(directory)
+    }
+
     /// The process of one run, not started yet.
-    fn process(&self, execution: &ExecutionId) -> tokio::process::Command {
+    fn process(&self, args: &[OsString], execution: &ExecutionId) -> tokio::process::Command {
         let mut process = tokio::process::Command::new(&self.program);
         process
-            .args(&self.args)
+            .args(args)
             .env_clear()
             .envs(self.environment.variables())
             .env(OsStr::new("TURNKIT_EXECUTION_ID"), execution.as_str())
@@ -188,14 +241,14 @@ impl Command {
 
 impl Agent for Command {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let started = Program::start(self, run.request(), run.cancel().clone());
-        let (program, refused) = match started {
-            Ok(program) => (Some(program), None),
+        let cancel = run.cancel().clone();
+        let (work, refused) = match Work::start(self.clone(), run.into_request(), cancel) {
+            Ok(work) => (Some(work), None),
             Err(error) => (None, Some(Err(error))),
         };
-        let events = stream::unfold(program, async |program| {
-            let mut program = program?;
-            Some((program.next().await?, Some(program)))
+        let events = stream::unfold(work, async |work| {
+            let mut work = work?;
+            Some((work.next().await?, Some(work)))
         });
         stream::iter(refused).chain(events)
     }

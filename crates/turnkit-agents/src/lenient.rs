@@ -7,6 +7,7 @@ mod json;
 
 pub(crate) use self::{
     error::{is_nothing, words},
-    halves::Halves,
-    json::{Depth, read},
+    json::{number, read},
 };
+#[cfg(feature = "openai")]
+pub(crate) use self::{halves::Halves, json::Depth};

@@ -19,12 +19,16 @@
 #[cfg(all(feature = "command", unix))]
 pub mod command;
 pub mod demo;
-#[cfg(feature = "openai")]
+#[cfg(any(feature = "command", feature = "openai"))]
+mod ending;
+#[cfg(any(feature = "command", feature = "openai"))]
 mod lenient;
 #[cfg(feature = "openai")]
 pub mod openai;
 #[cfg(feature = "producer")]
 pub mod producer;
+#[cfg(any(feature = "command", feature = "openai"))]
+mod usage;
 
 /// Whole milliseconds of `duration`; a longer time than a `u64` holds counts as the longest.
 fn millis(duration: std::time::Duration) -> u64 {

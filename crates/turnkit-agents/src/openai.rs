@@ -5,7 +5,6 @@ mod api;
 mod body;
 mod builder;
 mod chat;
-mod ending;
 mod failure;
 mod history;
 mod messages;

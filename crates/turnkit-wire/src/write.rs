@@ -87,6 +87,8 @@ pub struct TurnResult<'a> {
     model: Option<&'a str>,
     session_id: Option<&'a str>,
     trace_id: Option<&'a str>,
+    agent_session_id: Option<&'a str>,
+    cost_usd: Option<&'a Json<'a>>,
     token_usage: Option<TokenUsage>,
     total_ms: Option<u64>,
     first_token_ms: Option<u64>,
@@ -370,6 +372,18 @@ impl<'a> TurnResult<'a> {
         Self { trace_id: Some(id), ..self }
     }
 
+    /// The session of the agent's own that goes on with the next turn, `metadata.agentSessionId`.
+    #[must_use]
+    pub const fn agent_session_id(self, id: &'a str) -> Self {
+        Self { agent_session_id: Some(id), ..self }
+    }
+
+    /// What it cost in US dollars, as the agent counts it: `metadata.costUsd`, a number.
+    #[must_use]
+    pub fn cost_usd(self, cost: impl Into<Option<&'a Json<'a>>>) -> Self {
+        Self { cost_usd: cost.into(), ..self }
+    }
+
     /// The tokens that it took.
     #[must_use]
     pub fn token_usage(self, usage: impl Into<Option<TokenUsage>>) -> Self {
@@ -391,16 +405,21 @@ impl<'a> TurnResult<'a> {
     /// The event.
     #[must_use]
     pub fn event(&self) -> Event {
-        let texts = [self.final_text, self.model, self.session_id, self.trace_id];
-        let size = texts.into_iter().flatten().map(str::len).sum::<usize>() + 256;
+        let ids = [self.session_id, self.trace_id, self.agent_session_id];
+        let texts = [self.final_text, self.model].into_iter().chain(ids);
+        let size = texts.flatten().map(str::len).sum::<usize>() + 320;
         object::event(kind::RESULT, size, |data| {
             data.optional("finalText", self.final_text)
                 .optional("finishReason", self.finish_reason.map(FinishReason::as_str))
                 .optional("model", self.model);
-            if self.session_id.is_some() || self.trace_id.is_some() {
+            if ids.iter().any(Option::is_some) || self.cost_usd.is_some() {
                 data.object("metadata", |metadata| {
                     metadata.optional("sessionId", self.session_id);
                     metadata.optional("traceId", self.trace_id);
+                    metadata.optional("agentSessionId", self.agent_session_id);
+                    if let Some(cost) = self.cost_usd {
+                        metadata.raw("costUsd", &cost.0);
+                    }
                 });
             }
             if let Some(usage) = self.token_usage {

@@ -35,6 +35,14 @@ impl Environment {
         passed.chain(self.set.0.iter().cloned())
     }
 
+    /// Values that no reader may see: of all variables but those that every program gets. A short one is a word.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let is_common = |name: &OsString| Command::PASSED.iter().any(|passed| name == passed);
+        let secret = self.variables().filter(|(name, _)| !is_common(name));
+        let values = secret.filter_map(|(_, value)| value.into_string().ok());
+        values.filter(|value| value.len() >= 8).collect()
+    }
+
     fn path(&self) -> OsString {
         let paths = self.variables().filter(|(name, _)| name == "PATH");
         paths.last().unwrap_or_default().1

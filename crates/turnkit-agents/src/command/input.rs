@@ -12,16 +12,31 @@ use turnkit_agent::RunRequest;
 pub(super) struct Input {
     pipe: Option<ChildStdin>,
     rest: Bytes,
+    /// More may come: the pipe is not closed behind the last byte.
+    stays_open: bool,
 }
 
 impl Input {
-    pub(super) fn new(pipe: Option<ChildStdin>, line: Vec<u8>) -> Self {
+    pub(super) fn new(pipe: Option<ChildStdin>, line: Vec<u8>, stays_open: bool) -> Self {
         let rest = line.into();
-        Self { pipe, rest }
+        Self { pipe, rest, stays_open }
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.pipe.is_some()
+    /// Whether there is something to do.
+    pub(super) fn is_due(&self) -> bool {
+        self.pipe.is_some() && !(self.rest.is_empty() && self.stays_open)
+    }
+
+    /// Something more for the program.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        if self.pipe.is_some() && !bytes.is_empty() {
+            self.rest = [&self.rest[..], bytes].concat().into();
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn end(&mut self) {
+        self.stays_open = false;
     }
 
     /// Writes what the pipe takes, and closes it behind the last byte. May be dropped and asked again.
@@ -29,7 +44,7 @@ impl Input {
         let Some(pipe) = &mut self.pipe else { return };
         let written = pipe.write_buf(&mut self.rest).await;
         match written {
-            Ok(_) if !self.rest.is_empty() => return,
+            Ok(_) if !self.rest.is_empty() || self.stays_open => return,
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 tracing::warn!(%error, "a program's input broke");
             }

@@ -1,29 +1,48 @@
-//! A program's standard output: events, and where one is wrong.
+//! A program's standard output, on its way to events.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::{io::AsyncReadExt as _, process::ChildStdout};
-use turnkit_wire::{DecodeError, DecodeErrorKind, Event, ndjson::Decoder};
 
-use super::{AgentError, code};
+use super::{
+    code,
+    format::{Format, Mapper, Reading},
+    lines::{Line, Lines},
+    told::Told,
+};
 
-/// Events from a pipe.
+/// What comes from a pipe, read by a format.
 pub(super) struct Output {
     pipe: Option<ChildStdout>,
     /// How much is still read.
     left: usize,
-    decoder: Decoder,
     buffer: BytesMut,
-    place: Place,
+    lines: Lines,
+    max_line: usize,
+    reading: Reading,
+    is_finished: bool,
+    pub(super) told: Told,
 }
 
 impl Output {
-    pub(super) fn new(pipe: Option<ChildStdout>, max_event: usize) -> Self {
+    pub(super) fn new(
+        pipe: Option<ChildStdout>,
+        format: Format,
+        reading: Reading,
+        max_event: usize,
+        told: Told,
+    ) -> Self {
+        // A tool's own line may hold the output of one of its tools, which is cut in its event.
+        let max_line =
+            if format == Format::Events { max_event } else { max_event.max(MAX_TOOL_LINE) };
         Self {
             pipe,
             left: usize::MAX,
-            decoder: Decoder::with_max_line(max_event),
             buffer: BytesMut::new(),
-            place: Place::default(),
+            lines: Lines::new(max_line),
+            max_line,
+            reading,
+            is_finished: false,
+            told,
         }
     }
 
@@ -39,18 +58,33 @@ impl Output {
     /// Takes no more than what was read.
     pub(super) fn close(&mut self) {
         self.pipe = None;
+        if std::mem::replace(&mut self.is_finished, true) {
+            return;
+        }
+        match &mut self.reading {
+            Reading::Text(text) => text.close(&mut self.told),
+            Reading::Lines(mapper) => {
+                let (told, max) = (&mut self.told, self.max_line);
+                self.lines.finish(|line| take(&mut **mapper, told, max, line));
+            }
+        }
     }
 
     /// Reads what there is. May be dropped and asked again.
     pub(super) async fn pump(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
+        self.buffer.clear();
         self.buffer.reserve(CHUNK);
         match pipe.read_buf(&mut self.buffer).await {
             Ok(0) => self.close(),
             Ok(length) => {
-                let chunk = self.buffer.split().freeze();
-                self.place.go_on(&chunk);
-                self.decoder.push(chunk);
+                match &mut self.reading {
+                    Reading::Text(text) => text.chunk(&self.buffer, &mut self.told),
+                    Reading::Lines(mapper) => {
+                        let (told, max) = (&mut self.told, self.max_line);
+                        self.lines.feed(&self.buffer, |line| take(&mut **mapper, told, max, line));
+                    }
+                }
                 self.left = self.left.saturating_sub(length);
             }
             Err(error) => {
@@ -63,83 +97,41 @@ impl Output {
         }
     }
 
-    /// The next event of what was read, also the last one without its newline once the pipe is closed.
-    pub(super) fn next_event(&mut self) -> Option<Result<Event, AgentError>> {
-        let next = if self.is_open() { self.decoder.next_event() } else { self.decoder.finish() };
-        next.map(|event| event.map_err(|error| self.invalid(&error)))
+    /// The program has ended, well or not: what is told only then.
+    pub(super) fn end(&mut self, is_good: bool) {
+        self.close();
+        match &mut self.reading {
+            Reading::Text(text) => text.end(is_good, &mut self.told),
+            Reading::Lines(mapper) => mapper.end(is_good, &mut self.told),
+        }
+        self.told.finish();
     }
 
-    fn invalid(&self, error: &DecodeError) -> AgentError {
-        let (offset, line) = (error.offset(), self.place.line_at(error.offset()));
-        let message = format!(
-            "line {line} of the program's output is no event: {} (byte {offset} of the output)",
-            error.kind()
-        );
-        let code = match error.kind() {
-            DecodeErrorKind::TooLarge { .. } => code::EVENT_TOO_LARGE,
-            _ => code::INVALID_OUTPUT,
-        };
-        AgentError::new(code, message)
+    /// Nobody wants the rest: what the program is told before it is stopped. Whether it is told anything.
+    pub(super) fn cancel(&mut self) -> bool {
+        match &mut self.reading {
+            Reading::Text(_) => false,
+            Reading::Lines(mapper) => mapper.cancel(&mut self.told),
+        }
+    }
+}
+
+fn take(mapper: &mut dyn Mapper, told: &mut Told, max: usize, line: Line) {
+    match line {
+        Line::Whole(line) => mapper.line(&line, told),
+        Line::TooLong(number) => {
+            let message =
+                format!("line {number} of the program's output is longer than {max} bytes");
+            told.refuse(code::EVENT_TOO_LARGE, &message);
+        }
     }
 }
 
 /// The most that a program without privileges can make a pipe hold, in bytes.
 pub(super) const PIPE: usize = 1 << 20;
 
-/// How much is read at once: small enough that events may share the memory.
+/// How much is read at once.
 const CHUNK: usize = 16 * 1024;
 
-/// Where in the output the decoder is. Each chunk is decoded before the next is read, so an error lies in the last one, or in
-/// the unfinished line before it.
-#[derive(Default)]
-struct Place {
-    chunk: Bytes,
-    chunk_start: u64,
-    /// Line breaks before the chunk.
-    breaks: u64,
-}
-
-impl Place {
-    fn go_on(&mut self, chunk: &Bytes) {
-        self.breaks += breaks(&self.chunk);
-        self.chunk_start += self.chunk.len() as u64;
-        self.chunk = chunk.clone();
-    }
-
-    /// The line of a byte, counted from 1.
-    fn line_at(&self, offset: u64) -> u64 {
-        let into = offset.saturating_sub(self.chunk_start);
-        let into =
-            usize::try_from(into).map_or(self.chunk.len(), |into| into.min(self.chunk.len()));
-        self.breaks + breaks(&self.chunk[..into]) + 1
-    }
-}
-
-fn breaks(bytes: &[u8]) -> u64 {
-    let breaks = bytes.iter().filter(|byte| **byte == b'\n');
-    breaks.count() as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_line_of_an_error_is_counted_over_chunks() {
-        let text = b"{\"type\":\"a\"}\n\n{\"type\":\"b\"}\nnonsense\n";
-        for size in 1..text.len() {
-            let mut output = Output::new(None, 100);
-            let mut found = None;
-            for chunk in text.chunks(size) {
-                let chunk = Bytes::from_static(chunk);
-                output.place.go_on(&chunk);
-                output.decoder.push(chunk);
-                while let Some(event) = output.decoder.next_event() {
-                    found = event.err().map(|error| output.invalid(&error)).or(found);
-                }
-            }
-            let message = "line 4 of the program's output is no event: not a JSON object (byte 27 of the output)";
-            assert_eq!(found, Some(AgentError::new(code::INVALID_OUTPUT, message)), "{size}");
-        }
-    }
-}
+/// The longest line of a tool, in bytes.
+const MAX_TOOL_LINE: usize = 16 << 20;

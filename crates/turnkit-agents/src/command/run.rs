@@ -4,39 +4,88 @@ use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::
 
 use tokio::time::{self, Instant};
 use tracing::{Instrument as _, Span};
-use turnkit_wire::{Event, kind};
+use turnkit_wire::{Event, write};
 
 use super::{
     AgentError, Cancel, Command, RunRequest, code,
     diagnostics::Diagnostics,
+    format::{Format, Task},
     group::Group,
-    input::{self, Input},
+    input::Input,
     output::Output,
+    prompt::{self, Prompt},
+    told::{self, Told},
 };
 
+/// A run: one program, or a second one where the first did not know the session that it should go on with.
+pub(super) struct Work {
+    command: Command,
+    request: RunRequest,
+    cancel: Cancel,
+    program: Program,
+    /// To be told before anything else.
+    warning: Option<Event>,
+}
+
+impl Work {
+    pub(super) fn start(
+        command: Command,
+        request: RunRequest,
+        cancel: Cancel,
+    ) -> Result<Self, AgentError> {
+        let session = prompt::session_of(&request).filter(|_| command.format.has_sessions());
+        let is_known = session.is_some();
+        let tells_history =
+            command.format.has_sessions() && !is_known && prompt::has_history(&request);
+        let program =
+            Program::start(&command, &request, &cancel, session.as_deref(), tells_history)?;
+        Ok(Self { command, request, cancel, program, warning: None })
+    }
+
+    /// The next event. `None` after the last one, when nothing of the group is left.
+    pub(super) async fn next(&mut self) -> Option<Result<Event, AgentError>> {
+        if let Some(warning) = self.warning.take() {
+            return Some(Ok(warning));
+        }
+        let next = self.program.next().await;
+        if !self.program.is_lost || self.cancel.is_cancelled() {
+            return next;
+        }
+        tracing::warn!(
+            "a tool does not know the session that it should go on with; it is asked anew"
+        );
+        match Program::start(&self.command, &self.request, &self.cancel, None, true) {
+            Ok(program) => self.program = program,
+            Err(error) => {
+                self.program.is_lost = false;
+                return Some(Err(error));
+            }
+        }
+        let message =
+            "the agent does not know the session that it had: it was told the conversation instead";
+        Some(Ok(write::warning(message, Some("agent_session_lost"))))
+    }
+}
+
 /// A program at work.
-pub(super) struct Program {
+struct Program {
     span: Span,
     group: Group,
     input: Input,
     output: Output,
     diagnostics: Diagnostics,
     cancel: Cancel,
+    format: Format,
+    is_resumed: bool,
     grace: Duration,
     /// The program has ended, though perhaps not all that it started.
     has_ended: bool,
     /// When to wait no longer for what must come next.
     deadline: Option<Instant>,
-    last: Last,
-    is_over: bool,
-}
-
-/// The last event that was seen.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Last {
-    None,
-    Result,
-    Other,
+    /// How it ended, behind the events that are still to be handed out.
+    outcome: Option<Result<(), AgentError>>,
+    /// It failed for a session that it does not know, before it said anything.
+    is_lost: bool,
 }
 
 /// Why there is nothing more to read.
@@ -47,60 +96,86 @@ enum End {
 }
 
 impl Program {
-    pub(super) fn start(
+    fn start(
         command: &Command,
         request: &RunRequest,
-        cancel: Cancel,
+        cancel: &Cancel,
+        session: Option<&str>,
+        tells_history: bool,
     ) -> Result<Self, AgentError> {
         let execution = request.execution_id();
-        let line = input::line(request)
-            .map_err(|error| AgentError::new(code::NOT_STARTED, error.to_string()))?;
-        let started = Group::start(&mut command.process(execution));
+        let prompt = Prompt::new(command, request, session, tells_history)?;
+        let started = Group::start(&mut command.process(&prompt.args, execution));
         let (group, pipes) = started.map_err(|error| {
             tracing::error!(execution_id = %execution, program = ?command.program, %error, "a program could not be started");
             not_started(&error)
         })?;
+        // In a dialogue the agent is asked whether it knows the session.
+        let is_resumed = session.is_some() && !command.format.has_a_dialogue();
+        let session_of_run = request.session_id().map(str::to_owned);
+        let mut told = Told::new(session_of_run, command.environment.secrets(), is_resumed);
+        let with_history = prompt::with_history(request);
+        let task = Task {
+            message: if tells_history {
+                with_history.clone()
+            } else {
+                request.message().to_owned()
+            },
+            with_history,
+            session: session.map(str::to_owned),
+            directory: command.work_directory(),
+            permission: command.permission,
+        };
+        let reading = command.format.reading(task, command.max_event, &mut told);
         Ok(Self {
             span: tracing::error_span!("command", execution_id = %execution),
             group,
-            input: Input::new(pipes.input, line),
-            output: Output::new(pipes.output, command.max_event),
+            input: Input::new(pipes.input, prompt.input, command.format.has_a_dialogue()),
+            output: Output::new(pipes.output, command.format, reading, command.max_event, told),
             diagnostics: Diagnostics::new(pipes.errors),
-            cancel,
+            cancel: cancel.clone(),
+            format: command.format,
+            is_resumed,
             grace: command.grace,
             has_ended: false,
             deadline: None,
-            last: Last::None,
-            is_over: false,
+            outcome: None,
+            is_lost: false,
         })
     }
 
     /// The next event. `None` after the last one, when nothing of the group is left.
-    pub(super) async fn next(&mut self) -> Option<Result<Event, AgentError>> {
+    async fn next(&mut self) -> Option<Result<Event, AgentError>> {
         let span = self.span.clone();
         self.step().instrument(span).await
     }
 
     async fn step(&mut self) -> Option<Result<Event, AgentError>> {
-        while !self.is_over {
-            match self.output.next_event() {
-                Some(Ok(event)) => return Some(Ok(self.seen(event))),
-                Some(Err(error)) => return self.fail(error).await,
-                None => {}
+        loop {
+            if let Some(event) = self.output.told.next_event() {
+                return Some(Ok(event));
+            }
+            if let Some(outcome) = &mut self.outcome {
+                return std::mem::replace(outcome, Ok(())).err().map(Err);
+            }
+            if let Some(failure) = self.output.told.take_failure() {
+                self.stop().await;
+                self.outcome = Some(Err(failure));
+                continue;
+            }
+            let said = self.output.told.take_input();
+            self.input.add(&said);
+            if self.output.told.is_answered() {
+                self.input.end();
+                if self.deadline.is_none() && !self.has_ended {
+                    self.deadline = Some(Instant::now() + BEHIND_RESULT.max(self.grace));
+                }
             }
             if let Some(end) = self.pump().await {
-                return self.conclude(end).await.err().map(Err);
+                let outcome = self.conclude(end).await;
+                self.outcome = Some(outcome);
             }
         }
-        None
-    }
-
-    fn seen(&mut self, event: Event) -> Event {
-        self.last = match event.kind() {
-            kind::RESULT => Last::Result,
-            _ => Last::Other,
-        };
-        event
     }
 
     /// Waits until something happens, and takes it in.
@@ -114,7 +189,7 @@ impl Program {
             () = self.group.ended(), if !self.has_ended => self.program_ended(),
             () = self.output.pump(), if self.output.is_open() => self.output_pumped(),
             () = self.diagnostics.pump(), if self.diagnostics.is_open() => {}
-            () = self.input.pump(), if self.input.is_open() => {}
+            () = self.input.pump(), if self.input.is_due() => {}
             // Last: whoever takes events slowly loses nothing that is there already.
             () = at(self.deadline) => return self.late(),
         }
@@ -140,6 +215,8 @@ impl Program {
             self.deadline = Some(Instant::now() + DRAIN);
         } else if !self.output.is_open() {
             self.deadline = Some(Instant::now() + self.grace);
+        } else if self.output.told.is_answered() {
+            self.deadline = Some(Instant::now() + BEHIND_RESULT.max(self.grace));
         }
     }
 
@@ -154,31 +231,119 @@ impl Program {
         None
     }
 
-    async fn fail(&mut self, error: AgentError) -> Option<Result<Event, AgentError>> {
-        self.stop().await;
-        Some(Err(error))
-    }
-
     async fn conclude(&mut self, end: End) -> Result<(), AgentError> {
         match end {
-            End::Stopped => self.stop().await,
+            End::Stopped => {
+                self.say_goodbye().await;
+                self.stop().await;
+                Ok(())
+            }
             End::Lingering => {
                 self.stop().await;
-                if self.last != Last::Result {
-                    return Err(self.lingered());
+                self.output.end(false);
+                if self.output.told.is_answered() {
+                    tracing::warn!("a program stayed behind its result, and was stopped");
+                    return Ok(());
                 }
+                let message = format!(
+                    "the program closed its output without a result and did not end within {:?}",
+                    self.grace
+                );
+                self.judge(Err(AgentError::new(code::LINGERED, message)))
             }
             End::Ended => {
-                self.is_over = true;
                 let status = self.group.reap().await;
-                self.judge(status)?;
+                self.output.end(status.as_ref().is_ok_and(ExitStatus::success));
+                let ended = match status {
+                    Ok(status) if status.success() => Ok(()),
+                    Ok(status) => {
+                        let last = self.diagnostics.last();
+                        tracing::warn!(%status, standard_error = last, "a program failed");
+                        Err(AgentError::new(code::FAILED, failed(status)))
+                    }
+                    Err(error) => {
+                        let message =
+                            format!("the program could not be waited for: {}", error.kind());
+                        Err(AgentError::new(code::FAILED, message))
+                    }
+                };
+                self.judge(ended)
             }
         }
-        Ok(())
+    }
+
+    /// What the run comes to, by what was told and how the program ended.
+    fn judge(&mut self, ended: Result<(), AgentError>) -> Result<(), AgentError> {
+        let told = &self.output.told;
+        if told.stray_lines() > 0 {
+            tracing::warn!(
+                lines = told.stray_lines(),
+                "a program printed lines that are no events"
+            );
+        }
+        if told.is_answered() {
+            if let Err(error) = ended {
+                tracing::warn!(%error, "a program went wrong behind its result");
+            }
+            return Ok(());
+        }
+        if self.is_resumed && !told.has_parts() && (told.is_lost() || ended.is_err()) {
+            self.is_lost = true;
+            return Ok(());
+        }
+        if told.has_failed() {
+            return Ok(());
+        }
+        let first = told.first_words();
+        match ended {
+            Err(error) if told.has_events() || first.is_empty() => Err(error),
+            Err(error) => Err(AgentError::new(
+                error.code(),
+                format!("{}. It printed: {first}", error.message()),
+            )),
+            Ok(()) if !told.has_events() => Err(match self.format {
+                Format::Events => {
+                    told::nothing(told, " (what prints plain text takes --command-format text)")
+                }
+                _ => told::nothing(told, ""),
+            }),
+            Ok(()) if self.format.says_its_end() => Err(AgentError::new(
+                code::CUT,
+                "the program ended without saying that its answer is whole",
+            )),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Tells a program that listens that nobody wants the rest, and gives it the grace to say so.
+    async fn say_goodbye(&mut self) {
+        if self.has_ended || !self.output.cancel() {
+            return;
+        }
+        let said = self.output.told.take_input();
+        self.input.add(&said);
+        self.input.end();
+        let goodbye = async {
+            while self.input.is_due() || self.output.is_open() {
+                tokio::select! {
+                    () = self.group.ended() => return,
+                    () = self.input.pump(), if self.input.is_due() => {}
+                    () = self.output.pump(), if self.output.is_open() => {}
+                    () = self.diagnostics.pump(), if self.diagnostics.is_open() => {}
+                }
+                if self.output.told.is_answered() || self.output.told.has_failed() {
+                    return;
+                }
+            }
+        };
+        if time::timeout(self.grace, goodbye).await.is_err() {
+            tracing::debug!("a program did not end by itself when it was told to");
+        }
+        // Nobody reads it.
+        while self.output.told.next_event().is_some() {}
     }
 
     async fn stop(&mut self) {
-        self.is_over = true;
         let diagnostics = &mut self.diagnostics;
         let stopped = tokio::select! {
             stopped = self.group.terminate(self.grace) => stopped,
@@ -189,36 +354,13 @@ impl Program {
         }
         self.diagnostics.close();
     }
-
-    fn judge(&self, status: io::Result<ExitStatus>) -> Result<(), AgentError> {
-        match status {
-            Ok(status) if status.success() && self.last == Last::None => {
-                Err(AgentError::new(code::NO_EVENTS, "the program ended without an event"))
-            }
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => {
-                let last = self.diagnostics.last();
-                tracing::warn!(%status, standard_error = last, "a program failed");
-                Err(failed(status))
-            }
-            Err(error) => Err(AgentError::new(
-                code::FAILED,
-                format!("the program could not be waited for: {}", error.kind()),
-            )),
-        }
-    }
-
-    fn lingered(&self) -> AgentError {
-        let message = format!(
-            "the program closed its output without a result and did not end within {:?}",
-            self.grace
-        );
-        AgentError::new(code::LINGERED, message)
-    }
 }
 
 /// How long to wait for more from the pipes of a program that has ended.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long a program may stay, and say nothing, behind its result.
+const BEHIND_RESULT: Duration = Duration::from_secs(5);
 
 async fn at(deadline: Option<Instant>) {
     match deadline {
@@ -233,11 +375,10 @@ fn not_started(error: &io::Error) -> AgentError {
     AgentError::new(code::NOT_STARTED, message)
 }
 
-fn failed(status: ExitStatus) -> AgentError {
-    let message = match (status.code(), status.signal()) {
+fn failed(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
         (Some(code), _) => format!("the program ended with exit status {code}"),
         (None, Some(signal)) => format!("the program was ended by signal {signal}"),
         (None, None) => "the program ended without an exit status".to_owned(),
-    };
-    AgentError::new(code::FAILED, message)
+    }
 }

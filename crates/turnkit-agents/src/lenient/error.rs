@@ -38,7 +38,7 @@ pub(crate) fn words(error: &Value) -> Option<String> {
 }
 
 /// Members that may hold words, or lead to them. `raw` and `metadata` are where a router keeps what its upstream said.
-const MEMBERS: [&str; 14] = [
+const MEMBERS: [&str; 15] = [
     "error",
     "message",
     "msg",
@@ -53,6 +53,7 @@ const MEMBERS: [&str; 14] = [
     "reason",
     "metadata",
     "raw",
+    "data",
 ];
 
 const MAX: usize = 4 * 1024;

@@ -39,11 +39,13 @@ pub(super) fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+#[cfg(any(test, feature = "openai"))]
 enum Half {
     Surrogate(u16),
     Byte(u8),
 }
 
+#[cfg(any(test, feature = "openai"))]
 fn half(character: char) -> Option<Half> {
     match u32::from(character) {
         mark @ SURROGATES.. => {
@@ -55,6 +57,7 @@ fn half(character: char) -> Option<Half> {
 }
 
 /// Joins the pieces of one text.
+#[cfg(any(test, feature = "openai"))]
 #[derive(Default)]
 pub(crate) struct Halves {
     high: Option<u16>,
@@ -62,6 +65,7 @@ pub(crate) struct Halves {
     bytes: Vec<u8>,
 }
 
+#[cfg(any(test, feature = "openai"))]
 impl Halves {
     /// The next piece of the text. A half at its end is kept until the next one.
     pub(crate) fn join<'a>(&mut self, piece: &'a str) -> Cow<'a, str> {

@@ -154,7 +154,22 @@ fn unit(json: &str) -> Option<u16> {
     is_hex.then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
+/// A whole number, as a number or as text.
+pub(crate) fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| {
+            let number =
+                number.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
+            // Only a whole number that a `f64` holds exactly is one.
+            format!("{number}").parse().ok()
+        }),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
 /// Tells where a JSON object or array that comes in pieces ends.
+#[cfg(any(test, feature = "openai"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Depth {
     open: u64,
@@ -162,6 +177,7 @@ pub(crate) struct Depth {
     is_escaped: bool,
 }
 
+#[cfg(any(test, feature = "openai"))]
 impl Depth {
     /// Takes the next bytes. They should begin with a bracket where nothing is open.
     pub(crate) fn go_on(&mut self, bytes: &[u8]) {
@@ -187,7 +203,7 @@ impl Depth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lenient::Halves;
+    use crate::lenient::halves::Halves;
     use proptest::prelude::*;
     use serde_json::json;
 

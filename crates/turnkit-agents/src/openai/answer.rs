@@ -8,8 +8,9 @@ use turnkit_wire::{
     write::{self, Json, Part, TokenUsage, ToolCall, ToolStatus, TurnResult},
 };
 
-use super::{AgentError, code, ending::Ending, failure, think::Think};
+use super::{AgentError, code, failure, think::Think};
 use crate::{
+    ending::Ending,
     lenient::{Depth, Halves},
     millis,
 };

@@ -6,8 +6,9 @@ use turnkit_wire::write::TokenUsage;
 use super::{
     AgentError,
     answer::{Answer, Kind, ToolPiece},
-    reader::{Frame, Taken, number},
+    reader::{Frame, Taken},
 };
+use crate::lenient::number;
 
 /// Takes a chunk, or a whole completion.
 pub(super) fn take(answer: &mut Answer, frame: Frame<'_>) -> Result<Taken, AgentError> {

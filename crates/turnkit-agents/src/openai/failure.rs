@@ -4,8 +4,8 @@ use http::StatusCode;
 use serde_json::Value;
 use turnkit_http::client::{BearerToken, is_transient};
 
-use super::{AgentError, reader::number};
-use crate::lenient::{read, words};
+use super::AgentError;
+use crate::lenient::{number, read, words};
 
 /// The codes of the failures that this agent tells.
 pub mod code {

@@ -242,19 +242,5 @@ fn error_in(frame: &Value) -> Option<Verdict<'_>> {
     if is_error { Some(Verdict::Error(frame)) } else { words(frame).map(Verdict::Perhaps) }
 }
 
-/// A whole number, as a number or as text.
-pub(super) fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(number) => number.as_u64().or_else(|| {
-            let number =
-                number.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
-            // Only a whole number that a `f64` holds exactly is one.
-            format!("{number}").parse().ok()
-        }),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-}
-
 /// The longest line and frame, in bytes.
 const MAX_LINE: usize = Event::MAX_BYTES;

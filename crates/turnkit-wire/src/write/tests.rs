@@ -80,7 +80,10 @@ fn json_of_others_is_held_to_what_an_event_may_hold() {
 #[test]
 fn a_result_reads_as_it_was_written() {
     let usage = TokenUsage::new(7, u64::MAX).reasoning(1).cached_input(4);
+    let cost = Json::of(&0.25).unwrap();
     let result = TurnResult::new()
+        .agent_session_id("a")
+        .cost_usd(&cost)
         .final_text("a \"b\"\n")
         .finish_reason(FinishReason::ToolCalls)
         .model("m")
@@ -94,7 +97,7 @@ fn a_result_reads_as_it_was_written() {
         &result,
         &json!({
             "finalText": "a \"b\"\n", "finishReason": "tool-calls", "model": "m",
-            "metadata": { "sessionId": "s", "traceId": "t" },
+            "metadata": { "sessionId": "s", "traceId": "t", "agentSessionId": "a", "costUsd": 0.25 },
             "tokenUsage": { "inputTokens": 7, "outputTokens": u64::MAX, "reasoningTokens": 1, "cachedInputTokens": 4 },
             "timing": { "totalMs": 9, "firstTokenMs": 2 },
         }),

@@ -4,7 +4,7 @@ use turnkit_wire::write::FinishReason;
 
 /// Why an answer ended, as its server says it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// Nothing is missing.
     Whole(Reason),
     /// It is good as far as it goes.
@@ -15,7 +15,7 @@ pub(super) enum Ending {
 
 /// [`FinishReason`], with an order: what says more is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     Stop,
     ToolCalls,
     Length,
@@ -24,7 +24,7 @@ pub(super) enum Reason {
 
 impl Ending {
     /// What a server's own word means; none where it says that there is no end yet.
-    pub(super) fn of(word: &str) -> Option<Self> {
+    pub(crate) fn of(word: &str) -> Option<Self> {
         let mut name = word.trim().to_ascii_lowercase().replace(['-', ' '], "_");
         // Gemini's names, where a gateway passes them on in full.
         if let Some(short) = name.strip_prefix("finish_reason_") {
@@ -61,7 +61,7 @@ impl Ending {
     }
 
     /// In the words of PROTOCOL 1.1.
-    pub(super) fn finish_reason(&self) -> FinishReason {
+    pub(crate) fn finish_reason(&self) -> FinishReason {
         match self {
             Self::Whole(reason) | Self::Cut(reason) => match reason {
                 Reason::Stop => FinishReason::Stop,
