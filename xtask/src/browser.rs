@@ -33,7 +33,7 @@ fn run(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// The first two numbers of what `node --version` prints.
-fn node_version() -> Option<(u32, u32)> {
+pub(crate) fn node_version() -> Option<(u32, u32)> {
     let output = Command::new("node").arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let mut numbers = text.trim().strip_prefix('v')?.split('.').map(str::parse);

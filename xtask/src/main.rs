@@ -3,6 +3,7 @@
 mod beside;
 mod browser;
 mod codec;
+mod front_ends;
 mod fuzz;
 mod load;
 mod mutants;
@@ -60,6 +61,8 @@ enum Command {
     Mutants(mutants::Args),
     /// Test the page in a real browser (needs node and Chromium)
     Browser,
+    /// Test turns in the published clients of the AI SDK, AG-UI and TanStack AI (needs node)
+    FrontEnds,
     /// Take the pictures in docs/screenshots anew (needs node and Chromium)
     Screenshots,
     /// Fuzz the codec (needs cargo-fuzz and a nightly toolchain)
@@ -89,6 +92,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Load(args) => load::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Browser => browser::test(),
+        Command::FrontEnds => front_ends::test(),
         Command::Screenshots => browser::screenshots(),
         Command::Fuzz(args) => fuzz::run(&args),
     }

@@ -19,7 +19,10 @@ use crate::shell::{cargo, root};
 pub(crate) fn run() -> anyhow::Result<()> {
     let libraries = link()?;
     load(&libraries)?;
-    eprintln!("turnkit-wire, turnkit-id and turnkit-ui link without std ({} crates)", libraries.len());
+    eprintln!(
+        "turnkit-wire, turnkit-id and turnkit-ui link without std ({} crates)",
+        libraries.len()
+    );
     Ok(())
 }
 
@@ -69,7 +72,10 @@ fn load(libraries: &[Utf8PathBuf]) -> anyhow::Result<()> {
     }
     let status =
         rustc.arg("--out-dir").arg(target()).arg(source).status().context("cannot start rustc")?;
-    ensure!(status.success(), "a crate in the graph of turnkit-wire, turnkit-id or turnkit-ui needs std");
+    ensure!(
+        status.success(),
+        "a crate in the graph of turnkit-wire, turnkit-id or turnkit-ui needs std"
+    );
     Ok(())
 }
 

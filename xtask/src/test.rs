@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::ensure;
 
 use crate::shell::{announce, cargo, run as sh};
-use crate::{beside, browser, no_std, tidy};
+use crate::{beside, browser, front_ends, no_std, tidy};
 
 /// What is left out.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Leave out the page's tests in a real browser, which need node and Chromium; refused where CI=true
+    /// Leave out the page's tests in a real browser and those of front ends, which need node and Chromium; refused where CI=true
     #[arg(long)]
     no_browser: bool,
 }
@@ -19,14 +19,16 @@ pub(crate) struct Args {
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 const BROWSER: Step = ("browser", browser::test);
+const FRONT_ENDS: Step = ("front ends", front_ends::test);
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("format", || sh(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("lints", lints),
     ("features", features),
     ("tests", || sh(&mut cargo(["test", "--workspace", "--all-features", "--locked"]))),
     BROWSER,
+    FRONT_ENDS,
     ("documentation", documentation),
     ("no_std", no_std::run),
     ("beside other drivers", beside::run),
@@ -42,7 +44,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     for (number, (name, step)) in (1..).zip(STEPS) {
         announce(&format!("[{number}/{}] {name}", STEPS.len()));
-        if args.no_browser && name == BROWSER.0 {
+        if args.no_browser && [BROWSER.0, FRONT_ENDS.0].contains(&name) {
             eprintln!("left out, as --no-browser says");
         } else {
             step()?;
@@ -97,6 +99,7 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-agents", "producer"),
         ("turnkit-client", ""),
         ("turnkit-substrate", "redis"),
+        ("turnkit-ui", ""),
         ("turnkit-testkit", ""),
         ("turnkit-testkit", "product"),
         ("turnkit-testkit", "substrate"),

@@ -297,7 +297,7 @@ impl Run<'_> {
                 frames.put(&[&event("TOOL_CALL_ARGS").raw("delta", piece).end()]);
             }
             CallStep::Input { json, .. } if call.is_open() => {
-                if !call.has_pieces {
+                if !call.has_pieces() {
                     frames.put(&[&event("TOOL_CALL_ARGS").raw("delta", &inside(json)).end()]);
                 }
                 frames.put(&[&end]);

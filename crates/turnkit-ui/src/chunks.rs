@@ -150,28 +150,26 @@ impl Chunks {
         self.ended = true;
     }
 
-    /// How many chunks of the turn stand before this run.
-    #[cfg(feature = "body")]
-    pub(crate) fn begins_behind(&self) -> u64 {
-        self.before
-    }
-
-    /// Nothing is written until [`Chunks::go_on`]; it is counted all the same.
-    #[cfg(feature = "body")]
-    pub(crate) fn mute(&mut self) {
+    /// Writes nothing until [`Chunks::go_on`]; chunks are counted all the same.
+    pub fn mute(&mut self) {
         self.muted = true;
         self.goes_on = true;
     }
 
-    /// Begins a run behind the chunks that were counted so far.
-    #[cfg(feature = "body")]
-    pub(crate) fn go_on(&mut self) {
+    /// Begins a run of its own behind the chunks that were counted so far: its numbers count from its own start.
+    pub fn go_on(&mut self) {
         self.muted = false;
         self.before = core::mem::take(&mut self.counted);
     }
 
-    #[cfg(feature = "body")]
-    pub(crate) fn leave_out_all_but_the_last(&mut self) {
+    /// How many chunks of the turn stand before this run.
+    #[must_use]
+    pub fn begins_behind(&self) -> u64 {
+        self.before
+    }
+
+    /// Leaves out whatever comes, but for the last chunk.
+    pub fn leave_out_all_but_the_last(&mut self) {
         self.after = u64::MAX;
     }
 

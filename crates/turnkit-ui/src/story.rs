@@ -126,18 +126,23 @@ pub(crate) struct Call {
     pub(crate) name: Box<[u8]>,
     /// The tool, as it is spelt in JSON.
     pub(crate) tool: Box<[u8]>,
-    /// Whether pieces of the input were told.
-    pub(crate) has_pieces: bool,
-    /// Pieces came before the tool had a name, and are lost.
-    lost_pieces: bool,
-    pieces: Told,
+    pieces: Pieces,
     input: Input,
     is_done: bool,
     /// The output or error that was told last.
     output: Digest,
+    /// A question about it waits for its answer: a client's part has room for one.
+    is_asked: bool,
     /// Which of the turn's steps it was told in.
     step: u32,
     place: usize,
+}
+
+/// The pieces of a call's input that were told.
+enum Pieces {
+    /// Some came before the tool had a name: none are told.
+    Lost,
+    Told(Told),
 }
 
 /// How far the input of a call was told.
@@ -525,16 +530,15 @@ impl Story {
     ) {
         // Clients find a call of an earlier step for its output only.
         let is_here = call.step == self.step;
-        if call.is_open() && is_here && !call.lost_pieces {
+        if let (Pieces::Told(told), Input::Open, true) = (&mut call.pieces, call.input, is_here) {
             let raw = view.raw.filter(|_| view.input.is_none());
             let piece = match (delta, raw) {
                 (Some(delta), _) => Some(Cow::Borrowed(delta.raw())),
-                (None, Some(raw)) => call.pieces.rest_of(raw.raw()),
+                (None, Some(raw)) => told.rest_of(raw.raw()),
                 (None, None) => None,
             };
             if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
-                call.has_pieces = true;
-                call.pieces.append(&piece);
+                told.append(&piece);
                 self.tell(Step::Call(call, CallStep::Piece(&piece)), sink);
             }
         }
@@ -554,7 +558,7 @@ impl Story {
             .filter(|output| !output.is_null() && view.status == Status::Running && !call.is_done);
         let progress = progress.filter(|output| Digest::of(output.json()) != call.output);
         if call.is_open() && (is_over || progress.is_some()) {
-            if call.has_pieces || !is_here {
+            if call.has_pieces() || !is_here {
                 self.end_input(call, sink);
             } else {
                 self.tell_input(call, b"{}", view.title, false, sink);
@@ -637,6 +641,7 @@ impl Story {
             (None, QuestionKind::Tool) => self.call_place(id),
             (None, _) => None,
         };
+        let place = place.filter(|&place| kind == QuestionKind::Tool || !self.is_asked(place));
         if let Some(place) = place {
             let own = call_id.is_none();
             if own {
@@ -652,14 +657,14 @@ impl Story {
                     call.is_open() || kind == QuestionKind::Tool && call.input != Input::Told;
                 if must_say {
                     let json = input.map_or(&b"{}"[..], Value::json);
-                    if call.has_pieces && input.is_none() {
+                    if call.has_pieces() && input.is_none() {
                         if call.is_open() {
                             self.end_input(&mut call, sink);
                         }
                     } else {
                         self.tell_input(&mut call, json, None, by_client, sink);
                     }
-                } else if kind == QuestionKind::Tool && call.step == self.step {
+                } else if kind == QuestionKind::Tool && call.step == self.step && !call.is_done {
                     let json = input.map_or(&b"{}"[..], Value::json);
                     self.tell(
                         Step::Call(&call, CallStep::Input { json, title: None, by_client }),
@@ -672,8 +677,11 @@ impl Story {
         // Nothing stays open behind a question: what goes on after it goes on in another response.
         self.end_inputs(sink);
         self.questions.insert(key, Asked { kind, call: place, is_answered: false });
-        let call = place.and_then(|place| self.take_call(place));
+        let mut call = place.and_then(|place| self.take_call(place));
         self.tell(Step::Asked(Question { id, kind, call: call.as_deref(), data }), sink);
+        if let Some(call) = &mut call {
+            call.is_asked |= kind != QuestionKind::Tool;
+        }
         if let (Some(place), Some(call)) = (place, call) {
             self.put_call(place, call);
         }
@@ -704,12 +712,13 @@ impl Story {
             Step::Answered(Answer { id, kind, call: call.as_deref(), outcome, given, data }),
             sink,
         );
-        if let (Some(call), QuestionKind::Tool) = (&mut call, kind) {
-            if outcome.is("accepted") {
+        match (&mut call, kind) {
+            (Some(call), QuestionKind::Tool) if outcome.is("accepted") => {
                 self.tell_output(call, given.map_or(&b"null"[..], Value::json), sink);
-            } else {
-                self.tell_failure(call, outcome.raw(), sink);
             }
+            (Some(call), QuestionKind::Tool) => self.tell_failure(call, outcome.raw(), sink),
+            (Some(call), _) => call.is_asked = false,
+            (None, _) => {}
         }
         if let (Some(place), Some(call)) = (place, call) {
             self.put_call(place, call);
@@ -828,6 +837,10 @@ impl Story {
         }
     }
 
+    fn is_asked(&self, place: usize) -> bool {
+        matches!(&self.parts[place].state, State::Tool { call: Some(call), .. } if call.is_asked)
+    }
+
     fn lacks_call(&self, place: usize) -> bool {
         matches!(self.parts[place].state, State::Tool { call: None, .. })
     }
@@ -846,12 +859,11 @@ impl Story {
         let call = Box::new(Call {
             name: self.names.give(id, &mut part.openings),
             tool: tool.map_or(&b"tool"[..], |tool| tool.raw()).into(),
-            has_pieces: false,
-            lost_pieces,
-            pieces: Told::default(),
+            pieces: if lost_pieces { Pieces::Lost } else { Pieces::Told(Told::default()) },
             input: Input::Open,
             is_done: false,
             output: Digest::default(),
+            is_asked: false,
             step: self.step,
             place,
         });
@@ -906,6 +918,11 @@ impl Story {
 }
 
 impl Call {
+    /// Whether pieces of its input were told.
+    pub(crate) fn has_pieces(&self) -> bool {
+        matches!(&self.pieces, Pieces::Told(told) if !told.is_empty())
+    }
+
     /// Whether its input may still grow.
     pub(crate) fn is_open(&self) -> bool {
         self.input == Input::Open

@@ -110,6 +110,10 @@ impl Told {
         told
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.high.is_none()
+    }
+
     /// Whether there is nothing but white space.
     pub(crate) fn is_blank(&self) -> bool {
         self.solid.is_empty() && self.high.is_none()

@@ -326,6 +326,24 @@ fn ag_ui_is_interrupted_and_its_next_run_goes_on() {
 }
 
 #[test]
+fn two_questions_about_one_call_are_answered_in_any_order() {
+    let ask = |id: &str| {
+        interaction(json!({"id": id, "kind": "approval", "callId": "call_t1", "tool": "bash"}))
+    };
+    let yes = |id: &str| answered(json!({"id": id, "outcome": "accepted"}));
+    let turn =
+        [started(), ask("q1"), ask("q2"), yes("q1"), ask("q3"), yes("q2"), yes("q3"), completed()];
+    let message = UiClient::read(&frames(&whole(encoded(&turn, ai_sdk())))).unwrap().message();
+    let tools =
+        message["parts"].as_array().unwrap().iter().filter(|part| part["type"] == "dynamic-tool");
+    let tools: Vec<_> = tools
+        .map(|tool| (tool["approval"]["id"].clone(), tool["approval"]["approved"].clone()))
+        .collect();
+    // The call's own part, where a later question takes the place of an answered one, and a part for the one in between.
+    assert_eq!(tools, [(json!("q3"), json!(true)), (json!("q2"), json!(true))]);
+}
+
+#[test]
 fn a_run_behind_a_question_that_is_not_there_is_the_end_alone() {
     let turn = [started(), text("p1", "Hi"), completed()];
     let ended = frames(&whole(encoded(&turn, ag_ui()).behind_question("gone")));

@@ -129,17 +129,23 @@ fn what_is_no_request_says_which_member_is_not_what() {
 
 #[test]
 fn hostile_bodies_are_refused_with_the_limit_and_little_memory() {
-    let many = post(Value::Array(vec![user("m", "x"); 100_000])).to_string();
-    let parts = json!([{"id": "m", "role": "user", "parts": vec![json!({"type": "text", "text": ""}); 100_000]}]);
-    let parts = post(parts).to_string();
+    let repeat = |what: Value, times: usize| {
+        let all = format!("{what},").repeat(times);
+        format!("[{}]", all.trim_end_matches(','))
+    };
+    let body = |messages: &str| format!(r#"{{"id":"c","messages":{messages}}}"#);
+    let message = |role: &str, parts: &str| {
+        body(&format!(r#"[{{"id":"m","role":"{role}","parts":{parts}}}]"#))
+    };
+    let many = body(&repeat(user("m", "x"), 100_000));
+    let parts = message("user", &repeat(json!({"type": "text", "text": ""}), 100_000));
     let long = post(json!([user("m", &"x".repeat(MAX_TEXT + 1))])).to_string();
     let escaped = post(json!([user("m", &"\u{1}".repeat(MAX_TEXT + 1))])).to_string();
     let large = post(json!([user("m", &"x".repeat(8 << 20))])).to_string();
     let id = post(json!([user(&"i".repeat(1 << 20), "x")])).to_string();
     let tool =
         json!({"type": "tool-x", "toolCallId": "c", "state": "output-available", "output": 1});
-    let tools =
-        post(json!([{"id": "m", "role": "assistant", "parts": vec![tool; 5000]}])).to_string();
+    let tools = message("assistant", &repeat(tool, 5000));
     let cases = [
         (&many, MAX_MESSAGES),
         (&parts, MAX_PARTS),
@@ -162,11 +168,9 @@ fn hostile_bodies_are_refused_with_the_limit_and_little_memory() {
         assert!(matches!(ChatRequest::parse(deep.as_bytes()), Err(RequestError::Json(_))));
         assert!(matches!(RunAgentInput::parse(deep.as_bytes()), Err(RequestError::Json(_))));
     }
-    let many = json!({"threadId": "s", "runId": "r", "messages": vec![json!({"id": "m", "role": "user", "content": "x"}); 100_000]});
-    assert_eq!(
-        RunAgentInput::parse(many.to_string().as_bytes()).unwrap_err().limit(),
-        Some(MAX_MESSAGES)
-    );
+    let many = repeat(json!({"id": "m", "role": "user", "content": "x"}), 100_000);
+    let many = format!(r#"{{"threadId":"s","runId":"r","messages":{many}}}"#);
+    assert_eq!(RunAgentInput::parse(many.as_bytes()).unwrap_err().limit(), Some(MAX_MESSAGES));
     let resume = vec![json!({"interruptId": "q", "status": "resolved"}); 1000];
     let resume = json!({"threadId": "s", "runId": "r", "messages": [], "resume": resume});
     assert_eq!(

@@ -167,7 +167,7 @@ impl Messages {
         };
         match step {
             CallStep::Piece(piece) => arguments.extend_from_slice(piece),
-            CallStep::Input { json, .. } if call.is_open() && !call.has_pieces => {
+            CallStep::Input { json, .. } if call.is_open() && !call.has_pieces() => {
                 *arguments = inside(json);
             }
             CallStep::Output { json, again: false } => *result = Some((content(json), false)),

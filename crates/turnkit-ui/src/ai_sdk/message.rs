@@ -205,6 +205,7 @@ impl Message {
             CallStep::Input { json, title, by_client } => {
                 tool.state = "input-available";
                 tool.raw.clear();
+                (tool.output, tool.error, tool.is_preliminary) = (Vec::new(), None, false);
                 tool.input = json.to_vec();
                 tool.executed = if by_client { b"false".to_vec() } else { b"true".to_vec() };
                 tool.title = title.map(|title| title.raw().to_vec()).or(tool.title.take());
