@@ -5,7 +5,6 @@ mod browser;
 mod codec;
 mod front_ends;
 mod fuzz;
-mod load;
 mod mutants;
 mod no_std;
 mod run;
@@ -89,7 +88,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Beside => beside::run(),
         Command::Bench(args) => run::bench(&args),
         Command::Sim(args) => run::sim(&args),
-        Command::Load(args) => load::run(&args),
+        Command::Load(args) => run::load(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Browser => browser::test(),
         Command::FrontEnds => front_ends::test(),

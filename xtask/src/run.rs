@@ -10,12 +10,6 @@ pub(crate) struct Args {
     arguments: Vec<String>,
 }
 
-impl Args {
-    pub(crate) fn arguments(&self) -> &[String] {
-        &self.arguments
-    }
-}
-
 /// The benches, which print one table a layer.
 pub(crate) fn bench(args: &Args) -> anyhow::Result<()> {
     tool("turnkit-bench", args)
@@ -24,6 +18,11 @@ pub(crate) fn bench(args: &Args) -> anyhow::Result<()> {
 /// The simulation.
 pub(crate) fn sim(args: &Args) -> anyhow::Result<()> {
     tool("turnkit-sim", args)
+}
+
+/// Many turns at once through a server process.
+pub(crate) fn load(args: &Args) -> anyhow::Result<()> {
+    tool("turnkit-load", args)
 }
 
 fn tool(package: &str, args: &Args) -> anyhow::Result<()> {

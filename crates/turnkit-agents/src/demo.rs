@@ -1,10 +1,6 @@
 //! An agent without a key and without a network, whose answer is the same for the same message.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
@@ -33,29 +29,19 @@ use crate::millis;
 #[derive(Clone, Debug)]
 pub struct Demo {
     pace: Duration,
-    says_when: bool,
 }
 
 impl Demo {
     /// A demo agent that sends 20 events a second.
     #[must_use]
     pub fn new() -> Self {
-        let pace = Duration::from_millis(50);
-        Self { pace, says_when: false }
+        Self { pace: Duration::from_millis(50) }
     }
 
     /// Waits this long before each event; zero sends them as fast as they are stored.
     #[must_use]
     pub fn pace(mut self, between_events: Duration) -> Self {
         self.pace = between_events;
-        self
-    }
-
-    /// Ends each event with a member `sentAt`, the moment at which it was made in Unix microseconds: for those who measure how
-    /// long it is on its way.
-    #[must_use]
-    pub fn sent_at(mut self) -> Self {
-        self.says_when = true;
         self
     }
 }
@@ -68,14 +54,13 @@ impl Default for Demo {
 
 impl Agent for Demo {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let Self { pace, says_when } = *self;
+        let Self { pace } = *self;
         let script = Answer::to(run.request()).script(pace);
         let events = stream::unfold(script, move |mut left| async move {
             let event = left.next()?;
             if !pace.is_zero() {
                 tokio::time::sleep(pace).await;
             }
-            let event = if says_when { event.and_then(|event| dated(&event)) } else { event };
             Some((event, left))
         });
         events.take_until(run.cancel().cancelled())
@@ -177,15 +162,6 @@ fn json(value: &impl Serialize) -> Result<Json<'static>, AgentError> {
     Json::of(value).map_err(|error| AgentError::new("demo_failed", error.to_string()))
 }
 
-/// `event` with its moment as the last member.
-fn dated(event: &Event) -> Result<Event, AgentError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let members = event.as_json().strip_suffix('}').unwrap_or_default();
-    let json = format!(r#"{members},"sentAt":{}}}"#, now.as_micros());
-    Event::from_bytes(json.into())
-        .map_err(|error| AgentError::new("demo_failed", error.to_string()))
-}
-
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
@@ -259,19 +235,5 @@ mod tests {
         handle.cancel();
         assert!(events.next().await.is_none());
         assert_eq!(started.elapsed(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_event_may_end_with_its_moment() {
-        let request = || RunRequest::new(ExecutionId::parse("e").unwrap(), "hello");
-        let plain = pin!(Demo::new().run(request().into()));
-        let dated = pin!(Demo::new().sent_at().run(request().into()));
-        let mut pairs = plain.zip(dated);
-        while let Some((plain, dated)) = pairs.next().await {
-            let (plain, dated) = (plain.unwrap(), dated.unwrap());
-            let (event, moment) = dated.as_json().rsplit_once(r#","sentAt":"#).unwrap();
-            assert_eq!(format!("{event}}}"), plain.as_json());
-            assert!(moment.strip_suffix('}').unwrap().parse::<u64>().unwrap() > 0);
-        }
     }
 }

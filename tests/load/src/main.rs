@@ -1,30 +1,37 @@
 //! Many turns at once through a real server process: `cargo xtask load`.
 //!
-//! The server runs its demo agent, which writes into each event when it made it. What lies between that and the arrival at
-//! the client here is what the server adds: log, adapter, engine and one socket, and this client's own wait for a core. Both
-//! sides read the same clock. Nothing timed decides a test: the table is for people.
+//! The server is what `turnkit serve` is made of, with an agent of this tool, which writes into each event when it made it. What
+//! lies between that and the arrival at the client here is what the server adds: log, adapter, engine and one socket, and this
+//! client's own wait for a core. Both sides read the same clock. Nothing timed decides a test: the table is for people.
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
+mod agent;
 mod client;
 mod report;
 mod server;
 
 use std::{
-    path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::{task::LocalSet, time::sleep};
+use tokio::{runtime, task::LocalSet, time::sleep};
+use turnkit_client::Client;
 
-use self::{report::Report, server::Server};
+use self::{
+    report::Report,
+    server::{ServeArgs, Server},
+};
 
 /// Starts a server, sends it turns that all run at once, and prints what that cost.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Serve>,
     /// Turns at once
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     turns: u32,
@@ -37,16 +44,30 @@ struct Args {
     /// Print one line of JSON instead of the table
     #[arg(long)]
     json: bool,
-    /// The binary `turnkit`
-    #[arg(long, value_name = "PATH")]
-    server: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Serve {
+    /// The process that this tool starts
+    #[command(hide = true)]
+    Serve(ServeArgs),
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     raise_descriptor_limit(u64::from(args.turns) + 64)?;
+    if let Some(Serve::Serve(args)) = args.command {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+            .with_writer(std::io::stderr)
+            .init();
+        return runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(server::serve(args));
+    }
     // One thread: the server is to have the machine.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let report = LocalSet::new().block_on(&runtime, load(&args))?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -58,14 +79,15 @@ fn main() -> Result<()> {
 }
 
 async fn load(args: &Args) -> Result<Report> {
-    let mut server = Server::start(&args.server, Duration::from_secs(1) / args.rate).await?;
+    let mut server = Server::start(Duration::from_secs(1) / args.rate).await?;
+    let client = Client::builder(server.url()).build()?;
     let progress = Rc::new(bar(u64::from(args.turns))?);
-    let (address, since) = (server.address(), Instant::now());
+    let since = Instant::now();
     let mut turns = Vec::new();
     for n in 0..args.turns {
-        let progress = progress.clone();
+        let (progress, client) = (progress.clone(), client.clone());
         turns.push(tokio::task::spawn_local(async move {
-            let taken = client::turn(address, n).await;
+            let taken = client::turn(&client, n).await;
             progress.inc(1);
             taken
         }));

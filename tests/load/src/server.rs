@@ -1,8 +1,16 @@
-//! The server process.
+//! The server under load, as a process of its own.
 
-use std::{fs, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{
+    env, fs,
+    io::{self, Write as _},
+    net::Ipv4Addr,
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 use rustix::{
     param::clock_ticks_per_second,
     process::{Pid, Signal, kill_process},
@@ -11,12 +19,44 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
+    signal::unix::{SignalKind, signal},
 };
+use turnkit_agents::demo::Demo;
+use turnkit_server::{Agents, ServerConfig, SubstrateChoice};
 
-/// `turnkit serve` on a free port, with a database of its own.
+use crate::agent::Dated;
+
+/// How long turns have when the server is told to end: by then there are none.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How the server is run.
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// Pause of each agent before each event
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pace: Duration,
+    /// Where its database is
+    #[arg(long)]
+    data_dir: PathBuf,
+}
+
+/// What `turnkit serve` is made of, with an agent whose events say when they were made. Ends at SIGTERM.
+pub(crate) async fn serve(args: ServeArgs) -> Result<()> {
+    let agents = Agents::new("demo", Dated(Demo::new().pace(args.pace)));
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let config = ServerConfig::new(listen, args.data_dir, SubstrateChoice::Embedded(agents));
+    let mut told = signal(SignalKind::terminate())?;
+    let server = turnkit_server::Server::start(config).await?;
+    writeln!(io::stdout(), "{}", server.url())?;
+    told.recv().await;
+    server.stop(GRACE).await;
+    Ok(())
+}
+
+/// That process, on a free port, with a database of its own.
 pub(crate) struct Server {
     process: Child,
-    address: SocketAddr,
+    url: String,
     _data: TempDir,
 }
 
@@ -27,29 +67,24 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    pub(crate) async fn start(binary: &Path, pace: Duration) -> Result<Self> {
+    pub(crate) async fn start(pace: Duration) -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let mut process = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--agent", "demo", "--demo-sent-at"])
-            .args(["--log-level", "warn"])
-            .args(["--demo-pace", &format!("{}us", pace.as_micros())])
+        let mut process = Command::new(env::current_exe()?)
+            .args(["serve", "--pace", &format!("{}us", pace.as_micros())])
             .arg("--data-dir")
             .arg(data.path())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .context("cannot start the server")?;
         let stdout = process.stdout.take().context("the server has a standard output")?;
-        let line = BufReader::new(stdout).lines().next_line().await?;
-        let url =
-            line.as_deref().and_then(|line| line.strip_prefix("turnkit listening on http://"));
-        let address =
-            url.with_context(|| format!("the server did not start: {line:?}"))?.parse()?;
-        Ok(Self { process, address, _data: data })
+        let url = BufReader::new(stdout).lines().next_line().await?;
+        let url = url.context("the server did not start")?;
+        Ok(Self { process, url, _data: data })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     #[expect(clippy::cast_precision_loss, reason = "seconds, for people")]

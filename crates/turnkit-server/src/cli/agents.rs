@@ -38,9 +38,6 @@ pub(super) struct AgentOptions {
     /// Pause of the demo agent before each event, such as 50ms.
     #[arg(long, value_name = "DURATION", env = "TURNKIT_DEMO_PACE", default_value = "50ms", value_parser = parse_duration)]
     demo_pace: Duration,
-    /// The demo agent ends each event with `sentAt`, the moment at which it was made in Unix microseconds: for measuring.
-    #[arg(long, env = "TURNKIT_DEMO_SENT_AT")]
-    demo_sent_at: bool,
     /// Base URL of an OpenAI-compatible server, such as `https://api.openai.com/v1`. Its key comes from `OPENAI_API_KEY`.
     #[arg(long, value_name = "URL", env = "TURNKIT_OPENAI_BASE_URL")]
     openai_base_url: Option<String>,
@@ -110,15 +107,10 @@ impl AgentOptions {
 
     fn agent(&self, kind: AgentKind) -> Result<Arc<dyn ErasedAgent>, anyhow::Error> {
         Ok(match kind {
-            AgentKind::Demo => Arc::new(self.demo()),
+            AgentKind::Demo => Arc::new(Demo::new().pace(self.demo_pace)),
             AgentKind::Openai => self.openai()?,
             AgentKind::Command => self.command()?,
         })
-    }
-
-    fn demo(&self) -> Demo {
-        let demo = Demo::new().pace(self.demo_pace);
-        if self.demo_sent_at { demo.sent_at() } else { demo }
     }
 
     #[cfg(feature = "openai")]

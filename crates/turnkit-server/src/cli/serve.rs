@@ -36,7 +36,7 @@ pub(super) struct Options {
         long,
         value_name = "URL",
         env = "TURNKIT_SUBSTRATE",
-        conflicts_with_all = ["log", "agent", "demo_pace", "demo_sent_at", "openai_base_url", "openai_model", "command"]
+        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "command"]
     )]
     substrate: Option<String>,
     /// Bearer token for --substrate. Better set by the environment: other users can see a command line.
