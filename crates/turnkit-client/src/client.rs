@@ -5,6 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fastrand::Rng;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response,
     header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, SET_COOKIE},
@@ -20,7 +21,7 @@ use turnkit_wire::ndjson;
 use crate::{
     Agents, BoxError, BuildError, Cancelled, Error, Me, Message, NewTurn, OpenTurn, Refusal,
     SessionInfo, SessionState, Turn, TurnBody,
-    follow::{Policy, Row},
+    follow::{Answer, Policy, Row},
     model::{Created, Messages, OpenTurns, Sessions},
     transport::{self, Body, Transport},
 };
@@ -52,6 +53,7 @@ struct Settings {
     idle_timeout: Duration,
     max_line: usize,
     connect_timeout: Duration,
+    jitter_seed: Option<u64>,
 }
 
 /// Builds a [`Client`].
@@ -79,6 +81,7 @@ impl Client {
                 idle_timeout: Duration::from_secs(45),
                 max_line: MAX_ANSWER,
                 connect_timeout: Duration::from_secs(10),
+                jitter_seed: None,
             },
         }
     }
@@ -256,6 +259,11 @@ impl Client {
         self.settings.policy.clone()
     }
 
+    /// The jitter of one turn's waits.
+    pub(crate) fn jitter(&self) -> Rng {
+        self.settings.jitter_seed.map_or_else(Rng::new, Rng::with_seed)
+    }
+
     pub(crate) fn start_request(
         &self,
         session: &str,
@@ -288,16 +296,19 @@ impl Client {
         let (client, request) = (self.clone(), self.cancel_request(session, turn));
         async move {
             let request = request?;
-            let (began, mut row) = (Instant::now(), Row::default());
+            let (began, mut row, mut jitter) = (Instant::now(), Row::default(), client.jitter());
             loop {
                 let error = match client.call(request.clone()).await {
                     Ok(cancelled) => return Ok(cancelled),
                     Err(error) if error.is_transient() => error,
                     Err(error) => return Err(error),
                 };
-                let at_least = wait_of(&error);
+                let at_least = match error.answer() {
+                    Some(Answer::Refused { retry_after, .. }) => retry_after,
+                    _ => None,
+                };
                 let policy = &client.settings.policy;
-                match row.failed(policy, at_least, began.elapsed(), fastrand::f64()) {
+                match row.failed(policy, at_least, began.elapsed(), jitter.f64()) {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => return Err(error),
                 }
@@ -432,6 +443,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Makes the jitter of waits repeatable, for simulations: by default each turn has a seed of its own.
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.settings.jitter_seed = Some(seed);
+        self
+    }
+
     /// Checks everything and sets up the HTTP client; nothing is sent.
     ///
     /// # Errors
@@ -459,14 +476,6 @@ impl ClientBuilder {
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-/// How long a failure asks to be waited for.
-pub(crate) fn wait_of(error: &Error) -> Option<Duration> {
-    match error {
-        Error::Refused(refusal) => refusal.retry_after(),
-        _ => None,
     }
 }
 

@@ -4,6 +4,8 @@ use serde::Deserialize;
 use turnkit_http::client::{InvalidBaseUrl, InvalidToken, is_transient};
 use turnkit_wire::{DecodeError, Event, view::Failure};
 
+use crate::follow::Answer;
+
 /// Any error, boxed.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -80,6 +82,20 @@ impl Error {
             Error::NotAnAnswer | Error::Json(_) | Error::TooLarge(_) => "bad_response",
             Error::Line(_) => "invalid_line",
             Error::Request(_) => "invalid_request",
+        }
+    }
+
+    /// What [`Follow`](crate::follow::Follow) is told of a request for a turn's body that has failed by this: the answer, or none
+    /// where [none has come](crate::follow::Follow::lost).
+    #[must_use]
+    pub fn answer(&self) -> Option<Answer> {
+        match self {
+            Error::Refused(refusal) => Some(Answer::Refused {
+                status: refusal.status(),
+                retry_after: refusal.retry_after(),
+            }),
+            Error::NotAnAnswer => Some(Answer::Other),
+            _ => None,
         }
     }
 

@@ -1,6 +1,7 @@
 use std::{fmt, future::Future, mem, time::Duration};
 
 use bytes::Bytes;
+use fastrand::Rng;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -8,7 +9,6 @@ use turnkit_wire::{Event, ndjson};
 
 use crate::{
     Cancelled, Client, Error, NewTurn, TurnFailure,
-    client::wait_of,
     follow::{Answer, End, Follow, Request as Ask, Step, Verdict},
     transport::Body,
 };
@@ -68,6 +68,7 @@ pub struct Turn {
     id: String,
     start: Option<Request<Full<Bytes>>>,
     follow: Follow,
+    jitter: Rng,
     began: Instant,
     body: Option<TurnBody>,
     held: Option<Event>,
@@ -90,6 +91,7 @@ impl Turn {
             None => Follow::resume(policy, after),
         };
         Ok(Turn {
+            jitter: client.jitter(),
             client,
             session: session.to_owned(),
             id: turn_id.to_owned(),
@@ -168,7 +170,7 @@ impl Turn {
             }
         };
         let opened = self.client.open(request).await;
-        let (now, spread) = (self.began.elapsed(), fastrand::f64());
+        let (now, spread) = (self.began.elapsed(), self.jitter.f64());
         match opened {
             Ok(body) => {
                 self.follow.answered(Answer::Body, now, spread);
@@ -177,13 +179,9 @@ impl Turn {
                 Ok(Update::Connected { cursor: self.follow.cursor(), execution_id })
             }
             Err(error) => {
-                match &error {
-                    Error::Refused(refusal) => {
-                        let (status, retry_after) = (refusal.status(), wait_of(&error));
-                        self.follow.answered(Answer::Refused { status, retry_after }, now, spread);
-                    }
-                    Error::NotAnAnswer => self.follow.answered(Answer::Other, now, spread),
-                    _ => self.follow.lost(now, spread),
+                match error.answer() {
+                    Some(answer) => self.follow.answered(answer, now, spread),
+                    None => self.follow.lost(now, spread),
                 }
                 self.disconnected(error, now)
             }
@@ -206,7 +204,7 @@ impl Turn {
             Err(error) => return self.lost(error),
         };
         let now = self.began.elapsed();
-        match self.follow.event(&event, now, fastrand::f64()) {
+        match self.follow.event(&event, now, self.jitter.f64()) {
             Verdict::Taken => Ok(Some(Update::Event { event, cursor: self.follow.cursor() })),
             Verdict::Held => {
                 self.held = Some(event);
@@ -232,7 +230,7 @@ impl Turn {
     fn lost(&mut self, error: Error) -> Result<Option<Update>, Error> {
         self.body = None;
         let now = self.began.elapsed();
-        self.follow.lost(now, fastrand::f64());
+        self.follow.lost(now, self.jitter.f64());
         self.disconnected(error, now).map(Some)
     }
 
