@@ -110,10 +110,9 @@ impl Drawing {
     fn refused(&self, code: &str) -> Broken {
         let is_lost = self.execution.is_some() && code.ends_with("_not_found");
         // An error whose body was cut says nothing.
-        let may_be = matches!(
-            code,
-            "turn_running" | "unavailable" | "too_many_turns" | "turn_not_found" | "(none)"
-        );
+        let may_be =
+            matches!(code, "turn_running" | "unavailable" | "too_many_turns" | "turn_not_found")
+                || code.starts_with("http_");
         (is_lost || !may_be).then(|| (FOUND, format!("refused with {code}")))
     }
 

@@ -3,19 +3,16 @@
 mod api;
 mod tab;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::sleep;
 use turnkit::BoxError;
+use turnkit_client::Error;
 
-use self::{
-    api::Api,
-    tab::{Next, Tab},
-};
+use self::tab::Tab;
 use crate::{
-    history::{ClientAct, ClientId, Fact},
-    plan::Turn,
+    history::{ClientId, Fact},
     world::{World, now},
 };
 
@@ -28,46 +25,43 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Has all conversations, waits until no turn is open, and writes down what the database holds.
 pub(crate) async fn converse(world: World) -> Result<(), BoxError> {
     let sessions = 0..world.plan().sessions.len();
-    let ids = join_all(sessions.map(|session| conversation(world.clone(), session))).await;
+    let ids = join_all(sessions.map(|session| conversation(&world, session))).await;
+    let ids = ids.into_iter().collect::<Result<Vec<_>, _>>()?;
     let sessions: Vec<String> = ids.into_iter().flatten().collect();
-    audit(&world, &sessions).await;
+    audit(&world, &sessions).await?;
     world.end();
     Ok(())
 }
 
 /// One conversation, turn after turn.
-async fn conversation(world: World, session: usize) -> Option<String> {
-    let api = Api::new(world.clone(), session as u64);
-    let id: Arc<str> = patiently(&world, || api.create_session()).await?.into();
+async fn conversation(world: &World, session: usize) -> Result<Option<String>, BoxError> {
+    let client = api::client(world, session as u64)?;
+    let Some(id) = patiently(world, || client.create_session()).await else {
+        return Ok(None);
+    };
     let turns = world.plan().sessions.get(session).cloned().unwrap_or_default();
     for turn in turns {
-        let tabs = (0..turn.clients.len()).map(|tab| open(&world, &id, &turn, tab));
-        join_all(tabs).await;
+        let tabs = (0..turn.clients.len()).map(|tab| {
+            let client_id = ClientId { turn: turn.id.clone(), tab };
+            let client = api::client(world, tab::number(&client_id))?;
+            Ok(Tab::new(world.clone(), client, &id, &turn, client_id).follow())
+        });
+        join_all(tabs.collect::<Result<Vec<_>, BoxError>>()?).await;
     }
-    Some(id.to_string())
+    Ok(Some(id))
 }
 
-async fn open(world: &World, session: &Arc<str>, turn: &Turn, tab: usize) {
-    let id = ClientId { turn: turn.id.clone(), tab };
-    let mut tab = Tab::new(world.clone(), Arc::clone(session), turn, id.clone());
-    while !is_late(world) {
-        match tab.connect().await {
-            Next::Over => return,
-            Next::Again(pause) => sleep(pause).await,
-        }
-    }
-    world.add(Fact::Client { client: id, act: ClientAct::GaveUp });
-}
-
-async fn audit(world: &World, sessions: &[String]) {
-    let api = Api::new(world.clone(), u64::MAX);
+async fn audit(world: &World, sessions: &[String]) -> Result<(), BoxError> {
+    let client = api::client(world, u64::MAX)?;
     loop {
-        let open = join_all(sessions.iter().map(|session| api.open_turns(session))).await;
-        let open: Option<Vec<String>> =
-            open.into_iter().collect::<Option<Vec<_>>>().map(|turns| turns.concat());
-        match open {
-            Some(turns) if turns.is_empty() => break,
-            Some(turns) if is_late(world) => return world.add(Fact::StillOpen { turns }),
+        let open = join_all(sessions.iter().map(|session| client.open_turns(session))).await;
+        match open.into_iter().collect::<Result<Vec<_>, _>>().map(|open| open.concat()) {
+            Ok(turns) if turns.is_empty() => break,
+            Ok(turns) if is_late(world) => {
+                let turns = turns.into_iter().map(|turn| turn.execution_id).collect();
+                world.add(Fact::StillOpen { turns });
+                return Ok(());
+            }
             _ => sleep(LOOK).await,
         }
     }
@@ -76,19 +70,21 @@ async fn audit(world: &World, sessions: &[String]) {
         sleep(LOOK).await;
     }
     for session in sessions {
-        for (turn, answer) in patiently(world, || api.answers(session)).await.unwrap_or_default() {
+        let answers = patiently(world, || api::answers(&client, session)).await;
+        for (turn, answer) in answers.unwrap_or_default() {
             world.add(Fact::Kept { turn, answer });
         }
     }
+    Ok(())
 }
 
 /// Asks until there is an answer, or until it is too late for one.
-async fn patiently<T, F: Future<Output = Option<T>>>(
+async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     world: &World,
     ask: impl Fn() -> F,
 ) -> Option<T> {
     while !is_late(world) {
-        if let Some(answer) = ask().await {
+        if let Ok(answer) = ask().await {
             return Some(answer);
         }
         sleep(AGAIN).await;

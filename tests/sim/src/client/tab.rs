@@ -1,190 +1,207 @@
-//! One tab: a cursor, and what it does with its connection.
+//! One tab: a turn that it follows, and what it does with its connection.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
-use futures_util::StreamExt as _;
-use http::Response;
-use serde::Deserialize;
-use tokio::time::{sleep, timeout};
-use turnkit_wire::{Event, ndjson};
+use fastrand::Rng;
+use tokio::time::{Instant, sleep, sleep_until};
+use turnkit_client::{
+    Client, Error, NewTurn, TurnBody,
+    follow::{Answer, End, Follow, Policy, Request, Step, Verdict},
+};
+use turnkit_id::ExecutionId;
 
-use super::api::{self, Api};
+use super::is_late;
 use crate::{
     history::{ClientAct, ClientId, Fact},
-    net::Chunks,
     plan::{Move, Turn},
-    transport,
     world::World,
 };
 
-/// How long a body may be silent; the engine says something every 15 s.
-const IDLE: Duration = Duration::from_secs(20);
-
-/// How soon it comes back after a connection that it has not closed itself.
+/// How soon it begins anew where its turn was refused: the one before it is still open.
 const AGAIN: Duration = Duration::from_millis(600);
 
 /// One client of one turn.
 pub(super) struct Tab {
     world: World,
-    api: Arc<Api>,
-    session: Arc<str>,
-    message: String,
+    client: Client,
+    session: String,
+    turn: NewTurn,
     id: ClientId,
     moves: VecDeque<Move>,
-    /// Lines since its last move.
+    /// Events since its last move.
     since: u64,
-    cursor: u64,
-    /// Whether it knows that the turn was accepted.
-    is_accepted: bool,
-}
-
-/// How a connection ended, for the one who reads.
-pub(super) enum Next {
-    /// It comes back after this long.
-    Again(Duration),
-    /// It is done.
-    Over,
+    follow: Follow,
+    jitter: Rng,
+    began: Instant,
+    body: Option<TurnBody>,
+    has_left: bool,
 }
 
 impl Tab {
-    pub(super) fn new(world: World, session: Arc<str>, turn: &Turn, id: ClientId) -> Self {
-        let number = turn.id.bytes().map(u64::from).sum::<u64>() + id.tab as u64;
+    pub(super) fn new(
+        world: World,
+        client: Client,
+        session: &str,
+        turn: &Turn,
+        id: ClientId,
+    ) -> Self {
         Self {
-            api: Arc::new(Api::new(world.clone(), number)),
+            jitter: Rng::with_seed(world.plan().seed ^ number(&id)),
             world,
-            session,
-            message: turn.script.message.clone(),
+            client,
+            session: session.to_owned(),
+            turn: NewTurn::new(&turn.id, &turn.script.message),
             moves: turn.clients.get(id.tab).cloned().unwrap_or_default().into(),
             id,
             since: 0,
-            cursor: 0,
-            is_accepted: false,
+            follow: begin(),
+            began: Instant::now(),
+            body: None,
+            has_left: false,
         }
     }
 
-    /// One connection, to its end.
-    pub(super) async fn connect(&mut self) -> Next {
-        let answer = if self.is_accepted {
-            self.api.resume(&self.session, &self.id.turn, self.cursor).await
-        } else {
-            self.api.start(&self.session, &self.id.turn, &self.message).await
+    /// Follows the turn until it is done with it, or until it is too late.
+    pub(super) async fn follow(mut self) {
+        while !is_late(&self.world) {
+            match self.follow.step() {
+                Step::Send(request) => self.ask(request).await,
+                Step::Read => self.read().await,
+                Step::WaitUntil(until) => {
+                    sleep_until(self.began + until).await;
+                    self.follow.tick(self.began.elapsed());
+                }
+                Step::End(End::Completed { .. } | End::Failed) => return,
+                Step::End(End::Refused) => {
+                    sleep(AGAIN).await;
+                    self.follow = begin();
+                }
+                Step::End(End::Unreadable | End::GivenUp) => break,
+            }
+            if self.has_left {
+                return;
+            }
+        }
+        self.add(ClientAct::GaveUp);
+    }
+
+    async fn ask(&mut self, request: Request) {
+        let answer = match request {
+            Request::Start => self.client.start(&self.session, &self.turn).await,
+            Request::Resume { after } => {
+                self.client.resume(&self.session, self.turn.turn_id(), after).await
+            }
         };
+        let (now, spread) = (self.began.elapsed(), self.jitter.f64());
         match answer {
-            Some(answer) if answer.status() == 200 => self.body(answer).await,
-            Some(answer) => self.refused(answer).await,
-            None => Next::Again(AGAIN),
-        }
-    }
-
-    async fn body(&mut self, answer: Response<Chunks>) -> Next {
-        if !self.is_accepted {
-            self.cursor = 0;
-            self.is_accepted = true;
-        }
-        let execution = transport::execution(answer.headers());
-        self.add(ClientAct::Body { execution, after: self.cursor });
-        let next = self.read(answer.into_body()).await;
-        self.add(ClientAct::BodyOver);
-        next
-    }
-
-    async fn read(&mut self, mut chunks: Chunks) -> Next {
-        let mut lines = ndjson::Decoder::new();
-        if let Some(next) = self.make_move().await {
-            return next;
-        }
-        while let Ok(Some(Ok(chunk))) = timeout(IDLE, chunks.next()).await {
-            lines.push(chunk);
-            while let Some(Ok(event)) = lines.next_event() {
-                if let Some(next) = self.line(event).await {
-                    return next;
+            Ok(body) => {
+                self.follow.answered(Answer::Body, now, spread);
+                let execution = body.execution_id().and_then(|id| ExecutionId::parse(id).ok());
+                self.add(ClientAct::Body { execution, after: self.follow.cursor() });
+                self.body = Some(body);
+                self.make_move().await;
+            }
+            Err(error) => {
+                if let Error::Refused(refusal) = &error {
+                    let (status, code) = (refusal.status(), refusal.code().to_owned());
+                    self.add(ClientAct::Refused { status, code });
+                }
+                match error.answer() {
+                    Some(answer) => self.follow.answered(answer, now, spread),
+                    None => self.follow.lost(now, spread),
                 }
             }
         }
-        match lines.finish() {
-            Some(Ok(event)) => self.line(event).await.unwrap_or(Next::Again(AGAIN)),
-            _ => Next::Again(AGAIN),
+    }
+
+    /// One line of the body, or its end.
+    async fn read(&mut self) {
+        let line = match &mut self.body {
+            Some(body) => body.next().await,
+            None => Ok(None),
+        };
+        let (now, spread) = (self.began.elapsed(), self.jitter.f64());
+        match line {
+            Ok(Some(event)) => {
+                self.add(ClientAct::Line(event.clone()));
+                match self.follow.event(&event, now, spread) {
+                    Verdict::Taken => {
+                        self.since += 1;
+                        self.make_move().await;
+                    }
+                    Verdict::Held => {}
+                    Verdict::Restart | Verdict::End => self.close(),
+                }
+            }
+            Err(Error::Line(_)) => self.follow.unreadable(),
+            Ok(None) | Err(_) => {
+                self.close();
+                self.follow.lost(now, spread);
+            }
         }
     }
 
-    async fn line(&mut self, event: Event) -> Option<Next> {
-        self.add(ClientAct::Line(event.clone()));
-        match event.kind() {
-            "session.run.completed" => return Some(Next::Over),
-            "session.run.failed" => return Some(self.failed(&event)),
-            "error" => return None,
-            _ => {}
-        }
-        self.cursor += 1;
-        self.since += 1;
-        self.make_move().await
-    }
-
-    /// A failed attempt voids the cursor: who tries again draws anew.
-    fn failed(&mut self, event: &Event) -> Next {
-        #[derive(Deserialize)]
-        struct Failed {
-            retryable: bool,
-        }
-        self.is_accepted = false;
-        match event.data::<Failed>() {
-            Ok(Failed { retryable: true }) => Next::Again(AGAIN),
-            _ => Next::Over,
+    fn close(&mut self) {
+        if self.body.take().is_some() {
+            self.add(ClientAct::BodyOver);
         }
     }
 
-    async fn make_move(&mut self) -> Option<Next> {
-        let lines = match self.moves.front()? {
-            Move::Away { lines, .. }
-            | Move::Reload { lines, .. }
-            | Move::Stop { lines }
-            | Move::Stall { lines, .. }
-            | Move::Leave { lines } => *lines,
+    async fn make_move(&mut self) {
+        let lines = match self.moves.front() {
+            None => return,
+            Some(
+                Move::Away { lines, .. }
+                | Move::Reload { lines, .. }
+                | Move::Stop { lines }
+                | Move::Stall { lines, .. }
+                | Move::Leave { lines },
+            ) => *lines,
         };
         if self.since < lines {
-            return None;
+            return;
         }
         self.since = 0;
-        match self.moves.pop_front()? {
-            Move::Away { pause, .. } => Some(Next::Again(pause)),
-            Move::Reload { pause, .. } => {
-                self.cursor = 0;
-                Some(Next::Again(pause))
-            }
-            Move::Stop { .. } => self.stop(),
-            Move::Stall { pause, .. } => {
+        match self.moves.pop_front() {
+            Some(Move::Away { pause, .. }) => {
+                self.close();
+                self.follow.reconnect();
                 sleep(pause).await;
-                None
             }
-            Move::Leave { .. } => {
+            Some(Move::Reload { pause, .. }) => {
+                self.close();
+                self.follow.reload();
+                sleep(pause).await;
+            }
+            Some(Move::Stall { pause, .. }) => sleep(pause).await,
+            Some(Move::Stop { .. }) => self.stop(),
+            Some(Move::Leave { .. }) => {
                 self.add(ClientAct::Left);
-                Some(Next::Over)
+                self.close();
+                self.has_left = true;
             }
+            None => {}
         }
     }
 
     /// Asks until it is heard, while the body is read on.
-    fn stop(&self) -> Option<Next> {
+    fn stop(&self) {
         self.add(ClientAct::AskedToStop);
-        let (api, session, turn) =
-            (Arc::clone(&self.api), Arc::clone(&self.session), self.id.turn.clone());
-        drop(tokio::spawn(async move {
-            while api.stop(&session, &turn).await.is_none() {
-                sleep(AGAIN).await;
-            }
-        }));
-        None
-    }
-
-    async fn refused(&mut self, answer: Response<Chunks>) -> Next {
-        let status = answer.status().as_u16();
-        let code = api::code(answer.into_body()).await;
-        self.is_accepted &= code != "turn_not_found";
-        self.add(ClientAct::Refused { status, code });
-        Next::Again(AGAIN)
+        if let Ok(turn) = self.client.follow(&self.session, self.turn.turn_id(), 0) {
+            drop(tokio::spawn(turn.cancel()));
+        }
     }
 
     fn add(&self, act: ClientAct) {
         self.world.add(Fact::Client { client: self.id.clone(), act });
     }
+}
+
+fn begin() -> Follow {
+    Follow::start(Policy::with_patience(Duration::MAX))
+}
+
+/// Tells the clients of a world from each other.
+pub(super) fn number(id: &ClientId) -> u64 {
+    id.turn.bytes().map(u64::from).sum::<u64>() + id.tab as u64
 }

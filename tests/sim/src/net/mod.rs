@@ -3,7 +3,7 @@
 mod faulty;
 mod serve;
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::ready};
@@ -25,9 +25,6 @@ pub(crate) use self::serve::serve;
 
 /// The port of every server.
 pub(crate) const PORT: u16 = 80;
-
-/// How long the next piece of a short body may take.
-const CHUNK: Duration = Duration::from_secs(5);
 
 /// How long a connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -139,16 +136,4 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// Reads a short body to its end.
-pub(crate) async fn read(mut chunks: Chunks) -> Result<Vec<u8>, BoxError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = timeout(CHUNK, chunks.next()).await? {
-        body.extend_from_slice(&chunk?);
-        if body.len() > 1 << 20 {
-            return Err(io::Error::other("a body over 1 MiB").into());
-        }
-    }
-    Ok(body)
 }
