@@ -42,8 +42,6 @@ fn unix_micros() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
-
     use turnkit_wire::write::Part;
 
     use super::*;

@@ -1,9 +1,16 @@
 //! `turnkit chat`
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use serde_json::{Value, json};
 
 use crate::support::{Process, lines, run, signal, text, turnkit};
 
@@ -208,10 +215,81 @@ fn a_second_ctrl_c_leaves_at_once() {
     signal(child.id(), "CONT");
     signal(child.id(), "INT");
     let mut stopping = [0; 8];
-    std::io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut stopping).unwrap();
+    io::Read::read_exact(child.stderr.as_mut().unwrap(), &mut stopping).unwrap();
     assert_eq!(&stopping, b"stopping");
     signal(child.id(), "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     signal(server.pid(), "CONT");
     assert_eq!(server.terminate(), Some(0), "its program has ended");
+}
+
+/// A server that says one of these to each request for a turn's body.
+enum Say {
+    /// 429, and again to whoever does not wait so long.
+    Wait(Duration),
+    /// A body of these lines.
+    Lines(&'static str),
+}
+
+#[derive(Default)]
+struct Told {
+    /// `POST`, or the query of a `GET`; with "too early" where it was.
+    requests: Vec<String>,
+    free_from: Option<Instant>,
+}
+
+fn answer(script: &mut Vec<Say>, told: &mut Told, asked: String) -> Response {
+    let too_early = told.free_from.is_some_and(|free| Instant::now() < free);
+    told.requests.push(if too_early { format!("{asked}, too early") } else { asked });
+    match script.remove(0) {
+        Say::Wait(wait) => {
+            told.free_from = Some(Instant::now() + wait);
+            let error = json!({ "code": "too_many_turns", "message": "this server is busy" });
+            let body = json!({ "success": false, "error": error }).to_string();
+            let retry_after = [(RETRY_AFTER, wait.as_secs().to_string())];
+            (StatusCode::TOO_MANY_REQUESTS, retry_after, body).into_response()
+        }
+        Say::Lines(lines) => ([(CONTENT_TYPE, "application/x-ndjson")], lines).into_response(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_for_now_is_waited_out_as_the_server_asks() {
+    let script = vec![
+        Say::Wait(Duration::from_secs(2)),
+        Say::Lines(concat!(
+            r#"{"type":"session.run.started","data":{}}"#,
+            "\n",
+            r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"one "}}"#,
+            "\n",
+        )),
+        Say::Wait(Duration::from_secs(1)),
+        Say::Lines(concat!(
+            r#"{"type":"message.part.updated","data":{"part":{"id":"p","type":"text"},"delta":"two"}}"#,
+            "\n",
+            r#"{"type":"session.run.completed","data":{}}"#,
+            "\n",
+        )),
+    ];
+    let (script, told) = (Arc::new(Mutex::new(script)), Arc::<Mutex<Told>>::default());
+    let noted = Arc::clone(&told);
+    let routes = Router::new().fallback(move |request: Request| {
+        let (method, uri) = (request.method().to_string(), request.uri().clone());
+        let answer = if uri.path() == "/api/sessions" {
+            (StatusCode::CREATED, r#"{"sessionId":"s"}"#).into_response()
+        } else {
+            let asked = uri.query().map_or(method, str::to_owned);
+            answer(&mut script.lock().unwrap(), &mut noted.lock().unwrap(), asked)
+        };
+        std::future::ready(answer)
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let chat = move || run(&["chat", "--server", &url, "hello"]);
+    let chat = tokio::task::spawn_blocking(chat).await.unwrap();
+    let noted = text(&chat.stderr);
+    assert_eq!(told.lock().unwrap().requests, ["POST", "POST", "after=2", "after=2"]);
+    assert_eq!((chat.status.code(), text(&chat.stdout)), (Some(0), "one two\n"), "{noted}");
+    assert!(noted.contains("the server says: this server is busy; trying again in 2 s"), "{noted}");
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
-use reqwest::{Client, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
+use turnkit_client::{Client, Message, NewTurn, TurnBody};
 use turnkit_wire::sse;
 
 use crate::support::{Process, http, runs};
@@ -19,86 +19,61 @@ const READ: usize = 3;
 /// Slow enough that no turn is over before all have begun.
 const PACE: &str = "25ms";
 
-/// A client in the middle of its turn.
+/// A client in the middle of its turn, over one connection.
 struct Reader {
     session: String,
-    body: Response,
-    bytes: Vec<u8>,
+    body: TurnBody,
+    lines: Vec<String>,
 }
 
 impl Reader {
     /// A new session and a turn in it, which is read until a few lines are there.
-    async fn begin(client: &Client, server: &str) -> Reader {
-        let created = client.post(format!("{server}/api/sessions")).send().await.unwrap();
-        let created: Value = serde_json::from_str(&created.text().await.unwrap()).unwrap();
-        let session = created["sessionId"].as_str().unwrap().to_owned();
-        let turn = json!({ "turnId": "t", "message": "a long answer" }).to_string();
-        let request = client.post(format!("{server}/api/sessions/{session}/turns"));
-        let request = request.header("content-type", "application/json").body(turn);
-        let mut reader = Reader { session, body: request.send().await.unwrap(), bytes: Vec::new() };
-        while reader.lines().len() < READ {
+    async fn begin(client: &Client) -> Reader {
+        let session = client.create_session().await.unwrap();
+        let body = client.start(&session, &NewTurn::new("t", "a long answer")).await.unwrap();
+        let mut reader = Reader { session, body, lines: Vec::new() };
+        while reader.lines.len() < READ {
             assert!(reader.read().await, "the body has ended");
         }
         reader
     }
 
-    async fn begin_all(client: &Client, server: &str) -> Vec<Reader> {
-        join_all((0..TURNS).map(|_| Reader::begin(client, server))).await
+    async fn begin_all(client: &Client) -> Vec<Reader> {
+        join_all((0..TURNS).map(|_| Reader::begin(client))).await
     }
 
-    /// More of the body; false where it is over or broke off.
+    /// One line more of the body; false where it is over or broke off.
     async fn read(&mut self) -> bool {
-        let chunk = self.body.chunk().await.ok().flatten();
-        self.bytes.extend_from_slice(chunk.as_deref().unwrap_or_default());
-        chunk.is_some()
-    }
-
-    /// The lines that are whole.
-    fn lines(&self) -> Vec<String> {
-        let whole = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        lines(std::str::from_utf8(&self.bytes[..whole]).unwrap())
+        let line = self.body.next().await.ok().flatten();
+        self.lines.extend(line.as_ref().map(|line| line.as_json().to_owned()));
+        line.is_some()
     }
 
     /// All lines up to the end.
     async fn rest(mut self) -> (String, Vec<String>) {
         while self.read().await {}
-        let lines = self.lines();
-        (self.session, lines)
+        (self.session, self.lines)
     }
 }
 
-fn lines(body: &str) -> Vec<String> {
-    body.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
-}
-
-async fn get(client: &Client, url: String) -> String {
-    client.get(url).send().await.unwrap().text().await.unwrap()
-}
-
-async fn get_json(client: &Client, url: String) -> Value {
-    serde_json::from_str(&get(client, url).await).unwrap()
-}
-
-async fn resume(client: &Client, server: &str, session: &str, after: usize) -> Vec<String> {
-    lines(&get(client, format!("{server}/api/sessions/{session}/turns/t?after={after}")).await)
+fn client(server: &Process) -> Client {
+    Client::builder(&server.url).build().unwrap()
 }
 
 /// The assistant's message, once the turn has ended.
-async fn answer(client: &Client, server: &str, session: &str) -> Value {
-    let open = format!("{server}/api/sessions/{session}/turns?state=open");
-    while get_json(client, open.clone()).await["turns"] != json!([]) {
+async fn answer(client: &Client, session: &str) -> Message {
+    while !client.open_turns(session).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let url = format!("{server}/api/sessions/{session}/messages");
-    let messages = get_json(client, url).await["messages"].as_array().unwrap().clone();
+    let mut messages = client.messages(session, None).await.unwrap();
     assert_eq!(messages.len(), 2, "{messages:?}");
-    messages[1].clone()
+    messages.remove(1)
 }
 
 /// What the execution's log has for clients.
-async fn logged(client: &Client, substrate: &str, session: &str) -> Vec<String> {
+async fn logged(substrate: &str, session: &str) -> Vec<String> {
     let url = format!("{substrate}/agents/executions/local:{session}:0/stream");
-    let body = client.get(url).send().await.unwrap().bytes().await.unwrap();
+    let body = http().get(url).send().await.unwrap().bytes().await.unwrap();
     let mut decoder = sse::Decoder::new();
     decoder.push(body);
     let events = std::iter::from_fn(|| decoder.next_event()).map(Result::unwrap);
@@ -132,20 +107,20 @@ fn serve(data_dir: &TempDir, substrate: &Process) -> Process {
 
 #[tokio::test]
 async fn a_killed_server_loses_no_answer_and_no_line() {
-    let (client, data_dir) = (http(), tempfile::tempdir().unwrap());
+    let data_dir = tempfile::tempdir().unwrap();
     let log = data_dir.path().join("substrate.log");
     let substrate = Process::counted_substrate("127.0.0.1:0", PACE, &log);
     let server = serve(&data_dir, &substrate);
-    let mut readers = Reader::begin_all(&client, &server.url).await;
+    let mut readers = Reader::begin_all(&client(&server)).await;
     server.kill();
     assert_eq!(saved_answers(&data_dir, "true"), 0, "all are in the middle");
     let server = serve(&data_dir, &substrate);
+    let client = client(&server);
     let staying_away: Vec<_> = readers.drain(TURNS / 2..).map(|reader| reader.session).collect();
-    join_all(readers.into_iter().map(|reader| comes_back(&client, reader, &server, &substrate)))
-        .await;
+    join_all(readers.into_iter().map(|reader| comes_back(&client, reader, &substrate))).await;
     for session in &staying_away {
-        let answer = answer(&client, &server.url, session).await;
-        assert_eq!(answer["text"], drawn(&logged(&client, &substrate.url, session).await));
+        let answer = answer(&client, session).await;
+        assert_eq!(answer.text, drawn(&logged(&substrate.url, session).await));
     }
     assert_eq!(saved_answers(&data_dir, "status = 'complete'"), TURNS);
     assert_eq!(saved_answers(&data_dir, "true"), TURNS);
@@ -153,35 +128,35 @@ async fn a_killed_server_loses_no_answer_and_no_line() {
 }
 
 /// A client goes on with its cursor at the new server: it has every event of the log, once and in order.
-async fn comes_back(client: &Client, reader: Reader, server: &Process, substrate: &Process) {
+async fn comes_back(client: &Client, reader: Reader, substrate: &Process) {
     let (session, before) = reader.rest().await;
-    let after = resume(client, &server.url, &session, before.len()).await;
-    let whole = [before, after].concat();
+    let body = client.resume(&session, "t", before.len() as u64).await.unwrap();
+    let (session, whole) = Reader { session, body, lines: before }.rest().await;
     let [started, events @ .., completed] = &whole[..] else { panic!("{whole:?}") };
     assert_eq!(kind(started), "session.run.started");
     assert_eq!(kind(completed), "session.run.completed");
-    assert_eq!(events, logged(client, &substrate.url, &session).await);
-    assert_eq!(answer(client, &server.url, &session).await["text"], drawn(events));
+    assert_eq!(events, logged(&substrate.url, &session).await);
+    assert_eq!(answer(client, &session).await.text, drawn(events));
 }
 
 #[tokio::test]
 async fn a_killed_substrate_ends_each_turn_as_lost_and_runs_none_again() {
-    let (client, data_dir) = (http(), tempfile::tempdir().unwrap());
+    let data_dir = tempfile::tempdir().unwrap();
     let logs = ["first", "second"].map(|name| data_dir.path().join(name));
     let substrate = Process::counted_substrate("127.0.0.1:0", PACE, &logs[0]);
     let address = substrate.url.strip_prefix("http://").unwrap().to_owned();
     let server = serve(&data_dir, &substrate);
-    let readers = Reader::begin_all(&client, &server.url).await;
+    let client = client(&server);
+    let readers = Reader::begin_all(&client).await;
     substrate.kill();
     let _substrate = Process::counted_substrate(&address, PACE, &logs[1]);
-    join_all(readers.into_iter().map(|reader| is_told_that_it_is_lost(&client, reader, &server)))
-        .await;
+    join_all(readers.into_iter().map(|reader| is_told_that_it_is_lost(&client, reader))).await;
     assert_eq!(saved_answers(&data_dir, "status = 'failed'"), TURNS);
     assert_eq!(saved_answers(&data_dir, "true"), TURNS);
     assert_eq!(each_ran(&logs), [TURNS, 0], "no agent runs twice");
 }
 
-async fn is_told_that_it_is_lost(client: &Client, reader: Reader, server: &Process) {
+async fn is_told_that_it_is_lost(client: &Client, reader: Reader) {
     let (session, lines) = reader.rest().await;
     let kinds: Vec<_> = lines.iter().map(|line| kind(line)).collect();
     let (events, ending) = kinds.split_at(kinds.len() - 2);
@@ -189,9 +164,9 @@ async fn is_told_that_it_is_lost(client: &Client, reader: Reader, server: &Proce
     assert!(events[1..].iter().all(|kind| kind == "message.part.updated"), "{events:?}");
     let failed: Value = serde_json::from_str(&lines[kinds.len() - 1]).unwrap();
     assert_eq!(failed["data"]["code"], "execution_lost");
-    let answer = answer(client, &server.url, &session).await;
-    assert_eq!(answer["error"]["code"], "execution_lost");
-    assert_eq!(answer["text"], drawn(&lines), "what was read is kept, and nothing else");
+    let answer = answer(client, &session).await;
+    assert_eq!(answer.error.unwrap().code.as_deref(), Some("execution_lost"));
+    assert_eq!(answer.text, drawn(&lines), "what was read is kept, and nothing else");
 }
 
 fn each_ran(logs: &[impl AsRef<Path>; 2]) -> [usize; 2] {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Rig, TestServer, TestSubstrate, failure, http, json_of, kind};
+use crate::support::{Client, Rig, TestServer, TestSubstrate, failure, json_of, kind};
 use turnkit_agents::demo::Demo;
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
 
@@ -36,7 +36,7 @@ async fn the_first_agent_of_an_embedded_substrate_answers_where_none_is_named() 
         SubstrateChoice::Embedded(agents),
     );
     let server = Server::start(config).await.unwrap();
-    let client = Client { http: http(), url: server.url() };
+    let client = Client::new(server.url());
     assert_eq!(listed(&client).await, (names(["another", "demo"]), json!("demo")));
 }
 

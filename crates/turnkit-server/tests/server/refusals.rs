@@ -124,6 +124,8 @@ async fn what_does_not_exist_is_not_found() {
     let session = rig.client().session().await;
     let client = rig.client();
     let start = json!({ "turnId": "t", "message": "hello" });
+    let cancel =
+        async |session: &str| client.post(&format!("/{session}/turns/t/cancel"), &json!({})).await;
     assert_eq!(start_refused(client, "nobody", &start).await, is(404, "session_not_found"));
     assert_eq!(refusal(client.get("/nobody/messages").await).await, is(404, "session_not_found"));
     assert_eq!(
@@ -135,8 +137,8 @@ async fn what_does_not_exist_is_not_found() {
         is(404, "turn_not_found")
     );
     assert_eq!(refusal(client.get("/nobody/turns/t").await).await, is(404, "session_not_found"));
-    assert_eq!(refusal(client.cancel("nobody", "t").await).await, is(404, "session_not_found"));
-    assert_eq!(refusal(client.cancel(&session, "t").await).await, is(404, "turn_not_found"));
+    assert_eq!(refusal(cancel("nobody").await).await, is(404, "session_not_found"));
+    assert_eq!(refusal(cancel(&session).await).await, is(404, "turn_not_found"));
     assert_eq!(refusal(client.get("/%ff/messages").await).await, is(404, "not_found"));
     assert_eq!(refusal(client.get("/a/b/c/d").await).await, is(404, "not_found"));
     assert_eq!(rig.substrate.runs(), 0, "a resume starts nothing");

@@ -8,9 +8,7 @@ use turnkit_agents::demo::Demo;
 use turnkit_chat::sqlite::rusqlite::Connection;
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
 
-use crate::support::{
-    Client, TestServer, TestSubstrate, failure, http, is_complete, message, parse,
-};
+use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, message, parse};
 
 /// The turns of these tests run longer.
 const GRACE: Duration = Duration::from_millis(50);
@@ -18,7 +16,7 @@ const GRACE: Duration = Duration::from_millis(50);
 async fn serve(data_dir: &TempDir, substrate: SubstrateChoice) -> (Server, Client) {
     let config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir.path(), substrate);
     let server = Server::start(config).await.unwrap();
-    let client = Client { http: http(), url: server.url() };
+    let client = Client::new(server.url());
     (server, client)
 }
 
@@ -76,8 +74,8 @@ async fn a_turn_at_another_substrate_outlives_the_server() {
     body.take(3).await;
     server.stop(GRACE).await;
     assert_eq!(files(data_dir.path()), ["turnkit.db"], "something is left at work");
-    while let Ok(chunk) = body.response.chunk().await {
-        assert!(chunk.is_some(), "a cut body must not look whole");
+    while let Ok(line) = body.0.next().await {
+        assert!(line.is_some(), "a cut body must not look whole");
     }
 
     let next = TestServer::start(data_dir.path(), &substrate).await;

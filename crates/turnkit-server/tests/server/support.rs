@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use turnkit_client::{Cancelled, NewTurn, OpenTurn, TurnBody};
 use turnkit_server::{Server, ServerConfig, SubstrateChoice};
 use turnkit_substrate::{Agent, AgentError, Run, Substrate, SubstrateBuilder};
 use turnkit_wire::Event;
@@ -152,7 +153,7 @@ impl TestServer {
             .build()
             .unwrap();
         let server = runtime.spawn(Server::start(config)).await.unwrap().unwrap();
-        let client = Client { http: http(), url: server.url() };
+        let client = Client::new(server.url());
         // Kept by the runtime, which is what dies.
         runtime.spawn(async move {
             let _server = server;
@@ -202,22 +203,22 @@ impl Rig {
     }
 }
 
-/// A client without any cleverness.
+/// A user of a server: the client that users have, over one connection a call, and raw requests beside it.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) http: reqwest::Client,
     pub(crate) url: String,
+    product: turnkit_client::Client,
 }
 
 impl Client {
-    pub(crate) fn at(&self, path: &str) -> String {
-        format!("{}/api/sessions{path}", self.url)
+    pub(crate) fn new(url: String) -> Client {
+        let product = turnkit_client::Client::builder(&url).build().unwrap();
+        Client { http: http(), url, product }
     }
 
-    pub(crate) async fn session(&self) -> String {
-        let response = self.http.post(self.at("")).send().await.unwrap();
-        assert_eq!(response.status(), 201);
-        json_of(response).await["sessionId"].as_str().unwrap().to_owned()
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}/api/sessions{path}", self.url)
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
@@ -229,31 +230,30 @@ impl Client {
         self.http.get(self.at(path)).send().await.unwrap()
     }
 
+    pub(crate) async fn session(&self) -> String {
+        self.product.create_session().await.unwrap()
+    }
+
     pub(crate) async fn turn(&self, session: &str, turn: &str, message: &str) -> Lines {
-        let body = json!({ "turnId": turn, "message": message });
-        Lines::of(self.post(&format!("/{session}/turns"), &body).await)
+        Lines(self.product.start(session, &NewTurn::new(turn, message)).await.unwrap())
     }
 
     pub(crate) async fn resume(&self, session: &str, turn: &str, after: u64) -> Lines {
-        Lines::of(self.get(&format!("/{session}/turns/{turn}?after={after}")).await)
+        Lines(self.product.resume(session, turn, after).await.unwrap())
     }
 
-    pub(crate) async fn cancel(&self, session: &str, turn: &str) -> reqwest::Response {
-        self.http.post(self.at(&format!("/{session}/turns/{turn}/cancel"))).send().await.unwrap()
+    pub(crate) async fn cancel(&self, session: &str, turn: &str) -> Cancelled {
+        self.product.cancel(session, turn).await.unwrap()
     }
 
     /// `(role, text, status)` of each message.
     pub(crate) async fn messages(&self, session: &str) -> Vec<(String, String, String)> {
-        let messages = json_of(self.get(&format!("/{session}/messages")).await).await;
-        let text = |message: &Value, name: &str| message[name].as_str().unwrap().to_owned();
-        let tuple =
-            |message| (text(message, "role"), text(message, "text"), text(message, "status"));
-        messages["messages"].as_array().unwrap().iter().map(tuple).collect()
+        let messages = self.product.messages(session, None).await.unwrap();
+        messages.into_iter().map(|said| (said.role, said.text, said.status)).collect()
     }
 
-    pub(crate) async fn open_turns(&self, session: &str) -> Vec<Value> {
-        let turns = json_of(self.get(&format!("/{session}/turns?state=open")).await).await;
-        turns["turns"].as_array().unwrap().clone()
+    pub(crate) async fn open_turns(&self, session: &str) -> Vec<OpenTurn> {
+        self.product.open_turns(session).await.unwrap()
     }
 
     /// Waits until the session has no open turn, and gives its answer.
@@ -271,33 +271,13 @@ pub(crate) async fn json_of(response: reqwest::Response) -> Value {
 }
 
 /// The lines of a body, as they come.
-pub(crate) struct Lines {
-    pub(crate) response: reqwest::Response,
-    buffer: String,
-}
+pub(crate) struct Lines(pub(crate) TurnBody);
 
 impl Lines {
-    fn of(response: reqwest::Response) -> Lines {
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "application/x-ndjson");
-        Lines { response, buffer: String::new() }
-    }
-
     /// The next line, without keep-alives; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<String> {
-        loop {
-            if let Some((line, rest)) = self.buffer.split_once('\n') {
-                let line = line.to_owned();
-                self.buffer = rest.into();
-                if !line.is_empty() {
-                    return Some(line);
-                }
-                continue;
-            }
-            let chunk =
-                timeout(HANG, self.response.chunk()).await.expect("the body hangs").unwrap()?;
-            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
+        let event = timeout(HANG, self.0.next()).await.expect("the body hangs").unwrap()?;
+        Some(event.as_json().to_owned())
     }
 
     pub(crate) async fn take(&mut self, count: usize) -> Vec<String> {

@@ -15,7 +15,7 @@ fn hooks(attempt: &Value) -> Vec<&str> {
 }
 
 /// Waits until each attempt has ended.
-async fn ended(client: &Client, session: &str) -> Vec<Value> {
+pub(crate) async fn ended(client: &Client, session: &str) -> Vec<Value> {
     loop {
         let attempts = attempts(client, session).await;
         if attempts.iter().all(|attempt| attempt["endedAt"].is_u64()) {
