@@ -3,6 +3,7 @@
 //! ```text
 //! encode ai-sdk 7 MESSAGE-ID TURN-ID [AFTER]      chunks for that version of the package `ai`
 //! encode ag-ui THREAD-ID RUN-ID PREFIX [AFTER]    events of AG-UI 1.0
+//! encode ag-ui-ndjson THREAD-ID RUN-ID PREFIX [AFTER]    the same in lines
 //! encode ui-message 7 MESSAGE-ID TURN-ID          the message at rest
 //! encode ag-ui-messages THREAD-ID RUN-ID PREFIX   the messages at rest
 //! ```
@@ -37,6 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     match *what {
         "ai-sdk" => chunks(lines, ai_sdk()?, after, &mut out),
         "ag-ui" => chunks(lines, ag_ui(), after, &mut out),
+        "ag-ui-ndjson" => {
+            let body = Encoded::new(Full::new(Bytes::from(lines)), ag_ui()).ndjson();
+            write(body.after(after), &mut out)
+        }
         "ui-message" => Ok(writeln!(out, "{}", ui_message(ai_sdk()?, &events(lines)?))?),
         "ag-ui-messages" => {
             let messages = ag_ui_messages(ag_ui(), &events(lines)?);
@@ -52,7 +57,13 @@ fn chunks(
     after: u64,
     out: &mut impl Write,
 ) -> Result<(), Box<dyn Error>> {
-    let mut body = Encoded::new(Full::new(Bytes::from(lines)), encoder).after(after);
+    write(Encoded::new(Full::new(Bytes::from(lines)), encoder).after(after), out)
+}
+
+fn write<E: Encoder + Unpin>(
+    mut body: Encoded<Full<Bytes>, E>,
+    out: &mut impl Write,
+) -> Result<(), Box<dyn Error>> {
     while !body.is_end_stream() {
         let Some(frame) = futures::executor::block_on(body.frame()) else { break };
         if let Ok(data) = frame?.into_data() {

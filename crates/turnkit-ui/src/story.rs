@@ -30,6 +30,9 @@ use crate::told::{Digest, Joined, Told};
 /// known: so a stream of countless tiny parts holds no memory.
 const MAX_PARTS: usize = 16_384;
 
+/// A longer name of a tool is left out.
+const MAX_TOOL: usize = 1024;
+
 /// Final texts that are compared with what was told; each takes the time of all parts.
 const MAX_RESULTS: u32 = 64;
 
@@ -858,7 +861,10 @@ impl Story {
         let State::Tool { lost_pieces, .. } = part.state else { return };
         let call = Box::new(Call {
             name: self.names.give(id, &mut part.openings),
-            tool: tool.map_or(&b"tool"[..], |tool| tool.raw()).into(),
+            tool: tool
+                .filter(|tool| tool.raw().len() <= MAX_TOOL)
+                .map_or(&b"tool"[..], |tool| tool.raw())
+                .into(),
             pieces: if lost_pieces { Pieces::Lost } else { Pieces::Told(Told::default()) },
             input: Input::Open,
             is_done: false,

@@ -6,6 +6,7 @@
 
 mod engine;
 mod substrate;
+mod ui;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ enum Layer {
     Engine(engine::Args),
     /// The codec: SSE parsing, SSE to NDJSON, NDJSON decoding
     Wire(wire::Args),
+    /// The encoders for front ends: lines of a turn to frames of the AI SDK and of AG-UI
+    Ui(ui::Args),
     /// The substrate over loopback HTTP: latency, replays, memory of retained events, events over the whole path
     Substrate,
 }
@@ -30,6 +33,7 @@ enum Layer {
 fn main() -> anyhow::Result<()> {
     match Args::parse().layer {
         Layer::Engine(args) => engine::run(&args),
+        Layer::Ui(args) => ui::run(&args),
         Layer::Wire(args) => wire::run(&args),
         Layer::Substrate => substrate::run(),
     }

@@ -1,7 +1,8 @@
 //! Ids: known again by their digest, and given to chunks so that no two parts have one.
 
-use alloc::{boxed::Box, collections::BTreeSet};
+use alloc::{boxed::Box, collections::BTreeSet, format};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use turnkit_wire::view::Text;
 
@@ -27,17 +28,32 @@ impl Key {
 #[derive(Default)]
 pub(super) struct Names(BTreeSet<Key>);
 
+/// A longer id is named by its hash, so that what is kept is bounded.
+const MAX_NAME: usize = 1024;
+
+/// Names beyond these are not told apart from each other.
+const MAX_NAMES: usize = 65_536;
+
 impl Names {
     /// A name for what has the id `raw`, as JSON spells it: the id, or where that is taken `#2`, `#3` … behind it. `openings`
     /// counts the names that its owner was given.
     pub(super) fn give(&mut self, raw: &[u8], openings: &mut u32) -> Box<[u8]> {
+        let hashed;
+        let raw = if raw.len() > MAX_NAME {
+            let Key(key) = Key::end(Sha256::new_with_prefix(raw));
+            hashed = format!("h:{}", BASE64_URL_SAFE_NO_PAD.encode(key)).into_bytes();
+            &hashed
+        } else {
+            raw
+        };
         loop {
-            *openings += 1;
+            *openings = openings.saturating_add(1);
             let name: Box<[u8]> = match *openings {
                 1 => raw.into(),
-                again => [raw, alloc::format!("#{again}").as_bytes()].concat().into(),
+                again => [raw, format!("#{again}").as_bytes()].concat().into(),
             };
-            if self.0.insert(Key::end(Sha256::new_with_prefix(&name))) {
+            let is_full = self.0.len() >= MAX_NAMES;
+            if is_full || self.0.insert(Key::end(Sha256::new_with_prefix(&name))) {
                 return name;
             }
         }

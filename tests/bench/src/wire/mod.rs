@@ -2,7 +2,7 @@
 
 mod goals;
 mod input;
-mod measure;
+pub(crate) mod measure;
 mod node;
 mod ours;
 mod peers;
