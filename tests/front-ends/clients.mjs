@@ -1,5 +1,6 @@
 /** The published clients, fed with a response: what they hold in the end. */
 import { HttpAgent } from "@ag-ui/client";
+import { ChatClient, fetchServerSentEvents } from "@tanstack/ai-client";
 import * as ai5 from "ai5";
 import * as ai6 from "ai6";
 import * as ai7 from "ai7";
@@ -33,4 +34,14 @@ export async function agUiMessagesOf(bytes, threadId = "s", runId = "t") {
   const ends = [];
   const result = await agent.runAgent({ runId }, { onRunFinishedEvent: ({ event }) => void ends.push(event), onRunErrorEvent: ({ event }) => void ends.push(event) }).catch((error) => error);
   return { messages: plain(agent.messages.slice(1)), ends, error: result instanceof Error ? result : undefined, interrupts: agent.pendingInterrupts };
+}
+
+/** What TanStack AI holds when it was answered by these bytes: its messages but the user's. */
+export async function tanStackMessagesOf(bytes) {
+  const errors = [];
+  const connection = fetchServerSentEvents("http://none/", { fetchClient: async () => response(bytes) });
+  const client = new ChatClient({ connection, threadId: "s", onError: (error) => errors.push(error) });
+  await client.sendMessage("Hi");
+  const messages = plain(client.getMessages().slice(1)).map(({ createdAt, ...message }) => message);
+  return { messages, error: errors[0], status: client.getStatus() };
 }

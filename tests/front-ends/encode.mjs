@@ -17,6 +17,7 @@ export const aiSdk = (version, lines, after = 0) => encode(["ai-sdk", version, "
 export const agUi = (lines, after = 0) => encode(["ag-ui", "s", "t", "local:s:0", after], lines).bytes;
 export const uiMessage = (version, lines) => JSON.parse(encode(["ui-message", version, "local:s:0", "t"], lines).bytes);
 export const agUiMessages = (lines) => JSON.parse(encode(["ag-ui-messages", "s", "t", "local:s:0"], lines).bytes);
+export const tanStackMessages = (lines) => JSON.parse(encode(["tanstack-messages", "s", "t", "local:s:0"], lines).bytes);
 
 /** The numbered chunks of a stream, and where each ends in it. */
 export function counted(bytes) {

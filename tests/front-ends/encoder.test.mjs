@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { agUiMessagesOf, uiMessageOf, VERSIONS } from "./clients.mjs";
-import { agUi, agUiMessages, aiSdk, counted, uiMessage } from "./encode.mjs";
+import { agUiMessagesOf, tanStackMessagesOf, uiMessageOf, VERSIONS } from "./clients.mjs";
+import { agUi, agUiMessages, aiSdk, counted, tanStackMessages, uiMessage } from "./encode.mjs";
 import { Random } from "./random.mjs";
 
 const VECTORS = join(import.meta.dirname, "../vectors/ui");
@@ -47,6 +47,12 @@ describe("the cases", () => {
       assert.deepEqual(messages, expected);
       assert.deepEqual(agUiMessages(lines), expected);
     });
+    test(`${name} in TanStack AI`, async () => {
+      const { messages, error, status } = await tanStackMessagesOf(agUi(lines));
+      assert.equal(status, name.startsWith("fails") ? "error" : "ready");
+      assert.equal(error !== undefined, name.startsWith("fails"));
+      assert.deepEqual(messages, tanStackMessages(lines));
+    });
   }
 });
 
@@ -73,6 +79,27 @@ describe("random turns", () => {
       assert.equal(ends.length, 1, where);
       assert.deepEqual(messages, agUiMessages(lines), where);
     }
+  });
+});
+
+describe("random turns in TanStack AI", () => {
+  /** It tells a text twice that goes on behind a result of the same message: what it holds then is its own affair. */
+  const isDoubled = (messages) => messages.some(({ parts }) => parts.filter(({ type }) => type === "text").length > 1);
+  /** Each client makes up the id of a message without a text, and has one without anything where a turn failed at once. */
+  const named = (messages) => messages.filter(({ parts }) => parts.length > 0).map((message) => (message.parts.some(({ type }) => type === "text") ? message : { ...message, id: undefined }));
+
+  test(`${RANDOM} are taken, and held as they are at rest`, async () => {
+    let compared = 0;
+    for (let seed = 0; seed < RANDOM; seed++) {
+      const lines = new Random(seed).turn();
+      const { messages, error } = await tanStackMessagesOf(agUi(lines));
+      const where = `seed ${seed}\n${lines}`;
+      assert.ok(error === undefined || error.message === "it failed", `${error?.stack} ${where}`);
+      if (isDoubled(messages)) continue;
+      compared++;
+      assert.deepEqual(named(messages), named(tanStackMessages(lines)), where);
+    }
+    assert.ok(compared > RANDOM / 2, `${compared} of ${RANDOM}`);
   });
 });
 

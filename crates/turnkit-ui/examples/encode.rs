@@ -6,6 +6,7 @@
 //! encode ag-ui-ndjson THREAD-ID RUN-ID PREFIX [AFTER]    the same in lines
 //! encode ui-message 7 MESSAGE-ID TURN-ID          the message at rest
 //! encode ag-ui-messages THREAD-ID RUN-ID PREFIX   the messages at rest
+//! encode tanstack-messages THREAD-ID RUN-ID PREFIX   the same, as TanStack AI has them
 //! ```
 //!
 //! Where the lines are cut, so are the chunks, and the exit code is 1.
@@ -17,7 +18,9 @@ use std::{
 
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use turnkit_ui::{AgUi, AiSdk, Encoded, Encoder, Version, ag_ui_messages, ui_message};
+use turnkit_ui::{
+    AgUi, AiSdk, Encoded, Encoder, Version, ag_ui_messages, tanstack_messages, ui_message,
+};
 use turnkit_wire::{Bytes, Event, ndjson::Decoder};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -47,7 +50,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             let messages = ag_ui_messages(ag_ui(), &events(lines)?);
             Ok(writeln!(out, "[{}]", messages.join(","))?)
         }
-        _ => Err("encode: ai-sdk, ag-ui, ui-message or ag-ui-messages".into()),
+        "tanstack-messages" => {
+            let messages = tanstack_messages(ag_ui(), &events(lines)?);
+            Ok(writeln!(out, "[{}]", messages.join(","))?)
+        }
+        _ => Err(
+            "encode: ai-sdk, ag-ui, ag-ui-ndjson, ui-message, ag-ui-messages or tanstack-messages"
+                .into(),
+        ),
     }
 }
 

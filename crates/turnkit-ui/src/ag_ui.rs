@@ -1,6 +1,7 @@
 //! AG-UI 1.0.
 
 pub(crate) mod messages;
+pub(crate) mod tanstack;
 
 use alloc::vec::Vec;
 

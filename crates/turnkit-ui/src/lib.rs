@@ -18,7 +18,7 @@
 //! | [`AgUi`] | `HttpAgent`, CopilotKit, TanStack AI |
 //! | `Encoded` | the response's body over any `http_body::Body` of lines (feature `body`, needs std) |
 //! | [`request`] | what these clients send, read and checked |
-//! | [`ui_message`], [`ag_ui_messages`] | the same turn at rest, as the client has it in the end |
+//! | [`ui_message`], [`ag_ui_messages`], [`tanstack_messages`] | the same turn at rest, as the client has it in the end |
 //!
 //! **Resuming.** The chunks are a pure function of the turn's live lines, so their count is a cursor: each counted one carries its
 //! number as `id:`. Any worker serves the rest. It reads the live lines from the first event, and leaves out what the client has
@@ -59,6 +59,7 @@ pub use crate::{
     ag_ui::{
         AgUi,
         messages::{ag_ui_messages, ag_ui_user_message, messages_snapshot},
+        tanstack::{tanstack_messages, tanstack_user_message},
     },
     ai_sdk::{
         AiSdk, Version,
