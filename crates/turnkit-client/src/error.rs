@@ -1,8 +1,10 @@
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, time::Duration};
 
-use serde::Deserialize;
-use turnkit_http::client::{InvalidBaseUrl, InvalidToken, is_transient};
-use turnkit_wire::{DecodeError, Event, view::Failure};
+use turnkit_http::client::{ErrorBody, InvalidBaseUrl, InvalidToken, is_transient};
+use turnkit_wire::{
+    DecodeError, Event, text,
+    view::{Failure, Text},
+};
 
 use crate::follow::Answer;
 
@@ -125,37 +127,20 @@ pub struct Refusal {
     retry_after: Option<Duration>,
 }
 
-const MAX_CODE: usize = 100;
-const MAX_MESSAGE: usize = 500;
 /// A `turnId` has at most so many characters (PROTOCOL 4.2).
 const MAX_TURN_ID: usize = 160;
 
 impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Refusal {
-        #[derive(Deserialize)]
-        struct Body {
-            error: Details,
+        let body = ErrorBody::read(body);
+        let nothing = || format!("status {status} without an error that could be read");
+        Refusal {
+            status,
+            code: body.code().unwrap_or_else(|| format!("http_{status}")),
+            message: body.message().unwrap_or_else(nothing),
+            turn_id: body.member("turnId", MAX_TURN_ID),
+            retry_after,
         }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Details {
-            code: String,
-            message: String,
-            turn_id: Option<String>,
-        }
-        let (code, message, turn_id) = match serde_json::from_slice(body) {
-            Ok(Body { error: Details { code, message, turn_id } }) => (
-                printable(&code, MAX_CODE),
-                printable(&message, MAX_MESSAGE),
-                turn_id.map(|id| printable(&id, MAX_TURN_ID)),
-            ),
-            Err(_) => (
-                format!("http_{status}"),
-                format!("status {status} without an error that could be read"),
-                None,
-            ),
-        };
-        Refusal { status, code, message, turn_id, retry_after }
     }
 
     /// The HTTP status.
@@ -218,13 +203,13 @@ pub struct TurnFailure {
 impl TurnFailure {
     pub(crate) fn of(event: &Event) -> TurnFailure {
         let failure = Failure::of(event).unwrap_or_default();
+        let said =
+            |said: Option<Text<'_>>, max| text::said(&said?.to_str(), max).map(Cow::into_owned);
         TurnFailure {
-            code: failure.code().map(|code| printable(&code.to_str(), MAX_CODE)),
-            message: failure.message().map_or_else(
-                || "the turn failed".to_owned(),
-                |message| printable(&message.to_str(), MAX_MESSAGE),
-            ),
-            phase: failure.phase().map(|phase| printable(&phase.to_str(), MAX_CODE)),
+            code: said(failure.code(), text::MAX_CODE),
+            message: said(failure.message(), text::MAX_MESSAGE)
+                .unwrap_or_else(|| "the turn failed".to_owned()),
+            phase: said(failure.phase(), text::MAX_CODE),
             retryable: failure.retryable() == Some(true),
         }
     }
@@ -235,17 +220,4 @@ impl fmt::Display for TurnFailure {
         f.write_str(&self.message)?;
         self.code.as_ref().map_or(Ok(()), |code| write!(f, " ({code})"))
     }
-}
-
-/// At most `max` characters, control characters escaped.
-fn printable(text: &str, max: usize) -> String {
-    let mut printable = String::new();
-    for c in text.chars().take(max) {
-        if c.is_control() {
-            printable.extend(c.escape_default());
-        } else {
-            printable.push(c);
-        }
-    }
-    printable
 }

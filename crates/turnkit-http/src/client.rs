@@ -12,6 +12,7 @@
 
 mod answer;
 mod base_url;
+mod error_body;
 #[cfg(feature = "tls")]
 mod tls;
 mod token;
@@ -21,5 +22,6 @@ pub use self::tls::{TlsError, tls_config, tls_config_with};
 pub use self::{
     answer::{is_transient, retry_after},
     base_url::{BaseUrl, InvalidBaseUrl},
+    error_body::ErrorBody,
     token::{BearerToken, InvalidToken},
 };

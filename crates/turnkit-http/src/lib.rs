@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Features, of which none is on by default, because hardly anyone needs both:
-//! - **`client`**: base URLs that are checked, bearer tokens that do not print, `Retry-After`, statuses that pass. It brings
-//!   no HTTP client and no runtime.
+//! - **`client`**: base URLs that are checked, bearer tokens that do not print, `Retry-After`, statuses that pass,
+//!   what the body of an error says. It brings no HTTP client and no runtime.
 //! - **`tls`**: TLS for such a client, with the provider of cryptography that the process has installed, or that of
 //!   **`tls-aws-lc`** or **`tls-ring`**.
 //! - **`server`**: an accept loop for untrusted peers, checks of `Host` and `Origin`, bodies bounded in size and time, and the

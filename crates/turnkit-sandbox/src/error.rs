@@ -1,15 +1,15 @@
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use thiserror::Error;
 use turnkit::BoxError;
 use turnkit_http::client::{InvalidBaseUrl, InvalidToken};
 use turnkit_id::InvalidLogId;
 use turnkit_wire::{
-    DecodeError, Event,
+    DecodeError, Event, text,
     view::{Failure, Text},
 };
 
-use crate::{refusal::Refusal, resume::Gap, text};
+use crate::{refusal::Refusal, resume::Gap};
 
 /// Why an execution could not be read to its end, by who is to blame (PROTOCOL 4.1).
 ///
@@ -168,7 +168,8 @@ pub struct Ending {
 impl Ending {
     pub(crate) fn of(event: &Event, otherwise: &'static str) -> Self {
         let said = Failure::of(event).unwrap_or_default();
-        let printable = |text: Option<Text<'_>>, max| text::printable(&text?.to_str(), max);
+        let printable =
+            |said: Option<Text<'_>>, max| text::said(&said?.to_str(), max).map(Cow::into_owned);
         Self {
             code: printable(said.code(), text::MAX_CODE),
             message: printable(said.message(), text::MAX_MESSAGE),

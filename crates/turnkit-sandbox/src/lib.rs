@@ -44,7 +44,6 @@ mod request;
 pub mod resume;
 mod status;
 mod substrate;
-mod text;
 mod transport;
 
 pub use agents::{AgentInfo, AgentList};

@@ -1,8 +1,6 @@
 use std::{fmt, time::Duration};
 
-use turnkit_http::client::is_transient;
-
-use crate::text::Complaint;
+use turnkit_http::client::{ErrorBody, is_transient};
 
 /// A status other than success, and what its body said (PROTOCOL 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +13,8 @@ pub struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
-        let Complaint { code, message } = Complaint::read(body);
-        Self { status, code, message, retry_after }
+        let body = ErrorBody::read(body);
+        Self { status, code: body.code(), message: body.message(), retry_after }
     }
 
     /// The HTTP status.

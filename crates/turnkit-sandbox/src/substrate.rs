@@ -1,6 +1,7 @@
 //! The substrate's calls: which request is sent, and what its answer is (PROTOCOL 3.1, 4.1).
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, SystemTime},
@@ -16,12 +17,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 use turnkit_http::client::{BaseUrl, retry_after};
 use turnkit_id::{ExecutionId, LogId};
-use turnkit_wire::sse;
+use turnkit_wire::{sse, text};
 
 use crate::{
     AgentList, Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError,
     resume::error_of,
-    text,
     transport::{ResponseBody, Transport, chunk},
 };
 
@@ -313,7 +313,8 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), ProtocolError> {
 
 fn shown(header: Option<&HeaderValue>) -> String {
     let value = header.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    value.and_then(|value| text::printable(&value, 100)).unwrap_or_else(|| "(none)".to_owned())
+    let said = value.as_deref().and_then(|value| text::said(value, text::MAX_CODE));
+    said.map_or_else(|| "(none)".to_owned(), Cow::into_owned)
 }
 
 async fn read_body(stream: ResponseBody, limit: Duration) -> Result<Vec<u8>, Error> {

@@ -12,6 +12,9 @@ use alloc::{borrow::Cow, string::String};
 /// The most characters of a message or code that a layer makes or passes on (PROTOCOL 2.4).
 pub const MAX_MESSAGE: usize = 500;
 
+/// The most characters of a peer's code that are passed on.
+pub const MAX_CODE: usize = 100;
+
 /// `text` without raw control characters (Unicode's category Cc): each is spelt as Rust spells it, `\n` or `\u{1b}`. So it
 /// cannot forge a line of a log, or speak to a terminal. What has none is not copied.
 #[must_use]
@@ -59,6 +62,13 @@ pub fn excerpt(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// What a peer has said, as far as it has said something: [`excerpt`] without the white space around it, and none of a blank text.
+#[must_use]
+pub fn said(text: &str, max: usize) -> Option<Cow<'_, str>> {
+    let text = text.trim();
+    (!text.is_empty()).then(|| excerpt(text, max))
+}
+
 #[cfg(test)]
 mod tests {
     use std::format;
@@ -84,6 +94,12 @@ mod tests {
     fn control_characters_of_both_sets_are_spelt() {
         let spelt = printable("\0\t\r\u{7f}\u{85}\u{9b}31m");
         assert_eq!(spelt, "\\u{0}\\t\\r\\u{7f}\\u{85}\\u{9b}31m");
+    }
+
+    #[test]
+    fn a_blank_says_nothing() {
+        assert_eq!(said(" \n\t", 10), None);
+        assert_eq!(said(" not now\n", 10).as_deref(), Some("not now"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ const RULES: [Rule; 13] = [
         members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-http"],
         never: &["axum"],
     },
-    Rule { krate: "turnkit-http", members: &[], never: &["reqwest"] },
+    Rule { krate: "turnkit-http", members: &["turnkit-wire"], never: &["reqwest"] },
     Rule {
         krate: "turnkit-agent",
         members: &["turnkit-wire", "turnkit-id"],
