@@ -20,7 +20,7 @@ use crate::hooks::{ErasedHooks, Hooks};
 use crate::observer::{Cause, Observer, Observers};
 use crate::store::{
     Accepted, ChatStore, Find, Found, HistoryLimits, MessagePage, NewRow, SessionPage,
-    SessionState, StoreError, TurnRow,
+    SessionState, Siblings, StoreError, TurnRow,
 };
 use crate::turns::{Registry, Turns};
 use crate::{NewTurn, Principal, Refusal, SessionId, SessionInfo, Turn, TurnRef, TurnState};
@@ -62,6 +62,38 @@ impl Chat {
         Ok(id)
     }
 
+    /// The user's session of this name, which is opened where there is none: 1 to 160 of `A-Za-z0-9:_-`, not beginning with `run_`.
+    /// A session that was opened without a name has its id for one.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn open_named(&self, who: &Principal, name: &str) -> Result<SessionId, Refusal> {
+        let is_name = (1..=160).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte))
+            && !name.starts_with("run_");
+        if !is_name {
+            let rule =
+                "a chat's name must be 1 to 160 of A-Z a-z 0-9 : _ -, and not begin with run_";
+            return Err(Refusal::Invalid(rule.to_owned()));
+        }
+        if let Some(id) = self.turns.store.named(who.clone(), name.to_owned(), None).await? {
+            return Ok(id);
+        }
+        let new = SessionId::new((self.turns.session_ids)());
+        let opened = self
+            .turns
+            .settled(|store| store.named(who.clone(), name.to_owned(), Some(new.clone())));
+        opened.await?.ok_or(Refusal::NoSession)
+    }
+
+    /// The user's session of this name, if there is one.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn named(&self, who: &Principal, name: &str) -> Result<Option<SessionId>, Refusal> {
+        Ok(self.turns.store.named(who.clone(), name.to_owned(), None).await?)
+    }
+
     /// The user's sessions, the newest first.
     ///
     /// # Errors
@@ -98,6 +130,16 @@ impl Chat {
         session: &SessionId,
         turn: NewTurn,
     ) -> Result<TurnStream, Refusal> {
+        self.start_from(who, session, turn, Lines::After(0)).await
+    }
+
+    pub(crate) async fn start_from(
+        &self,
+        who: &Principal,
+        session: &SessionId,
+        turn: NewTurn,
+        lines: Lines,
+    ) -> Result<TurnStream, Refusal> {
         let new = checked(who, session, turn)?;
         let turns = Arc::clone(&self.turns);
         // Not part of the call: who gives it up now leaves an accepted turn behind, and that one has to be driven.
@@ -128,9 +170,10 @@ impl Chat {
                 Accepted::Conflict => return Err(Refusal::Conflict),
                 Accepted::Running { turn_id } => return Err(Refusal::Running { turn_id }),
                 Accepted::NoSession => return Err(Refusal::NoSession),
+                Accepted::NoParent => return Err(Refusal::NoParent),
                 Accepted::Refused(veto) => return Err(Refusal::Vetoed(veto)),
             };
-            turns.take_up(row, 0, cause, true).await
+            turns.take_up(row, lines, cause, true).await
         })
         .await
     }
@@ -146,8 +189,67 @@ impl Chat {
         at: &TurnRef,
         after: u64,
     ) -> Result<TurnStream, Refusal> {
-        let (turns, row) = (Arc::clone(&self.turns), self.row(who, at).await?);
-        carried_out(async move { turns.take_up(row, after, Cause::Resumed, false).await }).await
+        let row = self.row(who, at).await?;
+        self.resume_row(row, Lines::After(after)).await
+    }
+
+    /// Takes up a turn from its first event, and tells its live lines also where its answer is saved, for as long as its log is
+    /// there: for encoders, whose own cursor counts what they make of these lines.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn live(&self, who: &Principal, at: &TurnRef) -> Result<TurnStream, Refusal> {
+        let row = self.row(who, at).await?;
+        self.resume_row(row, Lines::Live).await
+    }
+
+    pub(crate) async fn resume_row(
+        &self,
+        row: TurnRow,
+        lines: Lines,
+    ) -> Result<TurnStream, Refusal> {
+        let turns = Arc::clone(&self.turns);
+        carried_out(async move { turns.take_up(row, lines, Cause::Resumed, false).await }).await
+    }
+
+    /// A turn of the user's and those that share its parent.
+    ///
+    /// # Errors
+    /// [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn siblings(&self, who: &Principal, at: &TurnRef) -> Result<Siblings, Refusal> {
+        let siblings = self.turns.store.siblings(who.clone(), at.clone()).await?;
+        siblings.ok_or(Refusal::NoTurn)
+    }
+
+    /// The newest turn of the user's that has this `turnId`, in the session of this name where one is given.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn of_turn_id(
+        &self,
+        who: &Principal,
+        session: Option<&str>,
+        turn_id: &str,
+    ) -> Result<TurnRow, Refusal> {
+        if let Some(name) = session {
+            let session_id = self.named(who, name).await?.ok_or(Refusal::NoSession)?;
+            return self.row(who, &TurnRef::new(session_id, turn_id)).await;
+        }
+        match self.turns.store.find(Find::OfUser(who.clone(), turn_id.to_owned())).await? {
+            Found::Turn(row) => Ok(row),
+            _ => Err(Refusal::NoTurn),
+        }
+    }
+
+    /// The turn of an execution, where it is the user's.
+    ///
+    /// # Errors
+    /// [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn of_execution(&self, who: &Principal, id: ExecutionId) -> Result<TurnRow, Refusal> {
+        match self.turns.store.find(Find::Execution(id)).await? {
+            Found::Turn(row) if row.turn.owner == *who => Ok(row),
+            _ => Err(Refusal::NoTurn),
+        }
     }
 
     /// Stops a turn, whoever drives it, and waits up to 10 s for its end.
@@ -232,7 +334,7 @@ impl Chat {
         self.turns.store.sign_ins()
     }
 
-    async fn row(&self, who: &Principal, at: &TurnRef) -> Result<TurnRow, Refusal> {
+    pub(crate) async fn row(&self, who: &Principal, at: &TurnRef) -> Result<TurnRow, Refusal> {
         match self.turns.store.find(Find::Named(who.clone(), at.clone())).await? {
             Found::Turn(row) => Ok(row),
             Found::NoTurn => Err(Refusal::NoTurn),
@@ -256,7 +358,7 @@ async fn carried_out<T: Send + 'static>(
 
 /// What a client asks for, checked (PROTOCOL 4.2).
 fn checked(who: &Principal, session: &SessionId, turn: NewTurn) -> Result<NewRow, Refusal> {
-    let NewTurn { turn_id, message, agent } = turn;
+    let NewTurn { turn_id, message, agent, after, replaces, client_id } = turn;
     let is_turn_id = (1..=160).contains(&turn_id.len())
         && turn_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte));
     if !is_turn_id {
@@ -269,7 +371,30 @@ fn checked(who: &Principal, session: &SessionId, turn: NewTurn) -> Result<NewRow
     if !is_name(&agent) {
         return Err(Refusal::Invalid("agent must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()));
     }
-    Ok(NewRow { owner: who.clone(), session_id: session.clone(), turn_id, message, agent })
+    let at = TurnRef::new(session.clone(), turn_id);
+    Ok(NewRow { after, replaces, client_id, ..NewRow::new(who.clone(), at, message, agent) })
+}
+
+/// Names the turn in the answer to each of its requests.
+pub(crate) const X_TURN_ID: http::HeaderName = http::HeaderName::from_static("x-turn-id");
+
+/// Which of a turn's lines a client is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// Those after so many events; of a turn that is saved, its replay where that is 0.
+    After(u64),
+    /// All, live for as long as the log is there.
+    Live,
+}
+
+impl Lines {
+    /// How many are left out.
+    pub(crate) fn after(self) -> u64 {
+        match self {
+            Lines::After(events) => events,
+            Lines::Live => 0,
+        }
+    }
 }
 
 /// A turn's lines for a client.
@@ -277,15 +402,21 @@ fn checked(who: &Principal, session: &SessionId, turn: NewTurn) -> Result<NewRow
 pub struct TurnStream {
     /// The execution that is read.
     pub execution_id: ExecutionId,
+    /// The client's own name for the turn.
+    pub turn_id: String,
     /// The lines (PROTOCOL 2.1).
     pub body: TurnBody,
 }
 
 impl TurnStream {
-    /// The answer to a client, with all headers that it needs: see [`TurnBody::into_response`].
+    /// The answer to a client, with all headers that it needs: see [`TurnBody::into_response`]; and `X-Turn-Id`.
     #[must_use]
     pub fn into_response(self) -> http::Response<TurnBody> {
-        self.body.into_response()
+        let mut response = self.body.into_response();
+        // It is 1 to 160 of `A-Za-z0-9:_-`.
+        let id = http::HeaderValue::from_str(&self.turn_id);
+        response.headers_mut().extend(id.ok().map(|id| (X_TURN_ID, id)));
+        response
     }
 }
 

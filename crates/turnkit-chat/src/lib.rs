@@ -55,9 +55,14 @@ pub use self::refusal::Refusal;
 pub use self::router::LocalUser;
 pub use self::store::{ChatStore, StoreError, StoreErrorKind};
 pub use self::turn::{
-    Answer, Ending, Failure, Message, NewTurn, Role, Said, SessionId, SessionInfo, Turn, TurnRef,
-    TurnState,
+    Ending, Failure, Message, NewTurn, Role, Said, SessionId, SessionInfo, Turn, TurnRef, TurnState,
 };
+
+/// What is kept of an answer.
+pub use turnkit::{Answer, AnswerPart, PartKind, Summary};
+/// Origins whose pages may use the routes.
+#[cfg(feature = "axum")]
+pub use turnkit_http::server::{NoOrigin, Origins};
 
 /// The guide, compiled as it is printed.
 #[cfg(all(doctest, feature = "axum", feature = "sqlite"))]

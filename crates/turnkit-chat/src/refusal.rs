@@ -22,11 +22,16 @@ pub enum Refusal {
     /// The session has no such turn.
     #[error("there is no such turn in this session")]
     NoTurn,
+    /// The session has no turn that the new one could go on from or stand in for, as was asked.
+    #[error("there is no such turn in this session to go on from or to replace")]
+    NoParent,
     /// The substrate has no agent of this name.
     #[error("there is no agent of this name, see /api/agents")]
     NoAgent,
     /// The id names another turn.
-    #[error("this turnId was used for another message or agent; make a new one for each message")]
+    #[error(
+        "this turnId was used for another message, agent or place; make a new one for each message"
+    )]
     Conflict,
     /// A session has one open turn.
     #[error("another turn of this session is still open; wait for its end, or cancel it")]
@@ -75,7 +80,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::Invalid(_) | Refusal::NoAgent => StatusCode::BAD_REQUEST,
-            Refusal::NoSession | Refusal::NoTurn => StatusCode::NOT_FOUND,
+            Refusal::NoSession | Refusal::NoTurn | Refusal::NoParent => StatusCode::NOT_FOUND,
             Refusal::Conflict | Refusal::Running { .. } => StatusCode::CONFLICT,
             Refusal::Vetoed(veto) => {
                 StatusCode::from_u16(veto.status).unwrap_or(StatusCode::FORBIDDEN)
@@ -90,7 +95,7 @@ impl Refusal {
         match self {
             Refusal::Invalid(_) | Refusal::NoAgent => "invalid_request",
             Refusal::NoSession => "session_not_found",
-            Refusal::NoTurn => "turn_not_found",
+            Refusal::NoTurn | Refusal::NoParent => "turn_not_found",
             Refusal::Conflict => "turn_conflict",
             Refusal::Running { .. } => "turn_running",
             Refusal::TooMany { .. } => "too_many_turns",

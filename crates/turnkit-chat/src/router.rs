@@ -1,5 +1,9 @@
 //! A chat's calls over HTTP, for axum (PROTOCOL 4.2).
 
+mod ag_ui;
+mod ai_sdk;
+mod event_source;
+mod front_ends;
 mod wire;
 
 use std::convert::Infallible;
@@ -11,16 +15,18 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
-use http::StatusCode;
+use http::header::{HeaderName, RETRY_AFTER};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use turnkit_http::server::{
-    ApiError, BodyLimits, Hosts, InBody, InPath, InQuery, Nothing, guard, json_response,
+    ApiError, BodyLimits, Hosts, InBody, InPath, InQuery, Nothing, Origins, guard, json_response,
 };
 
 use self::wire::{Agents, Me, Messages, OpenTurns, Opened, SessionList, SessionWhole, StoppedTurn};
-use crate::store::{MessagePage, SessionPage};
+use crate::chat::X_TURN_ID;
+use crate::store::{MessagePage, SessionPage, SessionState};
 use crate::{Chat, NewTurn, Principal, Refusal, SessionId, TurnRef, TurnState, TurnStream};
 
 /// How large a request may be. A message reaches the substrate in a body of at most 1 MiB (PROTOCOL 3.2).
@@ -30,7 +36,8 @@ pub(crate) const LIMITS: BodyLimits =
 const MAX_LIMIT: u32 = 200;
 
 impl Chat {
-    /// The routes under `/api` that a page, `turnkit chat` and any other client of PROTOCOL 4.2 use. `U` is whoever the
+    /// The routes under `/api` that a page, `turnkit chat` and any other client of PROTOCOL 4.2 use, and those of front ends that people
+    /// have: `/api/chat` for the AI SDK, `/api/ag-ui` for AG-UI 1.0. `U` is whoever the
     /// product's own extractor says a request is made for; what it rejects is answered by its rejection.
     ///
     /// Bodies are bounded, and a request from a page of another origin than the `Host` that it names is refused, so that no
@@ -41,16 +48,25 @@ impl Chat {
         S: Clone + Send + Sync + 'static,
         U: FromRequestParts<S> + Into<Principal> + Send + 'static,
     {
-        self.routes::<S, U>(false)
+        self.router_for::<S, U>(&Origins::default())
     }
 
-    /// [`router`](Self::router), whose `/api/me` says whether users sign in with tokens.
-    pub(crate) fn routes<S, U>(&self, signs_in: bool) -> Router<S>
+    /// [`router`](Self::router), which pages of these other origins may use as well, with credentials (CORS).
+    pub fn router_for<S, U>(&self, origins: &Origins) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,
         U: FromRequestParts<S> + Into<Principal> + Send + 'static,
     {
-        Router::new()
+        self.routes::<S, U>(false, origins)
+    }
+
+    /// [`router_for`](Self::router_for), whose `/api/me` says whether users sign in with tokens.
+    pub(crate) fn routes<S, U>(&self, signs_in: bool, origins: &Origins) -> Router<S>
+    where
+        S: Clone + Send + Sync + 'static,
+        U: FromRequestParts<S> + Into<Principal> + Send + 'static,
+    {
+        let routes = Router::new()
             .route("/api/me", get(async move |user: U| me(&user.into(), signs_in)))
             .route("/api/agents", get(agents::<U>))
             .route("/api/sessions", get(sessions::<U>).post(open_session::<U>))
@@ -59,11 +75,23 @@ impl Chat {
             .route("/api/sessions/{session}/turns", get(open_turns::<U>).post(start::<U>))
             .route("/api/sessions/{session}/turns/{turn}", get(resume::<U>))
             .route("/api/sessions/{session}/turns/{turn}/cancel", post(cancel::<U>))
+            .merge(ai_sdk::routes::<S, U>())
+            .merge(ag_ui::routes::<S, U>())
             .route_layer(Extension(self.clone()))
             .route_layer(Extension(LIMITS))
-            .route_layer(middleware::from_fn_with_state(Hosts::any(), guard))
+            .route_layer(middleware::from_fn_with_state(Hosts::any().allowing(origins), guard));
+        if origins.is_empty() { routes } else { routes.layer(origins.layer(EXPOSED)) }
     }
 }
+
+/// What pages of other origins may read of an answer's head.
+const EXPOSED: [HeaderName; 5] = [
+    X_TURN_ID,
+    HeaderName::from_static("x-execution-id"),
+    ai_sdk::RUN_ID,
+    ai_sdk::VERSION,
+    RETRY_AFTER,
+];
 
 /// The one user `local` of the tenant `local`: for products whose host checks that only this machine reaches them.
 #[derive(Clone, Copy, Debug)]
@@ -125,14 +153,28 @@ async fn sessions<U: Into<Principal>>(
 struct MessagesQuery {
     before: Option<String>,
     turns: Option<String>,
+    branch: Option<String>,
 }
 
 impl MessagesQuery {
-    fn page(&self) -> Result<MessagePage, ApiError> {
-        Ok(MessagePage {
+    /// The session as the query asks for it.
+    async fn read(
+        self,
+        chat: &Chat,
+        user: &Principal,
+        id: &SessionId,
+    ) -> Result<SessionState, ApiError> {
+        let page = MessagePage {
             before: number("before", self.before.as_deref())?,
             turns: limit("turns", self.turns.as_deref())?,
-        })
+            branch: match self.branch {
+                Some(turn_id) => {
+                    Some(chat.turn(user, &TurnRef::new(id.clone(), turn_id)).await?.index)
+                }
+                None => None,
+            },
+        };
+        Ok(chat.session(user, id, page).await?)
     }
 }
 
@@ -143,8 +185,8 @@ async fn session<U: Into<Principal>>(
     InPath(session): InPath<String>,
     InQuery(query): InQuery<MessagesQuery>,
 ) -> Answer {
-    let (id, page) = (SessionId::new(session), query.page()?);
-    let state = chat.session(&user.into(), &id, page).await?;
+    let id = SessionId::new(session);
+    let state = query.read(&chat, &user.into(), &id).await?;
     Ok(json_response(StatusCode::OK, &SessionWhole::new(&id, state)))
 }
 
@@ -155,7 +197,7 @@ async fn messages<U: Into<Principal>>(
     InPath(session): InPath<String>,
     InQuery(query): InQuery<MessagesQuery>,
 ) -> Answer {
-    let state = chat.session(&user.into(), &SessionId::new(session), query.page()?).await?;
+    let state = query.read(&chat, &user.into(), &SessionId::new(session)).await?;
     Ok(json_response(StatusCode::OK, &Messages::from(state.messages)))
 }
 
@@ -176,7 +218,7 @@ async fn open_turns<U: Into<Principal>>(
             "the query must be state=open: only open turns are listed, see messages for the others";
         return Err(ApiError::invalid_request(message).field("state"));
     }
-    let none = MessagePage { before: Some(0), turns: 0 };
+    let none = MessagePage { branch: None, before: Some(0), turns: 0 };
     let state = chat.session(&user.into(), &SessionId::new(session), none).await?;
     Ok(json_response(StatusCode::OK, &OpenTurns::from(state.open)))
 }
@@ -187,6 +229,8 @@ struct TurnAsked {
     turn_id: Option<Value>,
     message: Option<Value>,
     agent: Option<Value>,
+    after: Option<Value>,
+    replaces: Option<Value>,
 }
 
 /// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event.
@@ -200,6 +244,9 @@ async fn start<U: Into<Principal>>(
         turn_id: required(asked.turn_id, "turnId")?,
         message: required(asked.message, "message")?,
         agent: text(asked.agent, "agent")?,
+        after: text(asked.after, "after")?,
+        replaces: text(asked.replaces, "replaces")?,
+        client_id: None,
     };
     Ok(chat
         .start(&user.into(), &SessionId::new(session), turn)
@@ -213,16 +260,28 @@ struct ResumeQuery {
     after: Option<String>,
 }
 
-/// `GET …/turns/{turnId}?after=N`: the turn's body after its first N events. Never starts anything.
+/// `GET …/turns/{turnId}?after=N`: the turn's body after its first N events, as Server-Sent Events where these are asked for. Never
+/// starts anything.
 async fn resume<U: Into<Principal>>(
     Extension(chat): At,
     user: U,
     InPath((session, turn_id)): InPath<(String, String)>,
     InQuery(query): InQuery<ResumeQuery>,
+    headers: HeaderMap,
 ) -> Answer {
     let after = number("after", query.after.as_deref())?.unwrap_or(0);
     let at = TurnRef::new(SessionId::new(session), turn_id);
-    Ok(chat.resume(&user.into(), &at, after).await?.into_response().map(Body::new))
+    match event_source::place(&headers, after)? {
+        None => Ok(chat.resume(&user.into(), &at, after).await?.into_response().map(Body::new)),
+        Some(event_source::Place::After(after)) => {
+            let stream = chat.resume(&user.into(), &at, after).await?;
+            Ok(event_source::response(stream, after))
+        }
+        Some(event_source::Place::Ended) => {
+            chat.turn(&user.into(), &at).await?;
+            Ok(event_source::ended())
+        }
+    }
 }
 
 /// `POST …/turns/{turnId}/cancel`: stops the turn. 200 with the state in which it ended, as often as one asks; 202 where the

@@ -13,14 +13,16 @@
 //! To be read, by [`SqliteStore::read`] or any other connection, and referred to by foreign keys; not to be written. Times are
 //! Unix milliseconds.
 //!
-//! - `turnkit_sessions`: `number`, the order of opening; `id`; `tenant_id` and `user_id`, whose it is; `title`; `next_index`, the
+//! - `turnkit_sessions`: `number`, the order of opening; `id`; `name`, its owner's name for it; `tenant_id` and `user_id`, whose it is; `title`; `next_index`, the
 //!   index of its next turn; `created_at`.
-//! - `turnkit_turns`: `number`, the order of acceptance; `session_id` and `turn_index`; `turn_id`, the client's name for it;
+//! - `turnkit_turns`: `number`, the order of acceptance; `session_id` and `turn_index`; `parent_index`, the turn that it goes on
+//!   from; `turn_id`, the client's name for it; `client_id`, what a front end named it where that is no `turn_id`;
 //!   `execution_id`; `agent`; `state`, one of `open`, `complete`, `stopped` and `failed`; `dispatched` and `stop_asked`, 0 or 1;
 //!   `failure_code` and `failure_message`; `created_at` and `ended_at`. The lease, and the claim that began it: `epoch`,
 //!   `worker`, `nonce`, `ran`, `claimed_at`, `released`.
-//! - `turnkit_messages`: `execution_id` and `role`, `user` or `assistant`; `session_id` and `turn_index`; `text`; `status`,
-//!   `complete` or what became of an answer that is not whole; `created_at`.
+//! - `turnkit_messages`: `execution_id` and `role`, `user` or `assistant`; `session_id` and `turn_index`; `text`; `parts`, a JSON
+//!   array, and `summary`, a JSON object, of an answer of which there is more than its text; `status`, `complete` or what became of
+//!   an answer that is not whole; `created_at`.
 //! - `turnkit_sign_ins`: `secret` and `token`, the SHA-256 of each; `created_at` and `ends_at`.
 //! - `turnkit_workers`: `id`; `renewed_at`, its last heartbeat.
 //! - `turnkit_log`: one row, with `log_id`, the log that executions are dispatched to (PROTOCOL 3.5).
@@ -58,10 +60,10 @@ use self::connections::{Connections, Piece, Side};
 use self::workers::Worker;
 use crate::store::{
     Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
-    Lease, MessagePage, NewRow, Renewed, SessionPage, SessionState, SignIns, StoreError,
+    Lease, MessagePage, NewRow, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
     StoreErrorKind, Stored, Veto,
 };
-use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn};
+use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn, TurnRef};
 
 /// The longest time that a call waits for the lock of another process: with it, any answer comes within 10 s.
 const MAX_BUSY: Duration = Duration::from_secs(8);
@@ -404,6 +406,19 @@ impl ChatStore for SqliteStore {
         self.writes(move |db, worker| sessions::open(db, &owner, &id, worker.now()))
     }
 
+    fn named(
+        &self,
+        owner: Principal,
+        name: String,
+        open: Option<SessionId>,
+    ) -> Stored<'_, Option<SessionId>> {
+        if open.is_none() {
+            return self
+                .reads(move |db, worker| sessions::named(db, &owner, &name, None, worker.now()));
+        }
+        self.writes(move |db, worker| sessions::named(db, &owner, &name, open, worker.now()))
+    }
+
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
         self.reads(move |db, _| sessions::list(db, &owner, &page))
     }
@@ -427,6 +442,10 @@ impl ChatStore for SqliteStore {
 
     fn find(&self, what: Find) -> Stored<'_, Found> {
         self.reads(move |db, worker| rows::find(db, worker, &what))
+    }
+
+    fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
+        self.reads(move |db, worker| turns::siblings(db, worker, &owner, &at))
     }
 
     fn claim(&self, claim: Claim) -> Stored<'_, Claimed> {

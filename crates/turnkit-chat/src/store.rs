@@ -58,10 +58,19 @@ pub trait ChatStore: Send + Sync + 'static {
     /// changes nothing.
     fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()>;
 
+    /// The owner's session of this name. Where there is none, it is opened under the id `open`, where one is given, as
+    /// [`open_session`](Self::open_session) does it. A session that was opened without a name has its id for a name.
+    fn named(
+        &self,
+        owner: Principal,
+        name: String,
+        open: Option<SessionId>,
+    ) -> Stored<'_, Option<SessionId>>;
+
     /// The owner's sessions, the newest first.
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>>;
 
-    /// Messages and the open turn of a session, of one moment; `None` where the owner has no such session.
+    /// Messages of a branch and the open turn of a session, of one moment; `None` where the owner has no such session.
     fn session(
         &self,
         owner: Principal,
@@ -69,12 +78,15 @@ pub trait ChatStore: Send + Sync + 'static {
         page: MessagePage,
     ) -> Stored<'_, Option<SessionState>>;
 
-    /// Keeps a turn and its user's message, gives it the next index of its session, and derives its execution id; or says why
-    /// not.
+    /// Keeps a turn and its user's message, gives it the next index of its session and a parent, and derives its execution id; or
+    /// says why not. An index is given once, whatever is deleted later.
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted>;
 
     /// A turn as its row says.
     fn find(&self, what: Find) -> Stored<'_, Found>;
+
+    /// A turn of a user and those that share its parent; `None` where there is no such turn.
+    fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>>;
 
     /// Takes the lease of an open turn, and marks it as dispatched where the agent is to be started.
     fn claim(&self, claim: Claim) -> Stored<'_, Claimed>;
@@ -100,7 +112,7 @@ pub trait ChatStore: Send + Sync + 'static {
     /// At most `limit` open turns whose lease is free, the oldest first, each once.
     fn unattended(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>>;
 
-    /// What was said in the session before this turn, the oldest first: whole turns with an answer that is not blank, the newest
+    /// What was said before this turn in its branch, the oldest first: whole turns with an answer that is not blank, the newest
     /// that keep to the limits.
     fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>>;
 
@@ -182,6 +194,28 @@ pub struct NewRow {
     pub message: String,
     /// The agent that is to answer.
     pub agent: String,
+    /// The turn that it goes on from, by its `turnId`. Without one, the newest of the session. Part of what a turn is known by only
+    /// where it is given.
+    pub after: Option<String>,
+    /// The turn in whose place it stands: its parent is that one's. It outweighs `after`.
+    pub replaces: Option<String>,
+    /// What a front end calls the user's message, where that is no `turnId`.
+    pub client_id: Option<String>,
+}
+
+impl NewRow {
+    /// A turn that goes on from the newest one.
+    pub fn new(
+        owner: Principal,
+        at: TurnRef,
+        message: impl Into<String>,
+        agent: impl Into<String>,
+    ) -> NewRow {
+        let (message, agent) = (message.into(), agent.into());
+        let TurnRef { session_id, turn_id } = at;
+        let (after, replaces, client_id) = (None, None, None);
+        NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id }
+    }
 }
 
 /// What became of a [`NewRow`].
@@ -191,8 +225,10 @@ pub enum Accepted {
     New(TurnRow),
     /// The same turn was accepted before.
     Known(TurnRow),
-    /// The session has a turn with this id, and another message or agent.
+    /// The session has a turn with this id, and another message, agent or parent.
     Conflict,
+    /// The session has no turn that it could go on from or stand in for, as was asked.
+    NoParent,
     /// Another turn of the session is open.
     Running {
         /// Its id.
@@ -220,6 +256,8 @@ pub struct Veto {
 pub enum Find {
     /// A turn of a user, by its name.
     Named(Principal, TurnRef),
+    /// The newest turn of a user that has this name, in whichever session.
+    OfUser(Principal, String),
     /// Any turn, by its execution.
     Execution(ExecutionId),
 }
@@ -234,6 +272,15 @@ pub enum Found {
     NoTurn,
     /// The user has no such session.
     NoSession,
+}
+
+/// The turns that share a parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Siblings {
+    /// How many they are.
+    pub count: u64,
+    /// The one that was accepted last.
+    pub newest: TurnRow,
 }
 
 /// A turn as its row says at some moment.
@@ -310,10 +357,21 @@ pub struct SessionPage {
 /// Which messages to list: those of the newest `turns` turns, of those before the turn index `before`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessagePage {
+    /// A turn, by its index, whose branch is read: its ancestors and its newest descendants. Without one, the branch of the newest
+    /// turn.
+    pub branch: Option<u64>,
     /// The turn index before which the page ends.
     pub before: Option<u64>,
-    /// How many turns. A page ends earlier where its text is over 8 MiB.
+    /// How many turns. A page ends earlier where its text and parts are over 8 MiB.
     pub turns: u32,
+}
+
+impl MessagePage {
+    /// The newest `turns` turns of the newest branch.
+    #[must_use]
+    pub const fn newest(turns: u32) -> MessagePage {
+        MessagePage { branch: None, before: None, turns }
+    }
 }
 
 /// A session at one moment.
@@ -401,10 +459,15 @@ impl std::error::Error for StoreError {
 
 /// Characters of the first message that serve as a session's title.
 pub(crate) const TITLE: usize = 80;
-/// Bytes of text that a page of messages holds before it ends early: a page is built in memory.
+/// Bytes of text and parts that a page of messages holds before it ends early: a page is built in memory.
 pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Sign-ins of one token. The oldest gives way to one more.
 pub(crate) const MAX_SIGN_INS: usize = 100;
+
+/// What an answer takes of a page.
+pub(crate) fn answer_bytes(answer: &Answer) -> usize {
+    answer.text.len() + answer.parts.iter().map(|part| part.as_json().len()).sum::<usize>()
+}
 
 /// Bytes of the JSON of a message of the history, a comma after it too.
 pub(crate) fn json_len(said: &Said) -> usize {

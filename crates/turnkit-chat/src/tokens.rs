@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
-use turnkit_http::server::{ApiError, Hosts, InBody, Nothing, bearer_token, guard};
+use turnkit_http::server::{ApiError, Hosts, InBody, Nothing, Origins, bearer_token, guard};
 
 pub use self::users::{Users, UsersError};
 use crate::router::{LIMITS, required};
@@ -44,12 +44,18 @@ impl Tokens {
 
     /// The chat's routes for these users, and `/api/sign-in` and `/api/sign-out`.
     pub fn router(&self) -> Router {
+        self.router_for(&Origins::default())
+    }
+
+    /// [`router`](Self::router), whose routes of the chat pages of these other origins may use as well (CORS). They do not sign in: a
+    /// sign-in's cookie is the server's own pages'.
+    pub fn router_for(&self, origins: &Origins) -> Router {
         let signing = Router::new()
             .route("/api/sign-in", post(sign_in))
             .route("/api/sign-out", post(sign_out))
             .route_layer(Extension(LIMITS))
             .route_layer(middleware::from_fn_with_state(Hosts::any(), guard));
-        self.chat.routes::<Tokens, TokenUser>(true).merge(signing).with_state(self.clone())
+        self.chat.routes::<Tokens, TokenUser>(true, origins).merge(signing).with_state(self.clone())
     }
 
     fn sign_ins(&self) -> Result<&dyn SignIns, ApiError> {

@@ -1,8 +1,10 @@
 //! Sessions, turns and messages as a product sees them (PROTOCOL 4.2).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use turnkit::{Answer, AnswerPart, Summary};
 use turnkit_id::ExecutionId;
 
 use crate::Principal;
@@ -55,12 +57,26 @@ pub struct NewTurn {
     pub message: String,
     /// The agent that is to answer, or the substrate's default one.
     pub agent: Option<String>,
+    /// The turn that it goes on from, by its `turnId`, or the newest one.
+    pub after: Option<String>,
+    /// The turn in whose place it stands, by its `turnId`: an answer had again, or a message edited.
+    pub replaces: Option<String>,
+    /// What a front end calls the user's message, where that is no `turnId`.
+    pub client_id: Option<String>,
 }
 
 impl NewTurn {
     /// A turn for the default agent.
     pub fn new(turn_id: impl Into<String>, message: impl Into<String>) -> NewTurn {
-        NewTurn { turn_id: turn_id.into(), message: message.into(), agent: None }
+        let (turn_id, message) = (turn_id.into(), message.into());
+        NewTurn { turn_id, message, agent: None, after: None, replaces: None, client_id: None }
+    }
+
+    /// The same in the place of another turn.
+    #[must_use]
+    pub fn replaces(mut self, turn_id: impl Into<String>) -> NewTurn {
+        self.replaces = Some(turn_id.into());
+        self
     }
 
     /// The same for the agent of this name.
@@ -83,6 +99,10 @@ pub struct Turn {
     pub turn_id: String,
     /// Its place in the session, counted from 0.
     pub index: u64,
+    /// The index of the turn that it goes on from; none where it begins the conversation.
+    pub parent: Option<u64>,
+    /// What a front end calls the user's message, where that is no `turnId`.
+    pub client_id: Option<String>,
     /// The id of its execution, and the key of everything that is written about it (PROTOCOL 1.4).
     pub execution_id: ExecutionId,
     /// The agent that answers. `default` is the substrate's default one.
@@ -92,7 +112,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A turn out of its parts, for stores.
+    /// A turn out of its parts, for stores: the first of its conversation, until `parent` says otherwise.
     #[must_use]
     pub fn new(
         owner: Principal,
@@ -103,7 +123,8 @@ impl Turn {
         message: String,
     ) -> Turn {
         let TurnRef { session_id, turn_id } = at;
-        Turn { owner, session_id, turn_id, index, execution_id, agent, message }
+        let (parent, client_id) = (None, None);
+        Turn { owner, session_id, turn_id, index, parent, client_id, execution_id, agent, message }
     }
 }
 
@@ -141,21 +162,6 @@ impl TurnState {
     }
 }
 
-/// A whole answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Answer {
-    /// The text that is saved (PROTOCOL 2.3).
-    pub text: String,
-}
-
-impl Answer {
-    /// An answer of this text.
-    pub fn new(text: impl Into<String>) -> Answer {
-        Answer { text: text.into() }
-    }
-}
-
 /// How a turn ends without a whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -165,17 +171,17 @@ pub struct Ending {
     /// Why.
     pub failure: Failure,
     /// What there is of the answer.
-    pub partial: String,
+    pub partial: Answer,
 }
 
 impl Ending {
     /// The turn was stopped by a user.
-    pub fn stopped(failure: Failure, partial: impl Into<String>) -> Ending {
+    pub fn stopped(failure: Failure, partial: impl Into<Answer>) -> Ending {
         Ending { stopped: true, failure, partial: partial.into() }
     }
 
     /// The turn failed.
-    pub fn failed(failure: Failure, partial: impl Into<String>) -> Ending {
+    pub fn failed(failure: Failure, partial: impl Into<Answer>) -> Ending {
         Ending { stopped: false, failure, partial: partial.into() }
     }
 
@@ -203,12 +209,20 @@ pub struct Message {
     pub role: Role,
     /// What was said.
     pub text: String,
+    /// The parts of an answer, in order. A user's message has none.
+    pub parts: Arc<[AnswerPart]>,
+    /// What the agent told of its answer.
+    pub summary: Summary,
     /// `Complete`, or what became of an answer that is not whole. A user's message is always complete.
     pub state: TurnState,
     /// The place of its turn in the session.
     pub turn_index: u64,
     /// The client's own name for its turn.
     pub turn_id: String,
+    /// What a front end calls the user's message, where that is no `turnId`.
+    pub client_id: Option<String>,
+    /// How many turns share the parent of its turn: 1, unless an answer was asked for again or a message was edited.
+    pub siblings: u64,
     /// The execution of its turn.
     pub execution_id: ExecutionId,
     /// When it was written, by the store's clock.
@@ -218,15 +232,31 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message of `turn`, for stores.
+    /// The user's message of `turn`, for stores.
     #[must_use]
-    pub fn new(turn: &Turn, role: Role, text: String, created_at: SystemTime) -> Message {
+    pub fn asked(turn: &Turn, created_at: SystemTime) -> Message {
+        let role = Role::User;
+        let text = turn.message.clone();
         Message {
             role,
+            ..Message::answered(turn, Answer::of_parts(text, [], Summary::default()), created_at)
+        }
+    }
+
+    /// The answer to `turn`, for stores.
+    #[must_use]
+    pub fn answered(turn: &Turn, answer: Answer, created_at: SystemTime) -> Message {
+        let Answer { text, parts, summary, .. } = answer;
+        Message {
+            role: Role::Assistant,
             text,
+            parts,
+            summary,
             state: TurnState::Complete,
             turn_index: turn.index,
             turn_id: turn.turn_id.clone(),
+            client_id: turn.client_id.clone(),
+            siblings: 1,
             execution_id: turn.execution_id.clone(),
             created_at,
             failure: None,

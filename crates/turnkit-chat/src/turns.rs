@@ -26,7 +26,7 @@ pub(crate) use self::driven::Registry;
 use self::execution::{Execution, Part, Run};
 use crate::agents::Catalog;
 use crate::attendant::Membership;
-use crate::chat::TurnStream;
+use crate::chat::{Lines, TurnStream};
 use crate::hooks::ErasedHooks;
 use crate::observer::{Attempt, Cause, Observers, Role};
 use crate::store::{
@@ -102,16 +102,16 @@ impl Turns {
     pub(crate) async fn take_up(
         self: Arc<Self>,
         row: TurnRow,
-        after: u64,
+        lines: Lines,
         cause: Cause,
         may_run: bool,
     ) -> Result<TurnStream, Refusal> {
-        let execution_id = row.turn.execution_id.clone();
+        let (execution_id, turn_id) = (row.turn.execution_id.clone(), row.turn.turn_id.clone());
         let body = match self.claim(&row, may_run).await? {
-            Some(driver) => self.drive(row.turn, driver, cause, after),
-            None => self.read(row.turn, cause, after, ClientLeft::Abandon),
+            Some(driver) => self.drive(row.turn, driver, cause, lines.after()),
+            None => self.read(row, cause, lines, ClientLeft::Abandon),
         };
-        Ok(TurnStream { execution_id, body })
+        Ok(TurnStream { execution_id, turn_id, body })
     }
 
     /// Takes up an open turn that nobody drives, without any client.
@@ -199,19 +199,25 @@ impl Turns {
         body
     }
 
-    /// Reads the turn's execution along.
+    /// Reads the turn's execution along. Who comes with a cursor gets the lines that it lacks, and not a replay, also where the
+    /// answer has been saved meanwhile.
     pub(crate) fn read(
         self: Arc<Self>,
-        turn: Turn,
+        row: TurnRow,
         cause: Cause,
-        after: u64,
+        lines: Lines,
         left: ClientLeft,
     ) -> TurnBody {
+        let after = lines.after();
         let attempt = Attempt::new(cause, Role::Read, after);
-        let conduct = Conduct::new(Arc::clone(&self), turn, None, attempt);
-        let producer = Execution::new(Arc::clone(&conduct), Part::Read);
-        let (body, driver) = chat_turn(&conduct.turn, after, left)
-            .start(producer, AttemptHooks(Arc::clone(&conduct)));
+        let conduct = Conduct::new(Arc::clone(&self), row.turn, None, attempt);
+        let is_saved = row.state == TurnState::Complete;
+        let producer = Execution::new(Arc::clone(&conduct), Part::Read { is_saved });
+        let mut turn = chat_turn(&conduct.turn, after, left);
+        if lines != Lines::After(0) {
+            turn = turn.prefer_log();
+        }
+        let (body, driver) = turn.start(producer, AttemptHooks(Arc::clone(&conduct)));
         let all_cut = self.cut.clone();
         self.attempts.spawn(async move {
             if let Some(outcome) = all_cut.run_until_cancelled(driver).await {
@@ -229,5 +235,8 @@ fn chat_turn(turn: &Turn, after: u64, left: ClientLeft) -> ChatTurn {
         user_id: turn.owner.user_id.clone(),
         turn_index: turn.index,
     };
-    ChatTurn::new(identity, turn.execution_id.clone()).resume_after(after).on_client_left(left)
+    ChatTurn::new(identity, turn.execution_id.clone())
+        .turn_id(&turn.turn_id)
+        .resume_after(after)
+        .on_client_left(left)
 }

@@ -153,8 +153,10 @@ pub enum Answer {
 /// What an event of a body is to its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// An event of the turn; the cursor counts it now.
+    /// An event of the turn. The cursor counts it now, unless it is one of a replay.
     Taken,
+    /// A replay begins: what was drawn is void, and the cursor is 0. It is an event of the turn as well.
+    Replay,
     /// The first of the two lines of a failure: not counted, and the next one says the same.
     Held,
     /// The attempt has failed and can be made again: what was drawn is void. [`Follow::step`] says when, if at all.
@@ -166,9 +168,9 @@ pub enum Verdict {
 /// How following a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The answer is saved. `replayed`: it came from the product's store, as one `result`.
+    /// The answer is saved.
     Completed {
-        /// Whether it was replayed.
+        /// Whether it came from the product's store.
         replayed: bool,
     },
     /// The turn has failed, as its last line says.
@@ -190,6 +192,8 @@ pub struct Follow {
     /// Whether a body has come since the cursor was 0: the server has the turn.
     is_known: bool,
     cursor: u64,
+    /// The body is a replay: it has no cursor.
+    is_replay: bool,
     row: Row,
     /// The row as it was when this body came: the events of an attempt that fails end no row.
     row_before: Row,
@@ -224,6 +228,7 @@ impl Follow {
             starts,
             is_known: false,
             cursor,
+            is_replay: false,
             row: Row::default(),
             row_before: Row::default(),
             restarts: 0,
@@ -283,7 +288,7 @@ impl Follow {
     pub fn answered(&mut self, answer: Answer, now: Duration, spread: f64) {
         match answer {
             Answer::Body => {
-                self.is_known = true;
+                (self.is_known, self.is_replay) = (true, false);
                 self.row_before = self.row.clone();
                 self.go(State::Read);
             }
@@ -305,6 +310,10 @@ impl Follow {
         match event.kind() {
             _ if matches!(self.state, State::Ended(_)) => Verdict::End,
             kind::ERROR => Verdict::Held,
+            kind::RUN_STARTED if is_replayed(event) => {
+                (self.cursor, self.is_replay) = (0, true);
+                Verdict::Replay
+            }
             kind::RUN_COMPLETED => {
                 let replayed = is_replayed(event);
                 self.go(State::Ended(End::Completed { replayed }));
@@ -312,8 +321,10 @@ impl Follow {
             }
             kind::RUN_FAILED => self.attempt_failed(event, now, spread),
             _ => {
-                self.cursor += 1;
-                self.row = Row::default();
+                if !self.is_replay {
+                    self.cursor += 1;
+                    self.row = Row::default();
+                }
                 Verdict::Taken
             }
         }
@@ -353,12 +364,12 @@ impl Follow {
     }
 }
 
-/// Whether the answer came from the product's store.
+/// Whether what begins or ends with this event is a replay.
 fn is_replayed(event: &Event) -> bool {
     #[derive(serde::Deserialize)]
-    struct Completed {
+    struct Envelope {
         #[serde(default)]
         replayed: bool,
     }
-    event.data::<Completed>().is_ok_and(|completed| completed.replayed)
+    event.data::<Envelope>().is_ok_and(|envelope| envelope.replayed)
 }

@@ -18,18 +18,19 @@ use crate::{
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Update {
-    /// A body has begun. Where `cursor` is 0, what was drawn before is void: events come from the first one.
+    /// A body has begun, or turns out to be a replay (PROTOCOL 2.1, rule 9). Where `cursor` is 0, what was drawn before is void:
+    /// events come from the first one.
     Connected {
         /// How many events were taken before.
         cursor: u64,
         /// The execution, as the server names it.
         execution_id: Option<String>,
     },
-    /// An event of the turn. One of type `result` replaces the text that was drawn (PROTOCOL 2.1, rule 9).
+    /// An event of the turn. A `result` whose `finalText` says something new replaces the text that was drawn (PROTOCOL 2.3).
     Event {
         /// The event.
         event: Event,
-        /// How many events were taken with this one.
+        /// How many events were taken with this one; 0 in a replay.
         cursor: u64,
     },
     /// The connection was lost or refused for now, or the attempt has failed retryably. It goes on after a wait.
@@ -43,9 +44,9 @@ pub enum Update {
     },
     /// The answer is saved.
     Completed {
-        /// Whether it came from the product's store, as one `result`.
+        /// Whether it came from the product's store.
         replayed: bool,
-        /// The last line.
+        /// The last line. Its `finalText`, where there is one, replaces the text that was drawn.
         line: Event,
     },
     /// There is no whole answer.
@@ -72,6 +73,10 @@ pub struct Turn {
     began: Instant,
     body: Option<TurnBody>,
     held: Option<Event>,
+    /// The execution of the body that is read.
+    execution_id: Option<String>,
+    /// The first line of a replay, before which the replay itself is told.
+    first: Option<Event>,
 }
 
 impl Turn {
@@ -100,6 +105,8 @@ impl Turn {
             began: Instant::now(),
             body: None,
             held: None,
+            execution_id: None,
+            first: None,
         })
     }
 
@@ -174,9 +181,9 @@ impl Turn {
         match opened {
             Ok(body) => {
                 self.follow.answered(Answer::Body, now, spread);
-                let execution_id = body.execution_id().map(str::to_owned);
+                self.execution_id = body.execution_id().map(str::to_owned);
                 (self.body, self.held) = (Some(body), None);
-                Ok(Update::Connected { cursor: self.follow.cursor(), execution_id })
+                Ok(self.connected())
             }
             Err(error) => {
                 match error.answer() {
@@ -188,8 +195,16 @@ impl Turn {
         }
     }
 
+    fn connected(&self) -> Update {
+        let execution_id = self.execution_id.clone();
+        Update::Connected { cursor: self.follow.cursor(), execution_id }
+    }
+
     /// Takes one event off the body; none where there is nothing to tell.
     async fn read(&mut self) -> Result<Option<Update>, Error> {
+        if let Some(event) = self.first.take() {
+            return Ok(Some(Update::Event { event, cursor: self.follow.cursor() }));
+        }
         let Some(body) = &mut self.body else {
             return self.lost(Error::Cut);
         };
@@ -206,6 +221,10 @@ impl Turn {
         let now = self.began.elapsed();
         match self.follow.event(&event, now, self.jitter.f64()) {
             Verdict::Taken => Ok(Some(Update::Event { event, cursor: self.follow.cursor() })),
+            Verdict::Replay => {
+                self.first = Some(event);
+                Ok(Some(self.connected()))
+            }
             Verdict::Held => {
                 self.held = Some(event);
                 Ok(None)

@@ -124,6 +124,10 @@ fn driven(case: &Case, lines: &BTreeMap<String, String>) -> (Vec<String>, Vec<St
             Step::Read => match body.next_event().or_else(|| body.finish()) {
                 Some(Ok(event)) => match follow.event(&event, now, 0.5) {
                     Verdict::Taken => updates.push(format!("event {}", follow.cursor())),
+                    Verdict::Replay => {
+                        updates.push("connected at 0".to_owned());
+                        updates.push(format!("event {}", follow.cursor()));
+                    }
                     Verdict::Held | Verdict::Restart => {}
                     Verdict::End => "c".clone_into(&mut code),
                 },

@@ -34,6 +34,7 @@ mod guard;
 mod headers;
 mod linger;
 pub mod listener;
+mod origins;
 mod uri;
 
 pub use self::{
@@ -42,6 +43,7 @@ pub use self::{
     guard::{Hosts, guard},
     headers::{bearer_token, single_header},
     linger::linger,
+    origins::{NoOrigin, Origins},
     uri::{InPath, InQuery},
 };
 pub use crate::bearer::is_bearer_token;

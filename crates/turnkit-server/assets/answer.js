@@ -34,8 +34,13 @@ export class Answer {
 
   /** @param {TurnEvent} event */
   take({ type, data }) {
-    if (type === "message.part.updated" && isObject(data?.part)) this.#takePart(data.part, data.delta);
-    if (type === "result" && isText(data?.finalText)) this.replaceText(data.finalText);
+    if (type === "message.part.updated" && isObject(data?.part)) this.takePart(data.part, data.delta);
+    if (type === "result" && isText(data?.finalText)) this.#result(data.finalText);
+  }
+
+  /** Whether nothing was taken yet. */
+  isEmpty() {
+    return this.#parts.size === 0;
   }
 
   /** Draws what was taken since the last time. */
@@ -58,19 +63,46 @@ export class Answer {
 
   /** The answer's text, as the product assembles it (PROTOCOL 2.3). */
   text() {
-    return [...this.#texts].map((part) => part.text).join("");
+    return this.#joined().text;
   }
 
-  /** @param {string} text  what takes the place of all text that was drawn */
+  /** @param {string} text  what takes the place of all text that was drawn: that of the last part, as at rest */
   replaceText(text) {
     if (text === this.text()) return;
-    const [first, ...others] = this.#texts;
-    for (const part of others) this.#remove(part);
-    this.#change(first ?? this.#add(new TextPart(""))).set(text);
+    const parts = [...this.#texts];
+    const last = parts.pop();
+    for (const part of parts) this.#remove(part);
+    this.#change(last ?? this.#add(new TextPart("final"))).set(text);
   }
 
-  /** @param {any} data @param {unknown} delta */
-  #takePart(data, delta) {
+  /** An agent's own final text, which may say nothing new. @param {string} finalText */
+  #result(finalText) {
+    const { text, last, plain } = this.#joined();
+    const isKnown = [text, last, plain].some((known) => known.trim() === finalText.trim());
+    if (!isKnown) this.replaceText(finalText);
+  }
+
+  /** The joined text, what follows the last blank line that joining put in, and the texts without such lines. */
+  #joined() {
+    let [text, last, plain, hasTool] = ["", 0, "", false];
+    /** @type {TextPart | null} */
+    let before = null;
+    for (const part of this.#parts.values()) {
+      hasTool ||= part instanceof ToolPart;
+      if (!(part instanceof TextPart) || part.text.trim() === "") continue;
+      const isOther = before?.message !== undefined && part.message !== undefined && before.message !== part.message;
+      if (before && (hasTool || isOther)) {
+        const breaks = `${/[\r\n]*$/.exec(text)}${/^[\r\n]*/.exec(part.text)}`.split("\n").length - 1;
+        text += "\n".repeat(Math.max(2 - breaks, 0));
+        last = text.length;
+      }
+      [text, plain, before, hasTool] = [text + part.text, plain + part.text, part, false];
+    }
+    return { text, last: text.slice(last), plain };
+  }
+
+  /** A part as an event or an answer at rest has it. @param {any} data @param {unknown} [delta] */
+  takePart(data, delta) {
     const part = this.#part(typeof data.id === "string" ? data.id : JSON.stringify(data.id ?? ""), data.type);
     if (!part) return;
     this.#change(part).take(data, delta);

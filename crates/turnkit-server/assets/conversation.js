@@ -235,8 +235,9 @@ export class Conversation {
   }
 
   /** @param {TurnView} turn @param {Message} message */
-  #saved(turn, { text, status, error }) {
-    // Of a failed answer the page may have more than was saved: that stays until the page goes.
+  #saved(turn, { text, parts = [], status, error }) {
+    // What was drawn live stays: it is the same, or of a failed answer more than was saved, and not to be folded anew.
+    if (turn.answer.isEmpty()) parts.forEach((part) => turn.answer.takePart(part));
     if (status === "complete" || !turn.answer.text().startsWith(text)) turn.answer.replaceText(text);
     const again = () => this.send(turn.prompt);
     if (turn.state !== status) turn.end(status, error, again);
@@ -302,6 +303,7 @@ export class Conversation {
       case "disconnected":
         return this.page.network(update.error);
       case "completed":
+        if (update.finalText !== undefined) turn.answer.replaceText(update.finalText);
         turn.end("complete");
         return this.page.announce("The answer is complete.");
       case "failed":

@@ -13,20 +13,20 @@
  *   if (update.kind === "failed") throw update.error;
  * }
  * ```
- * After a reload, `openTurns` and `resume` give the running turn from its first event. An event of type `result` replaces
- * what was drawn of the answer's text: in a replay it is all there is (2.1, rule 9).
+ * After a reload, `openTurns` and `resume` give the running turn from its first event. `assets/answer.js` draws a turn from its
+ * events; `finalText` of the last line, where there is one, replaces the text that was drawn (2.3).
  *
  * @typedef {{ type: string, data?: any, [member: string]: unknown }} TurnEvent
  * @typedef {{ event: TurnEvent, line: string }} Line  an event, and its line as it came, without the LF
- * @typedef {{ kind: "completed", replayed: boolean, line: string }} Completed  the answer is saved
+ * @typedef {{ kind: "completed", replayed: boolean, finalText?: string, line: string }} Completed  the answer is saved
  * @typedef {{ kind: "failed", error: TurnkitError, line: string }} Failed  there is no whole answer
  * @typedef {{ kind: "connected", cursor: number, executionId: string | null }} Connected  at cursor 0: draw anew
- * @typedef {{ kind: "event", cursor: number } & Line} Taken  `cursor` counts this event
+ * @typedef {{ kind: "event", cursor: number } & Line} Taken  `cursor` counts this event, and is 0 in a replay
  * @typedef {{ kind: "disconnected", cursor: number, error: TurnkitError, delay: number }} Disconnected  goes on in `delay` ms
  * @typedef {Connected | Taken | Disconnected | Completed | Failed} Update  the last two are last
  * @typedef {{ sessionId: string, title?: string | null, createdAt?: number | string }} Session
  * @typedef {{ turnId: string, executionId: string, turnIndex: number }} OpenTurn
- * @typedef {{ role: "user" | "assistant", text: string, status: "complete" | "stopped" | "failed", turnIndex: number,
+ * @typedef {{ role: "user" | "assistant", text: string, parts?: object[], siblings: number, status: "complete" | "stopped" | "failed", turnIndex: number,
  *   turnId: string, executionId: string, createdAt: number | string, error?: { code?: string, message: string } }} Message
  * @typedef {{ session: string, id: string, cursor: number, start?: object, isKnown?: boolean, restarts?: number }} Turn
  */
@@ -201,10 +201,18 @@ export class Turnkit {
         throw new TurnkitError("bad_response", "the answer is no turn: something in between sent it", { retryable: true });
       }
       turn.isKnown = true;
-      yield { kind: "connected", cursor: turn.cursor, executionId: response.headers.get("X-Execution-ID") };
+      const executionId = response.headers.get("X-Execution-ID");
+      yield { kind: "connected", cursor: turn.cursor, executionId };
+      let isReplay = false;
       for await (const { event, line } of this.#lines(response, connection)) {
         const { type, data } = event;
-        if (type === "session.run.completed") return { kind: "completed", replayed: data?.replayed === true, line };
+        if (type === "session.run.completed") {
+          return { kind: "completed", replayed: data?.replayed === true, finalText: data?.finalText, line };
+        }
+        if (type === "session.run.started" && data?.replayed === true) {
+          [turn.cursor, isReplay] = [0, true];
+          yield { kind: "connected", cursor: 0, executionId };
+        }
         if (type === "session.run.failed") {
           const { code = "failed", message = "the turn failed", retryable = false, phase } = data ?? {};
           const error = new TurnkitError(code, message, { retryable, phase });
@@ -216,7 +224,7 @@ export class Turnkit {
         }
         // The first of two terminal lines: no cursor counts it, and the second one says the same.
         if (type === "error") continue;
-        turn.cursor += 1;
+        if (!isReplay) turn.cursor += 1;
         yield { kind: "event", event, line, cursor: turn.cursor };
       }
     } finally {

@@ -12,7 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use serde::Serialize;
 use turnkit_chat::tokens::{TokenUser, Tokens};
-use turnkit_chat::{Chat, LocalUser, Principal, SessionId, TurnRef};
+use turnkit_chat::{Chat, LocalUser, Origins, Principal, SessionId, TurnRef};
 use turnkit_http::server::{ApiError, Hosts, InPath, guard, json_response, linger};
 use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::Substrate;
@@ -30,6 +30,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Traces,
     pub(crate) sandbox: SandboxClient,
+    /// Other origins whose pages may use the routes.
+    pub(crate) origins: Origins,
     /// The substrate inside this process, where there is one.
     pub(crate) embedded: Option<Substrate>,
 }
@@ -39,15 +41,16 @@ impl App {
     pub(crate) fn router(self) -> Router {
         // Whoever bears no token is told from the pages of other sites by the host alone.
         let (hosts, chat) = if let Some(tokens) = &self.tokens {
-            (Hosts::any(), tokens.router())
+            (Hosts::any(), tokens.router_for(&self.origins))
         } else {
             let nobody = || async {
                 let message = "nobody signs in at this server: it has one local user";
                 ApiError::invalid_request(message)
             };
-            let chat = self.chat.router::<(), LocalUser>();
+            let chat = self.chat.router_for::<(), LocalUser>(&self.origins);
             (Hosts::loopback(), chat.route("/api/sign-in", post(nobody)))
         };
+        let hosts = hosts.allowing(&self.origins);
         Router::new()
             .route("/api/sessions/{session}/turns/{turn}/trace", get(trace))
             .route("/health", get(health))

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use turnkit_chat::sqlite::SqliteStore;
 use turnkit_chat::tokens::{Tokens, Users};
-use turnkit_chat::{Attendant, BuildError, Chat, ChatBuilder, StoreError};
+use turnkit_chat::{Attendant, BuildError, Chat, ChatBuilder, Origins, StoreError};
 use turnkit_http::server::listener::{self, ConnectionLimits, Connections};
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 
@@ -45,6 +45,8 @@ pub struct ServerConfig {
     pub log: LogChoice,
     /// Who may use it; without them, whoever reaches it, as one local user.
     pub users: Option<Users>,
+    /// Other origins whose pages may use the routes.
+    pub origins: Origins,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
     /// How long a write waits for another process's lock on the database.
@@ -65,6 +67,7 @@ impl ServerConfig {
             substrate,
             log: LogChoice::default(),
             users: None,
+            origins: Origins::default(),
             sweep_every: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(5),
         }
@@ -118,6 +121,7 @@ impl Server {
         let app = App {
             tokens: config.users.map(|users| Tokens::new(users, chat.clone())),
             chat: chat.clone(),
+            origins: config.origins,
             metrics: Arc::clone(&metrics),
             traces,
             sandbox,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use turnkit::{
-    BoxError, Event, ExecutionId, FinalText, Hook, Persisted, RawText, TurnContext, TurnError,
-    TurnHooks,
+    Answer, BoxError, Event, ExecutionId, FinalText, Hook, Persisted, RawText, TurnContext,
+    TurnError, TurnHooks,
 };
 
 type OnCall = Box<dyn Fn(&Call) + Send + Sync>;
@@ -207,10 +207,10 @@ impl Recorder {
 }
 
 impl TurnHooks for Recorder {
-    async fn find_completed(&self, cx: &TurnContext) -> Result<Option<String>, BoxError> {
+    async fn find_completed(&self, cx: &TurnContext) -> Result<Option<Answer>, BoxError> {
         self.record(Call::FindCompleted);
         self.answer(Hook::FindCompleted).await?;
-        Ok(self.saved(cx.execution_id()).filter(|_| self.looks_up))
+        Ok(self.saved(cx.execution_id()).filter(|_| self.looks_up).map(Answer::from))
     }
 
     fn on_event(&self, _: &TurnContext, event: &Event) -> Result<(), BoxError> {

@@ -57,6 +57,8 @@ pub enum Class {
     Part,
     /// [`RESULT`].
     Result,
+    /// [`WARNING`].
+    Warning,
     /// [`ERROR`].
     Error,
     /// [`RUN_STARTED`].
@@ -81,7 +83,7 @@ pub enum Class {
     Done,
     /// [`CONNECTION_ESTABLISHED`], [`HEARTBEAT`], [`HISTORY_REPLAY_START`], [`HISTORY_REPLAY_END`].
     Connection,
-    /// Every other type, `warning` among them.
+    /// Every other type.
     Other,
 }
 
@@ -94,6 +96,7 @@ impl Class {
             b"message.part.updated" => Self::Part,
             b"result" => Self::Result,
             b"error" => Self::Error,
+            b"warning" => Self::Warning,
             b"execution.started" => Self::ExecutionStarted,
             b"execution.completed" => Self::ExecutionCompleted,
             b"execution.failed" => Self::ExecutionFailed,
@@ -112,11 +115,11 @@ impl Class {
         }
     }
 
-    /// The engine assembles the answer's text from it (PROTOCOL 2.3).
+    /// The engine assembles the answer from it (PROTOCOL 2.3).
     #[must_use]
     #[inline]
-    pub const fn is_text(self) -> bool {
-        matches!(self, Self::Part | Self::Result)
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::Part | Self::Result | Self::Warning)
     }
 
     /// It makes the turn fail that it comes in (PROTOCOL 2.4).

@@ -9,21 +9,50 @@
 
 use crate::{Event, json::object, kind};
 
-/// `session.run.started {"sessionId","tenantId","turnIndex"}`.
-#[must_use]
-pub fn run_started(session_id: &str, tenant_id: &str, turn_index: u64) -> Event {
-    object::event(kind::RUN_STARTED, session_id.len() + tenant_id.len() + 64, |data| {
-        data.string("sessionId", session_id)
-            .string("tenantId", tenant_id)
-            .number("turnIndex", Some(turn_index));
-    })
+/// What a `session.run.started` says.
+#[derive(Clone, Copy, Debug)]
+pub struct RunStarted<'a> {
+    /// The session.
+    pub session_id: &'a str,
+    /// Its tenant.
+    pub tenant_id: &'a str,
+    /// The turn's place in the session, counted from 0.
+    pub turn_index: u64,
+    /// The execution that is told.
+    pub execution_id: &'a str,
+    /// The client's own name for the turn, where the product knows one.
+    pub turn_id: Option<&'a str>,
+    /// Whether a replay follows.
+    pub replayed: bool,
 }
 
-/// `session.run.completed {"sessionId"}`, with `"replayed":true` when the answer came from the product's own store.
+impl RunStarted<'_> {
+    /// `session.run.started {"sessionId","tenantId","turnIndex","executionId","turnId"?,"replayed"?}`.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        let texts =
+            [self.session_id, self.tenant_id, self.execution_id, self.turn_id.unwrap_or("")];
+        let size = texts.into_iter().map(str::len).sum::<usize>() + 128;
+        object::event(kind::RUN_STARTED, size, |data| {
+            data.string("sessionId", self.session_id)
+                .string("tenantId", self.tenant_id)
+                .number("turnIndex", Some(self.turn_index))
+                .string("executionId", self.execution_id)
+                .optional("turnId", self.turn_id);
+            if self.replayed {
+                data.raw("replayed", "true");
+            }
+        })
+    }
+}
+
+/// `session.run.completed {"sessionId"}`, with `"finalText"` when the saved text is not the one that was streamed, and
+/// `"replayed":true` when the answer came from the product's own store.
 #[must_use]
-pub fn run_completed(session_id: &str, replayed: bool) -> Event {
-    object::event(kind::RUN_COMPLETED, session_id.len() + 32, |data| {
-        data.string("sessionId", session_id);
+pub fn run_completed(session_id: &str, final_text: Option<&str>, replayed: bool) -> Event {
+    let size = session_id.len() + final_text.map_or(0, str::len) + 64;
+    object::event(kind::RUN_COMPLETED, size, |data| {
+        data.string("sessionId", session_id).optional("finalText", final_text);
         if replayed {
             data.raw("replayed", "true");
         }

@@ -19,17 +19,32 @@ use crate::{
     Event,
     json::walk::{Value, Walk},
     kind,
+    write::{FinishReason, ToolStatus},
 };
 
 /// `message.part.updated`: a part of the answer grew (`delta`) or stands now as it is (`text`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PartUpdate<'a> {
+    part: Option<Value<'a>>,
     part_id: Option<Text<'a>>,
     message_id: Option<Text<'a>>,
     part_type: Option<Text<'a>>,
     text: Option<Text<'a>>,
     content: Option<Text<'a>>,
     delta: Option<Text<'a>>,
+}
+
+/// A tool call: the part of a `message.part.updated` whose type is `tool`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ToolCall<'a> {
+    tool: Option<Text<'a>>,
+    call_id: Option<Text<'a>>,
+    status: Option<Text<'a>>,
+    input: Option<Value<'a>>,
+    raw: Option<Text<'a>>,
+    output: Option<Value<'a>>,
+    error: Option<Text<'a>>,
+    title: Option<Text<'a>>,
 }
 
 /// `result`: the agent's own account of the turn.
@@ -46,6 +61,13 @@ pub struct TurnResult<'a> {
     cached_input_tokens: Option<u64>,
     total_ms: Option<u64>,
     first_token_ms: Option<u64>,
+}
+
+/// `warning`: something went wrong that does not end the turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Warning<'a> {
+    code: Option<Text<'a>>,
+    message: Option<Text<'a>>,
 }
 
 /// What failed, in `error`, `execution.failed`, `execution.cancelled` or `session.run.failed`.
@@ -79,6 +101,12 @@ impl<'a> PartUpdate<'a> {
             walk.members(|key, walk| view.member(key, walk));
         }
         Some(view)
+    }
+
+    /// `part`, as its JSON stands in the event.
+    #[must_use]
+    pub fn part_json(&self) -> Option<&'a str> {
+        self.part.map(Value::json)
     }
 
     /// `part.id`.
@@ -124,7 +152,9 @@ impl<'a> PartUpdate<'a> {
         } else if key.is("part") {
             *self = Self { delta: self.delta, ..Self::default() };
             if walk.at_object() {
+                let from = walk.place();
                 walk.members(|key, walk| self.part_member(key, walk.value()));
+                self.part = Some(walk.since(from));
             } else {
                 walk.value();
             }
@@ -149,6 +179,84 @@ impl<'a> PartUpdate<'a> {
     }
 }
 
+impl<'a> ToolCall<'a> {
+    /// The view of a tool part; `None` for every other part.
+    #[must_use]
+    pub fn of(update: &PartUpdate<'a>) -> Option<Self> {
+        let part = update.part.filter(|_| update.part_type.is_some_and(|kind| kind.is("tool")))?;
+        let mut view = ToolCall::default();
+        part.members(|key, value| match &*key.to_str() {
+            "tool" => view.tool = value.string(),
+            "callID" | "callId" => view.call_id = value.text(),
+            "state" => value.members(|key, value| match &*key.to_str() {
+                "status" => view.status = value.string(),
+                "input" => view.input = Some(value),
+                "raw" => view.raw = value.string(),
+                "output" => view.output = Some(value),
+                "error" => view.error = value.string(),
+                "title" => view.title = value.string(),
+                _ => {}
+            }),
+            _ => {}
+        });
+        Some(view)
+    }
+
+    /// `tool`: its name.
+    #[must_use]
+    pub fn tool(&self) -> Option<Text<'a>> {
+        self.tool
+    }
+
+    /// `callID`: the call's own id.
+    #[must_use]
+    pub fn call_id(&self) -> Option<Text<'a>> {
+        self.call_id
+    }
+
+    /// `state.status`, where it is one that is known; `failed` reads as `error`.
+    #[must_use]
+    pub fn status(&self) -> Option<ToolStatus> {
+        self.status.and_then(|status| ToolStatus::parse(&status.to_str()))
+    }
+
+    /// `state.input`: the input, whole, as its JSON stands in the event.
+    #[must_use]
+    pub fn input(&self) -> Option<&'a str> {
+        self.input.map(Value::json)
+    }
+
+    /// `state.raw`: the input as the model spelt it.
+    #[must_use]
+    pub fn raw(&self) -> Option<Text<'a>> {
+        self.raw
+    }
+
+    /// `state.output`: what the tool answered, as its JSON stands in the event.
+    #[must_use]
+    pub fn output(&self) -> Option<&'a str> {
+        self.output.map(Value::json)
+    }
+
+    /// `state.output`, where it is a string.
+    #[must_use]
+    pub fn output_text(&self) -> Option<Text<'a>> {
+        self.output.and_then(Value::string)
+    }
+
+    /// `state.error`: how the tool failed.
+    #[must_use]
+    pub fn error(&self) -> Option<Text<'a>> {
+        self.error
+    }
+
+    /// `state.title`: what the call does.
+    #[must_use]
+    pub fn title(&self) -> Option<Text<'a>> {
+        self.title
+    }
+}
+
 impl<'a> TurnResult<'a> {
     /// The view of a `result`; `None` for every other type.
     #[must_use]
@@ -167,10 +275,10 @@ impl<'a> TurnResult<'a> {
         self.final_text
     }
 
-    /// `finishReason`: why the model stopped, as [`crate::write::FinishReason`] spells it.
+    /// `finishReason`: why the model stopped. A word that is not known is [`FinishReason::Other`].
     #[must_use]
-    pub fn finish_reason(&self) -> Option<Text<'a>> {
-        self.finish_reason
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish_reason.map(|reason| FinishReason::parse(&reason.to_str()))
     }
 
     /// `model`: the one that answered.
@@ -251,6 +359,35 @@ impl<'a> TurnResult<'a> {
             "totalMs" => self.total_ms = value.whole_number(),
             _ => {}
         }
+    }
+}
+
+impl<'a> Warning<'a> {
+    /// The view of a `warning`; `None` for every other type.
+    #[must_use]
+    pub fn of(event: &'a Event) -> Option<Self> {
+        if event.kind_bytes() != kind::WARNING.as_bytes() {
+            return None;
+        }
+        let mut view = Warning::default();
+        data(event).members(|key, value| match &*key.to_str() {
+            "code" => view.code = value.text(),
+            "message" => view.message = value.text(),
+            _ => {}
+        });
+        Some(view)
+    }
+
+    /// What went wrong, for programs. Numbers count by their spelling.
+    #[must_use]
+    pub fn code(&self) -> Option<Text<'a>> {
+        self.code
+    }
+
+    /// What went wrong, for people.
+    #[must_use]
+    pub fn message(&self) -> Option<Text<'a>> {
+        self.message
     }
 }
 

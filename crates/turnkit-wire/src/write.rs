@@ -51,6 +51,7 @@ pub struct Part<'a> {
     id: &'a str,
     session: Option<&'a str>,
     message: Option<&'a str>,
+    is_cut: bool,
 }
 
 /// What is known of a tool call: a `tool` part's `tool`, `callID` and `state`.
@@ -112,10 +113,14 @@ pub enum FinishReason {
 /// The tokens that a turn took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenUsage {
-    input: u64,
-    output: u64,
-    reasoning: Option<u64>,
-    cached_input: Option<u64>,
+    /// What the model read, `inputTokens`.
+    pub input: u64,
+    /// What the model wrote, `outputTokens`.
+    pub output: u64,
+    /// How much of that is reasoning, `reasoningTokens`.
+    pub reasoning: Option<u64>,
+    /// How much of the input came from a cache, `cachedInputTokens`.
+    pub cached_input: Option<u64>,
 }
 
 /// JSON that others made, verified to fit into a part: RFC 8259 to the letter, at most 1,020 containers inside each other.
@@ -133,11 +138,20 @@ pub fn warning(message: &str, code: Option<&str>) -> Event {
     })
 }
 
+/// A `message.part.updated` with the part as it stands.
+#[must_use]
+pub fn part(part: &Json<'_>) -> Event {
+    let size = part.0.len() + r#""part":"#.len();
+    object::event(kind::MESSAGE_PART_UPDATED, size, |data| {
+        data.raw("part", &part.0);
+    })
+}
+
 impl<'a> Part<'a> {
     /// The part of this id. Within an answer an id is one part.
     #[must_use]
     pub const fn new(id: &'a str) -> Self {
-        Self { id, session: None, message: None }
+        Self { id, session: None, message: None, is_cut: false }
     }
 
     /// The message that it is part of, `messageID`.
@@ -150,6 +164,12 @@ impl<'a> Part<'a> {
     #[must_use]
     pub const fn session(self, id: &'a str) -> Self {
         Self { session: Some(id), ..self }
+    }
+
+    /// The part is not whole: `"cut":true` (PROTOCOL 2.3).
+    #[must_use]
+    pub const fn cut(self, is_cut: bool) -> Self {
+        Self { is_cut, ..self }
     }
 
     /// More of a text.
@@ -214,6 +234,12 @@ impl<'a> Part<'a> {
         })
     }
 
+    /// The part of this type, of which nothing more is told.
+    #[must_use]
+    pub fn bare(&self, kind: &str) -> Event {
+        self.event(kind, None, 0, |_| {})
+    }
+
     fn snapshot(&self, kind: &str, text: &str) -> Event {
         self.event(kind, None, text.len() + r#","text":"""#.len(), |part| {
             part.string("text", text);
@@ -231,6 +257,7 @@ impl<'a> Part<'a> {
         let member = |key: &str, text: Option<&str>| text.map_or(0, |text| key.len() + text.len());
         let size = size
             + r#""part":{"id":"","type":""}"#.len()
+            + if self.is_cut { r#","cut":true"#.len() } else { 0 }
             + (self.id.len() + kind.len())
             + member(r#","sessionID":"""#, self.session)
             + member(r#","messageID":"""#, self.message)
@@ -241,6 +268,9 @@ impl<'a> Part<'a> {
                     .optional("sessionID", self.session)
                     .optional("messageID", self.message)
                     .string("type", kind);
+                if self.is_cut {
+                    part.raw("cut", "true");
+                }
                 members(part);
             });
             data.optional("delta", delta);
@@ -331,6 +361,18 @@ impl ToolStatus {
             Self::Running => "running",
             Self::Completed => "completed",
             Self::Error => "error",
+        }
+    }
+
+    /// The status of this name; `failed` is read as `error`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "pending" => Some(Self::Pending),
+            "running" => Some(Self::Running),
+            "completed" => Some(Self::Completed),
+            "error" | "failed" => Some(Self::Error),
+            _ => None,
         }
     }
 }
@@ -451,6 +493,18 @@ impl FinishReason {
             Self::ContentFilter => "content-filter",
             Self::ToolCalls => "tool-calls",
             Self::Other => "other",
+        }
+    }
+
+    /// The reason of this name. One that is not known is [`FinishReason::Other`].
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "stop" => Self::Stop,
+            "length" => Self::Length,
+            "content-filter" => Self::ContentFilter,
+            "tool-calls" => Self::ToolCalls,
+            _ => Self::Other,
         }
     }
 }

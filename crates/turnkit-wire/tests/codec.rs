@@ -4,7 +4,11 @@
 
 use bytes::BytesMut;
 use serde_json::json;
-use turnkit_wire::{DecodeError, Event, lifecycle, ndjson, sse};
+use turnkit_wire::{
+    DecodeError, Event,
+    lifecycle::{self, RunStarted},
+    ndjson, sse,
+};
 
 /// One of each kind that is spelt differently on its way out.
 fn events() -> Vec<Event> {
@@ -31,10 +35,20 @@ fn events() -> Vec<Event> {
 
 #[test]
 fn lifecycle_lines() {
+    let started = RunStarted {
+        session_id: "thread-abc",
+        tenant_id: "tenant",
+        turn_index: 3,
+        execution_id: "tenant:thread-abc:3",
+        turn_id: None,
+        replayed: false,
+    };
     let lines = [
-        lifecycle::run_started("thread-abc", "tenant", 3),
-        lifecycle::run_completed("thread-abc", false),
-        lifecycle::run_completed("thread-abc", true),
+        started.event(),
+        RunStarted { turn_id: Some("t-1"), replayed: true, ..started }.event(),
+        lifecycle::run_completed("thread-abc", None, false),
+        lifecycle::run_completed("thread-abc", Some("\"Hi\""), false),
+        lifecycle::run_completed("thread-abc", None, true),
         lifecycle::error("the \"agent\" is\nbusy\u{1}", None),
         lifecycle::error("no more", Some("quota")),
         lifecycle::run_failed("thread-abc", "no more", false, false, None, None),

@@ -8,6 +8,7 @@ use std::{
     fmt,
     future::Future,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -133,7 +134,7 @@ impl<P: TurnProducer, H: TurnHooks> Attempt<P, H> {
 }
 
 struct Driver<P, H> {
-    context: TurnContext,
+    context: Arc<TurnContext>,
     /// None once it was released.
     producer: Option<P>,
     hooks: H,
@@ -142,20 +143,22 @@ struct Driver<P, H> {
     calls: Calls,
     /// How many more events this poll may take.
     budget: u32,
+    prefers_log: bool,
 }
 
 impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
     fn new(attempt: Attempt<P, H>) -> Self {
         let (context, producer, mut settings) =
-            (attempt.context, attempt.producer, attempt.settings);
+            (Arc::new(attempt.context), attempt.producer, attempt.settings);
         settings.clock = settings.clock.or_current();
         let prompt = contain(|| producer.prompt()).ok();
         Self {
-            machine: Machine::new(&context, &settings, prompt.flatten()),
+            machine: Machine::new(Arc::clone(&context), &settings, prompt.flatten()),
             outlet: Outlet::new(attempt.writer, &settings),
             calls: Calls::new(&settings),
             hooks: attempt.hooks,
             budget: EVENTS_PER_POLL,
+            prefers_log: settings.prefers_log,
             context,
             producer: Some(producer),
         }
@@ -197,7 +200,15 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             match self.ask().await {
                 Asked::Answered(Ok(Produced::Event(event))) => self.forward(&event).await,
                 Asked::Answered(Ok(Produced::Done { final_text })) => self.machine.done(final_text),
-                Asked::Answered(Err(error)) => self.machine.producer_failed(classify::<P>(error)),
+                Asked::Answered(Err(error)) => {
+                    let is_lost = contain(|| P::is_lost(&error)).unwrap_or(false);
+                    let error = classify::<P>(error);
+                    if is_lost && self.prefers_log {
+                        self.machine.events_lost(error);
+                    } else {
+                        self.machine.producer_failed(error);
+                    }
+                }
                 Asked::Panicked => self.machine.producer_failed(panicked()),
                 Asked::Interrupted => {}
             }

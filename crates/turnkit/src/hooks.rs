@@ -4,13 +4,12 @@ use std::{future::Future, sync::Arc};
 
 use turnkit_wire::Event;
 
-use crate::{BoxError, FinalText, RawText, TurnContext, TurnError};
+use crate::{Answer, BoxError, FinalText, RawText, TurnContext, TurnError};
 
 /// What a product does with a turn, in the order in which the engine calls it (PROTOCOL 2.1, 2.2).
 ///
 /// One attempt calls `find_completed`, then either `transform_final_text`, `persist_assistant_message` and `on_turn_complete`,
-/// or `on_turn_failed`, and `trace_flush` last of all; and `on_event` for each line as it comes, for `session.run.started` before
-/// anything else. Only `persist_assistant_message` has no default. Methods are called one after another, never two at once for
+/// or `on_turn_failed`, and `trace_flush` last of all; and `on_event` for each line as it comes, `session.run.started` first. Only `persist_assistant_message` has no default. Methods are called one after another, never two at once for
 /// one attempt.
 ///
 /// # Failures
@@ -66,15 +65,16 @@ pub trait TurnHooks: Send + Sync {
         text: &FinalText,
     ) -> impl Future<Output = Result<Persisted, BoxError>> + Send;
 
-    /// The answer that an earlier attempt saved, if any. With one, the client gets it at once: the producer is not asked, and
-    /// no other hook but `on_event` and `trace_flush` runs. None by default.
+    /// The answer that an earlier attempt saved, if any. With one, the client gets its replay: the producer is not asked, and
+    /// no other hook but `on_event` and `trace_flush` runs. An attempt that [prefers the log](crate::ChatTurn::prefer_log) asks for it
+    /// only where the producer has lost its events. None by default.
     ///
     /// # Errors
     /// Fail the attempt with phase `lookup`, before the producer is asked.
     fn find_completed(
         &self,
         cx: &TurnContext,
-    ) -> impl Future<Output = Result<Option<String>, BoxError>> + Send {
+    ) -> impl Future<Output = Result<Option<Answer>, BoxError>> + Send {
         async { Ok(None) }
     }
 
@@ -156,7 +156,7 @@ impl<H: TurnHooks> TurnHooks for Arc<H> {
     fn find_completed(
         &self,
         cx: &TurnContext,
-    ) -> impl Future<Output = Result<Option<String>, BoxError>> + Send {
+    ) -> impl Future<Output = Result<Option<Answer>, BoxError>> + Send {
         H::find_completed(self, cx)
     }
 

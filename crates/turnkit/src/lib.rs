@@ -39,6 +39,7 @@
 //! tokio's timer and `ChatTurn::spawn` sit behind the feature `tokio` (on by default), `http_body::Body` for [`TurnBody`]
 //! and `TurnBody::into_response` behind `http-body`.
 
+mod answer;
 mod body;
 mod contain;
 mod driver;
@@ -50,11 +51,11 @@ mod outcome;
 mod pipe;
 pub mod producer;
 mod sync;
-mod text;
 mod timer;
 mod turn;
 
 pub use self::{
+    answer::{Answer, AnswerPart, FinalText, PartError, PartKind, RawText, Summary},
     body::TurnBody,
     driver::{TurnDriver, TurnHandle},
     error::{BoxError, Hook, HookError, Phase, TurnError, code},
@@ -62,7 +63,6 @@ pub use self::{
     inline::InlineTurn,
     outcome::{ClientOutcome, TurnOutcome},
     producer::{BoxProducer, Produced, TurnProducer},
-    text::{FinalText, RawText},
     timer::{Sleep, Timer},
     turn::{ChatTurn, ClientLeft, TurnContext, TurnIdentity},
 };

@@ -9,10 +9,10 @@
 //! than ended, and that a line over the bound still goes where it must (`pipe.rs`).
 //!
 //! ```text
-//!            session.run.started
-//!                    │
-//!                 Lookup ── a saved answer ──▶ result, completed{replayed} ─────────┐
+//!                 Lookup ── a saved answer ──▶ started, parts, result, completed ───┐
 //!                    │ none       └── error ────────────────────────────────┐       │
+//!            session.run.started                                            │       │
+//!                    │                                                      │       │
 //!       ┌──────── Produce ◀─┐                                               │       │
 //!       │ done       │ │    │ event: sent, skipped, kept back               │       │
 //!       │            │ └────┘                                               │       │
@@ -29,20 +29,29 @@
 //!            ▼                                                              ▼       ▼
 //!        completed, or error and failed{invalid_cursor} ──────────────▶  Close ─▶ Flush ─▶ End
 //! ```
+//!
+//! An attempt that prefers the log (PROTOCOL 2.5) begins at `session.run.started`, and comes to Lookup where the producer has lost its
+//! events: without a saved answer it fails by that.
 
 mod reported;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use turnkit_wire::{Event, kind::Class, lifecycle, text, write};
+use turnkit_wire::{
+    Event,
+    kind::Class,
+    lifecycle::{self, RunStarted},
+    text,
+};
 
 use self::reported::Reported;
 use crate::{
-    ClientLeft, ClientOutcome, FinalText, Hook, Persisted, Phase, RawText, TurnContext, TurnError,
+    Answer, ClientLeft, ClientOutcome, FinalText, Hook, Persisted, Phase, RawText, TurnContext,
+    TurnError,
+    answer::AnswerReader,
     code,
     error::HookFault,
     pipe::{self, Signals},
-    text::TextReader,
     turn::Settings,
 };
 
@@ -116,7 +125,7 @@ enum Interrupt {
 }
 
 pub(crate) struct Machine {
-    session_id: String,
+    context: Arc<TurnContext>,
     client_left: ClientLeft,
     /// The cursor that the client came with.
     resume_after: u64,
@@ -125,39 +134,48 @@ pub(crate) struct Machine {
     plan: VecDeque<Step>,
     /// What interrupted the lookup, which is not torn: its answer decides what the interrupt means.
     interrupted: Option<Interrupt>,
-    text: TextReader,
+    answer: AnswerReader,
     reported: Reported,
+    /// Why the attempt fails, unless the answer that it has lost is saved.
+    lost: Option<TurnError>,
     raw_text: RawText,
     result: Option<Result<FinalText, TurnError>>,
     replayed: bool,
     /// Cursor units so far: `session.run.started` and the producer's events.
     units: u64,
-    terminal_lines: u64,
+    /// Lines that are none: the terminal ones, and those of a replay.
+    uncounted_lines: u64,
     skipped: u64,
 }
 
 impl Machine {
-    pub(crate) fn new(context: &TurnContext, settings: &Settings, prompt: Option<&str>) -> Self {
-        let identity = &context.identity;
+    pub(crate) fn new(
+        context: Arc<TurnContext>,
+        settings: &Settings,
+        prompt: Option<&str>,
+    ) -> Self {
         let mut machine = Self {
-            session_id: identity.session_id.clone(),
+            context,
             client_left: settings.client_left,
             resume_after: settings.resume_after,
             stage: Stage::Lookup,
             plan: VecDeque::new(),
             interrupted: None,
-            text: TextReader::new(settings.max_text, prompt),
+            answer: AnswerReader::new(settings, prompt),
             reported: Reported::default(),
+            lost: None,
             raw_text: RawText::default(),
             result: None,
             replayed: false,
             units: 0,
-            terminal_lines: 0,
+            uncounted_lines: 0,
             skipped: 0,
         };
-        let (session, tenant) = (&identity.session_id, &identity.tenant_id);
-        machine.emit(lifecycle::run_started(session, tenant, identity.turn_index));
-        machine.plan.push_back(Step::Lookup);
+        if settings.prefers_log {
+            machine.start();
+        } else {
+            machine.plan.push_back(Step::Lookup);
+        }
         machine
     }
 
@@ -173,14 +191,28 @@ impl Machine {
     }
 
     /// What `find_completed` answered.
-    pub(crate) fn looked_up(&mut self, found: Result<Option<String>, HookFault>) {
+    pub(crate) fn looked_up(&mut self, found: Result<Option<Answer>, HookFault>) {
         self.stage = Stage::Settled;
-        match (self.interrupted, found) {
-            (Some(Interrupt::Abandon), _) => self.abandon(),
-            (_, Ok(Some(answer))) => self.replay(answer),
-            (_, Err(fault)) => self.fail_lookup(fault),
-            (Some(Interrupt::Cancel), Ok(None)) => self.cancelled(),
-            (None, Ok(None)) => self.stage = Stage::Produce,
+        if self.interrupted == Some(Interrupt::Abandon) {
+            return self.abandon();
+        }
+        let fault = match found {
+            Ok(Some(answer)) => return self.replay(answer),
+            Ok(None) => None,
+            Err(fault) => Some(fault),
+        };
+        let lost = self.lost.take();
+        if lost.is_none() {
+            self.start();
+        }
+        match (fault, lost) {
+            (Some(fault), _) => {
+                self.stage = Stage::Settled;
+                self.fail(fault.into_turn_error(Hook::FindCompleted, Phase::Lookup));
+            }
+            (None, Some(error)) => self.fail_producing(error),
+            (None, None) if self.interrupted.is_some() => self.cancelled(),
+            (None, None) => {}
         }
     }
 
@@ -188,8 +220,9 @@ impl Machine {
     #[inline]
     pub(crate) fn event(&mut self, event: &Event) -> Verdict {
         match event.class() {
-            Class::Part => self.text.part(event),
-            Class::Result => self.text.result(event),
+            Class::Part => self.answer.part(event),
+            Class::Result => self.answer.result(event),
+            Class::Warning => self.answer.warning(event),
             Class::Error => {
                 self.reported.own_error(event);
                 return Verdict::Keep;
@@ -209,8 +242,8 @@ impl Machine {
     pub(crate) fn done(&mut self, final_text: Option<String>) {
         self.stage = Stage::Settled;
         self.plan.push_back(Step::Release);
-        let settled = self.text.settle(final_text);
-        self.raw_text = self.text.take();
+        let settled = self.answer.settle(final_text);
+        self.raw_text = self.answer.take();
         match self.reported.failure.take().map_or(settled, Err) {
             Ok(()) => self.plan.push_back(Step::Transform),
             Err(error) => self.fail(error),
@@ -221,6 +254,17 @@ impl Machine {
     pub(crate) fn producer_failed(&mut self, error: TurnError) {
         self.stage = Stage::Settled;
         self.fail_producing(error);
+    }
+
+    /// The producer answered with an error that says that its events are lost: an answer that is saved stands for them. A turn
+    /// that has reported its failure has none.
+    pub(crate) fn events_lost(&mut self, error: TurnError) {
+        if self.reported.failure.is_some() {
+            return self.producer_failed(error);
+        }
+        self.stage = Stage::Lookup;
+        self.lost = Some(error);
+        self.plan.extend([Step::Release, Step::Lookup]);
     }
 
     /// What happened at the other ends. A cancel comes first: it outweighs a client that went away.
@@ -255,8 +299,8 @@ impl Machine {
     pub(crate) fn transformed(&mut self, text: Result<String, HookFault>) {
         match text {
             Ok(text) => {
-                self.raw_text = RawText::default();
-                self.result = Some(Ok(FinalText(text)));
+                let raw = std::mem::take(&mut self.raw_text);
+                self.result = Some(Ok(raw.transformed(text)));
                 self.plan.push_back(Step::Persist);
             }
             Err(fault) => {
@@ -278,7 +322,7 @@ impl Machine {
             Ok(Persisted::AlreadySaved) => self.complete(),
             Err(fault) => {
                 if let Some(Ok(text)) = self.result.take() {
-                    self.raw_text = RawText(text.0);
+                    self.raw_text = text.into_raw();
                 }
                 self.fail(fault.into_turn_error(Hook::PersistAssistantMessage, Phase::Persist));
             }
@@ -291,7 +335,7 @@ impl Machine {
 
     /// All lines of the attempt so far.
     pub(crate) fn lines(&self) -> u64 {
-        self.units + self.terminal_lines
+        self.units + self.uncounted_lines
     }
 
     /// What became of the client, whose body ended so after it had taken so many cursor units. That it is not there any more comes
@@ -338,14 +382,9 @@ impl Machine {
         self.plan_line(event, sent, EVENT_UNITS);
     }
 
-    /// A cursor unit that no cursor leaves out.
-    fn emit_always(&mut self, event: Event) {
-        self.units += EVENT_UNITS;
-        self.plan_line(event, true, EVENT_UNITS);
-    }
-
-    fn emit_terminal(&mut self, event: Event) {
-        self.terminal_lines += 1;
+    /// A line that no cursor counts, and that is always sent.
+    fn emit_uncounted(&mut self, event: Event) {
+        self.uncounted_lines += 1;
         self.plan_line(event, true, 0);
     }
 
@@ -378,16 +417,32 @@ impl Machine {
         self.result = Some(Err(abandoned()));
     }
 
-    fn replay(&mut self, answer: String) {
-        self.emit_always(write::TurnResult::new().final_text(&answer).event());
-        self.emit_terminal(lifecycle::run_completed(&self.session_id, true));
-        self.close();
-        self.replayed = true;
-        self.result = Some(Ok(FinalText(answer)));
+    fn start(&mut self) {
+        self.stage = Stage::Produce;
+        self.emit(self.started(false));
     }
 
-    fn fail_lookup(&mut self, fault: HookFault) {
-        self.fail(fault.into_turn_error(Hook::FindCompleted, Phase::Lookup));
+    fn started(&self, replayed: bool) -> Event {
+        let TurnContext { identity, execution_id, turn_id } = &*self.context;
+        let started = RunStarted {
+            session_id: &identity.session_id,
+            tenant_id: &identity.tenant_id,
+            turn_index: identity.turn_index,
+            execution_id: execution_id.as_str(),
+            turn_id: turn_id.as_deref(),
+            replayed,
+        };
+        started.event()
+    }
+
+    fn replay(&mut self, answer: Answer) {
+        self.emit_uncounted(self.started(true));
+        answer.parts.iter().for_each(|part| self.emit_uncounted(part.event()));
+        self.emit_uncounted(answer.summary.event(Some(&answer.text)));
+        self.emit_uncounted(lifecycle::run_completed(self.session_id(), None, true));
+        self.close();
+        self.replayed = true;
+        self.result = Some(Ok(FinalText::saved(answer)));
     }
 
     /// The turn is saved.
@@ -397,7 +452,9 @@ impl Machine {
             let error = TurnError::produce(code::INVALID_CURSOR, message);
             self.emit_failure(&error.retryable());
         } else {
-            self.emit_terminal(lifecycle::run_completed(&self.session_id, false));
+            let unseen = self.final_text().and_then(FinalText::unseen);
+            let completed = lifecycle::run_completed(self.session_id(), unseen, false);
+            self.emit_uncounted(completed);
         }
         self.close();
     }
@@ -405,7 +462,7 @@ impl Machine {
     /// Fails for `otherwise`, unless the producer has reported a failure of its own.
     fn fail_producing(&mut self, otherwise: TurnError) {
         self.plan.push_back(Step::Release);
-        self.raw_text = self.text.take();
+        self.raw_text = self.answer.take();
         let reported = self.reported.failure.take();
         self.fail(reported.unwrap_or(otherwise));
     }
@@ -421,9 +478,9 @@ impl Machine {
         let message = text::message(&error.message);
         let code = error.code.as_deref().map(text::message);
         let own = self.reported.line.take();
-        self.emit_terminal(own.unwrap_or_else(|| lifecycle::error(&message, code.as_deref())));
-        self.emit_terminal(lifecycle::run_failed(
-            &self.session_id,
+        self.emit_uncounted(own.unwrap_or_else(|| lifecycle::error(&message, code.as_deref())));
+        self.emit_uncounted(lifecycle::run_failed(
+            self.session_id(),
             &message,
             error.retryable,
             error.temporary,
@@ -434,6 +491,10 @@ impl Machine {
 
     fn close(&mut self) {
         self.plan.extend([Step::Close, Step::Flush]);
+    }
+
+    fn session_id(&self) -> &str {
+        &self.context.identity.session_id
     }
 }
 

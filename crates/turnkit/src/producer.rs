@@ -100,6 +100,13 @@ pub trait TurnProducer: Send {
     fn is_temporary(error: &Self::Error) -> bool {
         false
     }
+
+    /// Whether `error` says that the events are lost, so that an answer that an earlier attempt has saved may stand for them: asked
+    /// where the attempt [prefers the log](crate::ChatTurn::prefer_log). False by default.
+    #[expect(unused_variables, reason = "the name is for those who implement it")]
+    fn is_lost(error: &Self::Error) -> bool {
+        false
+    }
 }
 
 /// What a producer answers.

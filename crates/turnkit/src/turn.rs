@@ -29,6 +29,7 @@ pub struct TurnIdentity {
 pub struct TurnContext {
     pub(crate) identity: TurnIdentity,
     pub(crate) execution_id: ExecutionId,
+    pub(crate) turn_id: Option<String>,
 }
 
 impl TurnContext {
@@ -42,6 +43,12 @@ impl TurnContext {
     #[must_use]
     pub fn execution_id(&self) -> &ExecutionId {
         &self.execution_id
+    }
+
+    /// The client's own name for the turn, where the product knows one.
+    #[must_use]
+    pub fn turn_id(&self) -> Option<&str> {
+        self.turn_id.as_deref()
     }
 }
 
@@ -100,6 +107,8 @@ pub(crate) struct Settings {
     pub(crate) client_stall: Duration,
     pub(crate) hook_timeout: Duration,
     pub(crate) max_text: usize,
+    pub(crate) max_parts: usize,
+    pub(crate) prefers_log: bool,
     pub(crate) clock: Clock,
 }
 
@@ -112,6 +121,8 @@ impl Default for Settings {
             client_stall: Duration::from_secs(60),
             hook_timeout: Duration::from_secs(30),
             max_text: 16 * 1024 * 1024,
+            max_parts: 4 * 1024 * 1024,
+            prefers_log: false,
             clock: Clock::default(),
         }
     }
@@ -120,9 +131,23 @@ impl Default for Settings {
 impl ChatTurn {
     /// An attempt at the turn `identity`, with every setting at its default.
     pub fn new(identity: TurnIdentity, execution_id: ExecutionId) -> Self {
-        let context = TurnContext { identity, execution_id };
+        let context = TurnContext { identity, execution_id, turn_id: None };
         let settings = Settings::default();
         Self { context, settings }
+    }
+
+    /// The client's own name for the turn, told in `session.run.started`. Default: none.
+    pub fn turn_id(mut self, id: impl Into<String>) -> Self {
+        self.context.turn_id = Some(id.into());
+        self
+    }
+
+    /// Asks the producer before `find_completed`, which then is asked only where the producer [has lost its
+    /// events](crate::TurnProducer::is_lost): so a client gets the lines that it lacks, and not a replay, also once the answer is
+    /// saved (PROTOCOL 2.5). Only for producers that start nothing. Default: off.
+    pub fn prefer_log(mut self) -> Self {
+        self.settings.prefers_log = true;
+        self
     }
 
     /// Leaves out the first `events` of `session.run.started` and the producer's events: what the client has (PROTOCOL 2.5).
@@ -161,6 +186,13 @@ impl ChatTurn {
     /// How much text of the answer is held, in bytes. Default: 16 MiB.
     pub fn max_text(mut self, bytes: usize) -> Self {
         self.settings.max_text = bytes;
+        self
+    }
+
+    /// How much is held of the answer's parts beside its text, in bytes: reasoning, tools, files, sources, data and warnings.
+    /// What is beyond it says that it was cut (PROTOCOL 2.3). Default: 4 MiB.
+    pub fn max_parts(mut self, bytes: usize) -> Self {
+        self.settings.max_parts = bytes;
         self
     }
 

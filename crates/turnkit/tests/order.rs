@@ -24,11 +24,11 @@ fn calls(hooks: &Recorder) -> Vec<String> {
     hooks.calls().iter().map(ToString::to_string).collect()
 }
 
-const STARTED: &str = r#"{"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}"#;
+const STARTED: &str = r#"{"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3,"executionId":"project:thread-abc:3"}}"#;
 const COMPLETED: &str = r#"{"type":"session.run.completed","data":{"sessionId":"thread-abc"}}"#;
 
 #[tokio::test]
-async fn started_then_lookup_then_the_producer() {
+async fn the_lookup_then_started_then_the_producer() {
     let script = Script::new().text("hi");
     let probe = script.probe();
     let asked_before = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -37,7 +37,7 @@ async fn started_then_lookup_then_the_producer() {
     let hooks = Arc::new(hooks);
     run(script, &hooks).await;
     let expected =
-        ["on_event session.run.started", "find_completed", "on_event message.part.updated"];
+        ["find_completed", "on_event session.run.started", "on_event message.part.updated"];
     assert_eq!(calls(&hooks)[..3], expected);
     assert_eq!(asked_before.lock().unwrap()[..3], [0, 0, 1]);
 }
@@ -86,7 +86,9 @@ async fn transform_persist_complete_and_then_the_line() {
             "trace_flush",
         ]
     );
-    assert_eq!(lines.last().unwrap(), COMPLETED);
+    let completed =
+        r#"{"type":"session.run.completed","data":{"sessionId":"thread-abc","finalText":"HI"}}"#;
+    assert_eq!(lines.last().unwrap(), completed);
     assert_eq!(outcome.result.unwrap().as_str(), "HI");
     assert_eq!(hooks.saved(&execution_id()).unwrap(), "HI");
 }
@@ -307,15 +309,17 @@ async fn a_saved_answer_is_replayed_without_asking_the_producer() {
     assert_eq!(
         lines,
         [
-            STARTED,
+            &STARTED.replace("}}", r#","replayed":true}}"#),
+            r#"{"type":"message.part.updated","data":{"part":{"id":"final","type":"text","text":"sa\"ved"}}}"#,
             r#"{"type":"result","data":{"finalText":"sa\"ved"}}"#,
             r#"{"type":"session.run.completed","data":{"sessionId":"thread-abc","replayed":true}}"#,
         ]
     );
     assert_eq!(hooks.log(), ["find_completed", "trace_flush"]);
-    assert_eq!(kinds(&hooks), ["session.run.started", "result", "session.run.completed"]);
+    let replay = ["session.run.started", "message.part.updated", "result", "session.run.completed"];
+    assert_eq!(kinds(&hooks), replay);
     assert_eq!((probe.asked(), probe.cancelled()), (0, 0));
     assert!(outcome.replayed);
     assert_eq!(outcome.result.unwrap().as_str(), "sa\"ved");
-    assert_eq!(outcome.events, 3);
+    assert_eq!(outcome.events, 4);
 }

@@ -32,7 +32,7 @@ fn agent() -> Script {
 #[tokio::test]
 async fn a_turn_that_completes() {
     insta::assert_snapshot!(show(agent()).await, @r##"
-    {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}
+    {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3,"executionId":"project:thread-abc:3"}}
     {"type":"execution.started","data":{"executionId":"exec-1"}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text"},"delta":"Let me look. "}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"running"}}}}
@@ -41,12 +41,14 @@ async fn a_turn_that_completes() {
     {"type":"session.run.completed","data":{"sessionId":"thread-abc"}}
     --
     find_completed
-    transform_final_text "Let me look. Done."
-    persist_assistant_message "Let me look. Done."
-    on_turn_complete "Let me look. Done."
+    transform_final_text "Let me look. \n\nDone."
+    persist_assistant_message "Let me look. \n\nDone."
+    on_turn_complete "Let me look. \n\nDone."
     trace_flush
     --
-    Let me look. Done.
+    Let me look. 
+
+    Done.
     "##);
 }
 
@@ -56,7 +58,7 @@ async fn a_turn_whose_agent_reports_an_error() {
         r#"{"type":"error","data":{"code":"AGENT_EXECUTION_FAILED","message":"out of tokens"},"n":1E5}"#,
     );
     insta::assert_snapshot!(show(agent().event(own).text(" And more.")).await, @r##"
-    {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}
+    {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3,"executionId":"project:thread-abc:3"}}
     {"type":"execution.started","data":{"executionId":"exec-1"}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text"},"delta":"Let me look. "}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"running"}}}}
@@ -67,7 +69,7 @@ async fn a_turn_whose_agent_reports_an_error() {
     {"type":"session.run.failed","data":{"sessionId":"thread-abc","message":"out of tokens","retryable":false,"code":"AGENT_EXECUTION_FAILED","phase":"produce"}}
     --
     find_completed
-    on_turn_failed AGENT_EXECUTION_FAILED "Let me look.  And more.Done."
+    on_turn_failed AGENT_EXECUTION_FAILED "Let me look.  And more.\n\nDone."
     trace_flush
     --
     failed: out of tokens
@@ -78,7 +80,7 @@ async fn a_turn_whose_agent_reports_an_error() {
 async fn a_turn_whose_producer_fails() {
     let error = ScriptError::new("the agent is gone\n").code("execution_lost").retryable();
     insta::assert_snapshot!(show(agent().fail_with(error)).await, @r##"
-    {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3}}
+    {"type":"session.run.started","data":{"sessionId":"thread-abc","tenantId":"acme","turnIndex":3,"executionId":"project:thread-abc:3"}}
     {"type":"execution.started","data":{"executionId":"exec-1"}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_1","messageID":"msg_1","type":"text"},"delta":"Let me look. "}}
     {"type":"message.part.updated","data":{"part":{"id":"prt_2","messageID":"msg_1","type":"tool","tool":"bash","state":{"status":"running"}}}}
@@ -88,7 +90,7 @@ async fn a_turn_whose_producer_fails() {
     {"type":"session.run.failed","data":{"sessionId":"thread-abc","message":"the agent is gone\\n","retryable":true,"code":"execution_lost","phase":"produce"}}
     --
     find_completed
-    on_turn_failed execution_lost "Let me look. Done."
+    on_turn_failed execution_lost "Let me look. \n\nDone."
     trace_flush
     --
     failed: the agent is gone

@@ -13,9 +13,9 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use turnkit::{
-    BoxError, ChatTurn, ClientLeft, ClientOutcome, Event, FinalText, Hook, Persisted, Produced,
-    RawText, TurnBody, TurnContext, TurnError, TurnHandle, TurnHooks, TurnOutcome, TurnProducer,
-    wire::ndjson,
+    Answer, BoxError, ChatTurn, ClientLeft, ClientOutcome, Event, FinalText, Hook, Persisted,
+    Produced, RawText, TurnBody, TurnContext, TurnError, TurnHandle, TurnHooks, TurnOutcome,
+    TurnProducer, wire::ndjson,
 };
 use turnkit_testkit::turn;
 
@@ -197,9 +197,9 @@ impl TurnProducer for Producer {
 }
 
 impl TurnHooks for Stage {
-    async fn find_completed(&self, _: &TurnContext) -> Result<Option<String>, BoxError> {
+    async fn find_completed(&self, _: &TurnContext) -> Result<Option<Answer>, BoxError> {
         self.note(json!(["find_completed"]));
-        self.answer(Hook::FindCompleted).await
+        Ok(self.answer(Hook::FindCompleted).await?.map(Answer::from))
     }
 
     fn on_event(&self, _: &TurnContext, event: &Event) -> Result<(), BoxError> {

@@ -22,7 +22,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 
 /// The bytes of a turn's first line and of its execution id: enough to pull the codec and the derivation into the library.
 pub extern "C" fn turnkit_no_std_proof(turn_index: u64) -> usize {
-    let line = lifecycle::run_started("session", "tenant", turn_index);
+    let line = lifecycle::run_completed("session", None, turn_index > 0);
     let id = ExecutionId::derive("project", "session", turn_index);
     let event = decoded(&line);
     let told = event.as_ref().map_or(0, told);

@@ -1,6 +1,6 @@
 //! What an agent does when it is asked: drawn from the seed, and known to the checks.
 
-use std::{fmt, time::Duration};
+use std::{fmt, mem, time::Duration};
 
 use fastrand::Rng;
 use turnkit_wire::Event;
@@ -91,13 +91,15 @@ struct Writer {
     text: String,
     pace: Duration,
     parts: usize,
+    /// A tool part came after the last text.
+    follows_tool: bool,
 }
 
 impl Writer {
     fn new(rng: &mut Rng, message: &str) -> Self {
         let rng = Rng::with_seed(rng.u64(..) ^ message.len() as u64);
         let pace = Duration::from_millis([20, 200, 600][rng.clone().usize(..3)]);
-        Self { rng, lines: Vec::new(), text: String::new(), pace, parts: 0 }
+        Self { rng, lines: Vec::new(), text: String::new(), pace, parts: 0, follows_tool: false }
     }
 
     fn write(&mut self) -> Outcome {
@@ -121,9 +123,12 @@ impl Writer {
             let line = match self.rng.u8(..6) {
                 0 | 1 => format!(r#"{{"type":"heartbeat","data":{{"n":{number}}}}}"#),
                 2 => part(&format!("r{number}"), "reasoning", "thinking", Some("thinking")),
-                3 => format!(
-                    r#"{{"type":"message.part.updated","data":{{"part":{{"id":"t{number}","type":"tool","tool":"bash","state":{{"status":"running"}}}}}}}}"#
-                ),
+                3 => {
+                    self.follows_tool = true;
+                    format!(
+                        r#"{{"type":"message.part.updated","data":{{"part":{{"id":"t{number}","type":"tool","tool":"bash","state":{{"status":"running"}}}}}}}}"#
+                    )
+                }
                 4 => format!(r#"{{"data":[1E5,-0,"\ud800","\/",{number}] , "type":"odd\u0021"}}"#),
                 _ => {
                     format!(r#"{{"type":"blob","data":"{}"}}"#, "x".repeat(self.rng.usize(..9_000)))
@@ -144,12 +149,17 @@ impl Writer {
             let delta = self.rng.bool().then_some(delta.as_str());
             self.lines.push(part(&id, "text", &so_far, delta));
         }
+        // The joined text (PROTOCOL 2.3).
+        if mem::take(&mut self.follows_tool) && !self.text.is_empty() {
+            self.text.push_str("\n\n");
+        }
         self.text.push_str(&so_far);
     }
 
     fn result(&mut self) -> Outcome {
         let answer = format!("{}(the end)", self.text);
-        self.lines.push(format!(r#"{{"type":"result","data":{{"finalText":"{answer}"}}}}"#));
+        let spelt = answer.replace('\n', "\\n");
+        self.lines.push(format!(r#"{{"type":"result","data":{{"finalText":"{spelt}"}}}}"#));
         Outcome::Answer(answer)
     }
 

@@ -281,10 +281,13 @@ impl TurnProducer for Execution {
 struct Hooks(Product);
 
 impl TurnHooks for Hooks {
-    async fn find_completed(&self, turn: &TurnContext) -> Result<Option<String>, BoxError> {
+    async fn find_completed(
+        &self,
+        turn: &TurnContext,
+    ) -> Result<Option<turnkit::Answer>, BoxError> {
         let row = self.0.row(turn.execution_id().as_str());
         let saved = row.answers.into_iter().find(|answer| answer.status == "complete");
-        Ok(saved.map(|answer| answer.text))
+        Ok(saved.map(|answer| answer.text.into()))
     }
 
     async fn persist_assistant_message(

@@ -170,7 +170,7 @@ impl Body {
 
 /// What the lines from this word on and to the end of a turn are.
 pub(crate) fn rest(from: usize, session: &str) -> Vec<String> {
-    let completed = turnkit_wire::lifecycle::run_completed(session, false);
+    let completed = turnkit_wire::lifecycle::run_completed(session, None, false);
     let events = (from..WORDS).map(word).chain([completed]);
     events.map(|event| event.as_json().to_owned()).collect()
 }

@@ -52,7 +52,14 @@ const RULES: [Rule; 13] = [
     },
     Rule {
         krate: "turnkit-chat",
-        members: &["turnkit", "turnkit-wire", "turnkit-id", "turnkit-http", "turnkit-sandbox"],
+        members: &[
+            "turnkit",
+            "turnkit-wire",
+            "turnkit-id",
+            "turnkit-ui",
+            "turnkit-http",
+            "turnkit-sandbox",
+        ],
         never: &["hyper", "reqwest"],
     },
     Rule {

@@ -3,10 +3,12 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
+use turnkit::wire::write::FinishReason;
 use turnkit_sandbox::AgentList;
 
 use crate::store::{SessionState, TurnRow};
-use crate::{Message, SessionId, SessionInfo, Stopped};
+use crate::{Message, Role, SessionId, SessionInfo, Stopped};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,8 +86,69 @@ struct Item {
     turn_id: String,
     execution_id: String,
     created_at: String,
+    /// How many turns share the parent of this one.
+    siblings: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<Box<RawValue>>>,
+    #[serde(flatten)]
+    summary: Summary,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Error>,
+}
+
+/// What the agent told of its answer.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timing: Option<Timing>,
+}
+
+#[derive(Serialize)]
+struct Usage {
+    #[serde(rename = "inputTokens")]
+    input: u64,
+    #[serde(rename = "outputTokens")]
+    output: u64,
+    #[serde(rename = "reasoningTokens", skip_serializing_if = "Option::is_none")]
+    reasoning: Option<u64>,
+    #[serde(rename = "cachedInputTokens", skip_serializing_if = "Option::is_none")]
+    cached_input: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Timing {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_token_ms: Option<u64>,
+}
+
+impl From<crate::Summary> for Summary {
+    fn from(summary: crate::Summary) -> Summary {
+        let (total_ms, first_token_ms) = (summary.total_ms, summary.first_token_ms);
+        let is_timed = total_ms.is_some() || first_token_ms.is_some();
+        Summary {
+            finish_reason: summary.finish_reason.map(FinishReason::as_str),
+            model: summary.model,
+            usage: summary.usage.map(|usage| Usage {
+                input: usage.input,
+                output: usage.output,
+                reasoning: usage.reasoning,
+                cached_input: usage.cached_input,
+            }),
+            timing: is_timed.then_some(Timing { total_ms, first_token_ms }),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -105,6 +168,13 @@ impl From<Vec<Message>> for Messages {
             turn_id: message.turn_id,
             execution_id: message.execution_id.to_string(),
             created_at: rfc3339(message.created_at),
+            siblings: message.siblings,
+            client_id: message.client_id,
+            parts: (message.role == Role::Assistant).then(|| {
+                let parts = message.parts.iter().map(|part| part.as_json().to_owned());
+                parts.filter_map(|part| RawValue::from_string(part).ok()).collect()
+            }),
+            summary: message.summary.into(),
             error: message.failure.map(|why| Error { code: why.code, message: why.message }),
         });
         Messages { messages: messages.collect() }

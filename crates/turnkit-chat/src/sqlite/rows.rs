@@ -1,17 +1,22 @@
 //! Turns as their rows say.
 
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension, Params, Row, params};
+use serde_json::value::RawValue;
 use turnkit_id::ExecutionId;
 
 use super::sessions;
 use super::workers::Worker;
 use crate::store::{Find, Found, TurnRow};
-use crate::{Failure, Principal, SessionId, Turn, TurnRef, TurnState};
+use crate::{Answer, AnswerPart, Failure, Principal, SessionId, Summary, Turn, TurnRef, TurnState};
 
 pub(super) fn find(db: &Connection, worker: &Worker, what: &Find) -> rusqlite::Result<Found> {
     let row = match what {
         Find::Execution(id) => by_execution(db, worker, id)?,
+        Find::OfUser(owner, turn_id) => {
+            let condition = "s.tenant_id = ?1 AND s.user_id = ?2 AND t.turn_id = ?3 ORDER BY t.number DESC LIMIT 1";
+            select(db, worker, condition, params![owner.tenant_id, owner.user_id, turn_id])?
+        }
         Find::Named(owner, at) if sessions::is_owner(db, owner, &at.session_id)? => {
             by_name(db, worker, at)?
         }
@@ -27,6 +32,22 @@ pub(super) fn by_name(
 ) -> rusqlite::Result<Option<TurnRow>> {
     let values = params![at.session_id.as_str(), at.turn_id];
     select(db, worker, "t.session_id = ?1 AND t.turn_id = ?2", values)
+}
+
+pub(super) fn by_index(
+    db: &Connection,
+    worker: &Worker,
+    session: &SessionId,
+    index: i64,
+) -> rusqlite::Result<Option<TurnRow>> {
+    let values = params![session.as_str(), index];
+    select(db, worker, "t.session_id = ?1 AND t.turn_index = ?2", values)
+}
+
+/// The index of the session's newest turn, if it has any.
+pub(super) fn newest_index(db: &Connection, session: &SessionId) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT max(turn_index) FROM turnkit_turns WHERE session_id = ?1";
+    db.prepare_cached(sql)?.query_row([session.as_str()], |row| optional_index(row, 0))
 }
 
 pub(super) fn by_execution(
@@ -54,7 +75,7 @@ fn select(
     let sql = format!(
         "SELECT s.tenant_id, s.user_id, t.session_id, t.turn_id, t.turn_index, t.execution_id, t.agent, m.text,
             t.state, t.dispatched, t.stop_asked, t.epoch, t.failure_code, t.failure_message,
-            iif(t.state = 'open' AND NOT t.released, t.worker, NULL)
+            iif(t.state = 'open' AND NOT t.released, t.worker, NULL), t.parent_index, t.client_id
         FROM turnkit_turns t
         JOIN turnkit_sessions s ON s.id = t.session_id
         JOIN turnkit_messages m ON m.execution_id = t.execution_id AND m.role = 'user'
@@ -68,6 +89,8 @@ fn select(
                 session_id: SessionId::new(row.get::<_, String>(2)?),
                 turn_id: row.get(3)?,
                 index: unsigned(row, 4)?,
+                parent: optional_index(row, 15)?,
+                client_id: row.get(16)?,
                 execution_id: execution_id(row, 5)?,
                 agent: row.get(6)?,
                 message: row.get(7)?,
@@ -81,6 +104,37 @@ fn select(
         })
     };
     db.prepare_cached(&sql)?.query_row(values, read).optional()
+}
+
+/// The columns `parts`, a JSON array, and `summary`, a JSON object. Nothing stands there where the text says it all.
+pub(super) fn answer_columns(answer: &Answer) -> (Option<String>, Option<String>) {
+    let is_text = answer.parts == Answer::new(answer.text.as_str()).parts;
+    let parts = (!is_text).then(|| {
+        let parts: Vec<&str> = answer.parts.iter().map(AnswerPart::as_json).collect();
+        format!("[{}]", parts.join(","))
+    });
+    let summary = (answer.summary != Summary::default()).then(|| answer.summary.to_json());
+    (parts, summary)
+}
+
+/// The answer in the three columns that begin at `column`: text, parts and summary.
+pub(super) fn answer(row: &Row<'_>, column: usize) -> rusqlite::Result<Answer> {
+    let broken = |column, error: turnkit::BoxError| {
+        Error::FromSqlConversionFailure(column, Type::Text, error)
+    };
+    let text: String = row.get(column)?;
+    let summary: Option<String> = row.get(column + 2)?;
+    let summary = summary.map(|json| Summary::from_json(&json)).transpose();
+    let summary = summary.map_err(|error| broken(column + 2, error.into()))?.unwrap_or_default();
+    let Some(parts) = row.get::<_, Option<String>>(column + 1)? else {
+        return Ok(Answer::of_parts(text.as_str(), Answer::new(text.as_str()).parts, summary));
+    };
+    let parts: Vec<&RawValue> =
+        serde_json::from_str(&parts).map_err(|error| broken(column + 1, error.into()))?;
+    let parts: Result<Vec<_>, _> =
+        parts.into_iter().map(|part| AnswerPart::from_json(part.get())).collect();
+    let parts = parts.map_err(|error| broken(column + 1, error.into()))?;
+    Ok(Answer::of_parts(text, parts, summary))
 }
 
 /// The failure in the two columns that begin at `column`: code and message.
@@ -99,6 +153,13 @@ pub(super) fn execution_id(row: &Row<'_>, column: usize) -> rusqlite::Result<Exe
     let text: String = row.get(column)?;
     ExecutionId::parse(&text)
         .map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+pub(super) fn optional_index(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => unsigned(row, column).map(Some),
+    }
 }
 
 /// SQLite's integers are signed; what stands here never is negative.

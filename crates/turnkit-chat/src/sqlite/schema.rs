@@ -6,7 +6,8 @@ use super::Fault;
 use crate::{StoreError, StoreErrorKind};
 
 /// One step each; the row of `turnkit_schema` counts the steps taken. A step that has been released never changes.
-const STEPS: &[&str] = &[r"
+const STEPS: &[&str] = &[
+    r"
     CREATE TABLE turnkit_log (
         id      INTEGER PRIMARY KEY CHECK (id = 1),
         log_id  TEXT NOT NULL
@@ -77,7 +78,22 @@ const STEPS: &[&str] = &[r"
     ) STRICT;
     CREATE INDEX turnkit_sign_ins_of_token ON turnkit_sign_ins (token, created_at);
     CREATE INDEX turnkit_sign_ins_by_end ON turnkit_sign_ins (ends_at);
-"];
+",
+    r"
+    ALTER TABLE turnkit_sessions ADD COLUMN name TEXT NOT NULL DEFAULT '';
+    UPDATE turnkit_sessions SET name = id;
+    CREATE UNIQUE INDEX turnkit_sessions_by_name ON turnkit_sessions (tenant_id, user_id, name);
+
+    ALTER TABLE turnkit_turns ADD COLUMN parent_index INTEGER;
+    ALTER TABLE turnkit_turns ADD COLUMN client_id TEXT;
+    UPDATE turnkit_turns SET parent_index = turn_index - 1 WHERE turn_index > 0;
+    CREATE INDEX turnkit_turns_by_name ON turnkit_turns (turn_id);
+    CREATE INDEX turnkit_siblings ON turnkit_turns (session_id, parent_index, turn_index);
+
+    ALTER TABLE turnkit_messages ADD COLUMN parts TEXT;
+    ALTER TABLE turnkit_messages ADD COLUMN summary TEXT;
+",
+];
 
 /// The schema of a database that a newer version has written.
 #[derive(Debug, thiserror::Error)]
@@ -178,15 +194,15 @@ fn unprefixed_version(db: &Connection) -> rusqlite::Result<Option<u32>> {
 fn move_unprefixed(transaction: &Transaction<'_>, version: u32) -> rusqlite::Result<()> {
     let stop_asked = if version == 1 { "0" } else { "stop_asked" };
     transaction.execute_batch(&format!(
-        "INSERT INTO turnkit_sessions (id, tenant_id, user_id, title, next_index, created_at)
-            SELECT id, tenant_id, user_id,
+        "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, title, next_index, created_at)
+            SELECT id, id, tenant_id, user_id,
                 (SELECT substr(text, 1, 80) FROM messages WHERE session_id = s.id AND turn_index = 0 AND role = 'user'),
                 (SELECT coalesce(max(turn_index) + 1, 0) FROM turns WHERE session_id = s.id),
                 created_at
             FROM sessions s ORDER BY created_at, id;
-        INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, state, dispatched, stop_asked,
+        INSERT INTO turnkit_turns (session_id, turn_index, parent_index, turn_id, execution_id, agent, state, dispatched, stop_asked,
                 failure_code, failure_message, created_at, ended_at)
-            SELECT session_id, turn_index, turn_id, execution_id, agent, state, dispatched, {stop_asked},
+            SELECT session_id, turn_index, nullif(turn_index - 1, -1), turn_id, execution_id, agent, state, dispatched, {stop_asked},
                 failure_code, failure_message, created_at, ended_at
             FROM turns ORDER BY created_at, session_id, turn_index;
         INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)

@@ -1,5 +1,6 @@
 //! Sessions, and what was said in them.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -7,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::Fault;
 use super::rows::{self, column, state, unsigned};
 use super::workers::Worker;
-use crate::store::{HistoryLimits, MessagePage, PAGE_BYTES, SessionPage, SessionState, json_len};
+use crate::store::{
+    HistoryLimits, MessagePage, PAGE_BYTES, SessionPage, SessionState, answer_bytes, json_len,
+};
 use crate::{
     Message, Principal, Role, Said, SessionId, SessionInfo, StoreError, StoreErrorKind, Turn,
     TurnState,
@@ -20,7 +23,7 @@ pub(super) fn open(
     now: i64,
 ) -> Result<(), Fault> {
     let sql =
-        "INSERT INTO turnkit_sessions (id, tenant_id, user_id, created_at) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at) VALUES (?1, ?1, ?2, ?3, ?4)
         ON CONFLICT (id) DO UPDATE SET id = id
             WHERE tenant_id = excluded.tenant_id AND user_id = excluded.user_id AND next_index = 0";
     let values = params![id.as_str(), owner.tenant_id, owner.user_id, now];
@@ -29,6 +32,27 @@ pub(super) fn open(
         return Err(StoreError::because(StoreErrorKind::Broken, twice).into());
     }
     Ok(())
+}
+
+pub(super) fn named(
+    db: &Connection,
+    owner: &Principal,
+    name: &str,
+    open: Option<SessionId>,
+    now: i64,
+) -> rusqlite::Result<Option<SessionId>> {
+    let sql = "SELECT id FROM turnkit_sessions WHERE tenant_id = ?1 AND user_id = ?2 AND name = ?3";
+    let values = params![owner.tenant_id, owner.user_id, name];
+    let known = db.prepare_cached(sql)?.query_row(values, |row| row.get::<_, String>(0));
+    if let Some(known) = known.optional()? {
+        return Ok(Some(SessionId::new(known)));
+    }
+    if let Some(id) = &open {
+        let sql = "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let values = params![id.as_str(), name, owner.tenant_id, owner.user_id, now];
+        db.prepare_cached(sql)?.execute(values)?;
+    }
+    Ok(open)
 }
 
 pub(super) fn is_owner(
@@ -84,24 +108,55 @@ pub(super) fn state_of(
     Ok(Some(SessionState { messages: messages(db, id, page)?, open }))
 }
 
+/// A branch, newest turn first: the turn at index `?2` of the session `?1`, and its ancestors.
+const BRANCH: &str = "WITH RECURSIVE branch (turn_index, parent_index) AS (
+        SELECT turn_index, parent_index FROM turnkit_turns WHERE session_id = ?1 AND turn_index = ?2
+        UNION ALL
+        SELECT t.turn_index, t.parent_index FROM branch b
+            CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.parent_index
+        ORDER BY 1 DESC
+    )";
+
 /// Newest first out of the database, so that the bounds on the page cut off what is oldest.
 fn messages(
     db: &Connection,
     session: &SessionId,
     page: MessagePage,
 ) -> rusqlite::Result<Vec<Message>> {
-    let sql =
-        "SELECT m.role, m.text, m.status, m.turn_index, t.turn_id, m.execution_id, m.created_at,
-            t.failure_code, t.failure_message
-        FROM turnkit_messages m JOIN turnkit_turns t ON t.execution_id = m.execution_id
-        WHERE m.session_id = ?1 AND m.turn_index < ?2 ORDER BY m.turn_index DESC, m.role ASC";
+    let mut tip = match page.branch {
+        None => rows::newest_index(db, session)?,
+        Some(branch) => Some(branch),
+    };
+    while let (Some(_), Some(parent)) = (page.branch, tip) {
+        let sql =
+            "SELECT max(turn_index) FROM turnkit_turns WHERE session_id = ?1 AND parent_index = ?2";
+        let values = params![session.as_str(), column(parent)?];
+        let child =
+            db.prepare_cached(sql)?.query_row(values, |row| rows::optional_index(row, 0))?;
+        match child {
+            Some(child) => tip = Some(child),
+            None => break,
+        }
+    }
+    let Some(tip) = tip else {
+        return Ok(Vec::new());
+    };
+    let sql = format!(
+        "{BRANCH} SELECT m.role, m.status, t.turn_index, t.turn_id, t.execution_id, m.created_at, t.failure_code, t.failure_message,
+            m.text, m.parts, m.summary, t.client_id,
+            (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = ?1 AND s.parent_index IS t.parent_index)
+        FROM branch b
+        CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.turn_index
+        CROSS JOIN turnkit_messages m ON m.session_id = ?1 AND m.turn_index = b.turn_index
+        WHERE b.turn_index < ?3"
+    );
     let before = page.before.and_then(|index| i64::try_from(index).ok()).unwrap_or(i64::MAX);
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(params![session.as_str(), before])?;
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![session.as_str(), column(tip)?, before])?;
     let (mut newest_first, mut bytes) = (Vec::<Message>::new(), 0);
     let (mut turns, mut last) = (0, None);
     while let Some(row) = rows.next()? {
-        let turn_index = unsigned(row, 3)?;
+        let turn_index = unsigned(row, 2)?;
         // A turn is never torn: the user's message comes along with the answer to it.
         if last != Some(turn_index) {
             if turns == page.turns || bytes > PAGE_BYTES {
@@ -110,21 +165,28 @@ fn messages(
             (turns, last) = (turns + 1, Some(turn_index));
         }
         let role: String = row.get(0)?;
-        let state = state(row, 2)?;
+        let is_user = role == Role::User.as_str();
+        let state = state(row, 1)?;
+        let answer = rows::answer(row, 8)?;
+        bytes += answer_bytes(&answer);
         let message = Message {
-            role: if role == Role::User.as_str() { Role::User } else { Role::Assistant },
-            text: row.get(1)?,
+            role: if is_user { Role::User } else { Role::Assistant },
+            text: answer.text,
+            parts: if is_user { Arc::default() } else { answer.parts },
+            summary: answer.summary,
             state,
             turn_index,
-            turn_id: row.get(4)?,
-            execution_id: rows::execution_id(row, 5)?,
-            created_at: time(row.get(6)?),
+            turn_id: row.get(3)?,
+            client_id: row.get(11)?,
+            siblings: unsigned(row, 12)?,
+            execution_id: rows::execution_id(row, 4)?,
+            created_at: time(row.get(5)?),
             failure: match state {
                 TurnState::Complete => None,
-                _ => rows::failure(row, 7)?,
+                _ => rows::failure(row, 6)?,
             },
         };
-        bytes += message.text.len();
+        // Roles come in the order of the alphabet, as they lie in the index: the answer before what it answers.
         newest_first.push(message);
     }
     newest_first.reverse();
@@ -136,12 +198,17 @@ pub(super) fn history(
     turn: &Turn,
     limits: HistoryLimits,
 ) -> rusqlite::Result<Vec<Said>> {
-    let sql = "SELECT asked.text, answer.text FROM turnkit_messages asked
-        JOIN turnkit_messages answer ON answer.execution_id = asked.execution_id AND answer.role = 'assistant'
-        WHERE asked.session_id = ?1 AND asked.turn_index < ?2 AND asked.role = 'user'
-        ORDER BY asked.turn_index DESC";
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(params![turn.session_id.as_str(), column(turn.index)?])?;
+    let Some(parent) = turn.parent else {
+        return Ok(Vec::new());
+    };
+    let sql = format!(
+        "{BRANCH} SELECT asked.text, answer.text FROM branch b
+        CROSS JOIN turnkit_messages asked ON asked.session_id = ?1 AND asked.turn_index = b.turn_index AND asked.role = 'user'
+        CROSS JOIN turnkit_messages answer
+            ON answer.session_id = ?1 AND answer.turn_index = b.turn_index AND answer.role = 'assistant'"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![turn.session_id.as_str(), column(parent)?])?;
     let (mut newest_first, mut turns, mut bytes) = (Vec::new(), 0, 0);
     while turns < limits.turns
         && let Some(row) = rows.next()?

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use rusqlite::TransactionBehavior;
+use rusqlite::{Transaction, TransactionBehavior};
 use tempfile::TempDir;
 
 use super::*;
@@ -49,9 +49,8 @@ fn owner() -> Principal {
 }
 
 fn asked(session: &str, turn: NewTurn) -> NewRow {
-    let NewTurn { turn_id, message, agent } = turn;
-    let (session_id, agent) = (SessionId::new(session), agent.unwrap_or_default());
-    NewRow { owner: owner(), session_id, turn_id, message, agent }
+    let at = TurnRef::new(SessionId::new(session), turn.turn_id);
+    NewRow::new(owner(), at, turn.message, turn.agent.unwrap_or_default())
 }
 
 async fn open_session(store: &SqliteStore, id: &str) {
@@ -207,7 +206,7 @@ async fn a_database_of_the_binary_before_this_crate_goes_on() {
     let titles: Vec<_> = listed.iter().map(|one| (one.id.as_str(), one.title.as_deref())).collect();
     assert_eq!(titles, [("empty", None), ("s", Some("first question"))]);
 
-    let page = MessagePage { before: None, turns: 9 };
+    let page = MessagePage::newest(9);
     let session = store.session(owner(), SessionId::new("s"), page).await.unwrap().unwrap();
     let said: Vec<_> = session
         .messages
@@ -306,9 +305,15 @@ async fn what_waits_is_committed_together_and_a_piece_that_fails_undoes_itself_a
     let fixture = Fixture::new();
     let store = fixture.open();
     store.write(|tx| tx.execute_batch("CREATE TABLE kept (n INTEGER)")).await.unwrap();
-    // Holds the writer until all others have queued up.
+    // Holds the writer until all others have queued up, which begin once it is held.
     let (go, wait) = std::sync::mpsc::channel::<()>();
-    let first = store.write(move |_| Ok(wait.recv().is_ok()));
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let holder = store.clone();
+    let first = tokio::spawn(async move {
+        let hold = move |_: &Transaction<'_>| Ok(begun.send(()).is_ok() && wait.recv().is_ok());
+        holder.write(hold).await
+    });
+    has_begun.await.unwrap();
     let pieces = join_all((0..10_i64).map(|n| {
         let path = fixture.path();
         store.write(move |tx| {
@@ -322,7 +327,7 @@ async fn what_waits_is_committed_together_and_a_piece_that_fails_undoes_itself_a
         })
     }));
     let (first, pieces, sent) = tokio::join!(first, pieces, async move { go.send(()) });
-    assert!(first.unwrap() && sent.is_ok());
+    assert!(first.unwrap().unwrap() && sent.is_ok());
     let seen: Vec<_> = pieces.iter().flatten().copied().collect();
     assert_eq!(seen, [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0), (8, 0)]);
     let failed: Vec<_> =
@@ -342,7 +347,7 @@ async fn readers_go_on_while_another_process_writes_and_writers_are_told_busy() 
     open_session(&store, "s").await;
     let mut other = fixture.connection();
     let lock = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    let page = MessagePage { before: None, turns: 1 };
+    let page = MessagePage::newest(1);
     assert!(store.session(owner(), SessionId::new("s"), page).await.unwrap().is_some());
     let error = store.open_session(owner(), SessionId::new("t")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Busy);
@@ -489,7 +494,7 @@ impl InTransaction for Billing {
     }
 
     fn ended(&self, tx: &Transaction<'_>, turn: &Turn, ending: &Ending) -> rusqlite::Result<()> {
-        let values = (turn.execution_id.as_str(), &ending.partial);
+        let values = (turn.execution_id.as_str(), &ending.partial.text);
         tx.execute("INSERT INTO endings VALUES (?1, ?2)", values).map(drop)
     }
 }
@@ -518,7 +523,7 @@ async fn a_turn_is_paid_once_and_refused_without_credit() {
     accept(&store, "b", "t").await;
     let refused = store.accept(asked("c", NewTurn::new("t", "hello"))).await.unwrap();
     assert!(matches!(refused, Accepted::Refused(Veto { status: 402, .. })), "{refused:?}");
-    let at = crate::TurnRef::new(SessionId::new("c"), "t");
+    let at = TurnRef::new(SessionId::new("c"), "t");
     assert_eq!(store.find(Find::Named(owner(), at)).await.unwrap(), Found::NoTurn);
     store.write(|tx| tx.execute("UPDATE credit SET n = 1", [])).await.unwrap();
     assert_eq!(accept(&store, "c", "t").await.index, 0, "a refused turn takes no index");

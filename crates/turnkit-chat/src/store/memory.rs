@@ -15,8 +15,8 @@ use turnkit_id::{ExecutionId, LogId};
 use super::{
     Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
     LEASE, Lease, MAX_SIGN_INS, MessagePage, NewRow, PAGE_BYTES, Renewed, SessionPage,
-    SessionState, SignIns, StoreError, StoreErrorKind, Stored, TITLE, TurnRow, json_len,
-    unnamed_log,
+    SessionState, Siblings, SignIns, StoreError, StoreErrorKind, Stored, TITLE, TurnRow,
+    answer_bytes, json_len, unnamed_log,
 };
 use crate::{
     Answer, Ending, Failure, Message, Principal, Role, Said, SessionId, SessionInfo, Turn, TurnRef,
@@ -51,6 +51,8 @@ struct Data {
     /// Those that have joined, and when each renewed last.
     workers: HashMap<Worker, SystemTime>,
     sessions: HashMap<SessionId, Session>,
+    /// Sessions by their owner's names for them.
+    names: HashMap<(Principal, String), SessionId>,
     turns: HashMap<ExecutionId, Row>,
     opened: u64,
     accepted: u64,
@@ -76,7 +78,7 @@ struct Row {
     epoch: u64,
     claimed: Option<Claimant>,
     failure: Option<Failure>,
-    answer: Option<(String, SystemTime)>,
+    answer: Option<(Answer, SystemTime)>,
 }
 
 /// Who made the claim that began the row's epoch.
@@ -176,6 +178,26 @@ impl Data {
         self.sessions.get(id).filter(|session| session.owner == *owner)
     }
 
+    fn open(&mut self, owner: Principal, name: String, id: SessionId, created_at: SystemTime) {
+        self.opened += 1;
+        self.names.insert((owner.clone(), name), id.clone());
+        let (number, turns, by_name) = (self.opened, Vec::new(), HashMap::new());
+        self.sessions.insert(id, Session { owner, number, created_at, turns, by_name });
+    }
+
+    /// The turns of a branch, newest first, from the one at `tip` on.
+    fn branch(&self, session: &Session, tip: Option<u64>) -> Vec<&Row> {
+        let row = |index: u64| self.turns.get(session.turns.get(usize::try_from(index).ok()?)?);
+        let tip = tip.and_then(row);
+        std::iter::successors(tip, |child| child.turn.parent.and_then(row)).collect()
+    }
+
+    /// Those that share the parent of a turn.
+    fn siblings<'a>(&'a self, session: &'a Session, of: &'a Turn) -> impl Iterator<Item = &'a Row> {
+        let rows = session.turns.iter().filter_map(|id| self.turns.get(id));
+        rows.filter(|row| row.turn.parent == of.parent)
+    }
+
     fn open_turn(&self, session: &Session) -> Option<&Row> {
         let mut newest_first = session.turns.iter().rev().filter_map(|id| self.turns.get(id));
         newest_first.find(|row| row.state == TurnState::Open)
@@ -264,10 +286,28 @@ impl ChatStore for MemoryStore {
             let is_same = known.owner == owner && known.turns.is_empty();
             return if is_same { done(()) } else { broken("a session's id was given out twice") };
         }
-        data.opened += 1;
-        let (number, turns, by_name) = (data.opened, Vec::new(), HashMap::new());
-        data.sessions.insert(id, Session { owner, number, created_at, turns, by_name });
+        let name = id.as_str().to_owned();
+        data.open(owner, name, id, created_at);
         done(())
+    }
+
+    fn named(
+        &self,
+        owner: Principal,
+        name: String,
+        open: Option<SessionId>,
+    ) -> Stored<'_, Option<SessionId>> {
+        let (now, mut data) = (self.now(), self.data());
+        if let Some(id) = data.names.get(&(owner.clone(), name.clone())) {
+            return done(Some(id.clone()));
+        }
+        if let Some(id) = &open {
+            if data.sessions.contains_key(id) {
+                return broken("a session's id was given out twice");
+            }
+            data.open(owner, name, id.clone(), now);
+        }
+        done(open)
     }
 
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
@@ -307,22 +347,35 @@ impl ChatStore for MemoryStore {
             return done(None);
         };
         let before = page.before.unwrap_or(u64::MAX);
-        let rows = session.turns.iter().rev().filter_map(|id| data.turns.get(id));
+        let mut tip = page.branch.or((session.turns.len() as u64).checked_sub(1));
+        if let Some(branch) = page.branch {
+            // A child is newer than its parent: one look at each finds the newest descendant.
+            for row in session.turns.iter().filter_map(|id| data.turns.get(id)) {
+                if row.turn.index > branch && row.turn.parent == tip {
+                    let newest = |other: &&Row| other.turn.parent == tip;
+                    let rows = session.turns.iter().rev().filter_map(|id| data.turns.get(id));
+                    tip = rows.filter(newest).map(|row| row.turn.index).next();
+                }
+            }
+        }
+        let rows = data.branch(session, tip).into_iter();
         let (mut newest_first, mut bytes) = (Vec::new(), 0);
         for row in rows.filter(|row| row.turn.index < before).take(page.turns as usize) {
             if bytes > PAGE_BYTES {
                 break;
             }
             bytes += row.turn.message.len();
-            if let Some((text, at)) = &row.answer {
-                bytes += text.len();
-                let mut answer = Message::new(&row.turn, Role::Assistant, text.clone(), *at);
+            let siblings = data.siblings(session, &row.turn).count() as u64;
+            if let Some((answer, at)) = &row.answer {
+                bytes += answer_bytes(answer);
+                let mut answer = Message::answered(&row.turn, answer.clone(), *at);
                 answer.state = row.state;
                 answer.failure.clone_from(&row.failure);
+                answer.siblings = siblings;
                 newest_first.push(answer);
             }
-            let asked = row.turn.message.clone();
-            newest_first.push(Message::new(&row.turn, Role::User, asked, row.accepted_at));
+            let asked = Message::asked(&row.turn, row.accepted_at);
+            newest_first.push(Message { siblings, ..asked });
         }
         newest_first.reverse();
         let open = data.open_turn(session).map(|row| data.row(row, now));
@@ -334,16 +387,28 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let (now, mut data) = (self.now(), self.data());
-        let NewRow { owner, session_id, turn_id, message, agent } = new;
+        let NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id } = new;
         let Some(session) = data.session(&owner, &session_id) else {
             return done(Accepted::NoSession);
         };
-        let known = session.by_name.get(&turn_id).and_then(|id| data.turns.get(id));
-        if let Some(row) = known {
-            let is_same = row.turn.message == message && row.turn.agent == agent;
+        let named = |name: &String| session.by_name.get(name).and_then(|id| data.turns.get(id));
+        let newest = (session.turns.len() as u64).checked_sub(1);
+        let parent = match (&replaces, &after) {
+            (Some(replaced), _) => named(replaced).map(|row| row.turn.parent),
+            (None, Some(after)) => named(after).map(|row| Some(row.turn.index)),
+            (None, None) => Some(newest),
+        };
+        if let Some(row) = named(&turn_id) {
+            let is_sent = replaces.is_some() || after.is_some();
+            let is_same = row.turn.message == message
+                && row.turn.agent == agent
+                && (!is_sent || parent == Some(row.turn.parent));
             let known = || Accepted::Known(data.row(row, now));
             return done(if is_same { known() } else { Accepted::Conflict });
         }
+        let Some(parent) = parent else {
+            return done(Accepted::NoParent);
+        };
         if let Some(open) = data.open_turn(session) {
             return done(Accepted::Running { turn_id: open.turn.turn_id.clone() });
         }
@@ -354,7 +419,11 @@ impl ChatStore for MemoryStore {
             Err(error) => return broken(error),
         };
         let at = TurnRef::new(session_id.clone(), turn_id.clone());
-        let turn = Turn::new(owner, at, index, execution_id.clone(), agent, message);
+        let turn = Turn {
+            parent,
+            client_id,
+            ..Turn::new(owner, at, index, execution_id.clone(), agent, message)
+        };
         data.accepted += 1;
         let row = Row {
             turn,
@@ -384,6 +453,11 @@ impl ChatStore for MemoryStore {
         let (now, data) = (self.now(), self.data());
         let id = match &what {
             Find::Execution(id) => Some(id),
+            Find::OfUser(owner, turn_id) => {
+                let ours = data.sessions.values().filter(|session| session.owner == *owner);
+                let named = ours.filter_map(|session| session.by_name.get(turn_id));
+                named.max_by_key(|id| data.turns.get(*id).map(|row| row.number))
+            }
             Find::Named(owner, at) => match data.session(owner, &at.session_id) {
                 None => return done(Found::NoSession),
                 Some(session) => session.by_name.get(&at.turn_id),
@@ -391,6 +465,19 @@ impl ChatStore for MemoryStore {
         };
         let row = id.and_then(|id| data.turns.get(id));
         done(row.map_or(Found::NoTurn, |row| Found::Turn(data.row(row, now))))
+    }
+
+    fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
+        let (now, data) = (self.now(), self.data());
+        let Some(session) = data.session(&owner, &at.session_id) else {
+            return done(None);
+        };
+        let row = session.by_name.get(&at.turn_id).and_then(|id| data.turns.get(id));
+        done(row.and_then(|row| {
+            let siblings = || data.siblings(session, &row.turn);
+            let newest = data.row(siblings().last()?, now);
+            Some(Siblings { count: siblings().count() as u64, newest })
+        }))
     }
 
     fn claim(&self, claim: Claim) -> Stored<'_, Claimed> {
@@ -456,7 +543,7 @@ impl ChatStore for MemoryStore {
         }
         row.state = TurnState::Complete;
         row.failure = None;
-        row.answer = Some((answer.text, now));
+        row.answer = Some((answer, now));
         done(Persisted::Saved)
     }
 
@@ -497,7 +584,7 @@ impl ChatStore for MemoryStore {
         }
         let data = self.data();
         let row = data.turns.get(&execution_id).filter(|row| row.state == TurnState::Complete);
-        done(row.and_then(|row| row.answer.as_ref()).map(|(text, _)| Answer::new(text)))
+        done(row.and_then(|row| row.answer.as_ref()).map(|(answer, _)| answer.clone()))
     }
 
     fn unattended(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
@@ -518,11 +605,11 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let data = self.data();
-        let turns = data.sessions.get(&turn.session_id).map_or(&[][..], |session| &session.turns);
-        let rows = turns.iter().rev().filter_map(|id| data.turns.get(id));
-        let answered = rows.filter(|row| row.turn.index < turn.index).filter_map(|row| {
-            let (text, _) = row.answer.as_ref().filter(|(text, _)| !text.trim().is_empty())?;
-            Some((row, text))
+        let session = data.sessions.get(&turn.session_id);
+        let rows = session.map(|session| data.branch(session, turn.parent)).unwrap_or_default();
+        let answered = rows.into_iter().filter_map(|row| {
+            let (answer, _) = row.answer.as_ref()?;
+            (!answer.text.trim().is_empty()).then_some((row, &answer.text))
         });
         let (mut newest_first, mut bytes) = (Vec::new(), 0);
         for (row, text) in answered.take(limits.turns as usize) {

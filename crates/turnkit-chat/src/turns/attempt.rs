@@ -87,7 +87,7 @@ impl Conduct {
             stopped: failure.code() == Some(code::CANCELLED)
                 || self.log_was_cancelled.load(Relaxed),
             failure: Failure { code: failure.code().map(str::to_owned), message },
-            partial: partial.as_str().to_owned(),
+            partial: partial.answer().clone(),
         };
         let ended = self.turns.settled(|store| store.end(by.clone(), ending.clone())).await?;
         self.has_ended_turn.store(true, Relaxed);
@@ -118,11 +118,11 @@ impl Drop for Call<'_> {
 pub(crate) struct AttemptHooks(pub(crate) Arc<Conduct>);
 
 impl TurnHooks for AttemptHooks {
-    async fn find_completed(&self, _: &TurnContext) -> Result<Option<String>, BoxError> {
+    async fn find_completed(&self, _: &TurnContext) -> Result<Option<Answer>, BoxError> {
         let conduct = &self.0;
         let saved = async {
             let saved = conduct.turns.store.saved(conduct.turn.execution_id.clone()).await;
-            Ok(saved.map_err(HookError::Lookup)?.map(|answer| answer.text))
+            Ok(saved.map_err(HookError::Lookup)?)
         };
         conduct.observed(Hook::FindCompleted, saved).await
     }
@@ -153,7 +153,7 @@ impl TurnHooks for AttemptHooks {
         text: &FinalText,
     ) -> Result<Persisted, BoxError> {
         let conduct = &self.0;
-        let (id, answer) = (&conduct.turn.execution_id, Answer::new(text.as_str()));
+        let (id, answer) = (&conduct.turn.execution_id, text.answer());
         let save = async {
             let saved = conduct.turns.settled(|store| store.save(id.clone(), answer.clone())).await;
             Ok(saved.map_err(HookError::Save)?)
@@ -167,8 +167,7 @@ impl TurnHooks for AttemptHooks {
     async fn on_turn_complete(&self, _: &TurnContext, text: &FinalText) -> Result<(), BoxError> {
         let conduct = &self.0;
         let complete = async {
-            let answer = Answer::new(text.as_str());
-            conduct.turns.hooks.on_turn_complete(&conduct.turn, &answer).await;
+            conduct.turns.hooks.on_turn_complete(&conduct.turn, text.answer()).await;
             Ok(())
         };
         conduct.observed(Hook::OnTurnComplete, complete).await

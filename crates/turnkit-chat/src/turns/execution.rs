@@ -3,7 +3,9 @@
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use turnkit::{Produced, TurnProducer};
 use turnkit_id::LogId;
 use turnkit_sandbox::{Error, RunRequest, SandboxTurn};
@@ -27,8 +29,15 @@ pub(super) enum Part {
     /// It drives the turn on, after an attempt that may have started the run.
     Attach,
     /// It reads along.
-    Read,
+    Read {
+        /// Whether the answer was saved when it began: then it waits for no event longer than [`PATIENCE`].
+        is_saved: bool,
+    },
 }
+
+/// How long the log of a turn whose answer is saved may take for an event, before the answer is told instead: all its events are
+/// there, if they can be read at all.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What goes with the run.
 pub(super) struct Run {
@@ -46,7 +55,7 @@ impl Execution {
             Part::Attach => {
                 agents.attach_or_bind(turn.execution_id.clone()).answering(&turn.message)
             }
-            Part::Read => {
+            Part::Read { .. } => {
                 let asked = Arc::clone(&conduct);
                 let is_due = move || is_due(Arc::clone(&asked));
                 agents.join(turn.execution_id.clone(), is_due).answering(&turn.message)
@@ -76,7 +85,7 @@ impl Execution {
                 Err(ExecutionError::LogChanged)
             }
             // The row knows best how the turn has ended, where it has.
-            (Part::Read, _) if !error.is_retryable() => match row(&self.conduct).await? {
+            (Part::Read { .. }, _) if !error.is_retryable() => match row(&self.conduct).await? {
                 Some(TurnRow { failure: Some(failure), .. }) => Err(ExecutionError::Ended(failure)),
                 Some(row) if row.state == TurnState::Complete => Err(ExecutionError::Saved),
                 row => Err(self.told_by(error, row.as_ref())),
@@ -151,7 +160,13 @@ impl TurnProducer for Execution {
 
     async fn next(&mut self) -> Result<Produced, ExecutionError> {
         loop {
-            match self.inner.next().await {
+            let next = match &self.part {
+                Part::Read { is_saved: true } => {
+                    timeout(PATIENCE, self.inner.next()).await.map_err(|_| ExecutionError::Saved)?
+                }
+                _ => self.inner.next().await,
+            };
+            match next {
                 Err(error) => self.failed(error).await?,
                 Ok(produced) => {
                     if !mem::replace(&mut self.has_begun, true) {
@@ -189,6 +204,10 @@ impl TurnProducer for Execution {
             ExecutionError::Saved | ExecutionError::Unknown(_) => true,
             _ => false,
         }
+    }
+
+    fn is_lost(error: &ExecutionError) -> bool {
+        matches!(error, ExecutionError::Saved)
     }
 
     fn is_temporary(error: &ExecutionError) -> bool {

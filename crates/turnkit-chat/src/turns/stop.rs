@@ -8,6 +8,7 @@ use turnkit::ClientLeft;
 
 use super::Turns;
 use super::execution::Part;
+use crate::chat::Lines;
 use crate::observer::Cause;
 use crate::store::{EndedBy, Find, Found, TurnRow};
 use crate::{Ending, Failure, Refusal, TurnState};
@@ -56,7 +57,12 @@ impl Turns {
                 self.cancel_at_substrate(&row, deadline).await;
                 if !std::mem::replace(&mut is_followed, true) {
                     let turns = Arc::clone(&self);
-                    drop(turns.read(row.turn.clone(), Cause::Swept, 0, ClientLeft::Continue));
+                    drop(turns.read(
+                        row.clone(),
+                        Cause::Swept,
+                        Lines::After(0),
+                        ClientLeft::Continue,
+                    ));
                 }
                 sleep(LOOK).await;
             }

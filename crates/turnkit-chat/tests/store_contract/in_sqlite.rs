@@ -75,7 +75,7 @@ impl InTransaction for Writing {
     }
 
     fn ended(&self, tx: &Transaction<'_>, turn: &Turn, ending: &Ending) -> rusqlite::Result<()> {
-        write(tx, "ended", turn, &ending.partial)
+        write(tx, "ended", turn, &ending.partial.text)
     }
 }
 

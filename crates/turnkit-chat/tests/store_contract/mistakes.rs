@@ -11,11 +11,12 @@ use turnkit::Persisted;
 use turnkit_chat::store::memory::MemoryStore;
 use turnkit_chat::store::{
     Accepted, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined, LEASE, Lease,
-    MessagePage, NewRow, Renewed, SessionPage, SessionState, SignIns, Stored, TurnRow, Veto,
+    MessagePage, NewRow, Renewed, SessionPage, SessionState, Siblings, SignIns, Stored, TurnRow,
+    Veto,
 };
 use turnkit_chat::{
     Answer, ChatStore, Ending, Failure, Message, Principal, Role, Said, SessionId, SessionInfo,
-    StoreError, StoreErrorKind, Turn, TurnState,
+    StoreError, StoreErrorKind, Turn, TurnRef, TurnState,
 };
 use turnkit_id::{ExecutionId, LogId};
 use turnkit_testkit::chat_store_contract;
@@ -327,6 +328,19 @@ impl ChatStore for Wrong {
         })
     }
 
+    fn named(
+        &self,
+        owner: Principal,
+        name: String,
+        open: Option<SessionId>,
+    ) -> Stored<'_, Option<SessionId>> {
+        Box::pin(async move { self.handle().named(owner, name, open).await })
+    }
+
+    fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
+        Box::pin(async move { self.handle().siblings(owner, at).await })
+    }
+
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
         Box::pin(async move {
             let mut listed = self.handle().sessions(self.owner(owner), page).await?;
@@ -415,7 +429,7 @@ impl ChatStore for Wrong {
                 }
                 return stopped;
             }
-            let at = turnkit_chat::TurnRef::new(new.session_id.clone(), new.turn_id.clone());
+            let at = TurnRef::new(new.session_id.clone(), new.turn_id.clone());
             let named = Find::Named(new.owner.clone(), at);
             let looked = self.handle().find(named.clone()).await?;
             self.has_only_looked(Mistake::AcceptsAfterLooking).await;
@@ -454,7 +468,7 @@ impl ChatStore for Wrong {
                     }
                 }
                 Accepted::Running { turn_id: open } if self.makes(Mistake::OpensASecondTurn) => {
-                    let at = turnkit_chat::TurnRef::new(session_id, open.clone());
+                    let at = TurnRef::new(session_id, open.clone());
                     let open_turn = Find::Named(owner, at);
                     match self.handle().find(open_turn).await? {
                         Found::Turn(mut row) => {
@@ -473,6 +487,7 @@ impl ChatStore for Wrong {
         Box::pin(async move {
             let what = match what {
                 Find::Named(owner, at) => Find::Named(self.owner(owner), at),
+                Find::OfUser(owner, turn_id) => Find::OfUser(self.owner(owner), turn_id),
                 what @ Find::Execution(_) => what,
             };
             Ok(match self.handle().find(what).await? {
@@ -592,13 +607,13 @@ impl ChatStore for Wrong {
             let id = by.execution_id().clone();
             let looked = self.row(&id).await.map(|row| row.state);
             self.has_only_looked(Mistake::EndsAfterLooking).await;
-            if ending.partial == FAILING {
+            if ending.partial.text == FAILING {
                 return Err(StoreError::new(StoreErrorKind::Broken));
             }
             {
                 let mut data = self.data();
                 data.failures.insert(id.clone(), ending.failure.clone());
-                data.parts.insert(id.clone(), ending.partial.clone());
+                data.parts.insert(id.clone(), ending.partial.text.clone());
             }
             let by = match by {
                 EndedBy::Lease(_) if self.makes(Mistake::EndsForAnyEpoch) => {

@@ -15,7 +15,7 @@ use http::{Version, uri::Authority};
 use http_body::Body as _;
 
 use super::{
-    ApiError,
+    ApiError, Origins,
     body::{not_json, says_json},
     single_header,
 };
@@ -23,29 +23,38 @@ use crate::loopback::is_loopback;
 
 /// The hosts that a server answers to, as requests name them.
 #[derive(Clone, Debug)]
-pub struct Hosts(Option<Arc<Vec<Box<str>>>>);
+pub struct Hosts {
+    names: Option<Arc<Vec<Box<str>>>>,
+    origins: Origins,
+}
 
 impl Hosts {
     /// This machine only: `localhost`, 127.0.0.0/8 and `[::1]`, with any port. For servers that know users by nothing else than
     /// that they reach it.
     #[must_use]
     pub fn loopback() -> Self {
-        Self(Some(Arc::default()))
+        Self { names: Some(Arc::default()), origins: Origins::default() }
     }
 
     /// Any: for servers whose users have tokens. A page under another name has none of this server's.
     #[must_use]
     pub fn any() -> Self {
-        Self(None)
+        Self { names: None, origins: Origins::default() }
     }
 
     /// One more: a host for any port, or `host:port` for that one.
     #[must_use]
     pub fn and(mut self, name: &str) -> Self {
-        if let Some(names) = &mut self.0 {
+        if let Some(names) = &mut self.names {
             Arc::make_mut(names).push(name.to_ascii_lowercase().into());
         }
         self
+    }
+
+    /// Lets pages of these origins ask as well as its own.
+    #[must_use]
+    pub fn allowing(self, origins: &Origins) -> Self {
+        Self { origins: origins.clone(), ..self }
     }
 
     /// Refuses a request to another host, or from a page of another origin than the host that it names.
@@ -76,7 +85,8 @@ impl Hosts {
             return Ok(());
         };
         let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        if own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_str())) {
+        let is_own = own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_str()));
+        if is_own || self.origins.has(origin) {
             Ok(())
         } else {
             Err(ApiError::forbidden("this server does not answer pages of another origin"))
@@ -92,7 +102,7 @@ impl Hosts {
     }
 
     fn is_ours(&self, host: &Authority) -> bool {
-        let Some(names) = &self.0 else {
+        let Some(names) = &self.names else {
             return true;
         };
         let mut names = names.iter().map(AsRef::as_ref);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::char::REPLACEMENT_CHARACTER;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _};
+use std::mem;
 
 use serde::Deserialize;
 use turnkit_wire::view::{Failure, PartUpdate, Text, TurnResult};
@@ -21,8 +22,10 @@ pub(super) struct Drawing {
     parts: HashMap<String, Drawn>,
     /// The part that the last line belongs to, if it may go on.
     open: Option<(String, bool)>,
-    /// All text that was drawn.
+    /// All text that was drawn: the joined text of the answer so far (PROTOCOL 2.3).
     answer: String,
+    /// The message of the text part that was begun last, and whether a tool part was begun since.
+    last_text: (Option<String>, bool),
 }
 
 /// What was drawn of a part.
@@ -31,6 +34,12 @@ struct Drawn {
     text: String,
     /// The first half of a character, which waits for the other one (PROTOCOL 2.3).
     high: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Completed {
+    final_text: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -54,16 +63,22 @@ impl Drawing {
     pub(super) fn new() -> Drawing {
         let (text, beside) = (Screen::stdout(), Screen::stderr());
         let is_shown = io::stdout().is_terminal();
-        let (parts, open, answer) = (HashMap::new(), None, String::new());
-        Drawing { text, beside, is_shown, parts, open, answer }
+        let (parts, open, answer, last_text) = Default::default();
+        Drawing { text, beside, is_shown, parts, open, answer, last_text }
     }
 
     /// Draws what is new with this event. What cannot be drawn is left out: agents send many things.
     pub(super) fn event(&mut self, event: &Event) -> Written {
         match event.kind() {
             kind::MESSAGE_PART_UPDATED => self.update(event),
-            kind::RESULT => self.result(event),
-            kind::RUN_COMPLETED => self.end_text(),
+            kind::RESULT => {
+                let result = TurnResult::of(event).unwrap_or_default();
+                self.whole(result.final_text().map(|text| text.to_str().into_owned()))
+            }
+            kind::RUN_COMPLETED => {
+                self.whole(event.data().map(|Completed { final_text }| final_text).ok().flatten())?;
+                self.end_text()
+            }
             kind::RUN_FAILED => self.failed(event),
             _ => Ok(()),
         }
@@ -95,6 +110,7 @@ impl Drawing {
         self.end_text()?;
         self.parts.clear();
         self.answer.clear();
+        self.last_text = (None, false);
         Ok(())
     }
 
@@ -103,7 +119,10 @@ impl Drawing {
         match update.part_type().map(|part| part.to_str()).as_deref() {
             Some("text") => self.grow(&update, true),
             Some("reasoning") => self.grow(&update, false),
-            Some("tool") => event.data().map_or(Ok(()), |ToolUpdate { part }| self.tool(&part)),
+            Some("tool") => {
+                self.last_text.1 = true;
+                event.data().map_or(Ok(()), |ToolUpdate { part }| self.tool(&part))
+            }
             _ => Ok(()),
         }
     }
@@ -117,7 +136,18 @@ impl Drawing {
             (None, Some(snapshot)) => drawn.replace(snapshot),
             (None, None) => return Ok(()),
         };
+        let drawn_bytes = drawn.text.len();
         self.turn_to(id, is_text)?;
+        let is_first = !new.trim().is_empty() && new.len() == drawn_bytes;
+        if is_text && is_first {
+            let message = update.message_id().map(|id| id.to_str().into_owned());
+            let (last, follows_tool) = mem::replace(&mut self.last_text, (message.clone(), false));
+            let is_other = last.zip(message).is_some_and(|(last, message)| last != message);
+            if !self.answer.is_empty() && (follows_tool || is_other) {
+                let missing = 2_usize.saturating_sub(line_feeds(&self.answer, &new));
+                self.draw(&"\n".repeat(missing), true)?;
+            }
+        }
         self.draw(&new, is_text)
     }
 
@@ -158,13 +188,13 @@ impl Drawing {
         self.beside.line(painted)
     }
 
-    /// The whole answer: all there is where it was saved before, and nothing new where it was streamed.
-    fn result(&mut self, event: &Event) -> Written {
-        let Some(whole) = TurnResult::of(event).and_then(|result| result.final_text()) else {
-            return Ok(());
-        };
-        let new = new_of(&self.answer, &self.fit_to_show(&whole.to_str()));
-        if new.is_empty() {
+    /// The whole answer, of which nothing is new where it was streamed (PROTOCOL 2.3).
+    fn whole(&mut self, text: Option<String>) -> Written {
+        let text = text.unwrap_or_default();
+        let whole = self.fit_to_show(&text);
+        let words = |text: &str| text.split_whitespace().collect::<String>();
+        let new = new_of(&self.answer, &whole);
+        if new.trim().is_empty() || words(&self.answer).ends_with(&words(&whole)) {
             return Ok(());
         }
         self.turn_to("result".to_owned(), true)?;
@@ -209,6 +239,14 @@ impl Drawn {
         self.text.push_str(&new);
         new
     }
+}
+
+/// The line feeds between two texts: those that the one ends with and the other begins with.
+fn line_feeds(before: &str, after: &str) -> usize {
+    let count = |breaks: &str| breaks.bytes().filter(|&byte| byte == b'\n').count();
+    let is_break = |character| matches!(character, '\r' | '\n');
+    let ends = &before[before.trim_end_matches(is_break).len()..];
+    count(ends) + count(&after[..after.len() - after.trim_start_matches(is_break).len()])
 }
 
 /// What a snapshot adds to what was drawn; all of it, on a line of its own, where it is another text.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use turnkit_chat::{NoOrigin, Origins};
 
 use super::End;
 use super::agents::AgentOptions;
@@ -52,6 +53,9 @@ pub(super) struct Options {
     /// server is its one local user. SIGHUP has it read again.
     #[arg(long, value_name = "FILE", env = "TURNKIT_TOKENS")]
     tokens: Option<PathBuf>,
+    /// Another origin whose pages may use the routes, such as <https://app.example>; as often as needed.
+    #[arg(long, value_name = "ORIGIN", env = "TURNKIT_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin)]
+    allow_origin: Vec<String>,
     #[command(flatten)]
     embedded: AgentOptions,
 }
@@ -87,13 +91,24 @@ impl Options {
             Some(url) => SubstrateChoice::At { url, token: self.substrate_token },
             None => SubstrateChoice::Embedded(self.embedded.agents()?),
         };
-        Ok(ServerConfig { log, ..ServerConfig::new(self.listen, self.data_dir, substrate) })
+        let mut named = self.allow_origin.iter();
+        let origins = named.try_fold(Origins::default(), |origins, one| origins.and(one))?;
+        Ok(ServerConfig {
+            log,
+            origins,
+            ..ServerConfig::new(self.listen, self.data_dir, substrate)
+        })
     }
 }
 
 /// What --listen takes: no name, which could have several addresses.
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "it must be an IP address and a port, such as 127.0.0.1:8787")
+}
+
+/// What --allow-origin takes.
+fn origin(text: &str) -> Result<String, NoOrigin> {
+    Origins::default().and(text).map(|_| text.to_owned())
 }
 
 /// The line that scripts wait for.

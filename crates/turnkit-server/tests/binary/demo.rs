@@ -61,13 +61,6 @@ fn a_turn_that_ends_before_the_cut_proves_nothing_and_says_so() {
     assert!(text(&output.stderr).contains("try a smaller --cut-after"), "{}", text(&output.stderr));
 }
 
-#[test]
-fn a_turn_that_has_ended_when_the_client_comes_back_proves_nothing_and_says_so() {
-    let output = run(&["demo", "--pace", "0ms", "--cut-after", "49"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("try a longer --pace"), "{}", text(&output.stderr));
-}
-
 #[cfg(unix)]
 #[test]
 fn a_directory_that_cannot_be_made_is_named() {

@@ -13,6 +13,7 @@ async fn a_turn_streams_line_by_line_while_it_runs() {
     let same = rig.client().post(&format!("/{session}/turns"), &same).await;
     let headers = same.headers();
     assert_eq!(headers["x-execution-id"], format!("local:{session}:0"));
+    assert_eq!(headers["x-turn-id"], "t");
     assert_eq!(
         (&headers["cache-control"], &headers["x-accel-buffering"]),
         (&"no-store".parse().unwrap(), &"no".parse().unwrap())
@@ -20,7 +21,7 @@ async fn a_turn_streams_line_by_line_while_it_runs() {
     assert_eq!(
         lines.next().await.unwrap(),
         format!(
-            r#"{{"type":"session.run.started","data":{{"sessionId":"{session}","tenantId":"local","turnIndex":0}}}}"#
+            r#"{{"type":"session.run.started","data":{{"sessionId":"{session}","tenantId":"local","turnIndex":0,"executionId":"local:{session}:0","turnId":"t"}}}}"#
         )
     );
     for at in 0..4 {
@@ -112,17 +113,19 @@ async fn a_cursor_beyond_the_turn_is_an_error_and_the_answer_is_saved_all_the_sa
 }
 
 #[tokio::test]
-async fn a_complete_turn_is_answered_from_the_database() {
+async fn a_complete_turn_is_replayed_from_the_database_and_its_rest_is_read_from_the_log() {
     let rig = Rig::start().await;
     let session = rig.client().session().await;
     rig.substrate.allow(5);
-    rig.client().turn(&session, "t", "hello").await.all().await;
+    let live = rig.client().turn(&session, "t", "hello").await.all().await;
     let again = rig.client().turn(&session, "t", "hello").await.all().await;
-    let [started, result, completed] = again.as_slice() else { panic!("{again:?}") };
+    let [started, part, result, completed] = again.as_slice() else { panic!("{again:?}") };
     assert_eq!(kind(started), "session.run.started");
+    assert_eq!(parse(started)["data"]["replayed"], true);
+    assert_eq!(parse(part)["data"]["part"]["text"], TEXT);
     assert_eq!(parse(result), json!({ "type": "result", "data": { "finalText": TEXT } }));
     assert_eq!(parse(completed)["data"]["replayed"], true);
-    assert_eq!(rig.client().resume(&session, "t", 3).await.all().await, again[1..]);
+    assert_eq!(rig.client().resume(&session, "t", 3).await.all().await, live[3..]);
     assert_eq!(rig.substrate.runs(), 1);
 }
 

@@ -17,6 +17,7 @@ use turnkit_chat::store::{
 };
 use turnkit_chat::{
     ChatStore, Ending, Failure, Message, Principal, SessionId, StoreError, StoreErrorKind, Turn,
+    TurnRef,
 };
 use turnkit_id::{ExecutionId, LogId};
 
@@ -307,7 +308,7 @@ impl<F: StoreFixture> Bench<F> {
 
     /// All messages of a session.
     pub(super) async fn messages(&self, session: &SessionId) -> Vec<Message> {
-        self.state_of(session, MessagePage { before: None, turns: 1_000 }).await.messages
+        self.state_of(session, MessagePage::newest(1_000)).await.messages
     }
 
     pub(super) async fn unattended(&self, store: &F::Store, limit: usize) -> Vec<ExecutionId> {
@@ -364,13 +365,7 @@ pub(super) fn session_id(number: usize) -> SessionId {
 }
 
 pub(super) fn asked(session: &SessionId, turn_id: &str, message: &str) -> NewRow {
-    NewRow {
-        owner: owner(),
-        session_id: session.clone(),
-        turn_id: turn_id.to_owned(),
-        message: message.to_owned(),
-        agent: "agent".to_owned(),
-    }
+    NewRow::new(owner(), TurnRef::new(session.clone(), turn_id), message, "agent")
 }
 
 pub(super) fn ending(code: &str, partial: &str) -> Ending {

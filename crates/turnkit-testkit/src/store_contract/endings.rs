@@ -225,7 +225,12 @@ pub async fn a_turn_has_one_ending<F: StoreFixture>(fixture: F) {
         );
         let answer = bench.answer(&at, &turn.session_id).await;
         let came = (answer.text, answer.state, answer.failure);
-        rule.same(&at, &came, &(kept.partial.clone(), kept.state(), Some(kept.failure)), look_for);
+        rule.same(
+            &at,
+            &came,
+            &(kept.partial.text.clone(), kept.state(), Some(kept.failure)),
+            look_for,
+        );
         bench.wrote(&at, id, Written { accepted: 1, saved: 0, ended: 1 }).await;
         // The session is free for its next turn.
         bench.accept(&turn.session_id, "next").await;

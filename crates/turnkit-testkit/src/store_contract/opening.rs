@@ -155,7 +155,7 @@ pub async fn a_closed_handle_holds_nothing_and_does_nothing<F: StoreFixture>(fix
     rule.same(at, &bench.unattended(other, 9).await, &vec![turn.execution_id.clone()], look_for);
     let id = || turn.execution_id.clone();
     let page = SessionPage { before: None, limit: 9 };
-    let of_turns = MessagePage { before: None, turns: 9 };
+    let of_turns = MessagePage::newest(9);
     let errors = [
         ("check", closed.check().await.err()),
         ("join", closed.join(log("log")).await.err()),

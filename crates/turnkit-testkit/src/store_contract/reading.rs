@@ -44,7 +44,7 @@ pub async fn what_is_anothers_does_not_exist<F: StoreFixture>(fixture: F) {
         let page = SessionPage { before: Some(session.clone()), limit: 9 };
         let listed = rule.ask("sessions", || store.sessions(other.clone(), page.clone())).await;
         rule.same(&at, &listed, &vec![], look_for);
-        let page = MessagePage { before: None, turns: 9 };
+        let page = MessagePage::newest(9);
         let ask = || store.session(other.clone(), session.clone(), page);
         let state = rule.ask("session", ask).await;
         rule.same(&at, &state, &None, look_for);
@@ -187,7 +187,7 @@ pub async fn a_session_is_shown_as_whole_turns<F: StoreFixture>(fixture: F) {
     for (before, turns) in
         [(None, 50), (None, 1), (None, 3), (Some(6), 2), (Some(3), 9), (Some(0), 9), (None, 0)]
     {
-        let page = MessagePage { before, turns };
+        let page = MessagePage { branch: None, before, turns };
         let state = bench.state_of(&session, page).await;
         let at = format!("of {page:?} in a session of 7 turns");
         let end = before.unwrap_or(7);

@@ -85,6 +85,12 @@ impl fmt::Debug for Text<'_> {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Value<'a>(pub(crate) &'a [u8]);
 
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({} bytes)", self.0.len())
+    }
+}
+
 impl<'a> Value<'a> {
     /// A string, or the spelling of a number.
     pub(crate) fn text(self) -> Option<Text<'a>> {
@@ -98,6 +104,11 @@ impl<'a> Value<'a> {
     /// A string; numbers do not count.
     pub(crate) fn string(self) -> Option<Text<'a>> {
         if self.is(b'"') { Walk::new(self.0).string() } else { None }
+    }
+
+    /// The JSON, as it stands.
+    pub(crate) fn json(self) -> &'a str {
+        string::verified(self.0)
     }
 
     /// A whole number that is not negative, also as a string, also spelt as `9.0`.
@@ -159,6 +170,18 @@ impl<'a> Walk<'a> {
         let mut walk = Walk { bytes, at: 0, stops: Stops::new() };
         walk.token();
         walk
+    }
+
+    /// Where the walk stands, for [`since`](Self::since).
+    #[inline]
+    pub(crate) fn place(&self) -> usize {
+        self.at
+    }
+
+    /// What was walked over since `from`.
+    #[inline]
+    pub(crate) fn since(&self, from: usize) -> Value<'a> {
+        Value(self.bytes.get(from..self.at).unwrap_or_default())
     }
 
     /// Whether an object stands ahead.

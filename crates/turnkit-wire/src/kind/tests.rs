@@ -38,7 +38,7 @@ fn kinds_of(is_in: impl Fn(Class) -> bool) -> BTreeSet<&'static str> {
 
 #[test]
 fn the_classes_are_those_of_the_protocol() {
-    assert_eq!(kinds_of(Class::is_text), row("the engine: text"));
+    assert_eq!(kinds_of(Class::is_answer), row("the engine: the answer"));
     assert_eq!(kinds_of(Class::is_failure), row("the engine: the turn fails"));
     let mut envelope = row("the engine: not forwarded");
     envelope.insert(RUN_FAILED);
@@ -60,7 +60,7 @@ fn names_to_come_belong_to_the_layer_of_their_prefix() {
     assert_eq!(Class::of(b"session.run.paused"), Class::RunOther);
     let unknown = Class::of(b"execution.paused");
     assert!(unknown.is_reserved() && unknown.is_forwarded() && !unknown.ends_execution());
-    let others = ["warning", "price", "", "session.run", "execution", "Result", "results"];
+    let others = ["warnings", "price", "", "session.run", "execution", "Result", "results"];
     let classes: Vec<_> = others.iter().map(|kind| Class::of(kind.as_bytes())).collect();
     assert_eq!(classes, [Class::Other; 7]);
     let reserved: BTreeSet<_> = kinds_of(Class::is_reserved);

@@ -104,7 +104,7 @@ fn a_result_reads_as_it_was_written() {
     );
     let read = view::TurnResult::of(&result).unwrap();
     assert_eq!(read.final_text().unwrap().to_str(), "a \"b\"\n");
-    assert_eq!(read.finish_reason().unwrap().to_str(), "tool-calls");
+    assert_eq!(read.finish_reason(), Some(FinishReason::ToolCalls));
     assert_eq!(read.model().unwrap().to_str(), "m");
     assert_eq!(read.session_id().unwrap().to_str(), "s");
     assert_eq!(read.trace_id().unwrap().to_str(), "t");
@@ -118,6 +118,10 @@ fn a_result_reads_as_it_was_written() {
 fn warnings_and_errors_have_a_message_and_perhaps_a_code() {
     assert_data(&warning("slow", None), &json!({ "message": "slow" }));
     assert_data(&warning("slow", Some("c")), &json!({ "code": "c", "message": "slow" }));
+    let slow = warning("slow", Some("c"));
+    let read = view::Warning::of(&slow).unwrap();
+    assert_eq!(read.message().unwrap().to_str(), "slow");
+    assert_eq!(read.code().unwrap().to_str(), "c");
     let failure = error("no", Some("c"));
     let read = view::Failure::of(&failure).unwrap();
     assert_eq!(read.message().unwrap().to_str(), "no");

@@ -1,4 +1,6 @@
-//! The invariants of PROTOCOL 2.1 over every short sequence of answers, and over random long ones.
+//! The invariants of PROTOCOL 2.1 and 2.5 over every short sequence of answers, and over random long ones.
+
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use turnkit_id::ExecutionId;
@@ -13,6 +15,7 @@ use crate::{
 /// One course of an attempt: everything that the machine may be told.
 #[derive(Clone, Debug)]
 struct Course {
+    prefers_log: bool,
     resume_after: u64,
     client_left: ClientLeft,
     lookup: Lookup,
@@ -52,6 +55,7 @@ enum End {
     Done,
     DoneWithText,
     Fails,
+    Lost,
     Signal(Signal),
 }
 
@@ -70,10 +74,11 @@ const INPUTS: [Input; 6] = [
     Input::RunFailed,
     Input::RunCompleted,
 ];
-const ENDS: [End; 5] = [
+const ENDS: [End; 6] = [
     End::Done,
     End::DoneWithText,
     End::Fails,
+    End::Lost,
     End::Signal(Signal::Cancel),
     End::Signal(Signal::Left),
 ];
@@ -142,6 +147,7 @@ fn context() -> TurnContext {
             turn_index: 0,
         },
         execution_id: ExecutionId::derive("p", "s", 0).unwrap(),
+        turn_id: None,
     }
 }
 
@@ -159,11 +165,12 @@ fn signal(machine: &mut Machine, signal: Signal) {
 /// Plays `course`, as the driver would.
 fn play(course: &Course) -> Trace {
     let settings = Settings {
+        prefers_log: course.prefers_log,
         resume_after: course.resume_after,
         client_left: course.client_left,
         ..Settings::default()
     };
-    let mut machine = Machine::new(&context(), &settings, None);
+    let mut machine = Machine::new(Arc::new(context()), &settings, None);
     let mut trace = Trace::default();
     loop {
         let step = machine.next();
@@ -189,7 +196,7 @@ fn answer(step: &Step, course: &Course, machine: &mut Machine, trace: &mut Trace
             course.at_lookup.iter().for_each(|&s| signal(machine, s));
             machine.looked_up(match course.lookup {
                 Lookup::Nothing => Ok(None),
-                Lookup::Saved => Ok(Some("saved".into())),
+                Lookup::Saved => Ok(Some("saved".to_owned().into())),
                 Lookup::Fails => Err(fault()),
             });
         }
@@ -237,6 +244,10 @@ fn produce(course: &Course, machine: &mut Machine, trace: &mut Trace) {
         match course.end {
             End::DoneWithText => machine.done(Some("whole".into())),
             End::Fails => machine.producer_failed(TurnError::produce("GONE", "gone").retryable()),
+            End::Lost if course.prefers_log => {
+                machine.events_lost(TurnError::produce("LOST", "lost"));
+            }
+            End::Lost => machine.producer_failed(TurnError::produce("LOST", "lost")),
             End::Done | End::Signal(_) => machine.done(None),
         }
     }
@@ -313,12 +324,19 @@ impl Course {
 
     fn ending(&self) -> Ending {
         let failed = |phase, code, retryable| Ending::Failed { phase, code, retryable };
-        match (self.is_interrupted(&self.at_lookup), self.lookup) {
-            (Some(ClientLeft::Abandon), _) => return Ending::Abandoned,
-            (_, Lookup::Saved) => return Ending::Replay,
-            (_, Lookup::Fails) => return failed(Phase::Lookup, "hook_failed", true),
-            (Some(_), Lookup::Nothing) => return failed(Phase::Produce, "cancelled", false),
-            (None, Lookup::Nothing) => {}
+        let looked_up = match (self.is_interrupted(&self.at_lookup), self.lookup) {
+            (Some(ClientLeft::Abandon), _) => Some(Ending::Abandoned),
+            (_, Lookup::Saved) => Some(Ending::Replay),
+            (_, Lookup::Fails) => Some(failed(Phase::Lookup, "hook_failed", true)),
+            (Some(_), Lookup::Nothing) if !self.prefers_log => {
+                Some(failed(Phase::Produce, "cancelled", false))
+            }
+            (_, Lookup::Nothing) => None,
+        };
+        if let Some(ending) = looked_up
+            && (!self.prefers_log || self.looks_up_again())
+        {
+            return ending;
         }
         let interrupted = match self.end {
             End::Signal(signal) => self.is_interrupted(&[signal]),
@@ -335,6 +353,9 @@ impl Course {
         }
         if self.end == End::Fails {
             return failed(Phase::Produce, "GONE", true);
+        }
+        if self.end == End::Lost {
+            return failed(Phase::Produce, "LOST", false);
         }
         if self.raw().is_empty() {
             return failed(Phase::Produce, "empty_answer", false);
@@ -356,9 +377,30 @@ impl Course {
 
     /// Whether the producer is asked at all.
     fn is_asked(&self) -> bool {
-        self.lookup == Lookup::Nothing && self.is_interrupted(&self.at_lookup).is_none()
+        let goes_on =
+            self.lookup == Lookup::Nothing && self.is_interrupted(&self.at_lookup).is_none();
+        self.prefers_log || goes_on
+    }
+
+    /// Whether the producer loses its events, and a saved answer may stand for them.
+    fn looks_up_again(&self) -> bool {
+        self.prefers_log && self.end == End::Lost && self.reported().is_none()
+    }
+
+    /// How many of the lines are cursor units.
+    fn units(&self) -> usize {
+        let is_begun = match (self.is_interrupted(&self.at_lookup), self.lookup) {
+            _ if self.prefers_log => true,
+            (Some(ClientLeft::Abandon), _) | (_, Lookup::Saved) => false,
+            _ => true,
+        };
+        let forwarded = if self.is_asked() { self.forwarded().len() } else { 0 };
+        usize::from(is_begun) + forwarded
     }
 }
+
+const REPLAY: [&str; 4] =
+    ["session.run.started", "message.part.updated", "result", "session.run.completed"];
 
 fn check(course: &Course) {
     let trace = play(course);
@@ -371,14 +413,21 @@ fn check(course: &Course) {
 
 /// Invariants 1 and 2.
 fn check_beginning(course: &Course, trace: &Trace) {
-    assert_eq!(trace.steps[..2], ["Emit session.run.started", "Lookup"], "{course:?}");
-    assert_eq!(trace.count("Lookup"), 1, "{course:?}");
+    let looks_up = !course.prefers_log || course.looks_up_again();
+    assert_eq!(trace.count("Lookup"), usize::from(looks_up), "{course:?}");
+    let first = if course.prefers_log { "Emit session.run.started" } else { "Lookup" };
+    assert_eq!(trace.steps[0], first, "{course:?}");
     assert_eq!(trace.count("Produce"), usize::from(course.is_asked()), "{course:?}");
-    let forwarded = if course.is_asked() { course.forwarded() } else { Vec::new() };
-    assert_eq!(trace.lines[1..=forwarded.len()], forwarded, "{course:?}");
-    let engine_made = &trace.kinds()[1 + forwarded.len()..];
-    let own = ["result", "error", "session.run.failed", "session.run.completed"];
-    assert!(engine_made.iter().all(|kind| own.contains(kind)), "{course:?} {engine_made:?}");
+    let units = course.units();
+    if units > 0 {
+        assert_eq!(trace.kinds()[0], "session.run.started", "{course:?}");
+        let forwarded = if course.is_asked() { course.forwarded() } else { Vec::new() };
+        assert_eq!(trace.lines[1..units], forwarded, "{course:?}");
+    }
+    let engine_made = &trace.kinds()[units..];
+    let own = ["error", "session.run.failed", "session.run.completed"];
+    let is_own = engine_made.iter().all(|kind| own.contains(kind));
+    assert!(is_own || engine_made == REPLAY, "{course:?} {engine_made:?}");
 }
 
 /// Invariants 4, 5 and 9.
@@ -387,9 +436,11 @@ fn check_ending(course: &Course, trace: &Trace, ending: &Ending) {
     let (replayed, result) = (trace.replayed, trace.result.clone().unwrap());
     match ending {
         Ending::Replay => {
-            assert_eq!(kinds, ["session.run.started", "result", "session.run.completed"]);
+            let replay = &trace.lines[course.units()..];
+            assert_eq!(kinds[course.units()..], REPLAY, "{course:?}");
             assert_eq!((replayed, result), (true, Ok("saved".into())));
-            assert!(trace.lines[2].as_json().contains(r#""replayed":true"#));
+            let says_so = |line: &Event| line.as_json().contains(r#""replayed":true"#);
+            assert!(says_so(&replay[0]) && says_so(&replay[3]), "{course:?}");
         }
         Ending::Abandoned => {
             let endings = ["session.run.completed", "session.run.failed", "error"];
@@ -427,16 +478,29 @@ fn check_failure(course: &Course, trace: &Trace, code: &str) {
 
 /// Invariants 3, 4, 6 and 8.
 fn check_hooks(course: &Course, trace: &Trace, ending: &Ending) {
-    let hooks: Vec<&str> = trace.steps[2..]
-        .iter()
-        .map(String::as_str)
-        .filter(|step| *step != "Forward" && *step != "Produce")
-        .collect();
+    let steps = trace.steps.iter().map(String::as_str);
+    let hooks: Vec<&str> = steps.filter(|step| *step != "Forward" && *step != "Produce").collect();
+    let begun = if course.units() > 0 { &["Emit session.run.started"][..] } else { &[] };
+    let beginning: Vec<&str> = if !course.prefers_log {
+        ["Lookup"].iter().chain(begun).copied().collect()
+    } else if course.looks_up_again() {
+        vec!["Emit session.run.started", "Release", "Lookup"]
+    } else {
+        begun.to_vec()
+    };
     let failed = ["Fail", "Emit error", "Emit session.run.failed", "Close", "Flush", "End"];
     let expected = match ending {
         Ending::Abandoned => vec!["End"],
         Ending::Replay => {
-            vec!["Emit result", "Emit session.run.completed", "Close", "Flush", "End"]
+            vec![
+                "Emit session.run.started",
+                "Emit message.part.updated",
+                "Emit result",
+                "Emit session.run.completed",
+                "Close",
+                "Flush",
+                "End",
+            ]
         }
         Ending::Completed(_) => {
             let complete = (course.persist == Persist::Saved).then_some("Complete");
@@ -458,10 +522,12 @@ fn check_hooks(course: &Course, trace: &Trace, ending: &Ending) {
             before.iter().copied().chain(failed).collect()
         }
     };
-    assert_eq!(hooks, expected, "{course:?}");
+    assert_eq!(hooks, [beginning, expected].concat(), "{course:?}");
     if let Ending::Failed { phase, .. } = ending {
         let partial = match phase {
             Phase::Persist => course.raw().to_uppercase(),
+            // What came before a lookup that fails is not taken for an answer.
+            Phase::Lookup => String::new(),
             _ if course.is_asked() => course.raw(),
             _ => String::new(),
         };
@@ -473,6 +539,7 @@ impl Course {
     fn is_cancelled(&self) -> bool {
         let signals = match self.end {
             End::Signal(ref signal) if self.is_asked() => std::slice::from_ref(signal),
+            _ if self.prefers_log => &[],
             _ => &self.at_lookup,
         };
         self.is_interrupted(signals) == Some(ClientLeft::Cancel)
@@ -481,16 +548,9 @@ impl Course {
 
 /// PROTOCOL 2.5, and the row of 2.4 about a cursor beyond the end.
 fn check_cursor(course: &Course, trace: &Trace, ending: &Ending) {
-    let terminal = match ending {
-        Ending::Abandoned => 0,
-        Ending::Failed { .. } => 2,
-        Ending::Replay => 1,
-        Ending::Completed(_) => trace.overrun.map_or(1, |_| 2),
-    };
-    let units = trace.lines.len() - terminal;
+    let units = course.units();
     let cursor = usize::try_from(course.resume_after).unwrap();
-    let skipped = if *ending == Ending::Replay { cursor.min(1) } else { cursor.min(units) };
-    assert_eq!(trace.sent, trace.lines[skipped..], "{course:?}");
+    assert_eq!(trace.sent, trace.lines[cursor.min(units)..], "{course:?}");
     let beyond = matches!(ending, Ending::Completed(_)) && cursor > units;
     assert_eq!(trace.overrun, beyond.then_some(units as u64), "{course:?}");
     if beyond {
@@ -514,6 +574,7 @@ fn sequences(length: usize) -> Vec<Vec<Input>> {
 
 fn quiet(inputs: Vec<Input>, end: End) -> Course {
     Course {
+        prefers_log: false,
         resume_after: 0,
         client_left: ClientLeft::Continue,
         at_lookup: Vec::new(),
@@ -530,8 +591,10 @@ fn quiet(inputs: Vec<Input>, end: End) -> Course {
 fn every_sequence_of_events_and_ends_keeps_the_invariants() {
     for inputs in sequences(3) {
         for end in ENDS {
-            for client_left in POLICIES {
-                check(&Course { client_left, ..quiet(inputs.clone(), end) });
+            for (client_left, prefers_log) in
+                POLICIES.into_iter().flat_map(|p| [false, true].map(|log| (p, log)))
+            {
+                check(&Course { prefers_log, client_left, ..quiet(inputs.clone(), end) });
             }
         }
     }
@@ -544,8 +607,10 @@ fn every_answer_of_every_hook_under_every_cursor_keeps_the_invariants() {
             for (transform, resume_after) in
                 [true, false].into_iter().flat_map(|t| (0..4).map(move |r| (t, r)))
             {
-                for end in ENDS {
-                    let course = quiet(inputs.clone(), end);
+                for (end, prefers_log) in
+                    ENDS.into_iter().flat_map(|e| [false, true].map(|l| (e, l)))
+                {
+                    let course = Course { prefers_log, ..quiet(inputs.clone(), end) };
                     check(&Course { resume_after, lookup, transform, persist, ..course });
                 }
             }
@@ -557,8 +622,8 @@ fn every_answer_of_every_hook_under_every_cursor_keeps_the_invariants() {
 fn every_interrupt_at_every_moment_keeps_the_invariants() {
     for (client_left, lookup) in POLICIES.into_iter().flat_map(|p| LOOKUPS.map(|l| (p, l))) {
         for (at_lookup, at_transform) in SIGNALS.into_iter().flat_map(|l| SIGNALS.map(|t| (l, t))) {
-            for end in ENDS {
-                let course = quiet(vec![Input::Text], end);
+            for (end, prefers_log) in ENDS.into_iter().flat_map(|e| [false, true].map(|l| (e, l))) {
+                let course = Course { prefers_log, ..quiet(vec![Input::Text], end) };
                 let (at_lookup, at_transform) = (at_lookup.to_vec(), at_transform.to_vec());
                 check(&Course { client_left, lookup, at_lookup, at_transform, ..course });
             }
@@ -575,15 +640,17 @@ fn any_course() -> impl Strategy<Value = Course> {
         prop::sample::select(POLICIES.to_vec()),
     );
     let inputs = prop::collection::vec(prop::sample::select(INPUTS.to_vec()), 0..20);
-    (answers, inputs, signals(), signals(), any::<bool>(), 0..25_u64).prop_map(
+    let flags = (any::<bool>(), any::<bool>());
+    (answers, inputs, signals(), signals(), flags, 0..25_u64).prop_map(
         |(
             (lookup, end, persist, client_left),
             inputs,
             at_lookup,
             at_transform,
-            transform,
+            (transform, prefers_log),
             resume_after,
         )| Course {
+            prefers_log,
             resume_after,
             client_left,
             lookup,

@@ -15,7 +15,7 @@ async fn persist_raw(hooks: &Hooks, cx: &TurnContext, raw: &RawText) {
 }
 
 async fn make_one(hooks: &Hooks, cx: &TurnContext, raw: RawText) {
-    let _ = hooks.persist_assistant_message(cx, &FinalText(raw.into_string())).await;
+    let _ = hooks.persist_assistant_message(cx, &FinalText { answer: raw.answer().clone(), unseen: false }).await;
 }
 
 fn main() {}

@@ -79,7 +79,9 @@ enum Body {
     #[default]
     None,
     Events,
-    /// The answer came from the database.
+    /// The answer comes from the database: its parts.
+    Replaying,
+    /// The same, and its text has come.
     Replayed,
     Error,
     Ended,
@@ -124,6 +126,13 @@ impl Drawing {
             (_, "error") => self.end(Body::Error),
             (_, "session.run.failed") => Some((ENDING, "failed without its error".to_owned())),
             (_, "session.run.completed") => self.completed(event, view),
+            (Body::Events, "session.run.started") if is_replayed(event) => {
+                self.lines.clear();
+                self.end(Body::Replaying)
+            }
+            (Body::Replaying, "message.part.updated") => None,
+            (Body::Replaying, _) if is_saved_answer(event, view) => self.end(Body::Replayed),
+            (Body::Replaying, kind) => Some((DRAWN, format!("{kind} in a saved answer"))),
             (Body::Replayed, kind) => Some((DRAWN, format!("{kind} after the saved answer"))),
             (Body::Events, _) => self.draw(event, view),
         }
@@ -145,9 +154,6 @@ impl Drawing {
         if self.is_next(view, place) {
             return None;
         }
-        if is_saved_answer(event, view) {
-            return self.end(Body::Replayed);
-        }
         Some((DRAWN, format!("line {place} is not the next event: {}", event.as_json())))
     }
 
@@ -161,15 +167,10 @@ impl Drawing {
     }
 
     fn completed(&mut self, event: &Event, view: &View<'_>) -> Broken {
-        #[derive(Deserialize)]
-        struct Completed {
-            #[serde(default)]
-            replayed: bool,
-        }
-        let is_replayed = event.data::<Completed>().is_ok_and(|completed| completed.replayed);
-        let is_whole = match self.lines.last() {
-            Some(last) if is_replayed => is_saved_answer(last, view),
-            _ => self.is_all(view),
+        let is_whole = match self.body {
+            Body::Replayed => is_replayed(event),
+            Body::Replaying => false,
+            _ => !is_replayed(event) && self.is_all(view),
         };
         self.body = Body::Ended;
         (!is_whole).then(|| (DRAWN, format!("completed after {} lines", self.lines.len())))
@@ -204,6 +205,16 @@ impl Drawing {
         let untrue = errors::untrue(view.plan, view.outline, turn, execution, code, view.at);
         untrue.map(|why| (HONEST, why))
     }
+}
+
+/// Whether what begins or ends with this event is a replay.
+fn is_replayed(event: &Event) -> bool {
+    #[derive(Deserialize)]
+    struct Envelope {
+        #[serde(default)]
+        replayed: bool,
+    }
+    event.data::<Envelope>().is_ok_and(|envelope| envelope.replayed)
 }
 
 /// Whether the event is the one that brings the answer from the database.

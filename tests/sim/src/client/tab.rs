@@ -125,7 +125,7 @@ impl Tab {
             Ok(Some(event)) => {
                 self.add(ClientAct::Line(event.clone()));
                 match self.follow.event(&event, now, spread) {
-                    Verdict::Taken => {
+                    Verdict::Taken | Verdict::Replay => {
                         self.since += 1;
                         self.make_move().await;
                     }

@@ -9,11 +9,11 @@ use futures_core::future::BoxFuture;
 use turnkit::Persisted;
 use turnkit_chat::{
     Answer, ChatStore, Ending, Principal, Said, SessionId, SessionInfo, StoreError, StoreErrorKind,
-    Turn,
+    Turn, TurnRef,
     sqlite::SqliteStore,
     store::{
         Accepted, Claim, Claimed, EndedBy, Find, Found, HistoryLimits, Joined, Lease, MessagePage,
-        NewRow, Renewed, SessionPage, SessionState, Stored, memory::MemoryStore,
+        NewRow, Renewed, SessionPage, SessionState, Siblings, Stored, memory::MemoryStore,
     },
 };
 use turnkit_id::{ExecutionId, LogId};
@@ -111,6 +111,15 @@ impl ChatStore for Unreliable {
         self.write(move |store| store.open_session(owner, id))
     }
 
+    fn named(
+        &self,
+        owner: Principal,
+        name: String,
+        open: Option<SessionId>,
+    ) -> Stored<'_, Option<SessionId>> {
+        self.write(move |store| store.named(owner, name, open))
+    }
+
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
         self.read(move |store| store.sessions(owner, page))
     }
@@ -130,6 +139,10 @@ impl ChatStore for Unreliable {
 
     fn find(&self, what: Find) -> Stored<'_, Found> {
         self.read(move |store| store.find(what))
+    }
+
+    fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
+        self.read(move |store| store.siblings(owner, at))
     }
 
     fn claim(&self, claim: Claim) -> Stored<'_, Claimed> {

@@ -251,12 +251,16 @@ fn counted(count: usize, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use turnkit_wire::{lifecycle, write::Part};
+    use turnkit_wire::{kind, lifecycle, write::Part};
 
     use super::*;
 
     fn text(delta: &str) -> Event {
         Part::new("p").text_delta(delta)
+    }
+
+    fn started() -> Event {
+        Event::new(kind::RUN_STARTED, &serde_json::json!({ "sessionId": "s" })).unwrap()
     }
 
     fn saved(role: &str, text: &str) -> Saved {
@@ -268,8 +272,8 @@ mod tests {
     }
 
     fn good() -> Evidence {
-        let before = vec![lifecycle::run_started("s", "t", 0), text("a")];
-        let after = vec![text("b"), lifecycle::run_completed("s", false)];
+        let before = vec![started(), text("a")];
+        let after = vec![text("b"), lifecycle::run_completed("s", None, false)];
         let messages = vec![saved("user", "hello"), saved("assistant", "ab")];
         let kinds =
             ["execution.started", "execution.completed"].map(|kind| Event::bare(kind).unwrap());

@@ -265,7 +265,7 @@ async fn read_log(substrate: &Served, execution_id: &str) -> Result<Vec<Logged>,
 /// The messages as another program reads them from the file.
 async fn read_database(path: &Path, session: &str) -> Result<Vec<Saved>, StoreError> {
     let store = SqliteStore::open(path)?;
-    let page = MessagePage { before: None, turns: u32::MAX };
+    let page = MessagePage::newest(u32::MAX);
     let owner = Principal::new("local", "local");
     let state = store.session(owner, SessionId::new(session), page).await?;
     store.close().await;

@@ -52,6 +52,12 @@ fn replayed() -> ClientAct {
     ))
 }
 
+fn replay_started() -> ClientAct {
+    ClientAct::Line(event(
+        r#"{"type":"session.run.started","data":{"sessionId":"s","replayed":true}}"#,
+    ))
+}
+
 fn failed(retryable: bool, code: &str) -> ClientAct {
     let json = format!(
         r#"{{"type":"session.run.failed","data":{{"retryable":{retryable},"code":"{code}"}}}}"#
@@ -101,11 +107,16 @@ fn a_completed_behind_a_result_that_was_the_last_is_fine() {
 #[test]
 fn the_saved_answer_replaces_what_was_drawn_and_no_other_text_does() {
     let (_, text) = turn(&plan());
-    assert!(broken(&[body(0), started(), answer(&text), replayed()]).is_empty());
-    let over = ClientAct::BodyOver;
-    let late = [body(0), started(), line("a"), over, body(2), answer(&text), replayed()];
-    assert!(broken(&late).is_empty());
-    assert_eq!(broken(&[body(0), started(), answer("another"), replayed()]), [DRAWN, DRAWN]);
+    let part = || line("message.part.updated");
+    let whole = [replay_started(), part(), answer(&text), replayed()];
+    assert!(broken(&[&[body(0)], &whole[..]].concat()).is_empty());
+    let late = [body(0), started(), line("a"), ClientAct::BodyOver, body(2)];
+    assert!(broken(&[&late, &whole[..]].concat()).is_empty());
+    let cut = [replay_started(), part(), ClientAct::BodyOver, body(0)];
+    assert!(broken(&[&late, &cut[..], &whole].concat()).is_empty());
+    let another = [body(0), replay_started(), part(), answer("another"), replayed()];
+    assert_eq!(broken(&another), [DRAWN, DRAWN]);
+    assert_eq!(broken(&[body(0), started(), answer(&text), replayed()]), [DRAWN, DRAWN]);
 }
 
 #[test]

@@ -4,22 +4,25 @@ use std::fmt::Write;
 
 use turnkit_wire::Event;
 
-use super::{FinalText, RawText, TextReader};
+use super::AnswerReader;
+use crate::{Answer, turn::Settings};
 
 const LIMIT: usize = 1 << 20;
 
 /// What was read out of `stream`, one event a line; an empty line is none.
-fn read(stream: &str) -> TextReader {
+fn read(stream: &str) -> AnswerReader {
     read_with(stream, LIMIT, None)
 }
 
-fn read_with(stream: &str, limit: usize, prompt: Option<&str>) -> TextReader {
-    let mut reader = TextReader::new(limit, prompt);
+fn read_with(stream: &str, limit: usize, prompt: Option<&str>) -> AnswerReader {
+    let settings = Settings { max_text: limit, ..Settings::default() };
+    let mut reader = AnswerReader::new(&settings, prompt);
     for line in stream.lines().filter(|line| !line.trim().is_empty()) {
         let event = Event::from_json(line.trim().as_bytes()).unwrap();
         match event.kind() {
             "message.part.updated" => reader.part(&event),
             "result" => reader.result(&event),
+            "warning" => reader.warning(&event),
             _ => {}
         }
     }
@@ -27,7 +30,7 @@ fn read_with(stream: &str, limit: usize, prompt: Option<&str>) -> TextReader {
 }
 
 /// The final text, or the code that refuses it.
-fn settle(mut reader: TextReader, done: Option<&str>) -> Result<String, String> {
+fn settle(mut reader: AnswerReader, done: Option<&str>) -> Result<String, String> {
     let settled = reader.settle(done.map(str::to_owned));
     let text = reader.take().into_string();
     settled.map(|()| text).map_err(|error| error.code().unwrap().to_owned())
@@ -70,7 +73,11 @@ fn parts_are_joined_in_order_of_first_appearance_with_tools_between() {
         {"type":"message.part.updated","data":{"part":{"id":"t","type":"tool","text":"not an answer","state":{"status":"completed"}}}}
         {"type":"message.part.updated","data":{"part":{"id":"a","type":"text","text":"Let me look. "},"delta":" look. "}}
         {"type":"message.part.updated","data":{"part":{"id":"b","type":"text","text":"Done. Bye."},"delta":" Bye."}}
-    "#), @"Let me look. Done. Bye.");
+    "#), @"
+    Let me look. 
+
+    Done. Bye.
+    ");
 }
 
 #[test]
@@ -238,7 +245,7 @@ fn a_snapshot_that_fits_heals_a_part_that_was_cut() {
 #[test]
 fn countless_tiny_parts_are_bounded() {
     // 132 parts of 128 bytes besides an id of 4: 16 KiB of them are free, and 1040 bytes fill the limit.
-    let mut reader = TextReader::new(1040, None);
+    let mut reader = read_with("", 1040, None);
     for part in 0..10_000 {
         let part = format!(
             r#"{{"type":"message.part.updated","data":{{"part":{{"id":"{part:04}","type":"text"}},"delta":""}}}}"#
@@ -251,8 +258,11 @@ fn countless_tiny_parts_are_bounded() {
 
 #[test]
 fn what_is_shown_for_debugging_is_a_length_and_never_the_text() {
-    assert_eq!(format!("{:?}", RawText("secret".into())), "RawText(6 bytes)");
-    assert_eq!(format!("{:?}", FinalText("secret".into())), "FinalText(6 bytes)");
+    let mut reader = read(r#"{"type":"result","data":{"finalText":"secret"}}"#);
+    let raw = reader.take();
+    assert_eq!(format!("{raw:?}"), "RawText(6 bytes)");
+    assert_eq!(format!("{:?}", raw.transformed("secrets".into())), "FinalText(7 bytes)");
+    assert_eq!(format!("{:?}", Answer::from("secret".to_owned())), "Answer(6 bytes, 1 parts)");
 }
 
 const ECHO: &str = r#"
@@ -271,8 +281,8 @@ fn an_echoed_prompt_counts_in_no_text() {
 
 #[test]
 fn a_first_part_that_is_not_the_prompt_or_whose_message_is_the_only_one_counts() {
-    assert_eq!(settle(read_with(ECHO, LIMIT, Some("hell")), None).unwrap(), "hellohello you");
-    assert_eq!(settle(read_with(ECHO, LIMIT, None), None).unwrap(), "hellohello you");
+    assert_eq!(settle(read_with(ECHO, LIMIT, Some("hell")), None).unwrap(), "hello\n\nhello you");
+    assert_eq!(settle(read_with(ECHO, LIMIT, None), None).unwrap(), "hello\n\nhello you");
     let alone = r#"
         {"type":"message.part.updated","data":{"part":{"id":"a","messageID":"bot","type":"text","text":"hello"}}}
         {"type":"message.part.updated","data":{"part":{"id":"s","messageID":"bot","type":"step-finish"}}}
@@ -382,9 +392,153 @@ mod template {
             );
             Event::from_json(line.as_bytes()).unwrap()
         };
-        let mut reader = TextReader::new(LIMIT, None);
+        let mut reader = read("");
         reader.part(&line("one"));
         assert_eq!(reader.template.read(line(" two").as_line()), Some((0, " two")));
         assert_eq!(reader.template.read(line("\\n").as_line()), None);
     }
+}
+
+/// A `message.part.updated` of a text part.
+fn delta(part: &str, message: &str, delta: &str) -> String {
+    format!(
+        r#"{{"type":"message.part.updated","data":{{"part":{{"id":"{part}","messageID":"{message}","type":"text"}},"delta":"{delta}"}}}}"#
+    )
+}
+
+const TOOL: &str = r#"{"type":"message.part.updated","data":{"part":{"id":"t","messageID":"m","type":"tool","tool":"bash","state":{"status":"running"}}}}"#;
+
+#[test]
+fn a_blank_line_stands_between_messages_and_around_tools_only() {
+    let cases: [(&[String], &str); 8] = [
+        (&[delta("a", "m", "one"), delta("b", "m", "two")], "onetwo"),
+        (&[delta("a", "m", "one"), delta("b", "n", "two")], "one\n\ntwo"),
+        (&[delta("a", "m", "one"), TOOL.into(), delta("b", "m", "two")], "one\n\ntwo"),
+        (&[delta("a", "m", "one\\n"), delta("b", "n", "two")], "one\n\ntwo"),
+        (&[delta("a", "m", "one\\n"), delta("b", "n", "\\r\\ntwo")], "one\n\r\ntwo"),
+        (&[delta("a", "m", "one\\n\\n\\n"), delta("b", "n", "two")], "one\n\n\ntwo"),
+        (&[delta("a", "m", "one"), delta("b", "n", " \\n"), delta("c", "m", "two")], "onetwo"),
+        // A part that goes on after a tool stays where it was.
+        (&[delta("a", "m", "one"), TOOL.into(), delta("a", "m", "two")], "onetwo"),
+    ];
+    for (stream, expected) in cases {
+        assert_eq!(text(&stream.join("\n")), expected, "{stream:?}");
+    }
+}
+
+#[test]
+fn a_final_text_that_says_nothing_new_leaves_the_parts() {
+    let parts = [delta("a", "m", "Let me look."), TOOL.into(), delta("b", "n", "Done.")].join("\n");
+    let result = |text: &str| {
+        format!("{parts}\n{{\"type\":\"result\",\"data\":{{\"finalText\":\"{text}\"}}}}")
+    };
+    for known in ["Let me look.\\n\\nDone.", "Let me look.Done.", "Done.", "Done.\\n"] {
+        let mut reader = read(&result(known));
+        reader.settle(None).unwrap();
+        let raw = reader.take();
+        assert_eq!(raw.as_str(), "Let me look.\n\nDone.", "{known}");
+        assert_eq!(raw.answer().parts.len(), 3, "{known}");
+        assert_eq!(raw.clone().transformed(raw.as_str().to_owned()).unseen(), None);
+    }
+    let mut reader = read(&result("Something else."));
+    reader.settle(None).unwrap();
+    let kept = reader.take();
+    assert_eq!(kept.as_str(), "Something else.");
+    insta::assert_snapshot!(json(kept.answer()), @r##"
+    {"id":"t","messageID":"m","type":"tool","tool":"bash","state":{"status":"running"}}
+    {"id":"b","type":"text","text":"Something else."}
+    {}
+    "##);
+    // Only what a client has not drawn is told again.
+    assert_eq!(kept.transformed("Something else.".to_owned()).unseen(), None);
+    let mut reader = read(&parts);
+    reader.settle(Some("From the end.".to_owned())).unwrap();
+    let raw = reader.take();
+    assert_eq!(raw.transformed("From the end.".to_owned()).unseen(), Some("From the end."));
+}
+
+fn json(answer: &Answer) -> String {
+    let parts: Vec<&str> = answer.parts.iter().map(crate::AnswerPart::as_json).collect();
+    format!("{}\n{}", parts.join("\n"), answer.summary.to_json())
+}
+
+const EVERY_PART: &str = r#"
+    {"type":"warning","data":{"code":"history_omitted","message":"2 turns were left out"}}
+    {"type":"message.part.updated","data":{"part":{"id":"r","messageID":"m","type":"reasoning"},"delta":"hm"}}
+    {"type":"message.part.updated","data":{"part":{"id":"r","messageID":"m","type":"reasoning"},"delta":"m"}}
+    {"type":"message.part.updated","data":{"part":{"id":"t","type":"tool","tool":"bash","callID":"c","state":{"status":"pending"}},"delta":"{\"a\""}}
+    {"type":"message.part.updated","data":{"part":{"id":"t","type":"tool","tool":"bash","callID":"c","state":{"status":"pending"}},"delta":":1"}}
+    {"type":"message.part.updated","data":{"part":{"type":"tool","tool":"read","callID":"d","state":{"status":"pending"}},"delta":"{"}}
+    {"type":"message.part.updated","data":{"part":{"type":"tool","tool":"read","callID":"d","state":{"status":"completed","input":{"f":1E5},"output":"\u0041\ud800"}}}}
+    {"type":"message.part.updated","data":{"part":{"id":"f","type":"file","url":"https://x/y.png","mediaType":"image/png"}}}
+    {"type":"message.part.updated","data":{"part":{"id":"s","type":"source","url":"https://x","title":"X"}}}
+    {"type":"message.part.updated","data":{"part":{"id":"step","type":"step-start"}}}
+    {"type":"message.part.updated","data":{"part":{"id":"a","type":"text","text":"Hello"}}}
+    {"type":"message.part.updated","data":{"part":{"id":"d","type":"data","name":"price","data":[1]}}}
+    {"type":"result","data":{"finishReason":"length","model":"m-1","tokenUsage":{"inputTokens":2,"outputTokens":3,"reasoningTokens":1},"timing":{"totalMs":9}}}
+"#;
+
+#[test]
+fn an_answer_keeps_every_part_as_of_its_last_event_and_what_its_agent_told() {
+    let mut reader = read(EVERY_PART);
+    reader.settle(None).unwrap();
+    insta::assert_snapshot!(json(reader.take().answer()), @r##"
+    {"type":"warning","code":"history_omitted","message":"2 turns were left out"}
+    {"id":"r","messageID":"m","type":"reasoning","text":"hmm"}
+    {"id":"t","type":"tool","tool":"bash","callID":"c","state":{"status":"pending","raw":"{\"a\":1"}}
+    {"type":"tool","tool":"read","callID":"d","state":{"status":"completed","input":{"f":1E5},"output":"\u0041\ud800"}}
+    {"id":"f","type":"file","url":"https://x/y.png","mediaType":"image/png"}
+    {"id":"s","type":"source","url":"https://x","title":"X"}
+    {"id":"a","type":"text","text":"Hello"}
+    {"id":"d","type":"data","name":"price","data":[1]}
+    {"finishReason":"length","model":"m-1","tokenUsage":{"inputTokens":2,"outputTokens":3,"reasoningTokens":1},"timing":{"totalMs":9}}
+    "##);
+}
+
+#[test]
+fn an_answer_is_read_from_its_own_replay() {
+    let mut reader = read(EVERY_PART);
+    reader.settle(None).unwrap();
+    let answer = reader.take().answer().clone();
+    let events: Vec<Event> = answer.parts.iter().map(crate::AnswerPart::event).collect();
+    let lines: Vec<&str> = events.iter().map(Event::as_json).collect();
+    let summary = answer.summary.event(Some(&answer.text));
+    let mut again = read(&format!("{}\n{}", lines.join("\n"), summary.as_json()));
+    again.settle(None).unwrap();
+    assert_eq!(json(again.take().answer()), json(&answer));
+    let kept =
+        answer.parts.iter().map(|part| crate::AnswerPart::from_json(part.as_json()).unwrap());
+    assert_eq!(kept.collect::<Vec<_>>(), *answer.parts);
+}
+
+#[test]
+fn parts_beyond_the_limit_say_that_they_were_cut() {
+    let settings = Settings { max_parts: 1000, ..Settings::default() };
+    let mut reader = AnswerReader::new(&settings, None);
+    let output = "\\\"o\\\" ".repeat(10_000);
+    for line in [
+        format!(
+            r#"{{"type":"message.part.updated","data":{{"part":{{"id":"t","type":"tool","tool":"bash","state":{{"status":"completed","input":[1],"output":"{output}"}}}}}}}}"#
+        ),
+        format!(
+            r#"{{"type":"message.part.updated","data":{{"part":{{"id":"r","type":"reasoning","text":"{}"}}}}}}"#,
+            "é".repeat(500)
+        ),
+        r#"{"type":"message.part.updated","data":{"part":{"id":"f","type":"file","url":"data:"}}}"#
+            .to_owned(),
+        r#"{"type":"message.part.updated","data":{"part":{"id":"a","type":"text","text":"Hello"}}}"#
+            .to_owned(),
+    ] {
+        reader.part(&Event::from_json(line.as_bytes()).unwrap());
+    }
+    reader.settle(None).unwrap();
+    let raw = reader.take();
+    let parts = json(raw.answer());
+    assert!(parts.len() < 1200, "{} bytes", parts.len());
+    insta::assert_snapshot!(parts, @r##"
+    {"id":"t","type":"tool","cut":true,"tool":"bash","state":{"status":"completed","input":[1],"output":"\"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \"o\" \""}}
+    {"id":"r","type":"reasoning","cut":true,"text":"éééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééé"}
+    {"id":"a","type":"text","text":"Hello"}
+    {}
+    "##);
 }

@@ -1,0 +1,207 @@
+//! `/api/ag-ui`: AG-UI 1.0, as `HttpAgent` and TanStack AI speak it.
+
+use axum::extract::FromRequestParts;
+use axum::response::Response;
+use axum::routing::{delete, post};
+use axum::{Extension, Router};
+use http::header::{ACCEPT, HeaderName};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use turnkit_http::server::{ApiError, InPath, InQuery, json_response};
+use turnkit_ui::request::{RunAgentInput, cursor, turn_id};
+use turnkit_ui::{AgUi, Encoded, ag_ui_messages, ag_ui_user_message, messages_snapshot};
+
+use super::ai_sdk::stop_open;
+use super::front_ends::{
+    Asking, Conversation, EVENT_STREAM, LINES, Said, chunked, header, invalid, lines_of, refused,
+};
+use super::{Answer, At};
+use crate::store::MessagePage;
+use crate::{Message, Principal, Refusal, Role, SessionId, TurnStream};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
+/// Turns of a thread that is read at rest.
+const TURNS: u32 = 200;
+
+pub(super) fn routes<S, U>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    U: FromRequestParts<S> + Into<Principal> + Send + 'static,
+{
+    Router::new()
+        .route("/api/ag-ui", post(run::<U>).get(read::<U>))
+        .route("/api/ag-ui/{thread}/stream", delete(stop::<U>))
+}
+
+/// How many chunks a client says it has.
+fn last_event_id(headers: &HeaderMap) -> Result<u64, ApiError> {
+    let Some(id) = header(headers, &LAST_EVENT_ID).filter(|id| !id.is_empty()) else {
+        return Ok(0);
+    };
+    cursor(id).ok_or_else(|| invalid("Last-Event-ID is no number of a chunk", "Last-Event-ID"))
+}
+
+/// `POST /api/ag-ui`: a run. The same `runId` takes it up, after the chunk that `Last-Event-ID` names.
+async fn run<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    headers: HeaderMap,
+    Conversation(body): Conversation,
+) -> Answer {
+    let (who, after) = (user.into(), last_event_id(&headers)?);
+    let input = RunAgentInput::parse(&body).map_err(|error| refused(&error))?;
+    let session = chat.open_named(&who, &input.thread_id).await?;
+    let asking = Asking { chat: &chat, who: &who, session: &session };
+    let named = header(&headers, &RUN_ID).unwrap_or(&input.run_id);
+    let known = match asking.named(&turn_id(named)).await? {
+        // An answer to an interrupt comes under a new run's id, and is about the turn that asked.
+        None if !input.resume.is_empty() => {
+            let none = MessagePage { branch: None, before: Some(0), turns: 0 };
+            let open = chat.session(&who, &session, none).await?.open;
+            Some(open.ok_or_else(|| invalid("no run of this thread waits for it", "resume"))?)
+        }
+        known => known,
+    };
+    let stream = match (known, &input.user) {
+        (Some(row), _) => asking.take_up(row).await?,
+        (None, Some((_, text))) => {
+            let said = Said { id: named, text, agent: input.agent.as_deref() };
+            asking.send(&said).await?
+        }
+        (None, None) => {
+            return Err(invalid("there is no message of the user to answer", "messages"));
+        }
+    };
+    let execution_id = stream.execution_id.as_str().to_owned();
+    let mut encoder = AgUi::new(&input.thread_id, named, &execution_id);
+    if after == 0 && input.has_parts_of(&execution_id) {
+        let before = before(&chat, &who, &session, &stream.turn_id).await?;
+        let before = before.iter().map(String::as_str);
+        encoder = encoder.snapshot(messages_snapshot(before, &input, &execution_id));
+    }
+    Ok(response(stream, encoder, after, &headers))
+}
+
+/// The messages of the thread up to the user's of a turn.
+async fn before(
+    chat: &crate::Chat,
+    who: &Principal,
+    session: &SessionId,
+    turn_id: &str,
+) -> Result<Vec<String>, Refusal> {
+    let at = crate::TurnRef::new(session.clone(), turn_id);
+    let branch = Some(chat.turn(who, &at).await?.index);
+    let page = MessagePage { branch, ..MessagePage::newest(TURNS) };
+    let messages = chat.session(who, session, page).await?.messages;
+    let is_answer =
+        |message: &&Message| !(message.turn_id == turn_id && message.role == Role::Assistant);
+    let before = messages.iter().take_while(is_answer);
+    Ok(before.flat_map(|message| at_rest(who, session, "", message)).collect())
+}
+
+/// A message as AG-UI has it at rest: an answer may be several.
+fn at_rest(who: &Principal, session: &SessionId, thread: &str, message: &Message) -> Vec<String> {
+    let id = message.client_id.as_deref().unwrap_or(&message.turn_id);
+    match message.role {
+        Role::User => vec![ag_ui_user_message(id, &message.text)],
+        Role::Assistant => {
+            let encoder = AgUi::new(thread, id, message.execution_id.as_str());
+            ag_ui_messages(encoder, &lines_of(who, session, message))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ReadQuery {
+    #[serde(rename = "runId")]
+    run_id: Option<String>,
+    offset: Option<String>,
+    #[serde(rename = "threadId")]
+    thread_id: Option<String>,
+}
+
+/// A thread at rest.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Thread {
+    #[serde(rename = "threadId")]
+    name: String,
+    messages: Vec<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active_run: Option<ActiveRun>,
+    interrupts: [(); 0],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ActiveRun {
+    run_id: String,
+}
+
+/// `GET /api/ag-ui?runId=&offset=`: joins a run, after so many chunks, from its first one where that is -1. `?threadId=`: the
+/// messages of a thread, and its run where one is active.
+async fn read<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    headers: HeaderMap,
+    InQuery(query): InQuery<ReadQuery>,
+) -> Answer {
+    let who = user.into();
+    let run_id = query.run_id.as_deref().or_else(|| header(&headers, &RUN_ID));
+    match (run_id, query.thread_id) {
+        (Some(run_id), thread) => {
+            let after = match query.offset.as_deref() {
+                None => last_event_id(&headers)?,
+                Some("-1") => 0,
+                Some(offset) => {
+                    let wrong = "offset must be -1 or the number of a chunk";
+                    cursor(offset).ok_or_else(|| invalid(wrong, "offset"))?
+                }
+            };
+            let row = chat.of_turn_id(&who, thread.as_deref(), &turn_id(run_id)).await?;
+            let thread = thread.unwrap_or_else(|| row.turn.session_id.as_str().to_owned());
+            let encoder = AgUi::new(&thread, run_id, row.turn.execution_id.as_str());
+            let stream = chat.resume_row(row, crate::chat::Lines::Live).await?;
+            Ok(response(stream, encoder, after, &headers))
+        }
+        (None, Some(name)) => {
+            let session = chat.named(&who, &name).await?.ok_or(Refusal::NoSession)?;
+            let state = chat.session(&who, &session, MessagePage::newest(TURNS)).await?;
+            let messages = state.messages.iter();
+            let messages = messages.flat_map(|message| at_rest(&who, &session, &name, message));
+            let active_run = state
+                .open
+                .map(|open| ActiveRun { run_id: open.turn.client_id.unwrap_or(open.turn.turn_id) });
+            let thread = Thread {
+                name: name.clone(),
+                messages: messages.filter_map(|json| RawValue::from_string(json).ok()).collect(),
+                active_run,
+                interrupts: [],
+            };
+            Ok(json_response(StatusCode::OK, &thread))
+        }
+        (None, None) => Err(invalid("the query must have runId or threadId", "threadId")),
+    }
+}
+
+/// `DELETE /api/ag-ui/{threadId}/stream`: stops the thread's open run; 204 where there is none.
+async fn stop<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath(name): InPath<String>,
+) -> Answer {
+    stop_open(&chat, &user.into(), &name).await
+}
+
+fn response(stream: TurnStream, encoder: AgUi, after: u64, headers: &HeaderMap) -> Response {
+    let wants_lines = header(headers, &ACCEPT).is_some_and(|accept| accept.contains(LINES));
+    let encode = |body| {
+        let told = Encoded::new(body, encoder);
+        let told = if wants_lines { told.ndjson() } else { told };
+        told.after(after)
+    };
+    chunked(stream, encode, if wants_lines { LINES } else { EVENT_STREAM })
+}

@@ -1,0 +1,237 @@
+//! What the routes of both front-end protocols share: bodies of requests, and which turn a message is.
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
+use tokio::sync::Semaphore;
+use turnkit::TurnBody;
+use turnkit_http::server::{ApiError, BodyLimits};
+use turnkit_ui::request::{MAX_BODY, RequestError, sibling_id, turn_id};
+use turnkit_ui::{Encoded, Encoder};
+use turnkit_wire::lifecycle::{self, RunStarted};
+use turnkit_wire::{Event, ndjson};
+
+use crate::chat::Lines;
+use crate::store::TurnRow;
+use crate::{
+    Answer, Chat, Message, NewTurn, Principal, Refusal, SessionId, TurnRef, TurnState, TurnStream,
+};
+
+/// What bodies of such requests may take in all of this process while they are read: a client sends its whole conversation.
+const BUDGET: usize = 64 << 20;
+/// Bytes of one of the budget's permits.
+const PERMIT: usize = 1024;
+
+static READING: LazyLock<Arc<Semaphore>> =
+    LazyLock::new(|| Arc::new(Semaphore::new(BUDGET / PERMIT)));
+
+/// The body of a request, at most 8 MiB, within the budget that all of them share.
+pub(super) struct Conversation(pub(super) Bytes);
+
+impl<S: Sync> FromRequest<S> for Conversation {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Conversation, ApiError> {
+        let most = request.body().size_hint().upper().unwrap_or(u64::MAX);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(MAX_BODY);
+        let permits = u32::try_from(most.div_ceil(PERMIT)).unwrap_or(u32::MAX);
+        let full = |_| {
+            let message = "this server reads as many conversations as it may at the moment";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+                .retry_after(Duration::from_secs(1))
+        };
+        let _reading = Arc::clone(&READING).try_acquire_many_owned(permits).map_err(full)?;
+        let limits = BodyLimits { bytes: MAX_BODY, time: Duration::from_secs(30) };
+        Ok(Conversation(limits.read(request).await?))
+    }
+}
+
+/// 413 where a limit was passed, and 400 otherwise.
+pub(super) fn refused(error: &RequestError) -> ApiError {
+    let refused = match error.limit() {
+        Some(limit) => {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            ApiError::new(status, "payload_too_large", error.to_string()).with("limit", limit)
+        }
+        None => ApiError::invalid_request(error.to_string()),
+    };
+    match error.field() {
+        Some(field) => refused.field(field),
+        None => refused,
+    }
+}
+
+/// A request that names something that the chat does not have.
+pub(super) fn invalid(message: &'static str, field: &str) -> ApiError {
+    ApiError::invalid_request(message).field(field)
+}
+
+/// A message of the user's, as a front end sends it.
+pub(super) struct Said<'a> {
+    /// The id that the front end gave it.
+    pub(super) id: &'a str,
+    /// What is said.
+    pub(super) text: &'a str,
+    /// The agent that is asked for.
+    pub(super) agent: Option<&'a str>,
+}
+
+impl Said<'_> {
+    /// The turn that it begins, under this `turnId`.
+    fn turn(&self, id: String, text: &str) -> NewTurn {
+        let client_id = (id != self.id).then(|| self.id.to_owned());
+        NewTurn { agent: self.agent.map(str::to_owned), client_id, ..NewTurn::new(id, text) }
+    }
+}
+
+/// What is asked of a session.
+pub(super) struct Asking<'a> {
+    pub(super) chat: &'a Chat,
+    pub(super) who: &'a Principal,
+    pub(super) session: &'a SessionId,
+}
+
+impl Asking<'_> {
+    /// A turn of the session, by the name that its client gave it.
+    pub(super) async fn named(&self, turn_id: &str) -> Result<Option<TurnRow>, Refusal> {
+        let at = TurnRef::new(self.session.clone(), turn_id);
+        match self.chat.row(self.who, &at).await {
+            Ok(row) => Ok(Some(row)),
+            Err(Refusal::NoTurn | Refusal::NoSession) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// A turn of the session, by its execution.
+    pub(super) async fn of_execution(&self, id: &str) -> Result<Option<TurnRow>, Refusal> {
+        let Ok(id) = id.parse() else {
+            return Ok(None);
+        };
+        match self.chat.of_execution(self.who, id).await {
+            Ok(row) if row.turn.session_id == *self.session => Ok(Some(row)),
+            Ok(_) | Err(Refusal::NoTurn) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The live lines of a turn, from the first one.
+    pub(super) async fn take_up(&self, row: TurnRow) -> Result<TurnStream, Refusal> {
+        // An accepted turn that was never dispatched is started by a start alone; the sweep does that.
+        self.chat.resume_row(row, Lines::Live).await
+    }
+
+    async fn start(&self, turn: NewTurn) -> Result<TurnStream, Refusal> {
+        self.chat.start_from(self.who, self.session, turn, Lines::Live).await
+    }
+
+    /// The turn of a message: the one that it began, where its newest sibling has the same text; else an edit of that; else a
+    /// new one.
+    pub(super) async fn send(&self, said: &Said<'_>) -> Result<TurnStream, Refusal> {
+        let first = turn_id(said.id).into_owned();
+        let Some(known) = self.named(&first).await? else {
+            return self.start(said.turn(first, said.text)).await;
+        };
+        let siblings = self.siblings(&known).await?;
+        if siblings.newest.turn.message == said.text {
+            return self.take_up(siblings.newest).await;
+        }
+        let edit = said.turn(sibling_id(&first, siblings.count), said.text);
+        self.start(edit.replaces(known.turn.turn_id)).await
+    }
+
+    /// Another answer to a message. While the newest one is open, and where an older one is named, as by a request that is sent
+    /// again, it is the newest.
+    pub(super) async fn answer_again(
+        &self,
+        said: &Said<'_>,
+        answer: Option<&str>,
+    ) -> Result<TurnStream, Refusal> {
+        let first = turn_id(said.id).into_owned();
+        let named = match answer {
+            Some(answer) => self.of_execution(answer).await?,
+            None => None,
+        };
+        let known = match named {
+            Some(row) => Some(row),
+            None => self.named(&first).await?,
+        };
+        let Some(known) = known else {
+            return self.start(said.turn(first, said.text)).await;
+        };
+        let siblings = self.siblings(&known).await?;
+        let is_older = answer.is_some() && siblings.newest.turn.turn_id != known.turn.turn_id;
+        if siblings.newest.state == TurnState::Open || is_older {
+            return self.take_up(siblings.newest).await;
+        }
+        let again = said.turn(sibling_id(&first, siblings.count), &known.turn.message);
+        self.start(again.replaces(known.turn.turn_id)).await
+    }
+
+    async fn siblings(&self, row: &TurnRow) -> Result<crate::store::Siblings, Refusal> {
+        let at = TurnRef::new(self.session.clone(), row.turn.turn_id.clone());
+        self.chat.siblings(self.who, &at).await
+    }
+}
+
+/// The response with these chunks.
+pub(super) fn chunked<E: Encoder + Unpin + Send + 'static>(
+    stream: TurnStream,
+    encode: impl FnOnce(TurnBody) -> Encoded<TurnBody, E>,
+    content_type: &'static str,
+) -> Response {
+    let (head, body) = stream.into_response().into_parts();
+    let mut response = Response::from_parts(head, Body::new(encode(body)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// `text/event-stream`, as both protocols have it.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+/// The same chunks as lines, for TanStack AI.
+pub(super) const LINES: &str = ndjson::CONTENT_TYPE;
+
+/// A header's text, where the header is there and visible ASCII.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The lines that would tell an answer at rest: a replay, or what there is of one that failed.
+pub(super) fn lines_of(who: &Principal, session: &SessionId, message: &Message) -> Vec<Event> {
+    let answer = Answer::of_parts(
+        message.text.as_str(),
+        Arc::clone(&message.parts),
+        message.summary.clone(),
+    );
+    let is_whole = message.state == TurnState::Complete;
+    let started = RunStarted {
+        session_id: session.as_str(),
+        tenant_id: &who.tenant_id,
+        turn_index: message.turn_index,
+        execution_id: message.execution_id.as_str(),
+        turn_id: Some(&message.turn_id),
+        replayed: true,
+    };
+    let mut lines = vec![started.event()];
+    lines.extend(answer.parts.iter().map(crate::AnswerPart::event));
+    lines.push(answer.summary.event(is_whole.then_some(&*answer.text)));
+    if is_whole {
+        lines.push(lifecycle::run_completed(session.as_str(), None, true));
+    } else {
+        let failure = message.failure.as_ref();
+        let reason = failure.map_or("the turn failed", |failure| &failure.message);
+        let code = failure.and_then(|failure| failure.code.as_deref());
+        lines.push(lifecycle::error(reason, code));
+        lines.push(lifecycle::run_failed(session.as_str(), reason, false, false, code, None));
+    }
+    lines
+}

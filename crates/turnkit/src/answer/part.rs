@@ -1,0 +1,159 @@
+//! One part of an answer at rest.
+
+use std::{error::Error, fmt};
+
+use turnkit_wire::{
+    DecodeError, Event,
+    view::{PartUpdate, Warning},
+    write::{self, Json, Part},
+};
+
+/// What a part of an answer is (PROTOCOL 1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PartKind {
+    /// Text of the answer.
+    Text,
+    /// The model's reasoning.
+    Reasoning,
+    /// A tool call.
+    Tool,
+    /// A file.
+    File,
+    /// A source that the answer draws on.
+    Source,
+    /// Data of the application's own.
+    Data,
+    /// A `warning`, which is an event of its own on the wire.
+    Warning,
+}
+
+impl PartKind {
+    /// The name on the wire, `part.type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Reasoning => "reasoning",
+            Self::Tool => "tool",
+            Self::File => "file",
+            Self::Source => "source",
+            Self::Data => "data",
+            Self::Warning => "warning",
+        }
+    }
+
+    /// The kind of this name. Parts of other types are kept in no answer.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        use PartKind::{Data, File, Reasoning, Source, Text, Tool, Warning};
+        [Text, Reasoning, Tool, File, Source, Data, Warning]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// One part of an answer at rest: a JSON object with a `type`, as `part` stands in its last event (PROTOCOL 1.1, 2.3).
+///
+/// `Debug` shows the length, not the content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AnswerPart {
+    kind: PartKind,
+    json: Box<str>,
+}
+
+impl AnswerPart {
+    /// A part as a store has kept it.
+    ///
+    /// # Errors
+    /// Text that is not one JSON object whose `type` is the name of a [`PartKind`].
+    pub fn from_json(json: &str) -> Result<Self, PartError> {
+        let event = update(json).map_err(|error| PartError(Some(error)))?;
+        let update = PartUpdate::of(&event).unwrap_or_default();
+        let kind = update.part_type().and_then(|kind| PartKind::parse(&kind.to_str()));
+        Ok(Self { kind: kind.ok_or(PartError(None))?, json: json.trim_ascii().into() })
+    }
+
+    /// The part that such an update leaves, where it is whole and of a kind that is kept.
+    pub(super) fn verbatim(kind: PartKind, json: &str) -> Self {
+        Self { kind, json: json.into() }
+    }
+
+    pub(super) fn text(id: &str, text: &str) -> Self {
+        Self::of(PartKind::Text, &Part::new(id).text(text))
+    }
+
+    /// The part of an event that a writer has just made.
+    pub(super) fn of(kind: PartKind, event: &Event) -> Self {
+        let part = PartUpdate::of(event).and_then(|update| update.part_json());
+        Self { kind, json: part.unwrap_or("{}").into() }
+    }
+
+    pub(super) fn warning(message: &str, code: Option<&str>) -> Self {
+        let event = write::warning(message, code);
+        let members = event.data_json().and_then(|data| data.strip_prefix('{')).unwrap_or("}");
+        let json = format!(r#"{{"type":"warning",{members}"#);
+        Self { kind: PartKind::Warning, json: json.into() }
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> PartKind {
+        self.kind
+    }
+
+    /// The part's JSON object.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.json
+    }
+
+    /// `id`, where it has one.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        let event = self.event();
+        Some(PartUpdate::of(&event)?.part_id()?.to_str().into_owned())
+    }
+
+    /// The event that tells it whole: a `message.part.updated`, or the `warning`.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        if self.kind == PartKind::Warning {
+            let line = format!(r#"{{"type":"warning","data":{}}}"#, self.json);
+            if let Ok(event) = Event::from_json(line.as_bytes()) {
+                let warning = Warning::of(&event).unwrap_or_default();
+                let (message, code) = (warning.message(), warning.code());
+                let message = message.map(|text| text.to_str()).unwrap_or_default();
+                return write::warning(&message, code.map(|text| text.to_str()).as_deref());
+            }
+        }
+        // It was verified when the part was made.
+        update(&self.json).unwrap_or_else(|_| Part::new("").text(""))
+    }
+}
+
+fn update(json: &str) -> Result<Event, DecodeError> {
+    Ok(write::part(&Json::verify(json)?))
+}
+
+impl fmt::Debug for AnswerPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnswerPart({}, {} bytes)", self.kind.as_str(), self.json.len())
+    }
+}
+
+/// Text that is no [`AnswerPart`]. What is wrong with its JSON is the source.
+#[derive(Debug)]
+pub struct PartError(Option<DecodeError>);
+
+impl fmt::Display for PartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("read a part of an answer: it must be a JSON object of a known type")
+    }
+}
+
+impl Error for PartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.as_ref().map(|error| error as _)
+    }
+}
