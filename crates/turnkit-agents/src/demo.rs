@@ -29,13 +29,23 @@ use crate::millis;
 #[derive(Clone, Debug)]
 pub struct Demo {
     pace: Duration,
+    description: Cow<'static, str>,
 }
 
 impl Demo {
     /// A demo agent that sends 20 events a second.
     #[must_use]
     pub fn new() -> Self {
-        Self { pace: Duration::from_millis(50) }
+        let description =
+            "a scripted answer: reasoning, a tool call, text; needs no key and no network";
+        Self { pace: Duration::from_millis(50), description: Cow::Borrowed(description) }
+    }
+
+    /// What `GET /agents` says about it.
+    #[must_use]
+    pub fn described(mut self, description: impl Into<String>) -> Self {
+        self.description = Cow::Owned(description.into());
+        self
     }
 
     /// Waits this long before each event; zero sends them as fast as they are stored.
@@ -54,7 +64,7 @@ impl Default for Demo {
 
 impl Agent for Demo {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let Self { pace } = *self;
+        let pace = self.pace;
         let script = Answer::to(run.request()).script(pace);
         let events = stream::unfold(script, move |mut left| async move {
             let event = left.next()?;
@@ -67,9 +77,7 @@ impl Agent for Demo {
     }
 
     fn description(&self) -> Cow<'_, str> {
-        Cow::Borrowed(
-            "a scripted answer: reasoning, a tool call, text; needs no key and no network",
-        )
+        Cow::Borrowed(&self.description)
     }
 }
 

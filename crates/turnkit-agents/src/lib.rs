@@ -1,4 +1,4 @@
-//! Agents that are ready to run: a demo, any program, any model behind an OpenAI-compatible API.
+//! Agents that are ready to run: a demo, any program, agent CLIs, any model behind an API.
 //!
 //! ```
 //! use turnkit_agents::demo::Demo;
@@ -9,9 +9,10 @@
 //! ```
 //!
 //! # In scope
-//! [`demo`], which needs no key and no network; `command` (feature `command`, on Unix), a program for every run; `openai`
-//! (feature `openai`), which asks `/chat/completions` of any server that speaks it (PROTOCOL 3.4). And `producer` (feature
-//! `producer`): any agent as a producer of turns without a substrate, and any producer as an agent.
+//! [`demo`], which needs no key and no network; `command` (feature `command`, on Unix), a program for every run, which prints
+//! events, text, the lines of a known tool or the Agent Client Protocol; `openai` (feature `openai`), which asks a model: any
+//! server of `/chat/completions`, Anthropic's API or OpenAI's newer one (PROTOCOL 3.4). And `producer` (feature `producer`): any
+//! agent as a producer of turns without a substrate, and any producer as an agent.
 //!
 //! # Out of scope
 //! The trait itself and its contract (`turnkit-agent`), and keeping what an agent says (`turnkit-substrate`).

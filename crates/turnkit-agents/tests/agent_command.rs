@@ -428,8 +428,9 @@ for line in sys.stdin:
             say({"id": id, "error": {"code": -32602, "message": "no such session"}})
             continue
         said = open(store).read().splitlines()
-        for old in said: text(old)
+        text("the past, in time")
         say({"id": id, "result": {}})
+        for old in said: text(old)
     elif method == "session/new":
         assert params["cwd"].startswith("/") and params["mcpServers"] == []
         say({"id": id, "result": {"sessionId": session, "models": {"currentModelId": "scripted"}}})

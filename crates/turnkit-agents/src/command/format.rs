@@ -8,7 +8,7 @@ mod gemini;
 mod opencode;
 mod text;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use serde_json::Value;
 
@@ -79,6 +79,14 @@ pub(super) trait Mapper: Send {
 
     /// The program has ended, well or not.
     fn end(&mut self, _is_good: bool, _told: &mut Told) {}
+
+    /// How long the program must be silent before [`quiet`](Self::quiet) is called, where it waits for that.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The program was silent for that long.
+    fn quiet(&mut self, _told: &mut Told) {}
 
     /// Nobody wants the rest of the answer. Whether the program is told so, and may end by itself.
     fn cancel(&mut self, _told: &mut Told) -> bool {

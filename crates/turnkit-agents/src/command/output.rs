@@ -1,5 +1,7 @@
 //! A program's standard output, on its way to events.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use tokio::{io::AsyncReadExt as _, process::ChildStdout};
 
@@ -105,6 +107,21 @@ impl Output {
             Reading::Lines(mapper) => mapper.end(is_good, &mut self.told),
         }
         self.told.finish();
+    }
+
+    /// How long the program must be silent before something else is done, if anything waits for that.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        match &self.reading {
+            Reading::Text(_) => None,
+            Reading::Lines(mapper) => mapper.patience(),
+        }
+    }
+
+    /// The program was silent for that long.
+    pub(super) fn quiet(&mut self) {
+        if let Reading::Lines(mapper) = &mut self.reading {
+            mapper.quiet(&mut self.told);
+        }
     }
 
     /// Nobody wants the rest: what the program is told before it is stopped. Whether it is told anything.

@@ -183,6 +183,8 @@ impl Program {
         if self.has_run_dry() {
             return Some(End::Ended);
         }
+        // Anew with each thing that happens: what is waited for is silence.
+        let patience = self.output.patience();
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Some(End::Stopped),
@@ -190,6 +192,7 @@ impl Program {
             () = self.output.pump(), if self.output.is_open() => self.output_pumped(),
             () = self.diagnostics.pump(), if self.diagnostics.is_open() => {}
             () = self.input.pump(), if self.input.is_due() => {}
+            () = quiet(patience) => self.output.quiet(),
             // Last: whoever takes events slowly loses nothing that is there already.
             () = at(self.deadline) => return self.late(),
         }
@@ -365,6 +368,13 @@ const BEHIND_RESULT: Duration = Duration::from_secs(5);
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn quiet(patience: Option<Duration>) {
+    match patience {
+        Some(patience) => time::sleep(patience).await,
         None => std::future::pending().await,
     }
 }

@@ -532,7 +532,9 @@ impl Answer {
             call.arguments.push_str(call.halves.rest());
             let told = call.told().raw(&call.arguments);
             // Arguments that are no JSON which can stand in an event stand in it as text alone.
-            let input = Json::verify(&call.arguments).ok();
+            // None at all are those of a function that takes none.
+            let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+            let input = Json::verify(arguments).ok();
             let event = self.part(&call.part).tool(&told.input(input.as_ref()));
             self.ready.push_back(event);
         }

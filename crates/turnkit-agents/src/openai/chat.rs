@@ -138,7 +138,8 @@ impl Said {
                 break;
             }
         }
-        if let Some(content) = delta.get("content") {
+        let content = delta.get("content").filter(|content| !content.is_null());
+        if let Some(content) = content.or_else(|| delta.get("text")) {
             collect(content, Kind::Text, &mut said, 0);
         }
         if let Some(refusal) = delta.get("refusal") {
@@ -190,7 +191,7 @@ fn collect(content: &Value, kind: Kind, said: &mut Said, depth: usize) {
                 said.is_odd = true;
                 return;
             }
-            let names = ["text", "thinking", "content", "reasoning", "summary", "value"];
+            let names = ["text", "thinking", "content", "parts", "reasoning", "summary", "value"];
             match names.into_iter().find_map(|name| piece.get(name).filter(|text| !text.is_null()))
             {
                 Some(text) => collect(text, kind, said, depth + 1),

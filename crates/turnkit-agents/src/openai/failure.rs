@@ -87,7 +87,12 @@ pub(super) fn protocol(what: impl std::fmt::Display) -> AgentError {
 fn told(body: &[u8]) -> Option<String> {
     match read(body) {
         Some(json) => words(&json),
-        None if body.trim_ascii_start().starts_with(b"<") => None,
+        None if body.trim_ascii_start().starts_with(b"<") => {
+            // A page of a gateway: its title says it, and the rest is for browsers.
+            let page = String::from_utf8_lossy(body);
+            let title = page.split_once("<title>")?.1.split_once("</title>")?.0;
+            Some(title.to_owned())
+        }
         None => Some(String::from_utf8_lossy(body).into_owned()),
     }
 }
@@ -125,6 +130,7 @@ mod tests {
         for shape in shapes {
             assert_eq!(of(404, shape), expected, "{shape}");
         }
+        assert_eq!(of(404, "<html><title>no such model</title></html>"), expected);
         for shape in ["", "<html>no such model</html>", "{}", "[1]"] {
             let bare = "upstream_rejected: the upstream answered 404 Not Found";
             assert_eq!(of(404, shape), bare, "{shape}");

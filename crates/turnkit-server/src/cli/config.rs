@@ -16,6 +16,8 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
+use super::agents::{self, Entry};
+
 /// The variable that names the file, beside `--config`.
 pub(super) const VARIABLE: &str = "TURNKIT_CONFIG";
 const MAX_FILE: u64 = 1024 * 1024;
@@ -30,6 +32,15 @@ pub(super) struct Config {
     text: String,
     /// By command and long name.
     settings: BTreeMap<(String, String), Setting>,
+    agents: Vec<(Entry, Place)>,
+}
+
+/// A place in a configuration file.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    line: usize,
+    column: usize,
 }
 
 #[derive(Clone)]
@@ -78,8 +89,27 @@ impl Config {
 
     fn parse(path: &Path, text: String, cli: &Command) -> Result<Config, ConfigError> {
         let read = settings(&text, cli);
-        let settings = read.map_err(|wrong| wrong.into_error(path, &text))?;
-        Ok(Config { path: path.to_owned(), text, settings })
+        let (settings, agents) = read.map_err(|wrong| wrong.into_error(path, &text))?;
+        let agents =
+            agents.into_iter().map(|(entry, at)| (entry, Place::of(at.start, path, &text)));
+        let agents = agents.collect();
+        Ok(Config { path: path.to_owned(), text, settings, agents })
+    }
+
+    /// The agents that it describes, and where.
+    pub(super) fn take_agents(&mut self) -> Vec<(Entry, Place)> {
+        std::mem::take(&mut self.agents)
+    }
+
+    /// What the file says of an option of this command, and where.
+    pub(super) fn said(&self, command: &str, name: &str) -> Option<(&[String], Place)> {
+        let setting = self.setting(command, name).or_else(|| self.setting(ALL, name))?;
+        Some((&setting.values, Place::of(setting.at.start, &self.path, &self.text)))
+    }
+
+    /// The names of the agents that it describes.
+    fn agent_names(&self) -> Vec<&str> {
+        self.agents.iter().map(|(entry, _)| entry.name.as_str()).collect()
     }
 
     /// The command line with the file's values as defaults.
@@ -124,30 +154,59 @@ struct Wrong {
 
 impl Wrong {
     fn into_error(self, path: &Path, text: &str) -> ConfigError {
-        let before = text.get(..self.at.start).unwrap_or(text);
+        ConfigError::at(&Place::of(self.at.start, path, text), self.why)
+    }
+}
+
+impl From<agents::Wrong> for Wrong {
+    fn from(wrong: agents::Wrong) -> Wrong {
+        Wrong { at: wrong.at, why: wrong.why }
+    }
+}
+
+impl Place {
+    /// The place of a byte.
+    fn of(at: usize, path: &Path, text: &str) -> Place {
+        let before = text.get(..at).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        ConfigError::At {
+        Place {
             path: path.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-            why: self.why,
         }
+    }
+}
+
+impl ConfigError {
+    pub(super) fn at(place: &Place, why: String) -> ConfigError {
+        let Place { path, line, column } = place.clone();
+        ConfigError::At { path, line, column, why }
     }
 }
 
 type Settings = BTreeMap<(String, String), Setting>;
 
-fn settings(text: &str, cli: &Command) -> Result<Settings, Wrong> {
+/// What a file says: options, and agents with the places of their tables.
+type Said = (Settings, Vec<(Entry, Range<usize>)>);
+
+fn settings(text: &str, cli: &Command) -> Result<Said, Wrong> {
     let file = DeTable::parse(text).map_err(|error| Wrong {
         at: error.span().unwrap_or_default(),
         why: error.message().to_owned(),
     })?;
     let (mut settings, mut own) = (Settings::new(), Settings::new());
+    let mut entries = Vec::new();
     for (key, value) in file.get_ref() {
         let name = key.get_ref().as_ref();
         match value.get_ref() {
             DeValue::Table(table) if commands(cli).any(|command| command == name) => {
                 own.extend(of_table(table, name, cli)?);
+            }
+            DeValue::Array(list)
+                if name == "agent"
+                    && list.iter().any(|item| matches!(item.get_ref(), DeValue::Table(_))) =>
+            {
+                entries = agents::entries(list)?;
             }
             value => {
                 let setting = setting(value, key.span())?;
@@ -164,7 +223,7 @@ fn settings(text: &str, cli: &Command) -> Result<Settings, Wrong> {
     }
     // A command's own table goes before the top of the file, wherever it stands.
     settings.extend(own);
-    Ok(settings)
+    Ok((settings, entries))
 }
 
 fn of_table(table: &DeTable<'_>, command: &str, cli: &Command) -> Result<Settings, Wrong> {
@@ -234,7 +293,7 @@ fn options<'a>(cli: &'a Command, command: &str) -> impl Iterator<Item = (String,
 
 /// Not what asks for something else than the command's work.
 fn is_setting(option: &Arg) -> bool {
-    !matches!(option.get_id().as_str(), "help" | "version" | "config" | "print_config")
+    !matches!(option.get_id().as_str(), "help" | "version" | "config" | "print_config" | "check")
 }
 
 fn id_and_name(option: &Arg) -> Option<(String, String)> {
@@ -274,7 +333,9 @@ pub(super) fn print(
         let values: Vec<&OsStr> = matches.get_raw(&id).into_iter().flatten().collect();
         Some(line(option, &long, &values, source))
     });
-    iter::once(format!("# turnkit {name}")).chain(lines)
+    let agents = config.map(Config::agent_names).filter(|names| !names.is_empty());
+    let agents = agents.map(|names| format!("# [[agent]] describes {}  # file", names.join(", ")));
+    iter::once(format!("# turnkit {name}")).chain(lines).chain(agents)
 }
 
 fn source(source: Option<ValueSource>, is_in_file: bool) -> &'static str {

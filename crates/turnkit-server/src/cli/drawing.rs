@@ -8,6 +8,7 @@ use std::mem;
 
 use serde::Deserialize;
 use turnkit_wire::view::{Failure, PartUpdate, Text, TurnResult};
+use turnkit_wire::write::FinishReason;
 use turnkit_wire::{Event, kind};
 
 use super::terminal::{Look, Screen, Written, harmless};
@@ -20,6 +21,8 @@ pub(super) struct Drawing {
     is_shown: bool,
     /// What was drawn of each part, by its id.
     parts: HashMap<String, Drawn>,
+    /// The line that was drawn last of each tool call, by its part's id.
+    tools: HashMap<String, String>,
     /// The part that the last line belongs to, if it may go on.
     open: Option<(String, bool)>,
     /// All text that was drawn: the joined text of the answer so far (PROTOCOL 2.3).
@@ -49,7 +52,10 @@ struct ToolUpdate {
 
 #[derive(Deserialize)]
 struct Tool {
-    tool: Option<String>,
+    #[serde(default)]
+    id: String,
+    #[serde(rename = "tool")]
+    name: Option<String>,
     state: Option<ToolState>,
 }
 
@@ -63,18 +69,16 @@ impl Drawing {
     pub(super) fn new() -> Drawing {
         let (text, beside) = (Screen::stdout(), Screen::stderr());
         let is_shown = io::stdout().is_terminal();
-        let (parts, open, answer, last_text) = Default::default();
-        Drawing { text, beside, is_shown, parts, open, answer, last_text }
+        let (parts, tools, open, answer, last_text) = Default::default();
+        Drawing { text, beside, is_shown, parts, tools, open, answer, last_text }
     }
 
     /// Draws what is new with this event. What cannot be drawn is left out: agents send many things.
     pub(super) fn event(&mut self, event: &Event) -> Written {
         match event.kind() {
             kind::MESSAGE_PART_UPDATED => self.update(event),
-            kind::RESULT => {
-                let result = TurnResult::of(event).unwrap_or_default();
-                self.whole(result.final_text().map(|text| text.to_str().into_owned()))
-            }
+            kind::RESULT => self.result(event),
+            kind::WARNING => self.warned(event),
             kind::RUN_COMPLETED => {
                 self.whole(event.data().map(|Completed { final_text }| final_text).ok().flatten())?;
                 self.end_text()
@@ -109,6 +113,7 @@ impl Drawing {
     pub(super) fn start_anew(&mut self) -> Written {
         self.end_text()?;
         self.parts.clear();
+        self.tools.clear();
         self.answer.clear();
         self.last_text = (None, false);
         Ok(())
@@ -175,15 +180,23 @@ impl Drawing {
         if self.is_shown { harmless(text) } else { text.into() }
     }
 
+    /// A tool call, once for each thing that is new about it: its input may come in many pieces.
     fn tool(&mut self, part: &Tool) -> Written {
-        self.make_way()?;
-        let name = harmless(part.tool.as_deref().unwrap_or("tool"));
+        let name = harmless(part.name.as_deref().unwrap_or("tool"));
         let (status, title) = match &part.state {
             Some(state) => (state.status.as_str(), state.title.as_deref().unwrap_or_default()),
             None => ("", ""),
         };
-        let mark = if status == "completed" { '\u{2713}' } else { '\u{2026}' };
+        let mark = match status {
+            "completed" => '\u{2713}',
+            "error" | "failed" => '\u{2717}',
+            _ => '\u{2026}',
+        };
         let line = format!("{mark} {name} {}", harmless(title));
+        if self.tools.insert(part.id.clone(), line.clone()).as_ref() == Some(&line) {
+            return Ok(());
+        }
+        self.make_way()?;
         let painted = self.beside.paint(Look::Cyan, line.trim_end()).to_string();
         self.beside.line(painted)
     }
@@ -199,6 +212,37 @@ impl Drawing {
         }
         self.turn_to("result".to_owned(), true)?;
         self.draw(&new, true)
+    }
+
+    /// The agent's own account of the turn. An answer that was cut says so.
+    fn result(&mut self, event: &Event) -> Written {
+        let result = TurnResult::of(event).unwrap_or_default();
+        self.whole(result.final_text().map(|text| text.to_str().into_owned()))?;
+        match result.finish_reason() {
+            Some(FinishReason::Length) => {
+                self.note("the answer was cut: the model came to its limit")
+            }
+            Some(FinishReason::ContentFilter) => {
+                self.note("the answer was cut by the model's content filter")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn warned(&mut self, event: &Event) -> Written {
+        #[derive(Deserialize)]
+        struct Warning {
+            message: String,
+        }
+        event.data().map_or(Ok(()), |Warning { message }| self.note(&message))
+    }
+
+    /// A line beside the text.
+    fn note(&mut self, message: &str) -> Written {
+        self.make_way()?;
+        let line = format!("! {message}");
+        let painted = self.beside.paint(Look::Dim, harmless(&line)).to_string();
+        self.beside.line(painted)
     }
 
     fn failed(&mut self, event: &Event) -> Written {

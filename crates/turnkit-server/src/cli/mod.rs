@@ -42,6 +42,9 @@ struct Cli {
     /// Print the options that hold, as such a file, and end.
     #[arg(long, env = "TURNKIT_PRINT_CONFIG", global = true, help_heading = logging::HEADING)]
     print_config: bool,
+    /// Check the options, the file and all that they name, and end. Nothing is sent, and nothing is started.
+    #[arg(long, env = "TURNKIT_CHECK", global = true, help_heading = logging::HEADING)]
+    check: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -104,8 +107,11 @@ fn parse() -> Result<Option<Cli>, anyhow::Error> {
     let arguments = arguments::spread(std::env::args_os(), &cli);
     let config = load(&arguments, &cli)?;
     let matches = matches(cli, &arguments, config.as_ref())?;
-    let parsed = Cli::from_arg_matches(&matches)?;
+    let mut parsed = Cli::from_arg_matches(&matches)?;
     if !parsed.print_config {
+        if let (Some((name, agents)), Some(mut config)) = (parsed.command.agents(), config) {
+            agents.set_file(config.take_agents(), |option| config.said(name, option));
+        }
         return Ok(Some(parsed));
     }
     let mut cli = Cli::command();
@@ -156,6 +162,11 @@ fn matches(
 }
 
 fn start(cli: Cli) -> Result<End, anyhow::Error> {
+    if cli.check {
+        let mut screen = terminal::Screen::stdout();
+        screen.line(cli.command.check()?)?;
+        return Ok(End::Done);
+    }
     let logging = logging::start(&cli.logging, cli.command.is_server())?;
     tracing::debug!(file = ?cli.config, "configured");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -173,6 +184,24 @@ impl Command {
             Command::Serve(options) => serve::run(options).await,
             Command::Substrate(options) => substrate::run(options).await,
             Command::Chat(options) => chat::run(options).await,
+        }
+    }
+
+    /// The options of its agents, where it has any.
+    fn agents(&mut self) -> Option<(&'static str, &mut agents::AgentOptions)> {
+        match self {
+            Command::Serve(options) => Some(("serve", options.agents())),
+            Command::Substrate(options) => Some(("substrate", options.agents())),
+            Command::Demo(_) | Command::Chat(_) => None,
+        }
+    }
+
+    /// Whether it could start: what it would do then, in a line.
+    fn check(self) -> Result<String, anyhow::Error> {
+        match self {
+            Command::Serve(options) => options.checked(),
+            Command::Substrate(options) => options.checked(),
+            Command::Demo(_) | Command::Chat(_) => Ok("the options are right".to_owned()),
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Options {
         long,
         value_name = "URL",
         env = "TURNKIT_SUBSTRATE",
-        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "command"]
+        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "model_api", "command", "command_format", "command_env", "command_dir", "command_permission"]
     )]
     substrate: Option<String>,
     /// Bearer token for --substrate. Better set by the environment: other users can see a command line.
@@ -66,6 +66,9 @@ Examples:
   turnkit serve --listen 127.0.0.1:0 --data-dir /var/lib/turnkit
   turnkit serve --agent openai --openai-base-url http://127.0.0.1:8080/v1 --openai-model qwen3
   turnkit serve --agent demo,command --command python3 agent.py
+  turnkit serve --command-format claude --command-env ANTHROPIC_API_KEY \\
+      --command claude -p --output-format stream-json --verbose --include-partial-messages
+  turnkit serve --config turnkit.toml --check
   turnkit serve --listen 0.0.0.0:8787 --tokens /etc/turnkit/tokens
   turnkit serve --substrate http://127.0.0.1:8788
 
@@ -85,6 +88,23 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 }
 
 impl Options {
+    pub(super) fn agents(&mut self) -> &mut AgentOptions {
+        &mut self.embedded
+    }
+
+    /// Whether it could start, as far as that can be told without starting anything.
+    pub(super) fn checked(self) -> Result<String, anyhow::Error> {
+        self.tokens.clone().map(Tokens::load).transpose()?;
+        let agents = match &self.substrate {
+            Some(_) => "of the substrate".to_owned(),
+            None => self.embedded.names().join(", "),
+        };
+        let line =
+            format!("the configuration is right; address: {}; agents: {agents}", self.listen);
+        self.config()?;
+        Ok(line)
+    }
+
     fn config(self) -> Result<ServerConfig, anyhow::Error> {
         let log = self.embedded.log()?;
         let substrate = match self.substrate {

@@ -65,6 +65,19 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
 }
 
 impl Options {
+    pub(super) fn agents(&mut self) -> &mut AgentOptions {
+        &mut self.agents
+    }
+
+    /// Whether it could start, as far as that can be told without starting anything.
+    pub(super) fn checked(self) -> Result<String, anyhow::Error> {
+        self.check()?;
+        self.agents.agents()?;
+        self.agents.log()?;
+        let agents = self.agents.names().join(", ");
+        Ok(format!("the configuration is right; address: {}; agents: {agents}", self.listen))
+    }
+
     /// Before anything is open: serving refuses it as well, but scripts would have read the ready line by then.
     fn check(&self) -> Result<(), ServeError> {
         if self.token.is_none() && !self.listen.ip().is_loopback() {

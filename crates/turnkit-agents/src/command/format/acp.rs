@@ -3,7 +3,7 @@
 //! An own reader and not the crate of the protocol's authors: that one switches on `serde_json/preserve_order` for the whole
 //! build, and it refuses what it does not know. What a client needs of the protocol is little, and agents differ.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use turnkit_wire::{
@@ -49,6 +49,8 @@ pub(super) struct Acp {
 enum Step {
     Initialize,
     Load,
+    /// None: the session is loaded, and what was said in it before may still be told.
+    Loaded,
     New,
     Prompt,
 }
@@ -116,9 +118,9 @@ impl Acp {
             }
             Step::Load => {
                 self.learn_session(result, told);
-                let message = self.task.message.clone();
-                self.prompt(&message, told);
+                self.step = Step::Loaded;
             }
+            Step::Loaded => {}
             Step::New => {
                 let Some(session) = result.get("sessionId").and_then(Value::as_str) else {
                     return told.fail("the agent began a session without a name", None);
@@ -332,6 +334,18 @@ impl Mapper for Acp {
         }
     }
 
+    /// The protocol wants a session's past told before the answer to `session/load`. Some tell it right behind that.
+    fn patience(&self) -> Option<Duration> {
+        (self.step == Step::Loaded).then_some(PAST)
+    }
+
+    fn quiet(&mut self, told: &mut Told) {
+        if self.step == Step::Loaded {
+            let message = self.task.message.clone();
+            self.prompt(&message, told);
+        }
+    }
+
     fn cancel(&mut self, told: &mut Told) -> bool {
         self.is_cancelled = true;
         let is_asked = self.step == Step::Prompt;
@@ -356,6 +370,9 @@ fn texts(content: &Value) -> String {
     });
     texts.collect::<Vec<_>>().join("\n")
 }
+
+/// How long an agent is silent once a session's past is told.
+const PAST: Duration = Duration::from_millis(300);
 
 /// How many calls are remembered.
 const MAX_CALLS: usize = 256;

@@ -144,6 +144,11 @@ fn acp_is_asked_in_order_and_permissions_are_refused_unless_they_are_configured(
         for line in lines {
             mapper.line(line.as_bytes(), &mut told);
         }
+        assert_eq!(
+            mapper.patience().is_some(),
+            lines.last().is_some_and(|line| line.contains("said before"))
+        );
+        mapper.quiet(&mut told);
         assert!(mapper.cancel(&mut told));
         let said = String::from_utf8(told.take_input()).unwrap();
         let events: Vec<_> = std::iter::from_fn(|| told.next_event())
@@ -177,7 +182,7 @@ fn acp_is_asked_in_order_and_permissions_are_refused_unless_they_are_configured(
     let loaded = r#"{"jsonrpc":"2.0","id":2,"result":null}"#;
     insta::assert_snapshot!(
         "acp_that_goes_on",
-        dialogue(going_on(), &[can_load, replayed, loaded])
+        dialogue(going_on(), &[can_load, replayed, loaded, replayed])
     );
     let unknown = r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32602,"message":"no such session"}}"#;
     insta::assert_snapshot!(
