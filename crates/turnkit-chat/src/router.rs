@@ -80,7 +80,14 @@ impl Chat {
             .route_layer(Extension(self.clone()))
             .route_layer(Extension(LIMITS))
             .route_layer(middleware::from_fn_with_state(Hosts::any().allowing(origins), guard));
-        if origins.is_empty() { routes } else { routes.layer(origins.layer(EXPOSED)) }
+        if origins.is_empty() {
+            return routes;
+        }
+        // A browser's preflight comes to the fallback of a route. One that the host sets for its whole router takes the place of
+        // axum's own, and of the layers around that: not of ours.
+        routes
+            .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+            .layer(origins.layer(EXPOSED))
     }
 }
 
