@@ -1,4 +1,7 @@
-/** The examples, built as they are, in a browser before `turnkit serve`, with a network between them that can be cut. */
+/**
+ * The examples, built as they are, in a browser before `turnkit serve`, with a network between them that can be cut; and the guide's
+ * snippets, run as they are printed.
+ */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -190,3 +193,90 @@ for (const [name, { first, running, unhandled }] of Object.entries(EXAMPLES)) {
     }
   });
 }
+
+describe("docs/guide/front-ends.md", { timeout: 300_000 }, () => {
+  let [directory, server, snippets] = [];
+
+  before(async () => {
+    install(join(ROOT, "tests/browser"));
+    // Beside the packages that the snippets import.
+    directory = await mkdtemp(join(import.meta.dirname, ".guide-"));
+    const serve = ["--data-dir", join(directory, "data"), "--log-level", "error", "--demo-pace", "1ms"];
+    server = await new Process("serve", serve).start();
+    const guide = await readFile(join(ROOT, "docs/guide/front-ends.md"), "utf8");
+    snippets = [...guide.matchAll(/^```js\n(.*?)^```/gms)].map(([, code]) => code);
+    assert.match(snippets[0], /http:\/\/127\.0\.0\.1:8787/);
+    snippets[0] = snippets[0].replace("http://127.0.0.1:8787", server.url.replace(/\/$/, ""));
+  });
+  after(async () => {
+    await server?.end();
+    await rm(directory, { recursive: true });
+  });
+
+  /** The snippet of the guide that has this in it, after the first one, which they all need. */
+  function printed(mark) {
+    const found = snippets.filter((code) => code.includes(mark));
+    assert.equal(found.length, 1, mark);
+    return snippets[0] + found[0];
+  }
+
+  /** What `told` is, behind the snippet. */
+  async function told(mark, then, version = 7) {
+    const code = `${printed(mark)}\n${then}`;
+    const named = code.replace('"ai"', `"ai${version}"`).replace('"@ai-sdk/react"', `"react${version}"`).replace("?ai=5", `?ai=${version}`);
+    const file = join(directory, "snippet.mjs");
+    await writeFile(file, `${named}\nconsole.log(JSON.stringify(told));\n`);
+    const { status, stdout, stderr } = spawnSync(process.execPath, [file], { encoding: "utf8", timeout: 60_000 });
+    assert.equal(status, 0, stderr);
+    return JSON.parse(stdout);
+  }
+
+  const WHOLE = ["ready", ["step-start", "reasoning", "dynamic-tool", "text"], true];
+  const TOLD = "const told = [chat.status, chat.messages[1]?.parts.map(({ type }) => type), chat.messages[1]?.metadata.saved];";
+  const ASKED = (version) => `const { Chat } = await import("react${version}"); const chat = new Chat({ id, transport }); await chat.sendMessage({ text: "Hello" }); ${TOLD}`;
+
+  test("useChat answers, answers again, and edits", async () => {
+    assert.deepEqual(await told("useChat({ chat", `await chat.sendMessage({ text: "Hello" }); ${TOLD}`), WHOLE);
+    const then = `
+      await chat.sendMessage({ text: "Hello" });
+      const first = chat.messages[1].id;
+      await chat.regenerate();
+      const told = [chat.messages.length, chat.messages[1].id !== first];
+      await chat.sendMessage({ text: "Edited", messageId: chat.messages[0].id });
+      const saved = await (await fetch(api + "/" + id)).json();
+      told.push(saved.length, saved[0].parts[0].text);`;
+    assert.deepEqual(await told("useChat({ chat", then), [2, true, 2, "Edited"]);
+  });
+
+  for (const version of [5, 6, 7]) test(`the counting transport, ai ${version}`, async () => assert.deepEqual(await told("function lastingTransport", ASKED(version), version), WHOLE));
+
+  test("the guide prints the counting transport that is tested", async () => {
+    const [, code] = (await readFile(join(import.meta.dirname, "lasting.mjs"), "utf8")).split("*/\n");
+    assert.ok(printed("function lastingTransport").includes(code.replace("export ", "")));
+  });
+
+  test("WorkflowChatTransport", async () => assert.deepEqual(await told("new WorkflowChatTransport", ASKED(7)), WHOLE));
+
+  test("HttpAgent holds what is at rest", async () => {
+    const [held, saved] = await told("new HttpAgent", "const told = [agent.messages, (await (await fetch(agent.url + '?threadId=' + id)).json()).messages];");
+    assert.deepEqual(held.map(({ role }) => role), ["user", "reasoning", "assistant", "tool", "assistant"]);
+    assert.deepEqual(held, saved);
+  });
+
+  test("TanStack AI", async () => {
+    const then = "const told = [client.getStatus(), client.getMessages().map(({ role }) => role)];";
+    assert.deepEqual(await told("new ChatClient", then), ["ready", ["user", "assistant"]]);
+  });
+
+  test("EventSource, in a browser", async (each) => {
+    const { openBrowser } = await import("../browser/browser.mjs");
+    const browser = await openBrowser();
+    each.after(() => browser.close());
+    const tab = await browser.newPage();
+    await tab.goto(`${server.url}health`);
+    const then = 'await new Promise((resolve) => source.addEventListener("session.run.completed", resolve)); return { text, sessionId };';
+    const { text, sessionId } = await tab.evaluate(`(async () => {${printed("new EventSource")}\n${then}})()`);
+    const { messages } = await (await fetch(`${server.url}api/sessions/${sessionId}/messages`)).json();
+    assert.equal(text, messages[1].text);
+  });
+});
