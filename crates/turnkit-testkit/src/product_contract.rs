@@ -1,6 +1,6 @@
 //! What every product must do that serves chats by PROTOCOL 4.2, as tests that its author runs against its real processes.
 //!
-//! [`product_contract!`](crate::product_contract) makes one test of each rule. A rule starts the product as a child process in a
+//! [`product_contract!`](crate::product_contract!) makes one test of each rule. A rule starts the product as a child process in a
 //! directory of its own, between two proxies that cut connections, and gives it a substrate whose agent counts how often it is
 //! asked. It speaks the product's public routes and nothing else. What is broken is told by the promise:
 //!
