@@ -1,14 +1,14 @@
-//! Tools for testing what is built on turnkit: scripted producers, recording hooks, a client, and contract suites.
+//! Tools for testing what is built on turnkit: scripted producers, recording hooks, a reader of bodies, and contract suites.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use turnkit_testkit::{Client, Recorder, Script, turn};
+//! use turnkit_testkit::{BodyReader, Recorder, Script, turn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let hooks = Arc::new(Recorder::new());
 //! let (body, driver) = turn().start(Script::new().text("Hello"), hooks.clone());
-//! let (lines, outcome) = tokio::join!(async { Client::new(body).rest().await }, driver);
+//! let (lines, outcome) = tokio::join!(async { BodyReader::new(body).rest().await }, driver);
 //! assert_eq!(lines.len(), 3);
 //! assert_eq!(outcome.result.unwrap().as_str(), "Hello");
 //! # }
@@ -16,7 +16,7 @@
 //!
 //! | for | there is |
 //! |---|---|
-//! | a product's hooks and routes | [`Script`], a producer that does what a test says, and [`Client`] |
+//! | a product's hooks and routes | [`Script`], a producer that does what a test says, and [`BodyReader`], which reads its body as a client does |
 //! | a producer that passes events on | [`producer_contract!`], [`Recorder`] |
 //! | a producer that makes events of a model's stream | [`translating_contract!`] |
 //! | a store of execution logs (feature `substrate`) | `log_contract!`, [`redis`] |
@@ -47,12 +47,12 @@ pub mod redis;
 #[cfg(feature = "chat")]
 pub mod store_contract;
 
-mod client;
+mod body;
 mod recorder;
 mod script;
 
 pub use self::{
-    client::Client,
+    body::BodyReader,
     contract::{ProducerFixture, Upstream, UpstreamEnd, translating::Recording},
     recorder::{Call, Fault, Recorder, Store},
     script::{Probe, Script, ScriptError},

@@ -15,7 +15,9 @@ use turnkit::{
     FinalText, Hook, Persisted, Phase, RawText, TurnBody, TurnContext, TurnError, TurnHooks,
     TurnIdentity, TurnOutcome, TurnProducer, producer,
 };
-use turnkit_testkit::{Client, Fault, Recorder, Script, ScriptError, events, execution_id, turn};
+use turnkit_testkit::{
+    BodyReader, Fault, Recorder, Script, ScriptError, events, execution_id, turn,
+};
 
 /// Runs an attempt to its end: the lines that its client read, and the outcome.
 async fn run(
@@ -24,7 +26,7 @@ async fn run(
     hooks: &Arc<Recorder>,
 ) -> (Vec<Event>, TurnOutcome) {
     let (body, driver) = turn.start(producer, hooks.clone());
-    let mut client = Client::new(body);
+    let mut client = BodyReader::new(body);
     tokio::join!(client.rest(), driver)
 }
 
@@ -74,7 +76,7 @@ mod a_client_that_leaves {
             .events((1..50).map(|n| events::delta("prt_1", &format!("{n} "))));
         let (body, driver) = turn().on_client_left(policy).start(script, hooks.clone());
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         assert_eq!(client.take(2).await.len(), 2);
         drop(client);
         open.send(()).ok();
@@ -115,7 +117,7 @@ mod a_client_that_leaves {
         let probe = script.probe();
         let (body, driver) = turn().on_client_left(ClientLeft::Cancel).start(script, hooks.clone());
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         client.take(2).await;
         drop(client);
         let outcome = driver.await.unwrap();
@@ -137,7 +139,7 @@ mod a_client_that_leaves {
         let (body, driver) =
             turn().on_client_left(ClientLeft::Abandon).start(script, hooks.clone());
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         client.take(2).await;
         drop(client);
         let outcome = driver.await.unwrap();
@@ -238,7 +240,7 @@ mod a_client_that_reads_slowly_or_not {
         assert!(futures::poll!(&mut driver).is_pending());
         let held = probe.asked();
         assert!((25..=26).contains(&held), "{held} lines of {LINE} bytes");
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         let (lines, outcome) = tokio::join!(client.rest(), driver);
         assert_eq!(lines.len(), 102);
         assert!(outcome.result.is_ok());
@@ -254,7 +256,7 @@ mod a_client_that_reads_slowly_or_not {
         assert!(futures::poll!(&mut driver).is_pending());
         // `started` is held: the first huge line waits.
         assert_eq!(probe.asked(), 1);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         assert_eq!(client.take(1).await.len(), 1);
         assert!(futures::poll!(&mut driver).is_pending());
         assert_eq!(probe.asked(), 2);
@@ -269,7 +271,7 @@ mod a_client_that_reads_slowly_or_not {
         let script = Script::new().events((0..100).map(big)).text("hi");
         let (body, driver) = turn().start(script, hooks.clone());
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         assert_eq!(client.take(1).await.len(), 1);
         let since = time::Instant::now();
         let outcome = driver.await.unwrap();
@@ -292,7 +294,7 @@ mod a_client_that_reads_slowly_or_not {
         let (body, driver) =
             turn().client_stall(Duration::from_secs(10)).start(script, Recorder::new());
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         let since = time::Instant::now();
         while client.take(30).await.len() == 30 {
             time::sleep(Duration::from_secs(3)).await;
@@ -309,7 +311,7 @@ mod a_client_that_reads_slowly_or_not {
         let (body, driver) =
             turn().on_client_left(ClientLeft::Abandon).start(script, Recorder::new());
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         assert_eq!(client.take(101).await.len(), 101);
         drop(client);
         assert_eq!(driver.await.unwrap().client, ClientOutcome::Left { after_events: 101 });
@@ -336,7 +338,7 @@ mod a_client_that_reads_slowly_or_not {
         let outcome =
             time::timeout(Duration::from_secs(1), driver).await.expect("nothing to wait for");
         assert!(outcome.result.is_err());
-        let lines = Client::new(body).rest().await;
+        let lines = BodyReader::new(body).rest().await;
         assert_eq!(lines.len(), 28);
     }
 
@@ -349,7 +351,7 @@ mod a_client_that_reads_slowly_or_not {
         driver.handle().cancel();
         let outcome = driver.await;
         assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
-        let lines = Client::new(body).rest().await;
+        let lines = BodyReader::new(body).rest().await;
         assert_eq!(json_lines(&lines), json_lines(&hooks.events()));
     }
 }
@@ -366,7 +368,7 @@ mod a_cancel {
         let (body, driver) = turn().start(script, hooks.clone());
         let handle = driver.handle();
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         client.take(2).await;
         handle.cancel();
         handle.clone().cancel();
@@ -396,7 +398,7 @@ mod a_cancel {
         let script = Script::new().cancel_takes(async { std::panic::panic_any("secret") });
         let (body, driver) = turn().start(script, Recorder::new());
         driver.handle().cancel();
-        let (lines, outcome) = tokio::join!(async { Client::new(body).rest().await }, driver);
+        let (lines, outcome) = tokio::join!(async { BodyReader::new(body).rest().await }, driver);
         assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
         assert_eq!(kinds(&lines), ["session.run.started", "error", "session.run.failed"]);
     }
@@ -427,7 +429,7 @@ mod a_cancel {
         let hooks = Arc::new(Recorder::new().store(&store).looks_up());
         let (body, driver) = turn().start(Script::new(), hooks);
         driver.handle().cancel();
-        let (lines, outcome) = tokio::join!(async { Client::new(body).rest().await }, driver);
+        let (lines, outcome) = tokio::join!(async { BodyReader::new(body).rest().await }, driver);
         assert!(outcome.replayed);
         let replay =
             ["session.run.started", "message.part.updated", "result", "session.run.completed"];
@@ -887,7 +889,7 @@ mod silence {
         let script = Script::new().text("a").wait(time::sleep(Duration::from_secs(50))).text("b");
         let hooks = Recorder::new().fault(Hook::OnTurnComplete, Fault::Hang);
         let (body, driver) = turn().start(script, hooks);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         let (lines, outcome) = tokio::join!(client.rest(), driver);
         // Three while the producer is silent, one while a hook hangs for 30 s, and one more as that ends.
         assert!((4..=5).contains(&client.keep_alives()), "{}", client.keep_alives());
@@ -902,7 +904,7 @@ mod silence {
             script.wait(async { time::sleep(Duration::from_secs(10)).await }).text(&n.to_string())
         });
         let (body, driver) = turn().start(script, Recorder::new());
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         let _ = tokio::join!(client.rest(), driver);
         assert_eq!(client.keep_alives(), 0);
     }
@@ -912,7 +914,7 @@ mod silence {
         let script = Script::new().text("a").wait(time::sleep(Duration::from_secs(500)));
         let (body, driver) = turn().start(script, Recorder::new());
         assert!(driver.await.result.is_ok());
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         client.rest().await;
         assert_eq!(client.keep_alives(), 0);
     }
@@ -922,7 +924,7 @@ mod silence {
         let hooks = Recorder::new().fault(Hook::TraceFlush, Fault::Hang);
         let (body, driver) = turn().start(Script::new().text("a"), hooks);
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         // All lines are taken, the end is not: the flush hangs for 30 s meanwhile.
         assert_eq!(client.take(3).await.len(), 3);
         driver.await.unwrap();
@@ -959,7 +961,7 @@ mod a_resumed_body {
             .on_client_left(ClientLeft::Abandon)
             .start(script, Recorder::new());
         let driver = tokio::spawn(driver);
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         client.take(2).await;
         drop(client);
         assert_eq!(driver.await.unwrap().client, ClientOutcome::Left { after_events: 4 });
@@ -1103,7 +1105,7 @@ async fn an_inline_turn_can_be_cancelled() {
 async fn spawn_needs_no_driver_in_hand() {
     let script = Script::new().text("hi").wait(pending());
     let (body, handle, task) = turn().spawn(script, Recorder::new());
-    let mut client = Client::new(body);
+    let mut client = BodyReader::new(body);
     client.take(2).await;
     handle.cancel();
     assert_eq!(task.await.unwrap().result.unwrap_err().code(), Some("cancelled"));

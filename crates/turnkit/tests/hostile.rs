@@ -19,7 +19,7 @@ use turnkit::{
     BoxError, Event, FinalText, Persisted, Produced, Sleep, Timer, TurnContext, TurnHandle,
     TurnHooks, TurnOutcome, TurnProducer, producer,
 };
-use turnkit_testkit::{Client, Recorder, Script, events, turn};
+use turnkit_testkit::{BodyReader, Recorder, Script, events, turn};
 
 /// Panics when it is dropped.
 struct Bomb;
@@ -36,7 +36,7 @@ async fn run(
     hooks: impl TurnHooks + 'static,
 ) -> (Vec<String>, TurnOutcome) {
     let (body, driver) = turn().start(producer, hooks);
-    let mut client = Client::new(body);
+    let mut client = BodyReader::new(body);
     let (lines, outcome) = tokio::join!(client.rest(), driver);
     (lines.iter().map(|event| event.kind().to_owned()).collect(), outcome)
 }
@@ -72,7 +72,7 @@ async fn a_next_that_panics_when_it_is_dropped_is_a_cancel_all_the_same() {
     let outcome = driver.await;
     assert_eq!(outcome.result.unwrap_err().code(), Some("cancelled"));
     assert_eq!(hooks.log()[1..], [r#"on_turn_failed cancelled """#, "trace_flush"]);
-    assert_eq!(Client::new(body).rest().await.last().unwrap().kind(), "session.run.failed");
+    assert_eq!(BodyReader::new(body).rest().await.last().unwrap().kind(), "session.run.failed");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use turnkit::{ClientOutcome, Hook, TurnOutcome, TurnProducer};
-use turnkit_testkit::{Client, Fault, Recorder, Script, Store, events, execution_id, turn};
+use turnkit_testkit::{BodyReader, Fault, Recorder, Script, Store, events, execution_id, turn};
 
 /// Runs a turn to its end: the lines that its client read, and the outcome.
 async fn run(
@@ -11,7 +11,7 @@ async fn run(
     hooks: &Arc<Recorder>,
 ) -> (Vec<String>, TurnOutcome) {
     let (body, driver) = turn().start(producer, hooks.clone());
-    let mut client = Client::new(body);
+    let mut client = BodyReader::new(body);
     let (lines, outcome) = tokio::join!(client.rest(), driver);
     (lines.iter().map(|event| event.as_json().to_owned()).collect(), outcome)
 }
@@ -167,7 +167,7 @@ async fn terminal_lines_count_in_no_cursor() {
     for cursor in [2, 3] {
         let (body, driver) =
             turn().resume_after(cursor).start(Script::new().text("a").fail("x"), Recorder::new());
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         let (lines, outcome) = tokio::join!(client.rest(), driver);
         assert_eq!(
             lines.iter().map(turnkit::Event::kind).collect::<Vec<_>>(),
@@ -181,7 +181,7 @@ async fn terminal_lines_count_in_no_cursor() {
 async fn nothing_follows_the_ending() {
     for script in [Script::new().text("a"), Script::new().text("a").fail("x")] {
         let (body, driver) = turn().start(script, Recorder::new().fails(Hook::TraceFlush, "late"));
-        let mut client = Client::new(body);
+        let mut client = BodyReader::new(body);
         let (lines, outcome) = tokio::join!(client.rest(), driver);
         let endings = ["session.run.completed", "session.run.failed"];
         let ending = lines.iter().position(|line| endings.contains(&line.kind()));
@@ -199,7 +199,7 @@ async fn a_dropped_driver_leaves_a_body_without_an_ending_and_the_turn_to_a_retr
     drop(driver);
     // The work behind the producer is not stopped: the retry attaches to it.
     assert_eq!((hooks.log(), probe.cancelled()), (vec!["find_completed".to_owned()], 0));
-    let lines = Client::new(body).rest().await;
+    let lines = BodyReader::new(body).rest().await;
     assert_eq!(
         lines.iter().map(turnkit::Event::kind).collect::<Vec<_>>(),
         ["session.run.started", "message.part.updated"]
@@ -210,7 +210,7 @@ async fn a_dropped_driver_leaves_a_body_without_an_ending_and_the_turn_to_a_retr
 async fn a_driver_that_is_dropped_before_it_began_leaves_an_empty_body() {
     let (body, driver) = turn().start(Script::new().text("a"), Recorder::new());
     drop(driver);
-    assert_eq!(Client::new(body).rest().await, []);
+    assert_eq!(BodyReader::new(body).rest().await, []);
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn trace_flush_runs_last_and_the_client_does_not_wait_for_it() {
     let hooks = Arc::new(Recorder::new().fault(Hook::TraceFlush, Fault::Hang));
     let (body, driver) = turn().start(Script::new().text("a"), hooks.clone());
     let driver = tokio::spawn(driver);
-    let lines = Client::new(body).rest().await;
+    let lines = BodyReader::new(body).rest().await;
     assert_eq!(lines.len(), 3);
     assert!(!driver.is_finished());
     assert_eq!(hooks.log().last().unwrap(), "trace_flush");

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 use turnkit::wire::write::ToolStatus;
-use turnkit_testkit::{Client, Recorder, Script, ScriptError, events, turn};
+use turnkit_testkit::{BodyReader, Recorder, Script, ScriptError, events, turn};
 
 /// The lines of the body, then the calls of hooks, one a line.
 async fn show(script: Script) -> String {
     let hooks = Arc::new(Recorder::new());
     let (body, driver) = turn().start(script, hooks.clone());
-    let mut client = Client::new(body);
+    let mut client = BodyReader::new(body);
     let (_, outcome) = tokio::join!(client.rest(), driver);
     let lines = String::from_utf8_lossy(client.received()).into_owned();
     let calls = hooks.log().join("\n");

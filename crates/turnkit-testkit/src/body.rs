@@ -1,4 +1,4 @@
-//! A client that reads a turn's body as a real one does.
+//! A reader of a turn's body, as a client reads it.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt};
 use turnkit::{Event, ndjson, wire::DecodeError};
 
 /// Reads NDJSON off a body: all of it, a few events of it, or nothing. To leave, drop it.
-pub struct Client<S> {
+pub struct BodyReader<S> {
     body: S,
     decoder: ndjson::Decoder,
     received: Vec<u8>,
@@ -15,12 +15,12 @@ pub struct Client<S> {
     events: u64,
 }
 
-impl<S, E> Client<S>
+impl<S, E> BodyReader<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: fmt::Display,
 {
-    /// A client that has read nothing.
+    /// A reader that has read nothing.
     pub fn new(body: S) -> Self {
         Self { body, decoder: ndjson::Decoder::new(), received: Vec::new(), chunks: 0, events: 0 }
     }
@@ -102,9 +102,9 @@ where
     }
 }
 
-impl<S> fmt::Debug for Client<S> {
+impl<S> fmt::Debug for BodyReader<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("events", &self.events).finish_non_exhaustive()
+        f.debug_struct("BodyReader").field("events", &self.events).finish_non_exhaustive()
     }
 }
 
