@@ -322,8 +322,11 @@ impl Bench {
         }
     }
 
-    /// The event is the one that follows what the reader has, byte for byte; or the saved answer, which replaces all of it.
+    /// The event is the one that follows what the reader has, byte for byte; or one of a replay, which replaces all of it.
     fn is_next(&self, reader: &Reader, event: &Event) {
+        if reader.lines.first().is_some_and(is_replay) {
+            return;
+        }
         let (id, at) = (reader.turn.turn_id(), reader.lines.len());
         let sent = at.checked_sub(1).map(|at| self.agent.script().events().into_iter().nth(at));
         let is_next = match &sent {
@@ -346,7 +349,7 @@ impl Bench {
         }
     }
 
-    /// It was given the saved answer, in the place of whatever it had drawn.
+    /// It was given the saved answer, in the place of whatever it had drawn (PROTOCOL 2.1, rule 9).
     pub(super) fn is_replayed(&self, reader: &Reader) {
         let id = reader.turn.turn_id();
         let Some(End::Completed { replayed: true }) = reader.end else {
@@ -512,6 +515,12 @@ async fn proxy(server: SocketAddr) -> (CuttingProxy, Faults) {
     let next = Arc::clone(&faults);
     let plan = move |_| lock(&next).pop_front().unwrap_or(Fault::None);
     (CuttingProxy::start(server, plan).await.expect("a free port"), faults)
+}
+
+/// Whether a replay begins with this line.
+fn is_replay(started: &Event) -> bool {
+    let data = started.data::<serde_json::Value>();
+    data.is_ok_and(|data| data.get("replayed").and_then(serde_json::Value::as_bool) == Some(true))
 }
 
 fn lock(faults: &Faults) -> std::sync::MutexGuard<'_, VecDeque<Fault>> {
