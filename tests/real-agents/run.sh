@@ -41,6 +41,7 @@ both() {
     format=$1
     shift
     echo "== $format: $*"
+    : > "$work/substrate"
     "$turnkit" substrate --listen 127.0.0.1:0 --command-format "$format" --command-dir "$work/here" \
         --command-permission allow-once \
         --command-env ANTHROPIC_API_KEY,ANTHROPIC_BASE_URL,OPENAI_API_KEY,GEMINI_API_KEY,GOOGLE_GEMINI_BASE_URL,GEMINI_CLI_TRUST_WORKSPACE \

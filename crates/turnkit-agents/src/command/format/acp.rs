@@ -139,7 +139,10 @@ impl Acp {
 
     fn learn_session(&self, result: &Value, told: &mut Told) {
         told.agent_session.clone_from(&self.session);
+        let options = result.get("configOptions").and_then(Value::as_array);
+        let option = options.into_iter().flatten().find(|option| text_of(option, "id") == "model");
         let model = result.pointer("/models/currentModelId").and_then(Value::as_str);
+        let model = model.or_else(|| option?.get("currentValue")?.as_str());
         told.model = model.map(str::to_owned);
     }
 

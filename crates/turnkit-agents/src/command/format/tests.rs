@@ -200,7 +200,7 @@ fn acp_tells_tools_plans_and_failures() {
     };
     let before = [
         r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1}}"#.to_owned(),
-        r#"{"jsonrpc":"2.0","id":2,"result":{"sessionId":"a"}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":2,"result":{"sessionId":"a","configOptions":[{"id":"mode","currentValue":"x"},{"id":"model","currentValue":"scripted/m"}]}}"#.to_owned(),
         update(
             r#"{"sessionUpdate":"plan","entries":[{"content":"look","priority":"high","status":"pending"}]}"#,
         ),

@@ -12,7 +12,8 @@ pub(crate) struct Text {
     /// Nothing was told but white space, which is held.
     blank: String,
     has_begun: bool,
-    is_first: bool,
+    /// Something was printed, of whatever kind.
+    has_printed: bool,
 }
 
 impl Text {
@@ -20,12 +21,9 @@ impl Text {
     pub(in super::super) fn chunk(&mut self, chunk: &[u8], told: &mut Told) {
         let mut bytes = std::mem::take(&mut self.rest);
         bytes.extend_from_slice(chunk);
-        if !self.is_first {
-            // A BOM is no text. It comes at once, or is none.
-            self.is_first = true;
-            if bytes.starts_with(b"\xef\xbb\xbf") {
-                bytes.drain(..3);
-            }
+        // A BOM is no text. It comes at once, or is none.
+        if !std::mem::replace(&mut self.has_printed, true) && bytes.starts_with(b"\xef\xbb\xbf") {
+            bytes.drain(..3);
         }
         let mut text = String::with_capacity(bytes.len());
         let mut chunks = bytes.utf8_chunks().peekable();
