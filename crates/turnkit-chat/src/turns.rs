@@ -68,15 +68,21 @@ struct Driver {
 }
 
 impl Turns {
-    /// Asks the store; again, where it cannot say what became of the write.
+    /// Asks the store; again, where it cannot say what became of the write. From then on a store that is busy or away says nothing of
+    /// that write, and is asked again too: a claim that was granted and not heard of is a turn that nobody runs.
     pub(crate) async fn settled<'a, T>(
         &'a self,
         ask: impl Fn(&'a dyn ChatStore) -> Stored<'a, T>,
     ) -> Result<T, StoreError> {
         let (times, mut wait) = ASK_AGAIN;
+        let mut is_unknown = false;
         for _ in 0..times {
             match ask(&*self.store).await {
-                Err(error) if error.kind() == StoreErrorKind::OutcomeUnknown => {
+                Err(error) if is_unknown || error.kind() == StoreErrorKind::OutcomeUnknown => {
+                    if matches!(error.kind(), StoreErrorKind::Newer | StoreErrorKind::Broken) {
+                        return Err(error);
+                    }
+                    is_unknown = true;
                     sleep(wait).await;
                     wait *= 2;
                 }

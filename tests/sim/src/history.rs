@@ -72,6 +72,13 @@ pub enum Fact {
         /// Which one.
         hook: Hooked,
     },
+    /// The product's store granted a claim or took an ending, whether or not its answer arrived.
+    Stored {
+        /// Of this execution.
+        execution: ExecutionId,
+        /// What.
+        stored: Stored,
+    },
     /// A client did something, or was told something.
     Client {
         /// Which client.
@@ -209,6 +216,36 @@ pub enum Hooked {
     Flushed,
 }
 
+/// What a store did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It granted a claim.
+    Claimed {
+        /// Which one: claims with the same nonce have the same number.
+        claim: u64,
+        /// The epoch that the claim names.
+        seen: u64,
+        /// The epoch that was granted.
+        epoch: u64,
+        /// Whether the agent is to be started.
+        runs: bool,
+    },
+    /// It ended the turn without an answer.
+    Ended {
+        /// By the lease of this epoch; none where the log tells.
+        epoch: Option<u64>,
+    },
+    /// It freed a lease.
+    Released {
+        /// The epoch of who gave it up.
+        epoch: u64,
+        /// The epoch of the lease that was freed.
+        freed: u64,
+    },
+    /// It saved the answer.
+    Saved,
+}
+
 /// The assistant's message in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
@@ -290,6 +327,7 @@ impl fmt::Display for Record {
             Fact::Answered { execution } => write!(f, "adapter: 200 for {execution}"),
             Fact::StreamEnded { execution } => write!(f, "adapter: end of {execution}"),
             Fact::Hooked { execution, hook } => write!(f, "hook: {hook:?} {execution}"),
+            Fact::Stored { execution, stored } => write!(f, "store: {stored:?} {execution}"),
             Fact::Client { client, act } => write!(f, "client {client}: {act}"),
             Fact::Watch { execution, act } => write!(f, "watcher: {execution} {act}"),
             Fact::Kept { turn, answer } => write!(f, "database: {turn} {answer:?}"),

@@ -38,7 +38,7 @@ mod world;
 pub use self::{
     bugs::Bug,
     history::{
-        ClientAct, ClientId, EventId, Fact, History, Hooked, Kept, Record, WatchAct, faults,
+        ClientAct, ClientId, EventId, Fact, History, Hooked, Kept, Record, Stored, WatchAct, faults,
     },
     plan::{ConnectionFault, HostFault, Link, Move, Plan, Scheduled, Turn},
     script::{Outcome, Script, Step},

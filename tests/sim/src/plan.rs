@@ -56,6 +56,12 @@ pub struct Plan {
     pub latency: Duration,
     /// The longest that one access to the database or to the log takes.
     pub pause: Duration,
+    /// How many of a thousand writes to the database are carried out seconds later, half of them when nobody waits any more.
+    pub late_writes: u32,
+    /// How many of a thousand reads find the database busy, beside those that do in every world.
+    pub busy_reads: u32,
+    /// How many of a thousand writes do: none in worlds that are drawn.
+    pub busy_writes: u32,
     /// From here on nothing goes wrong any more.
     pub calm_at: Duration,
 }
@@ -211,6 +217,10 @@ impl Plan {
         let mut rng = Rng::with_seed(seed);
         let workers = 1 + usize::from(rng.u8(..4) == 0);
         let calm_at = within(&mut rng, 4_000..14_000);
+        // Drawn apart, so that all else is as it was before there was any; and mostly where two workers can meet. By the factor, worlds
+        // that once broke a promise stay as they were.
+        let mut troubles = Rng::with_seed(seed ^ GOLDEN.wrapping_mul(244));
+        let is_troubled = troubles.usize(..4) < [1, 3][workers - 1];
         Self {
             seed,
             workers,
@@ -219,6 +229,9 @@ impl Plan {
             fault_rate: [0, 150, 400, 700][rng.usize(..4)],
             latency: millis([60, 150, 400][rng.usize(..3)]),
             pause: millis([0, 20, 120][rng.usize(..3)]),
+            late_writes: if is_troubled { 250 } else { 0 },
+            busy_reads: if is_troubled { 250 } else { 0 },
+            busy_writes: 0,
             calm_at,
         }
     }
@@ -346,8 +359,14 @@ impl fmt::Display for Plan {
         writeln!(f, "seed {}", self.seed)?;
         writeln!(
             f,
-            "  {} worker(s), latency up to {:?}, pauses up to {:?}, {} of 1000 connections faulty, calm after {:?}",
-            self.workers, self.latency, self.pause, self.fault_rate, self.calm_at
+            "  {} worker(s), latency up to {:?}, pauses up to {:?}, {} of 1000 connections faulty, {} of 1000 writes late and {} reads busy, calm after {:?}",
+            self.workers,
+            self.latency,
+            self.pause,
+            self.fault_rate,
+            self.late_writes,
+            self.busy_reads,
+            self.calm_at
         )?;
         for turn in self.turns() {
             writeln!(f, "  {}: {}", turn.id, turn.script)?;

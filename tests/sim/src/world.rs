@@ -43,6 +43,8 @@ struct State {
     /// All connections that were opened, both ends of each.
     ends: Vec<End>,
     pauses: Rng,
+    late: Rng,
+    claims: BTreeMap<u128, u64>,
     ids: u64,
     is_over: bool,
 }
@@ -60,6 +62,10 @@ pub(crate) enum StoreFault {
     Busy,
     /// It is carried out, and its answer is lost.
     LostAnswer,
+    /// It is carried out and answered when so much time has passed.
+    Slow(Duration),
+    /// Its answer is lost, and it is carried out when so much time has passed.
+    Late(Duration),
 }
 
 /// Whether a connection was reset because its other end was killed.
@@ -85,6 +91,8 @@ impl World {
             running: BTreeSet::new(),
             ends: Vec::new(),
             pauses: Rng::with_seed(plan.seed.rotate_left(32)),
+            late: Rng::with_seed(plan.seed.rotate_left(16)),
+            claims: BTreeMap::new(),
             ids: 0,
             is_over: false,
         };
@@ -169,16 +177,44 @@ impl World {
         })
     }
 
-    /// What goes wrong with the next call of a product's store.
+    /// Whether the next call of a product's store that reads finds it busy.
+    pub(crate) fn store_is_busy(&self) -> bool {
+        if self.is_calm() {
+            return false;
+        }
+        let mut state = self.lock();
+        let busy_reads = self.plan().busy_reads;
+        let is_busy = busy_reads > 0 && state.late.u32(0..1_000) < busy_reads;
+        state.pauses.u32(0..1_000) < 30 || is_busy
+    }
+
+    /// What goes wrong with the next call of a product's store that writes.
     pub(crate) fn store_fault(&self) -> Option<StoreFault> {
         if self.is_calm() {
             return None;
         }
-        match self.lock().pauses.u32(0..1_000) {
+        let mut state = self.lock();
+        match state.pauses.u32(0..1_000) {
             0..10 => Some(StoreFault::Busy),
             10..30 => Some(StoreFault::LostAnswer),
+            value if value < self.plan().busy_writes => Some(StoreFault::Busy),
+            _ if state.late.u32(0..1_000) < self.plan().late_writes => {
+                let after = LATEST.mul_f64(state.late.f64());
+                Some(if state.late.bool() {
+                    StoreFault::Slow(after)
+                } else {
+                    StoreFault::Late(after)
+                })
+            }
             _ => None,
         }
+    }
+
+    /// Which claim of a lease this is: the nonce itself differs from run to run.
+    pub(crate) fn claim_number(&self, nonce: u128) -> u64 {
+        let mut state = self.lock();
+        let next = state.claims.len() as u64 + 1;
+        *state.claims.entry(nonce).or_insert(next)
     }
 
     /// An id that no other call gave.
@@ -231,6 +267,9 @@ impl World {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A store carries a call out within this time, or not at all.
+const LATEST: Duration = Duration::from_secs(10);
 
 /// Simulated time since the start of the world.
 pub(crate) fn now() -> Duration {

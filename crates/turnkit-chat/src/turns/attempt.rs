@@ -12,7 +12,7 @@ use turnkit::{
 use turnkit_wire::{Event, text};
 
 use super::Turns;
-use crate::observer::{Attempt, AttemptObserver};
+use crate::observer::{Attempt, AttemptObserver, Role};
 use crate::store::{EndedBy, Lease, StoreError};
 use crate::{Answer, Ending, Failure, Turn};
 
@@ -22,6 +22,8 @@ pub(crate) struct Conduct {
     pub(crate) turn: Turn,
     /// The lease under which it drives the turn. A reader has none.
     lease: Option<Lease>,
+    /// What it is to the execution.
+    role: Role,
     /// The log was read to its end: what the attempt comes to is a fact of the execution (PROTOCOL 4.2).
     pub(crate) log_has_ended: AtomicBool,
     /// That end says that the execution was cancelled.
@@ -38,11 +40,12 @@ impl Conduct {
         lease: Option<Lease>,
         attempt: Attempt,
     ) -> Arc<Conduct> {
-        let observers = turns.observers.attempt(&turn, attempt);
+        let (role, observers) = (attempt.role, turns.observers.attempt(&turn, attempt));
         Arc::new(Conduct {
             turns,
             turn,
             lease,
+            role,
             log_has_ended: AtomicBool::new(false),
             log_was_cancelled: AtomicBool::new(false),
             has_ended_turn: AtomicBool::new(false),
@@ -121,6 +124,11 @@ impl TurnHooks for AttemptHooks {
     async fn find_completed(&self, _: &TurnContext) -> Result<Option<Answer>, BoxError> {
         let conduct = &self.0;
         let saved = async {
+            // Nobody has run the turn before, so there is no answer. To ask could fail, and then the one dispatch was for nothing:
+            // whoever comes next may only attach to what was never started.
+            if conduct.role == Role::Run {
+                return Ok(None);
+            }
             let saved = conduct.turns.store.saved(conduct.turn.execution_id.clone()).await;
             Ok(saved.map_err(HookError::Lookup)?)
         };

@@ -2,6 +2,7 @@
 //! finds nothing.
 
 mod log;
+pub(crate) mod store;
 mod transport;
 
 use std::fmt;
@@ -28,11 +29,19 @@ pub enum Bug {
     IdReused,
     /// An attempt at a turn that was dispatched before dispatches it again.
     DispatchOnRetry,
+    /// A store that first looks and then claims: two get the same claim.
+    ClaimedTwice,
+    /// A save without its condition: each one is the first.
+    SavedTwice,
+    /// A commit whose answer was lost is taken for none.
+    CommitForgotten,
+    /// Claims, endings and releases by an epoch that is over.
+    EpochUnchecked,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::InclusiveReplay,
         Self::DeliverBeforeAppend,
         Self::CursorSkipsFiltered,
@@ -40,6 +49,10 @@ impl Bug {
         Self::ResumeStarts,
         Self::IdReused,
         Self::DispatchOnRetry,
+        Self::ClaimedTwice,
+        Self::SavedTwice,
+        Self::CommitForgotten,
+        Self::EpochUnchecked,
     ];
 
     /// Those of the log.
@@ -57,6 +70,10 @@ impl Bug {
             Self::ResumeStarts => "resume-starts",
             Self::IdReused => "id-reused",
             Self::DispatchOnRetry => "dispatch-on-retry",
+            Self::ClaimedTwice => "claimed-twice",
+            Self::SavedTwice => "saved-twice",
+            Self::CommitForgotten => "commit-forgotten",
+            Self::EpochUnchecked => "epoch-unchecked",
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn untrue(
     let said = |code: &str| outline.lives(execution).iter().any(|life| has_ended_with(life, code));
     let is_true = match code {
         Some("cancelled") => outline.stops.get(turn).is_some_and(|stop| *stop <= at),
-        Some("execution_lost") => is_lost(outline, execution, at),
+        Some("execution_lost") => is_lost(plan, outline, execution, at),
         Some("runner_lost") => said("runner_lost") && outline.kills.iter().any(|kill| *kill <= at),
         Some(code) => outline::script(plan, turn).and_then(|script| script.code()) == Some(code),
         None => false,
@@ -33,8 +33,11 @@ fn has_ended_with(life: &outline::Execution, code: &str) -> bool {
     life.terminal().and_then(outline::code).as_deref() == Some(code)
 }
 
-/// The substrate has forgotten it; or nobody ever asked the agent for it, and nobody will.
-fn is_lost(outline: &Outline, execution: &ExecutionId, at: Duration) -> bool {
-    let is_forgotten = outline.losses.iter().any(|lost| *lost <= at);
-    is_forgotten || !outline.asked.contains_key(execution)
+/// The substrate has forgotten it; or nobody ever asked the agent for it, as a worker was killed that had claimed it, or was not told of
+/// its claim by a database that was in trouble for longer than it is asked.
+fn is_lost(plan: &Plan, outline: &Outline, execution: &ExecutionId, at: Duration) -> bool {
+    let before = |times: &[Duration]| times.iter().any(|time| *time <= at);
+    let is_unasked = !outline.asked.contains_key(execution);
+    before(&outline.losses)
+        || (is_unasked && (plan.busy_writes > 0 || before(&outline.worker_kills)))
 }

@@ -7,12 +7,14 @@
 //! | what a client has drawn is the events of the one execution, or the saved answer, or ends in one honest error | [`drawn`] |
 //! | told `completed` implies saved; a completed execution ends up saved; nothing spliced; every turn ends; nobody panics | [`kept`] |
 //! | the hooks of a saved turn run once, and only then | [`hooks`] |
+//! | a turn is dispatched once, an epoch has one winner, what is over ends and frees nothing (4.2) | [`leases`] |
 
 pub mod agent;
 pub mod drawn;
 mod errors;
 pub mod hooks;
 pub mod kept;
+pub mod leases;
 pub mod log;
 mod outline;
 #[cfg(test)]
@@ -54,5 +56,6 @@ pub fn all(plan: &Plan, records: &[Record]) -> Vec<Violation> {
     broken.extend(kept::is_whole(plan, records));
     broken.extend(kept::is_at_rest(records));
     broken.extend(hooks::run_once(plan, records));
+    broken.extend(leases::are_granted_once(records));
     broken
 }

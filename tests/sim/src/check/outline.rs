@@ -28,6 +28,8 @@ pub(super) struct Outline {
     pub(super) losses: Vec<Duration>,
     /// When the substrate's node was killed.
     pub(super) kills: Vec<Duration>,
+    /// When a worker of the product was killed.
+    pub(super) worker_kills: Vec<Duration>,
     /// When each execution was bound first.
     pub(super) bound: BTreeMap<ExecutionId, Duration>,
     /// When the agent was asked for each execution, each time.
@@ -49,6 +51,7 @@ impl Outline {
         match fact {
             Fact::LogLost => self.losses.push(*at),
             Fact::Fault { kind: "substrate node killed", .. } => self.kills.push(*at),
+            Fact::Fault { kind: "product worker killed", .. } => self.worker_kills.push(*at),
             Fact::Bound { execution } => {
                 self.bound.entry(execution.clone()).or_insert(*at);
                 self.executions.entry(execution.clone()).or_default().push(Execution::default());

@@ -1,11 +1,13 @@
-//! The product's database, and a store that is slow, busy, or loses the answer of a write that it made.
+//! The product's database, and a store that is slow, busy, or loses the answer of a write that it made or will make.
 
 use std::{
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_core::future::BoxFuture;
+use tokio::time::sleep;
 use turnkit::Persisted;
 use turnkit_chat::{
     Answer, ChatStore, Ending, Principal, Said, SessionId, SessionInfo, StoreError, StoreErrorKind,
@@ -18,13 +20,17 @@ use turnkit_chat::{
 };
 use turnkit_id::{ExecutionId, LogId};
 
-use crate::world::{StoreFault, World, unix_ms};
+use crate::{
+    bugs,
+    history::{Fact, Stored as Done},
+    world::{StoreFault, World, unix_ms},
+};
 
 /// What outlives the workers.
 #[derive(Clone)]
 pub(crate) enum Database {
     /// In this process's memory.
-    Memory(std::sync::Arc<MemoryStore>),
+    Memory(Arc<MemoryStore>),
     /// In a file, used in place.
     Sqlite(PathBuf),
 }
@@ -36,7 +42,7 @@ fn clock() -> SystemTime {
 impl Database {
     /// An empty one in memory.
     pub(crate) fn in_memory() -> Self {
-        Self::Memory(std::sync::Arc::new(MemoryStore::with_clock(clock)))
+        Self::Memory(Arc::new(MemoryStore::with_clock(clock)))
     }
 
     /// A worker's handle.
@@ -51,12 +57,12 @@ impl Database {
 /// The store of one worker, with what goes wrong in this world.
 pub(crate) struct Unreliable {
     world: World,
-    store: Box<dyn ChatStore>,
+    store: Arc<dyn ChatStore>,
 }
 
 impl Unreliable {
     pub(crate) fn new(world: &World, store: Box<dyn ChatStore>) -> Self {
-        Self { world: world.clone(), store }
+        Self { world: world.clone(), store: store.into() }
     }
 
     fn read<'a, T: Send + 'a>(
@@ -65,7 +71,7 @@ impl Unreliable {
     ) -> Stored<'a, T> {
         Box::pin(async move {
             self.world.pause().await;
-            if self.world.store_fault().is_some() {
+            if self.world.store_is_busy() {
                 return Err(StoreError::new(StoreErrorKind::Busy));
             }
             let answer = call(&*self.store).await;
@@ -74,22 +80,38 @@ impl Unreliable {
         })
     }
 
-    fn write<'a, T: Send + 'a>(
-        &'a self,
-        call: impl FnOnce(&'a dyn ChatStore) -> Stored<'a, T> + Send + 'a,
-    ) -> Stored<'a, T> {
+    fn write<T: Send + 'static>(
+        &self,
+        call: impl for<'s> FnOnce(&'s dyn ChatStore) -> Stored<'s, T> + Send + 'static,
+    ) -> Stored<'_, T> {
         Box::pin(async move {
             self.world.pause().await;
-            let fault = self.world.store_fault();
-            if fault == Some(StoreFault::Busy) {
-                return Err(StoreError::new(StoreErrorKind::Busy));
+            let lost = || Err(StoreError::new(bugs::store::lost_commit(&self.world)));
+            match self.world.store_fault() {
+                Some(StoreFault::Busy) => Err(StoreError::new(StoreErrorKind::Busy)),
+                // As a transaction whose client is gone. It dies with the process, if not before.
+                Some(StoreFault::Late(after)) => {
+                    let store = Arc::clone(&self.store);
+                    tokio::spawn(async move {
+                        sleep(after).await;
+                        drop(call(&*store).await);
+                    });
+                    lost()
+                }
+                Some(StoreFault::LostAnswer) => {
+                    let answer = call(&*self.store).await;
+                    self.world.pause().await;
+                    if answer.is_ok() { lost() } else { answer }
+                }
+                fault @ (Some(StoreFault::Slow(_)) | None) => {
+                    if let Some(StoreFault::Slow(after)) = fault {
+                        sleep(after).await;
+                    }
+                    let answer = call(&*self.store).await;
+                    self.world.pause().await;
+                    answer
+                }
             }
-            let answer = call(&*self.store).await;
-            self.world.pause().await;
-            if fault == Some(StoreFault::LostAnswer) && answer.is_ok() {
-                return Err(StoreError::new(StoreErrorKind::OutcomeUnknown));
-            }
-            answer
         })
     }
 }
@@ -146,19 +168,75 @@ impl ChatStore for Unreliable {
     }
 
     fn claim(&self, claim: Claim) -> Stored<'_, Claimed> {
-        self.write(move |store| store.claim(claim))
+        let world = self.world.clone();
+        self.write(move |store| {
+            Box::pin(async move {
+                let (execution, seen) = (claim.execution_id.clone(), claim.seen_epoch);
+                let number = world.claim_number(claim.nonce);
+                let claimed = bugs::store::claim(world.clone(), store, claim).await?;
+                if let Claimed::Run(Lease { epoch, .. }) | Claimed::Attach(Lease { epoch, .. }) =
+                    claimed
+                {
+                    let runs = matches!(claimed, Claimed::Run(_));
+                    let stored = Done::Claimed { claim: number, seen, epoch, runs };
+                    world.add(Fact::Stored { execution, stored });
+                }
+                Ok(claimed)
+            })
+        })
     }
 
     fn release(&self, lease: Lease) -> Stored<'_, ()> {
-        self.write(move |store| store.release(lease))
+        let world = self.world.clone();
+        self.write(move |store| {
+            Box::pin(async move {
+                let (execution, epoch) = (lease.execution_id.clone(), lease.epoch);
+                let before = bugs::store::row(store, &execution).await;
+                bugs::store::release(&world, store, lease).await?;
+                let after = bugs::store::row(store, &execution).await;
+                if let (Some(before), Some(after)) = (before, after)
+                    && before.is_held
+                    && !after.is_held
+                {
+                    let stored = Done::Released { epoch, freed: before.epoch };
+                    world.add(Fact::Stored { execution, stored });
+                }
+                Ok(())
+            })
+        })
     }
 
     fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted> {
-        self.write(move |store| store.save(execution_id, answer))
+        let world = self.world.clone();
+        self.write(move |store| {
+            Box::pin(async move {
+                let execution = execution_id.clone();
+                let saving = bugs::store::save(world.clone(), store, execution_id, answer);
+                let persisted = saving.await?;
+                if persisted == Persisted::Saved {
+                    world.add(Fact::Stored { execution, stored: Done::Saved });
+                }
+                Ok(persisted)
+            })
+        })
     }
 
     fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool> {
-        self.write(move |store| store.end(by, ending))
+        let world = self.world.clone();
+        self.write(move |store| {
+            Box::pin(async move {
+                let execution = by.execution_id().clone();
+                let epoch = match &by {
+                    EndedBy::Log(_) => None,
+                    EndedBy::Lease(lease) => Some(lease.epoch),
+                };
+                let ended = bugs::store::end(&world, store, by, ending).await?;
+                if ended {
+                    world.add(Fact::Stored { execution, stored: Done::Ended { epoch } });
+                }
+                Ok(ended)
+            })
+        })
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {

@@ -1,0 +1,98 @@
+//! Mistakes of a store, made between the real one and the product.
+
+use turnkit::Persisted;
+use turnkit_chat::{
+    Answer, ChatStore, Ending, StoreErrorKind, TurnState,
+    store::{Claim, Claimed, EndedBy, Find, Found, Lease, Stored, TurnRow},
+};
+use turnkit_id::ExecutionId;
+
+use super::Bug;
+use crate::world::World;
+
+/// What the store says of a write of which it does not know whether it was made.
+pub(crate) fn lost_commit(world: &World) -> StoreErrorKind {
+    if world.has(Bug::CommitForgotten) {
+        StoreErrorKind::Busy
+    } else {
+        StoreErrorKind::OutcomeUnknown
+    }
+}
+
+/// Claims; with [`Bug::ClaimedTwice`] by what was seen a moment before.
+pub(crate) fn claim(world: World, store: &dyn ChatStore, mut claim: Claim) -> Stored<'_, Claimed> {
+    if !world.has(Bug::ClaimedTwice) && !world.has(Bug::EpochUnchecked) {
+        return store.claim(claim);
+    }
+    Box::pin(async move {
+        let looked = row(store, &claim.execution_id).await;
+        if world.has(Bug::EpochUnchecked) {
+            claim.seen_epoch = looked.map_or(claim.seen_epoch, |row| row.epoch);
+            return store.claim(claim).await;
+        }
+        world.pause().await;
+        let claimed = store.claim(claim.clone()).await?;
+        let was_free = |row: &TurnRow| {
+            row.state == TurnState::Open && !row.is_held && row.epoch == claim.seen_epoch
+        };
+        Ok(match looked {
+            Some(row) if claimed == Claimed::Refused && was_free(&row) => {
+                let lease = Lease { execution_id: claim.execution_id, epoch: row.epoch + 1 };
+                if row.dispatched { Claimed::Attach(lease) } else { Claimed::Run(lease) }
+            }
+            _ => claimed,
+        })
+    })
+}
+
+/// Saves; with [`Bug::SavedTwice`] as if nobody had before.
+pub(crate) fn save(
+    world: World,
+    store: &dyn ChatStore,
+    execution: ExecutionId,
+    answer: Answer,
+) -> Stored<'_, Persisted> {
+    Box::pin(async move {
+        let persisted = store.save(execution, answer).await?;
+        Ok(if world.has(Bug::SavedTwice) { Persisted::Saved } else { persisted })
+    })
+}
+
+/// Ends; with [`Bug::EpochUnchecked`] for whoever has ever held the lease.
+pub(crate) fn end<'a>(
+    world: &World,
+    store: &'a dyn ChatStore,
+    by: EndedBy,
+    ending: Ending,
+) -> Stored<'a, bool> {
+    if world.has(Bug::EpochUnchecked) {
+        let by = EndedBy::Log(by.execution_id().clone());
+        return store.end(by, ending);
+    }
+    store.end(by, ending)
+}
+
+/// Gives a lease up; with [`Bug::EpochUnchecked`] whichever there is.
+pub(crate) fn release<'a>(
+    world: &World,
+    store: &'a dyn ChatStore,
+    mut lease: Lease,
+) -> Stored<'a, ()> {
+    if !world.has(Bug::EpochUnchecked) {
+        return store.release(lease);
+    }
+    Box::pin(async move {
+        if let Some(row) = row(store, &lease.execution_id).await {
+            lease.epoch = row.epoch;
+        }
+        store.release(lease).await
+    })
+}
+
+/// The row as it is, whatever else goes wrong.
+pub(crate) async fn row(store: &dyn ChatStore, execution: &ExecutionId) -> Option<TurnRow> {
+    match store.find(Find::Execution(execution.clone())).await {
+        Ok(Found::Turn(row)) => Some(row),
+        _ => None,
+    }
+}
