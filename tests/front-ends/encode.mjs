@@ -9,7 +9,7 @@ export function encode(args, lines) {
   const { status, stdout, stderr, error } = spawnSync(ENCODE, args.map(String), { input: lines, maxBuffer: 1 << 28 });
   if (error) throw error;
   const cut = status !== 0;
-  if (cut && !`${stderr}`.includes("without a terminal")) throw new Error(`encode ${args[0]}: ${stderr}`);
+  if (cut && !`${stderr}`.includes("Ended")) throw new Error(`encode ${args[0]}: ${stderr}`);
   return { bytes: stdout, cut };
 }
 

@@ -11,7 +11,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use turnkit_http::server::{ApiError, InPath, InQuery, json_response};
 use turnkit_ui::request::{RunAgentInput, cursor, turn_id};
-use turnkit_ui::{AgUi, Encoded, ag_ui_messages, ag_ui_user_message, messages_snapshot};
+use turnkit_ui::{
+    AgUi, Encoded, ag_ui_messages, ag_ui_user_message, messages_snapshot, tanstack_messages,
+    tanstack_user_message,
+};
 
 use super::ai_sdk::stop_open;
 use super::front_ends::{
@@ -67,8 +70,9 @@ async fn run<U: Into<Principal>>(
     };
     let stream = match (known, &input.user) {
         (Some(row), _) => asking.take_up(row).await?,
-        (None, Some((_, text))) => {
-            let said = Said { id: named, text, agent: input.agent.as_deref() };
+        (None, Some((client_id, text))) => {
+            let agent = input.agent.as_deref();
+            let said = Said { id: named, client_id, text, agent };
             asking.send(&said).await?
         }
         (None, None) => {
@@ -99,17 +103,29 @@ async fn before(
     let is_answer =
         |message: &&Message| !(message.turn_id == turn_id && message.role == Role::Assistant);
     let before = messages.iter().take_while(is_answer);
-    Ok(before.flat_map(|message| at_rest(who, session, "", message)).collect())
+    Ok(before.flat_map(|message| at_rest(who, session, message)).collect())
 }
 
 /// A message as AG-UI has it at rest: an answer may be several.
-fn at_rest(who: &Principal, session: &SessionId, thread: &str, message: &Message) -> Vec<String> {
+fn at_rest(who: &Principal, session: &SessionId, message: &Message) -> Vec<String> {
     let id = message.client_id.as_deref().unwrap_or(&message.turn_id);
     match message.role {
         Role::User => vec![ag_ui_user_message(id, &message.text)],
         Role::Assistant => {
-            let encoder = AgUi::new(thread, id, message.execution_id.as_str());
+            let encoder = AgUi::new("", id, message.execution_id.as_str());
             ag_ui_messages(encoder, &lines_of(who, session, message))
+        }
+    }
+}
+
+/// A message as TanStack AI has it at rest.
+fn at_rest_in_tanstack(who: &Principal, session: &SessionId, message: &Message) -> Vec<String> {
+    let id = message.client_id.as_deref().unwrap_or(&message.turn_id);
+    match message.role {
+        Role::User => vec![tanstack_user_message(id, &message.text)],
+        Role::Assistant => {
+            let encoder = AgUi::new("", id, message.execution_id.as_str());
+            tanstack_messages(encoder, &lines_of(who, session, message))
         }
     }
 }
@@ -154,8 +170,9 @@ async fn read<U: Into<Principal>>(
     match (run_id, query.thread_id) {
         (Some(run_id), thread) => {
             let after = match query.offset.as_deref() {
-                None => last_event_id(&headers)?,
-                Some("-1") => 0,
+                // A client that goes on says so beside the offset that it began with.
+                _ if headers.contains_key(LAST_EVENT_ID) => last_event_id(&headers)?,
+                None | Some("-1") => 0,
                 Some(offset) => {
                     let wrong = "offset must be -1 or the number of a chunk";
                     cursor(offset).ok_or_else(|| invalid(wrong, "offset"))?
@@ -171,10 +188,12 @@ async fn read<U: Into<Principal>>(
             let session = chat.named(&who, &name).await?.ok_or(Refusal::NoSession)?;
             let state = chat.session(&who, &session, MessagePage::newest(TURNS)).await?;
             let messages = state.messages.iter();
-            let messages = messages.flat_map(|message| at_rest(&who, &session, &name, message));
-            let active_run = state
-                .open
-                .map(|open| ActiveRun { run_id: open.turn.client_id.unwrap_or(open.turn.turn_id) });
+            // TanStack AI keeps messages of its own form. It is the client that asks for JSON and nothing else.
+            let is_tanstack = header(&headers, &ACCEPT) == Some("application/json");
+            let at_rest = if is_tanstack { at_rest_in_tanstack } else { at_rest };
+            let messages = messages.flat_map(|message| at_rest(&who, &session, message));
+            // The name of the turn stands for the run, also where the client's own was no name.
+            let active_run = state.open.map(|open| ActiveRun { run_id: open.turn.turn_id });
             let thread = Thread {
                 name: name.clone(),
                 messages: messages.filter_map(|json| RawValue::from_string(json).ok()).collect(),

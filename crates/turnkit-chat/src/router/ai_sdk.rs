@@ -69,7 +69,12 @@ async fn send<U: Into<Principal>>(
     }
     let none = || invalid("there is no message of the user to answer", "messages");
     let message = request.last_user().ok_or_else(none)?;
-    let said = Said { id: &message.id, text: &message.text, agent: request.agent.as_deref() };
+    let said = Said {
+        id: &message.id,
+        client_id: &message.id,
+        text: &message.text,
+        agent: request.agent.as_deref(),
+    };
     let stream = match request.trigger {
         Trigger::Submit => asking.send(&said).await?,
         Trigger::Regenerate => asking.answer_again(&said, request.message_id.as_deref()).await?,

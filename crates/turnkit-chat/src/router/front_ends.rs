@@ -76,8 +76,10 @@ pub(super) fn invalid(message: &'static str, field: &str) -> ApiError {
 
 /// A message of the user's, as a front end sends it.
 pub(super) struct Said<'a> {
-    /// The id that the front end gave it.
+    /// What the front end calls the turn that it begins.
     pub(super) id: &'a str,
+    /// The id that the front end gave the message.
+    pub(super) client_id: &'a str,
     /// What is said.
     pub(super) text: &'a str,
     /// The agent that is asked for.
@@ -87,7 +89,7 @@ pub(super) struct Said<'a> {
 impl Said<'_> {
     /// The turn that it begins, under this `turnId`.
     fn turn(&self, id: String, text: &str) -> NewTurn {
-        let client_id = (id != self.id).then(|| self.id.to_owned());
+        let client_id = (id != self.client_id).then(|| self.client_id.to_owned());
         NewTurn { agent: self.agent.map(str::to_owned), client_id, ..NewTurn::new(id, text) }
     }
 }
@@ -205,7 +207,7 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'
     headers.get(name)?.to_str().ok()
 }
 
-/// The lines that would tell an answer at rest: a replay, or what there is of one that failed.
+/// The lines that would tell an answer at rest as it was told live, so that a client holds the same.
 pub(super) fn lines_of(who: &Principal, session: &SessionId, message: &Message) -> Vec<Event> {
     let answer = Answer::of_parts(
         message.text.as_str(),
@@ -219,19 +221,21 @@ pub(super) fn lines_of(who: &Principal, session: &SessionId, message: &Message) 
         turn_index: message.turn_index,
         execution_id: message.execution_id.as_str(),
         turn_id: Some(&message.turn_id),
-        replayed: true,
+        replayed: false,
     };
     let mut lines = vec![started.event()];
     lines.extend(answer.parts.iter().map(crate::AnswerPart::event));
     lines.push(answer.summary.event(is_whole.then_some(&*answer.text)));
     if is_whole {
-        lines.push(lifecycle::run_completed(session.as_str(), None, true));
+        lines.push(lifecycle::run_completed(session.as_str(), None, false));
     } else {
         let failure = message.failure.as_ref();
         let reason = failure.map_or("the turn failed", |failure| &failure.message);
         let code = failure.and_then(|failure| failure.code.as_deref());
         lines.push(lifecycle::error(reason, code));
-        lines.push(lifecycle::run_failed(session.as_str(), reason, false, false, code, None));
+        // What fails otherwise is retried (PROTOCOL 2.4), and ends no turn.
+        let phase = Some("produce");
+        lines.push(lifecycle::run_failed(session.as_str(), reason, false, false, code, phase));
     }
     lines
 }

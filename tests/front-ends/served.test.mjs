@@ -1,0 +1,417 @@
+/** The published clients at the routes of `turnkit serve`, through a proxy that cuts. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as wait } from "node:timers/promises";
+import { HttpAgent } from "@ag-ui/client";
+import { ChatClient, fetchHttpStream, fetchServerSentEvents } from "@tanstack/ai-client";
+import { WorkflowChatTransport } from "@ai-sdk/workflow/client";
+import { Process } from "../browser/processes.mjs";
+import { AI, plain, VERSIONS } from "./clients.mjs";
+import { Cutter } from "./cutter.mjs";
+import { lastingTransport } from "./lasting.mjs";
+
+const AGENT = ["--agent", "command", "--command", process.execPath, join(import.meta.dirname, "agent.mjs")];
+
+let [directory, substrate, server, proxy] = [];
+let number = 0;
+/** A name that no other test has. */
+const name = (what = "chat") => `${what}-${++number}`;
+const api = (version = 7) => `${proxy.url}/api/chat?ai=${version}`;
+
+const serve = async () => {
+  server = await (server ?? new Process("serve", ["--data-dir", join(directory, "data"), "--log-level", "error", "--substrate", substrate.url])).start();
+  if (proxy) proxy.target = server.url;
+};
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), "turnkit-front-ends-"));
+  substrate = await new Process("substrate", ["--log-level", "error", ...AGENT]).start();
+  await serve();
+  proxy = await new Cutter(server.url).open();
+});
+after(async () => {
+  proxy?.close();
+  for (const process of [server, substrate]) await process?.end();
+  await rm(directory, { recursive: true });
+});
+
+/** Says `quiet` of what clients print about the cuts that are made here. */
+async function quiet(run) {
+  const { error, warn } = console;
+  console.error = console.warn = () => {};
+  try {
+    return await run();
+  } finally {
+    Object.assign(console, { error, warn });
+  }
+}
+
+async function json(path, init) {
+  const response = await fetch(`${proxy.url}${path}`, init);
+  assert.equal(response.status, 200, `${path}: ${response.status}`);
+  return response.json();
+}
+
+const saved = (id, version = 7) => json(`/api/chat/${id}?ai=${version}`);
+
+/** Waits for something that has to come. */
+async function until(isSo, what) {
+  for (let left = 3000; left > 0; left--) {
+    if (await isSo()) return;
+    await wait(10);
+  }
+  throw new Error(`${what} did not come`);
+}
+
+/** Waits until no turn of the chat is open: its answer is saved. */
+const ended = (id) =>
+  until(async () => {
+    const response = await fetch(`${proxy.url}/api/chat/${id}/stream`);
+    await response.body?.cancel();
+    return response.status === 204;
+  }, "the end");
+
+/** Waits until the middle of a gated turn is there: nothing more comes before its gate is open. */
+const inTheMiddle = (chat) => until(() => chat.messages[1]?.parts.at(-1)?.text === "One ", "the middle");
+
+function chatOf(version, id, transport, messages = []) {
+  const { Chat, DefaultChatTransport } = AI[version];
+  return new Chat({ id, messages, transport: transport ?? new DefaultChatTransport({ api: api(version) }) });
+}
+
+async function ask(chat, text) {
+  await chat.sendMessage({ text });
+  return chat;
+}
+
+/** How many frames the response to this message has. */
+async function frames(text, version) {
+  const body = JSON.stringify({ id: name("count"), trigger: "submit-message", messages: [{ id: name("m"), role: "user", parts: [{ type: "text", text }] }] });
+  const response = await fetch(`${server.url}api/chat?ai=${version}`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  assert.equal(response.status, 200);
+  return (await response.text()).split("\n\n").filter((frame) => frame && !frame.startsWith(":")).length;
+}
+
+/** A message without what differs from turn to turn. */
+const told = ({ id, metadata, ...message }) => ({ ...message, metadata: { ...metadata, turnId: undefined, sessionId: undefined, timing: undefined } });
+
+describe("the AI SDK", { timeout: 300_000 }, () => {
+  for (const version of VERSIONS) {
+    describe(`version ${version}`, () => {
+      const { DefaultChatTransport } = AI[version];
+
+      test("a whole turn is what is saved, and the next one follows it", async () => {
+        const id = name();
+        const chat = await ask(chatOf(version, id), "whole");
+        assert.equal(chat.status, "ready", chat.error?.stack);
+        assert.deepEqual(chat.messages[1].parts.map(({ type }) => type), ["step-start", "reasoning", "dynamic-tool", "text", "dynamic-tool", "text"]);
+        assert.deepEqual(plain(chat.messages), await saved(id, version));
+        await ask(chat, "brief");
+        assert.deepEqual(plain(chat.messages), await saved(id, version));
+        assert.equal(chat.messages.length, 4);
+      });
+
+      test("cut behind every frame, the guide's transport goes on, before and after the answer is saved", async () => {
+        const count = await frames("brief", version);
+        const whole = told(plain((await ask(chatOf(version, name()), "brief")).messages[1]));
+        for (let cut = 0; cut < count; cut++) {
+          for (const isSaved of [false, true]) {
+            const id = name();
+            proxy.cuts = [cut];
+            const delay = isSaved ? 300 : 0;
+            const chat = await ask(chatOf(version, id, lastingTransport(DefaultChatTransport, { api: api(version), delay })), "brief");
+            assert.equal(chat.status, "ready", `cut at ${cut}: ${chat.error?.stack}`);
+            assert.deepEqual(told(plain(chat.messages[1])), whole, `cut at ${cut}`);
+            assert.deepEqual(plain(chat.messages), await saved(id, version), `cut at ${cut}`);
+          }
+        }
+      });
+
+      test("a page that is loaded again in the middle, and a second one beside it", async () => {
+        const [id, gate] = [name(), join(directory, name("gate"))];
+        const first = chatOf(version, id);
+        const answered = ask(first, `gated ${gate}`);
+        await inTheMiddle(first);
+        const [loaded, second] = [chatOf(version, id, undefined, first.messages.slice(0, 1)), chatOf(version, id, undefined, first.messages.slice(0, 1))];
+        const resumed = [loaded.resumeStream(), second.resumeStream()];
+        await inTheMiddle(loaded);
+        await writeFile(gate, "");
+        await Promise.all([answered, ...resumed]);
+        const expected = await saved(id, version);
+        for (const chat of [first, loaded, second]) assert.deepEqual(plain(chat.messages), expected);
+        const later = chatOf(version, id, undefined, expected);
+        await later.resumeStream();
+        assert.equal(later.status, "ready");
+        assert.deepEqual(plain(later.messages), expected, "nothing runs: nothing is told");
+      });
+
+      test("a stop ends the turn in every client, and keeps what there was", async () => {
+        const [id, gate] = [name(), join(directory, name("gate"))];
+        const chat = chatOf(version, id);
+        const answered = ask(chat, `gated ${gate}`);
+        await inTheMiddle(chat);
+        const stopped = await fetch(`${proxy.url}/api/chat/${id}/stream`, { method: "DELETE" });
+        assert.ok(stopped.ok, `${stopped.status}`);
+        await answered;
+        assert.equal(chat.status, "ready", chat.error?.stack);
+        assert.equal(chat.messages[1].metadata.error.code, "cancelled");
+        assert.deepEqual(plain(chat.messages), await saved(id, version));
+      });
+
+      test("a turn that fails is an error, and keeps what there was", async () => {
+        const id = name();
+        const chat = await ask(chatOf(version, id), "fails");
+        assert.equal(chat.status, "error");
+        assert.equal(chat.error.message, "the model is gone");
+        assert.equal(chat.messages[1].metadata.error.code, "upstream_error");
+        assert.deepEqual(plain(chat.messages), await saved(id, version));
+      });
+
+      test("another answer is another message in its place", async () => {
+        const id = name();
+        const chat = await ask(chatOf(version, id), "brief");
+        const first = chat.messages[1].id;
+        await chat.regenerate();
+        assert.equal(chat.status, "ready", chat.error?.stack);
+        assert.equal(chat.messages.length, 2);
+        assert.notEqual(chat.messages[1].id, first);
+        assert.deepEqual(plain(chat.messages), await saved(id, version));
+      });
+    });
+  }
+
+  test("cut behind every frame while it runs, version 7 resumes the same object and a fresh one", async () => {
+    const count = 12;
+    for (let cut = 0; cut < count; cut += 1) {
+      const [id, gate] = [name(), join(directory, name("gate"))];
+      proxy.cuts = [cut];
+      const chat = await quiet(() => ask(chatOf(7, id), `gated ${gate}`));
+      assert.equal(chat.status, "error", `a cut at ${cut} is no success`);
+      const fresh = chatOf(7, id, undefined, chat.messages.slice(0, 1));
+      const resumed = [chat.resumeStream(), fresh.resumeStream()];
+      await Promise.all([inTheMiddle(chat), inTheMiddle(fresh)]);
+      await writeFile(gate, "");
+      await Promise.all(resumed);
+      const expected = await saved(id);
+      assert.deepEqual(plain(chat.messages), expected, `cut at ${cut}`);
+      assert.deepEqual(plain(fresh.messages), expected, `cut at ${cut}`);
+    }
+  });
+
+  test("a client that was cut and comes back too late names its message, and is told the answer", async () => {
+    const id = name();
+    proxy.cuts = [4];
+    const chat = await quiet(() => ask(chatOf(7, id), "brief"));
+    assert.equal(chat.status, "error");
+    await ended(id);
+    const last = chat.messages.at(-1);
+    const { DefaultChatTransport } = AI[7];
+    const transport = new DefaultChatTransport({
+      api: api(7),
+      prepareReconnectToStreamRequest: () => ({ api: `${proxy.url}/api/chat/${id}/stream?messageId=${encodeURIComponent(last.id)}` }),
+    });
+    const late = chatOf(7, id, transport, chat.messages);
+    await late.resumeStream();
+    assert.deepEqual(plain(late.messages), await saved(id));
+  });
+
+  test("cut behind every frame, the transport of @ai-sdk/workflow goes on by startIndex", async () => {
+    const count = await frames("whole", 7);
+    const transport = () =>
+      new WorkflowChatTransport({
+        api: `${proxy.url}/api/chat`,
+        prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({ headers: { "content-type": "application/json" }, body: { id, messages, trigger, messageId } }),
+      });
+    for (let cut = 0; cut < count; cut++) {
+      const id = name();
+      proxy.cuts = [cut, 1];
+      const chat = await quiet(() => ask(chatOf(7, id, transport()), "whole"));
+      assert.equal(chat.status, "ready", `cut at ${cut}: ${chat.error?.stack}`);
+      assert.deepEqual(plain(chat.messages), await saved(id), `cut at ${cut}`);
+    }
+  });
+});
+
+/** `HttpAgent` leaves a rejection unhandled where it cancels a response that broke off: its reader is cancelled without one here. */
+async function calm(url, init) {
+  const response = await fetch(url, init);
+  const reader = response.body.getReader();
+  const body = { getReader: () => ({ read: () => reader.read(), cancel: () => reader.cancel().catch(() => {}) }) };
+  return { ok: response.ok, status: response.status, headers: response.headers, text: () => response.text(), body };
+}
+
+const agentOf = (threadId) => new HttpAgent({ url: `${proxy.url}/api/ag-ui`, threadId, fetch: calm });
+const user = (content) => ({ id: name("u"), role: "user", content });
+
+describe("AG-UI", { timeout: 300_000 }, () => {
+  const run = (agent, runId) => agent.runAgent({ runId }).catch((error) => error);
+  const thread = (id) => json(`/api/ag-ui?threadId=${id}`);
+
+  test("a whole turn is what is saved, and the next one follows it", async () => {
+    const agent = agentOf(name("thread"));
+    for (const text of ["whole", "brief"]) {
+      agent.addMessage(user(text));
+      const ended = await run(agent, name("run"));
+      assert.ok(!(ended instanceof Error), ended.stack);
+      assert.deepEqual(plain(agent.messages), (await thread(agent.threadId)).messages);
+    }
+  });
+
+  test("cut behind every frame, the same run is told again and nothing is doubled", async () => {
+    const whole = agentOf(name("thread"));
+    whole.addMessage(user("whole"));
+    await run(whole, name("run"));
+    const shape = (agent) => plain(agent.messages).map(({ id, toolCallId, toolCalls, ...message }) => ({ ...message, calls: toolCalls?.map((call) => call.function) }));
+    for (let cut = 1; cut < 30; cut++) {
+      const [agent, runId] = [agentOf(name("thread")), name("run")];
+      agent.addMessage(user("whole"));
+      proxy.cuts = [cut];
+      await quiet(() => run(agent, runId));
+      if (proxy.cuts.length > 0) break;
+      await run(agent, runId);
+      assert.deepEqual(shape(agent), shape(whole), `cut at ${cut}`);
+      assert.deepEqual(plain(agent.messages), (await thread(agent.threadId)).messages, `cut at ${cut}`);
+    }
+  });
+
+  test("a stop, and a failure", async () => {
+    const [agent, gate] = [agentOf(name("thread")), join(directory, name("gate"))];
+    agent.addMessage(user(`gated ${gate}`));
+    const ends = [];
+    const running = agent.runAgent({ runId: name("run") }, { onRunFinishedEvent: ({ outcome }) => void ends.push(outcome) });
+    await until(() => agent.messages.at(-1)?.content === "One ", "the middle");
+    assert.ok((await fetch(`${proxy.url}/api/ag-ui/${agent.threadId}/stream`, { method: "DELETE" })).ok);
+    await running;
+    assert.deepEqual(ends, ["cancelled"]);
+    const failing = agentOf(name("thread"));
+    failing.addMessage(user("fails"));
+    const errors = [];
+    await quiet(() => failing.runAgent({ runId: name("run") }, { onRunErrorEvent: ({ event }) => void errors.push(event.code) }).catch(() => {}));
+    assert.deepEqual(errors, ["upstream_error"]);
+  });
+});
+
+describe("TanStack AI", { timeout: 300_000 }, () => {
+  for (const [framing, adapter] of [["SSE", fetchServerSentEvents], ["NDJSON", fetchHttpStream]]) {
+    test(`${framing}: cut behind every frame it goes on by itself`, async () => {
+      const held = async (text, threadId = name("thread")) => {
+        const errors = [];
+        const url = `${proxy.url}/api/ag-ui`;
+        const client = new ChatClient({ connection: adapter(url, { reconnect: { delayMs: 0 }, ...(framing === "NDJSON" && { headers: { accept: "application/x-ndjson" } }) }), threadId, onError: (error) => errors.push(error) });
+        await client.sendMessage(text);
+        assert.deepEqual(errors, []);
+        return plain(client.getMessages().slice(1)).map(({ createdAt, id, ...message }) => JSON.parse(JSON.stringify(message).replaceAll(/"local:[^"]*:0\//g, '"')));
+      };
+      const whole = await held("whole");
+      const cuts = framing === "SSE" ? Array.from({ length: 30 }, (_, at) => at + 1) : [];
+      for (const cut of cuts) {
+        proxy.cuts = [cut];
+        assert.deepEqual(await held("whole"), whole, `cut at ${cut}`);
+        if (proxy.cuts.length > 0) break;
+      }
+    });
+  }
+});
+
+describe("a page of TanStack AI", { timeout: 300_000 }, () => {
+  const clientOf = (threadId) => new ChatClient({ connection: fetchServerSentEvents(`${proxy.url}/api/ag-ui`), threadId, persistence: true });
+  const held = (client) => plain(client.getMessages()).map(({ createdAt, metadata, ...message }) => message);
+
+  test("that is loaded again has the answer as it was told, and one in the middle goes on", async () => {
+    const [threadId, gate] = [name("thread"), join(directory, name("gate"))];
+    const first = clientOf(threadId);
+    await first.sendMessage("whole");
+    const again = clientOf(threadId);
+    again.attach();
+    await until(() => again.getMessages().length === first.getMessages().length, "the messages");
+    assert.deepEqual(held(again), held(first));
+    // A client that joins a run drops what it was told before the first text: so it is text alone.
+    const running = first.sendMessage(`talks ${gate}`);
+    const middle = (client) => until(() => client.getMessages().at(-1)?.parts.at(-1)?.content === "One ", "the middle");
+    await middle(first);
+    const joined = clientOf(threadId);
+    joined.attach();
+    await middle(joined);
+    await writeFile(gate, "");
+    await running;
+    await until(() => joined.getStatus() === "ready" && held(joined).length === held(first).length, "the end");
+    assert.deepEqual(held(joined), held(first));
+    for (const client of [again, joined]) client.dispose();
+  });
+});
+
+describe("a server that goes", { timeout: 300_000 }, () => {
+  test("killed in the middle it is no success for any client, and whoever waits goes on when it is back", async () => {
+    const gate = join(directory, name("gate"));
+    const ids = { default: name(), lasting: name(), ag: name("thread") };
+    const { DefaultChatTransport } = AI[7];
+    const plainChat = chatOf(7, ids.default);
+    const lasting = chatOf(7, ids.lasting, lastingTransport(DefaultChatTransport, { api: api(7), delay: 100 }));
+    const agent = agentOf(ids.ag);
+    agent.addMessage(user(`gated ${gate}`));
+    const runId = name("run");
+    const failed = [ask(plainChat, `gated ${gate}`), agent.runAgent({ runId }).then(() => "success", () => "failure")];
+    const waiting = ask(lasting, `gated ${gate}`);
+    await Promise.all([inTheMiddle(plainChat), inTheMiddle(lasting), until(() => agent.messages.at(-1)?.content === "One ", "the middle")]);
+    await quiet(async () => {
+      await server.end("SIGKILL");
+      const [, outcome] = await Promise.all(failed);
+      assert.equal(plainChat.status, "error");
+      assert.equal(outcome, "failure");
+    });
+    await serve();
+    await writeFile(gate, "");
+    await waiting;
+    assert.equal(lasting.status, "ready", lasting.error?.stack);
+    assert.deepEqual(plain(lasting.messages), await saved(ids.lasting));
+    await ended(ids.default);
+    const late = chatOf(7, ids.default, undefined, await saved(ids.default));
+    assert.equal(late.messages.length, 2);
+    assert.deepEqual(plain(late.messages[1].parts), plain(lasting.messages[1].parts));
+    await agent.runAgent({ runId });
+    assert.deepEqual(plain(agent.messages), (await json(`/api/ag-ui?threadId=${ids.ag}`)).messages);
+  });
+
+  test("stopped in the middle it is no success either", async () => {
+    const [id, gate] = [name(), join(directory, name("gate"))];
+    const chat = chatOf(7, id);
+    const answered = ask(chat, `gated ${gate}`);
+    await inTheMiddle(chat);
+    await quiet(async () => {
+      const gone = server.end("SIGTERM");
+      await Promise.all([answered, gone]);
+    });
+    assert.equal(chat.status, "error");
+    await serve();
+    await writeFile(gate, "");
+    await ended(id);
+    assert.equal((await saved(id))[1].metadata.saved, true);
+  });
+
+  test("without its log, a saved answer is told whole, and who has a part of it is told so", async () => {
+    const id = name();
+    const chat = await ask(chatOf(7, id), "whole");
+    const expected = await saved(id);
+    assert.deepEqual(plain(chat.messages), expected);
+    await quiet(async () => {
+      await server.end("SIGTERM");
+      await substrate.end("SIGKILL");
+      await substrate.start();
+      await serve();
+    });
+    const stream = (query) => fetch(`${proxy.url}/api/chat/${id}/stream${query}`);
+    const rest = await (await stream("?startIndex=5")).text();
+    assert.match(rest, /"type":"error".*cursor_expired/);
+    const [user] = expected;
+    const { DefaultChatTransport } = AI[7];
+    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: `${proxy.url}/api/chat/${id}/stream?messageId=${encodeURIComponent(expected[1].id)}` }) });
+    const replayed = chatOf(7, id, transport, [user]);
+    await replayed.resumeStream();
+    const { replayed: flag, ...metadata } = plain(replayed.messages[1]).metadata;
+    assert.equal(flag, true);
+    assert.deepEqual({ ...plain(replayed.messages[1]), metadata }, expected[1]);
+  });
+});
