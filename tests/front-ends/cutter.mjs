@@ -11,8 +11,7 @@ export class Cutter {
     this.asked.push(`${near.method} ${near.url}`);
     const { port, host } = new URL(this.target);
     const far = request({ port, host: "127.0.0.1", method: near.method, path: near.url, headers: { ...near.headers, host } }, (answer) => {
-      // No connection is used again: one that was cut would be met by the next request.
-      response.writeHead(answer.statusCode, { ...answer.headers, connection: "close" });
+      response.writeHead(answer.statusCode, answer.headers);
       const type = answer.headers["content-type"] ?? "";
       const isStream = answer.statusCode === 200 && (type.startsWith("text/event-stream") || type.startsWith("application/x-ndjson"));
       const cut = isStream ? this.cuts.shift() : undefined;
