@@ -683,7 +683,7 @@ impl ChatStore for Wrong {
     fn history(&self, mut turn: Turn, mut limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
         Box::pin(async move {
             if self.makes(Mistake::SendsTheTurnItself) {
-                turn.index += 1;
+                turn.parent = Some(turn.index);
             }
             if self.makes(Mistake::IgnoresTheBytes) {
                 limits.bytes = usize::MAX;

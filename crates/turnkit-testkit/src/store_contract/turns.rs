@@ -152,8 +152,9 @@ fn is_at(rule: Rule, turn: &Turn, index: u64) {
     let at = TurnRef::new(turn.session_id.clone(), turn.turn_id.clone());
     let execution_id = ExecutionId::derive("tenant", turn.session_id.as_str(), index)
         .expect("a valid execution id");
-    let wanted =
+    let mut wanted =
         Turn::new(owner(), at, index, execution_id, "agent".to_owned(), "hello".to_owned());
+    wanted.parent = index.checked_sub(1);
     let look_for = "an index that a refused turn has used up, or that counts more than the turns of the session";
     rule.same(
         format_args!("in the turn that was accepted as number {index}"),
