@@ -7,14 +7,19 @@ use super::halves;
 /// Reads one JSON value, also where a strict reader refuses it for something that matters to nobody: a number that is none
 /// (`NaN`, `-Infinity`, `1e999`), bytes that are not UTF-8, a control character or one half of a surrogate pair in a string,
 /// containers that are nested too deep. What cannot be kept is `null`; what is half of a character stands in the value in a
-/// form that [`Halves`](super::Halves) puts together, or replaces. None where it is no JSON value all the same.
+/// form that [`Halves`](super::Halves) puts together, or replaces. None where it is no JSON value all the same. Members of objects
+/// come in alphabetical order, whatever else in the process switches on `serde_json/preserve_order`.
 pub(crate) fn read(json: &[u8]) -> Option<Value> {
-    if let Ok(value) = serde_json::from_slice(json) {
-        return Some(value);
-    }
-    let value: Value = serde_json::from_str(&mended(&halves::text_of(json))).ok()?;
-    // A word that stands alone was not meant as JSON.
-    (value.is_object() || value.is_array()).then_some(value)
+    let mut value = match serde_json::from_slice::<Value>(json) {
+        Ok(value) => value,
+        Err(_) => {
+            let value: Value = serde_json::from_str(&mended(&halves::text_of(json))).ok()?;
+            // A word that stands alone was not meant as JSON.
+            Some(value).filter(|value| value.is_object() || value.is_array())?
+        }
+    };
+    value.sort_all_objects();
+    Some(value)
 }
 
 /// Containers inside each other that are kept: below the 128 that `serde_json` reads.

@@ -360,7 +360,10 @@ impl Mapper for Acp {
     }
 }
 
+/// Members in one order, whatever else in the process switches on `serde_json/preserve_order`.
 fn say(message: &Value, told: &mut Told) {
+    let mut message = message.clone();
+    message.sort_all_objects();
     told.say(format!("{message}\n").as_bytes());
 }
 
