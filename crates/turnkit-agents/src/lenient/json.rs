@@ -10,14 +10,12 @@ use super::halves;
 /// form that [`Halves`](super::Halves) puts together, or replaces. None where it is no JSON value all the same. Members of objects
 /// come in alphabetical order, whatever else in the process switches on `serde_json/preserve_order`.
 pub(crate) fn read(json: &[u8]) -> Option<Value> {
-    let mut value = match serde_json::from_slice::<Value>(json) {
-        Ok(value) => value,
-        Err(_) => {
-            let value: Value = serde_json::from_str(&mended(&halves::text_of(json))).ok()?;
-            // A word that stands alone was not meant as JSON.
-            Some(value).filter(|value| value.is_object() || value.is_array())?
-        }
-    };
+    let strictly = serde_json::from_slice::<Value>(json).ok();
+    let mut value = strictly.or_else(|| {
+        let value: Value = serde_json::from_str(&mended(&halves::text_of(json))).ok()?;
+        // A word that stands alone was not meant as JSON.
+        (value.is_object() || value.is_array()).then_some(value)
+    })?;
     value.sort_all_objects();
     Some(value)
 }
