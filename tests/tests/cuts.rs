@@ -286,7 +286,7 @@ async fn a_prompt_that_the_agent_echoes_is_no_part_of_the_answer() {
     let site = Site::start(echoed).await;
     assert_eq!(saved(run(&site.client())).await, ["the answer"]);
     assert_eq!(saved(site.client().attach(id()).answering("go")).await, ["the answer"]);
-    assert_eq!(saved(site.client().attach(id())).await, ["gothe answer"]);
+    assert_eq!(saved(site.client().attach(id())).await, ["go\n\nthe answer"]);
 }
 
 #[tokio::test]

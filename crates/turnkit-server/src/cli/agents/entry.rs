@@ -25,6 +25,10 @@ pub(super) enum Kind {
 }
 
 /// Where a secret comes from. It never stands in the configuration itself.
+#[cfg_attr(
+    not(feature = "openai"),
+    expect(dead_code, reason = "the agent is no part of this build")
+)]
 pub(super) enum Secret {
     Variable(String),
     /// The same where it need not be set.
@@ -137,6 +141,10 @@ impl Api {
     }
 
     /// The variable that holds the key where nothing else is said.
+    #[cfg_attr(
+        not(feature = "openai"),
+        expect(dead_code, reason = "the agent is no part of this build")
+    )]
     pub(super) fn key(self) -> &'static str {
         match self {
             Api::Anthropic => "ANTHROPIC_API_KEY",
