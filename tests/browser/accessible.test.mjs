@@ -70,10 +70,10 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
     await tab.setViewportSize(WIDTHS.phone);
     await tab.locator("#menu").focus();
     await tab.keyboard.press("Enter");
-    assert.equal(await tab.evaluate(() => document.activeElement.id), "new-chat");
+    await tab.waitForFunction(() => document.activeElement.id === "new-chat");
     await passes(tab);
     await tab.keyboard.press("Escape");
-    assert.equal(await tab.evaluate(() => document.activeElement.id), "menu");
+    await tab.waitForFunction(() => document.activeElement.id === "menu");
     assert.equal(await tab.locator("#sidebar").isVisible(), false);
   });
 
