@@ -16,7 +16,8 @@ use turnkit_wire::{
     Event,
     kind::Class,
     value::Value,
-    view::{PartUpdate, Text},
+    view::{PartUpdate, Text, ToolCall},
+    write::ToolStatus,
 };
 
 pub(crate) use self::summary::{Failure, Started, Summary};
@@ -504,20 +505,20 @@ impl Story {
     }
 
     fn tool(&mut self, update: &PartUpdate<'_>, data: Value<'_>, sink: &mut impl Sink) {
-        let view = ToolView::of(data.get("part").unwrap_or_default());
+        let Some(view) = ToolCall::of(update) else { return };
         let Some(place) = self.tool_part(update, &view) else {
             return self.tell(Step::OtherPart { part_type: update.part_type(), data }, sink);
         };
         let delta = update.delta().filter(|delta| !delta.is_empty());
-        let name = view.tool.filter(|tool| !tool.is_empty());
-        let is_over = matches!(view.status, Status::Completed | Status::Error);
+        let name = view.tool().filter(|tool| !tool.is_empty());
+        let is_over = matches!(view.status(), Some(ToolStatus::Completed | ToolStatus::Error));
         let State::Tool { call, lost_pieces, .. } = &mut self.parts[place].state else { return };
-        if call.is_none() && name.is_none() && !is_over && view.input.is_none() {
+        if call.is_none() && name.is_none() && !is_over && view.input().is_none() {
             *lost_pieces |= delta.is_some();
             return;
         }
-        let id = view.call_id.or_else(|| update.part_id());
-        self.begin_call(place, id, name, view.title, sink);
+        let id = view.call_id().or_else(|| update.part_id());
+        self.begin_call(place, id, name, view.title(), sink);
         let Some(mut call) = self.take_call(place) else { return };
         self.call(&mut call, &view, delta, sink);
         self.put_call(place, call);
@@ -527,14 +528,15 @@ impl Story {
     fn call(
         &mut self,
         call: &mut Call,
-        view: &ToolView<'_>,
+        view: &ToolCall<'_>,
         delta: Option<Text<'_>>,
         sink: &mut impl Sink,
     ) {
+        let status = view.status().unwrap_or(ToolStatus::Pending);
         // Clients find a call of an earlier step for its output only.
         let is_here = call.step == self.step;
         if let (Pieces::Told(told), Input::Open, true) = (&mut call.pieces, call.input, is_here) {
-            let raw = view.raw.filter(|_| view.input.is_none());
+            let raw = view.raw().filter(|_| view.input().is_none());
             let piece = match (delta, raw) {
                 (Some(delta), _) => Some(Cow::Borrowed(delta.raw())),
                 (None, Some(raw)) => told.rest_of(raw.raw()),
@@ -551,37 +553,37 @@ impl Story {
             input.members(|_, _| members += 1);
             input.is_null() || input.is_object() && members == 0
         };
-        let input = view.input.filter(|input| view.status != Status::Pending || !is_empty(input));
+        let input = view.input().filter(|input| status != ToolStatus::Pending || !is_empty(input));
         if let Some(input) = input.filter(|_| call.is_open() && is_here) {
-            self.tell_input(call, input.json(), view.title, false, sink);
+            self.tell_input(call, input.json(), view.title(), false, sink);
         }
-        let is_over = matches!(view.status, Status::Completed | Status::Error);
+        let is_over = matches!(status, ToolStatus::Completed | ToolStatus::Error);
         let progress = view
-            .output
-            .filter(|output| !output.is_null() && view.status == Status::Running && !call.is_done);
+            .output()
+            .filter(|output| !output.is_null() && status == ToolStatus::Running && !call.is_done);
         let progress = progress.filter(|output| Digest::of(output.json()) != call.output);
         if call.is_open() && (is_over || progress.is_some()) {
             if call.has_pieces() || !is_here {
                 self.end_input(call, sink);
             } else {
-                self.tell_input(call, b"{}", view.title, false, sink);
+                self.tell_input(call, b"{}", view.title(), false, sink);
             }
         }
-        match view.status {
-            Status::Pending | Status::Running => {
+        match status {
+            ToolStatus::Pending | ToolStatus::Running => {
                 if let Some(output) = progress {
                     call.output = Digest::of(output.json());
                     self.tell(Step::Call(call, CallStep::Preliminary(output.json())), sink);
                 }
             }
-            Status::Completed => {
-                let json = view.output.map_or(&b"null"[..], Value::json);
+            ToolStatus::Completed => {
+                let json = view.output().map_or(&b"null"[..], Value::json);
                 self.tell_output(call, json, sink);
             }
-            Status::Error => {
-                let output = view.output.and_then(Value::string);
+            ToolStatus::Error => {
+                let output = view.output().and_then(Value::string);
                 let message =
-                    view.error.or(output).map_or(&b"the tool failed"[..], |text| text.raw());
+                    view.error().or(output).map_or(&b"the tool failed"[..], |text| text.raw());
                 self.tell_failure(call, message, sink);
             }
         }
@@ -765,13 +767,13 @@ impl Story {
         }
     }
 
-    fn tool_part(&mut self, update: &PartUpdate<'_>, view: &ToolView<'_>) -> Option<usize> {
-        let call_key = view.call_id.map(|id| Key::of(CALL, Some(id)));
+    fn tool_part(&mut self, update: &PartUpdate<'_>, view: &ToolCall<'_>) -> Option<usize> {
+        let call_key = view.call_id().map(|id| Key::of(CALL, Some(id)));
         let known = call_key.and_then(|key| self.calls.get(&key).copied());
         let place = if let Some(place) = known {
             place
         } else {
-            let key = Key::of(TOOL, update.part_id().or(view.call_id));
+            let key = Key::of(TOOL, update.part_id().or(view.call_id()));
             self.place_of(key, message_of(update), State::tool)?
         };
         if let State::Tool { has_appeared, .. } = &mut self.parts[place].state {
@@ -978,61 +980,4 @@ impl State {
 
 fn message_of(update: &PartUpdate<'_>) -> Digest {
     update.message_id().map_or_else(Digest::default, |id| Digest::of(id.to_str().as_bytes()))
-}
-
-/// A tool part as it stands.
-struct ToolView<'a> {
-    tool: Option<Text<'a>>,
-    call_id: Option<Text<'a>>,
-    status: Status,
-    input: Option<Value<'a>>,
-    raw: Option<Text<'a>>,
-    output: Option<Value<'a>>,
-    error: Option<Text<'a>>,
-    title: Option<Text<'a>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Pending,
-    Running,
-    Completed,
-    Error,
-}
-
-impl<'a> ToolView<'a> {
-    fn of(part: Value<'a>) -> Self {
-        let mut view = Self {
-            tool: None,
-            call_id: None,
-            status: Status::Pending,
-            input: None,
-            raw: None,
-            output: None,
-            error: None,
-            title: None,
-        };
-        part.members(|key, value| match &*key.to_str() {
-            "tool" => view.tool = value.string(),
-            "callID" | "callId" => view.call_id = value.text(),
-            "state" => value.members(|key, value| match &*key.to_str() {
-                "status" => {
-                    view.status = match value.string().map(|status| status.to_str()).as_deref() {
-                        Some("running") => Status::Running,
-                        Some("completed") => Status::Completed,
-                        Some("error" | "failed") => Status::Error,
-                        _ => Status::Pending,
-                    }
-                }
-                "input" => view.input = Some(value),
-                "raw" => view.raw = value.string(),
-                "output" => view.output = Some(value),
-                "error" => view.error = value.string(),
-                "title" => view.title = value.string(),
-                _ => {}
-            }),
-            _ => {}
-        });
-        view
-    }
 }

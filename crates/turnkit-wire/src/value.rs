@@ -26,7 +26,7 @@ use crate::{
 /// It borrows, and walking it allocates nothing. The default is no value at all: empty JSON without a shape. `Debug` shows the
 /// length, never the content.
 #[derive(Clone, Copy, Default)]
-pub struct Value<'a>(walk::Value<'a>);
+pub struct Value<'a>(pub(crate) walk::Value<'a>);
 
 impl<'a> Value<'a> {
     /// Verifies one value of any size, nested at most 1,024 deep, with nothing but white space around it.

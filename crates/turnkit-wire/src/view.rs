@@ -18,7 +18,7 @@ pub use crate::json::walk::Text;
 use crate::{
     Event,
     json::walk::{Value, Walk},
-    kind,
+    kind, value,
     write::{FinishReason, ToolStatus},
 };
 
@@ -220,10 +220,10 @@ impl<'a> ToolCall<'a> {
         self.status.and_then(|status| ToolStatus::parse(&status.to_str()))
     }
 
-    /// `state.input`: the input, whole, as its JSON stands in the event.
+    /// `state.input`: the input, whole.
     #[must_use]
-    pub fn input(&self) -> Option<&'a str> {
-        self.input.map(Value::json)
+    pub fn input(&self) -> Option<value::Value<'a>> {
+        self.input.map(value::Value)
     }
 
     /// `state.raw`: the input as the model spelt it.
@@ -232,16 +232,10 @@ impl<'a> ToolCall<'a> {
         self.raw
     }
 
-    /// `state.output`: what the tool answered, as its JSON stands in the event.
+    /// `state.output`: what the tool answered.
     #[must_use]
-    pub fn output(&self) -> Option<&'a str> {
-        self.output.map(Value::json)
-    }
-
-    /// `state.output`, where it is a string.
-    #[must_use]
-    pub fn output_text(&self) -> Option<Text<'a>> {
-        self.output.and_then(Value::string)
+    pub fn output(&self) -> Option<value::Value<'a>> {
+        self.output.map(value::Value)
     }
 
     /// `state.error`: how the tool failed.

@@ -150,7 +150,7 @@ fn mend_string(string: &str, out: &mut String) {
     out.push_str(rest);
 }
 
-/// The code unit of an escape `\uXXXX` at the beginning.
+/// The code unit of the escape at the beginning: `\u` and four hexadecimal digits.
 fn unit(json: &str) -> Option<u16> {
     let digits = json.strip_prefix("\\u")?.get(..4)?;
     let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -181,6 +181,10 @@ impl AgentOptions {
     }
 
     fn model(&self) -> Result<Model, Misuse> {
+        // What can't be had is told before what else would be needed for it.
+        if cfg!(not(feature = "openai")) {
+            return Err(not_built("the agent openai", "openai"));
+        }
         let base_url = self.openai_base_url.clone();
         let has_url = base_url.is_some() || self.model_api.default_base_url().is_some();
         let (true, Some(name)) = (has_url, self.openai_model.clone()) else {
@@ -210,6 +214,9 @@ impl AgentOptions {
     }
 
     fn program(&self) -> Result<Program, Misuse> {
+        if cfg!(not(feature = "command")) {
+            return Err(not_built("the agent command", "command"));
+        }
         let words = self.words()?;
         if words.is_empty() {
             return Err(misuse("the agent command needs a program: --command PROGRAM [ARGS]"));
@@ -259,7 +266,6 @@ fn misuse(message: &str) -> Misuse {
 }
 
 /// What was asked for is behind a feature of the build that is off.
-#[cfg(not(all(feature = "openai", feature = "command", feature = "redis")))]
 fn not_built(what: &str, feature: &str) -> Misuse {
     Misuse::new(
         ErrorKind::InvalidValue,

@@ -213,7 +213,9 @@ impl UiClient {
         }
         let tool = self.parts[at].as_object_mut().unwrap();
         tool.insert("state".to_owned(), json!(state));
-        tool.remove("rawInput");
+        for name in ["rawInput", "output", "errorText", "preliminary"] {
+            tool.remove(name);
+        }
         set(tool, "input", input);
         for name in ["toolName", "providerExecuted", "title"] {
             if let Some(value) = chunk.get(name) {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, mem, sync::Arc};
 
 use turnkit_wire::{
+    value::Value,
     view::{PartUpdate, ToolCall},
     write::{self, Json, Part as PartWriter, ToolStatus},
 };
@@ -359,17 +360,22 @@ fn shortened(
     let Some(call) = call else {
         return AnswerPart::of(kind, &writer.bare(kind.as_str()));
     };
-    let input = call.input().filter(|input| input.len() <= room / 2);
+    let input = call.input().map(spelt).filter(|input| input.len() <= room / 2);
     let input = input.and_then(|input| Json::verify(input).ok());
     let without = rewrite(call, |call| writer.tool(&call.input(&input)));
-    let output = call.output().and_then(|json| {
-        let text = call.output_text().map_or(json.into(), |text| text.to_str());
+    let output = call.output().and_then(|output| {
+        let text = output.string().map_or(spelt(output).into(), |text| text.to_str());
         // In JSON a character may take six times its bytes.
         let room = room.saturating_sub(without.line().len()) / 6;
         Json::of(&text[..floor_char_boundary(&text, room)]).ok()
     });
     let event = rewrite(call, |call| writer.tool(&call.input(&input).output(&output)));
     AnswerPart::of(kind, &event)
+}
+
+/// A value as its JSON stands in an event, which is valid UTF-8.
+fn spelt(value: Value<'_>) -> &str {
+    std::str::from_utf8(value.json()).unwrap_or_default()
 }
 
 /// A call as it was told, but for its input and its output.
