@@ -45,3 +45,12 @@ export async function tanStackMessagesOf(bytes) {
   const messages = plain(client.getMessages().slice(1)).map(({ createdAt, ...message }) => message);
   return { messages, error: errors[0], status: client.getStatus() };
 }
+
+/** `HttpAgent` leaves a rejection unhandled where it cancels a response that broke off: its reader is cancelled without one here. */
+export async function calm(url, init) {
+  const response = await fetch(url, init);
+  if (!response.ok) return response;
+  const reader = response.body.getReader();
+  const body = { getReader: () => ({ read: () => reader.read(), cancel: () => reader.cancel().catch(() => {}) }) };
+  return { ok: response.ok, status: response.status, headers: response.headers, text: () => response.text(), body };
+}

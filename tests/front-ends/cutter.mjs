@@ -23,12 +23,14 @@ export class Cutter {
       }
       let left = cut;
       let text = "";
+      const border = type.startsWith("text/event-stream") ? "\n\n" : "\n";
       response.flushHeaders();
       const give = (bytes) => {
         text += bytes.toString("latin1");
-        for (let end; left > 0 && (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
-          response.write(Buffer.from(text.slice(0, end + 2), "latin1"));
-          if (!text.startsWith(":")) left--;
+        for (let end; left > 0 && (end = text.indexOf(border)) >= 0; text = text.slice(end + border.length)) {
+          response.write(Buffer.from(text.slice(0, end + border.length), "latin1"));
+          // A comment and a blank line are signs of life, and no frames.
+          if (!text.startsWith(":") && end > 0) left--;
         }
         if (left === 0) {
           // What was written is to arrive before the connection breaks.

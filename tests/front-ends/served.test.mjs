@@ -1,80 +1,22 @@
 /** The published clients at the routes of `turnkit serve`, through a proxy that cuts. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { setTimeout as wait } from "node:timers/promises";
 import { HttpAgent } from "@ag-ui/client";
 import { ChatClient, fetchHttpStream, fetchServerSentEvents } from "@tanstack/ai-client";
 import { WorkflowChatTransport } from "@ai-sdk/workflow/client";
-import { Process } from "../browser/processes.mjs";
-import { AI, plain, VERSIONS } from "./clients.mjs";
-import { Cutter } from "./cutter.mjs";
+import { AI, calm, plain, VERSIONS } from "./clients.mjs";
 import { lastingTransport } from "./lasting.mjs";
+import { quiet, Stage, until } from "./stage.mjs";
 
-const AGENT = ["--agent", "command", "--command", process.execPath, join(import.meta.dirname, "agent.mjs")];
+let stage;
+const name = (what) => stage.name(what);
+const api = (version = 7) => `${stage.proxy.url}/api/chat?ai=${version}`;
+const saved = (id, version = 7) => stage.json(`/api/chat/${id}?ai=${version}`);
 
-let [directory, substrate, server, proxy] = [];
-let number = 0;
-/** A name that no other test has. */
-const name = (what = "chat") => `${what}-${++number}`;
-const api = (version = 7) => `${proxy.url}/api/chat?ai=${version}`;
-
-const serve = async () => {
-  server = await (server ?? new Process("serve", ["--data-dir", join(directory, "data"), "--log-level", "error", "--substrate", substrate.url])).start();
-  if (proxy) proxy.target = server.url;
-};
-
-before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "turnkit-front-ends-"));
-  substrate = await new Process("substrate", ["--log-level", "error", ...AGENT]).start();
-  await serve();
-  proxy = await new Cutter(server.url).open();
-});
+before(async () => void (stage = await new Stage().open()));
 /** A client that had its last chunk asks for nothing more, and leaves a cut behind. */
-beforeEach(() => void (proxy.cuts = []));
-after(async () => {
-  proxy?.close();
-  for (const process of [server, substrate]) await process?.end();
-  await rm(directory, { recursive: true });
-});
-
-/** Says `quiet` of what clients print about the cuts that are made here. */
-async function quiet(run) {
-  const { error, warn } = console;
-  console.error = console.warn = () => {};
-  try {
-    return await run();
-  } finally {
-    Object.assign(console, { error, warn });
-  }
-}
-
-async function json(path, init) {
-  const response = await fetch(`${proxy.url}${path}`, init);
-  assert.equal(response.status, 200, `${path}: ${response.status}`);
-  return response.json();
-}
-
-const saved = (id, version = 7) => json(`/api/chat/${id}?ai=${version}`);
-
-/** Waits for something that has to come. */
-async function until(isSo, what) {
-  for (let left = 3000; left > 0; left--) {
-    if (await isSo()) return;
-    await wait(10);
-  }
-  throw new Error(`${what} did not come`);
-}
-
-/** Waits until no turn of the chat is open: its answer is saved. */
-const ended = (id) =>
-  until(async () => {
-    const response = await fetch(`${proxy.url}/api/chat/${id}/stream`);
-    await response.body?.cancel();
-    return response.status === 204;
-  }, "the end");
+beforeEach(() => void (stage.proxy.cuts = []));
+after(() => stage?.close());
 
 /** Waits until the middle of a gated turn is there: nothing more comes before its gate is open. */
 const inTheMiddle = (chat) => until(() => chat.messages[1]?.parts.at(-1)?.text === "One ", "the middle");
@@ -92,7 +34,7 @@ async function ask(chat, text) {
 /** How many frames the response to this message has. */
 async function frames(text, version) {
   const body = JSON.stringify({ id: name("count"), trigger: "submit-message", messages: [{ id: name("m"), role: "user", parts: [{ type: "text", text }] }] });
-  const response = await fetch(`${server.url}api/chat?ai=${version}`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  const response = await fetch(`${stage.server.url}api/chat?ai=${version}`, { method: "POST", headers: { "content-type": "application/json" }, body });
   assert.equal(response.status, 200);
   return (await response.text()).split("\n\n").filter((frame) => frame && !frame.startsWith(":")).length;
 }
@@ -122,7 +64,7 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
         for (let cut = 0; cut < count; cut++) {
           for (const isSaved of [false, true]) {
             const id = name();
-            proxy.cuts = [cut];
+            stage.proxy.cuts = [cut];
             const delay = isSaved ? 300 : 0;
             const chat = await ask(chatOf(version, id, lastingTransport(DefaultChatTransport, { api: api(version), delay })), "brief");
             assert.equal(chat.status, "ready", `cut at ${cut}: ${chat.error?.stack}`);
@@ -133,14 +75,14 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
       });
 
       test("a page that is loaded again in the middle, and a second one beside it", async () => {
-        const [id, gate] = [name(), join(directory, name("gate"))];
+        const [id, gate] = [name(), stage.gate()];
         const first = chatOf(version, id);
         const answered = ask(first, `gated ${gate}`);
         await inTheMiddle(first);
         const [loaded, second] = [chatOf(version, id, undefined, first.messages.slice(0, 1)), chatOf(version, id, undefined, first.messages.slice(0, 1))];
         const resumed = [loaded.resumeStream(), second.resumeStream()];
         await inTheMiddle(loaded);
-        await writeFile(gate, "");
+        await stage.openGate(gate);
         await Promise.all([answered, ...resumed]);
         const expected = await saved(id, version);
         for (const chat of [first, loaded, second]) assert.deepEqual(plain(chat.messages), expected);
@@ -151,11 +93,11 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
       });
 
       test("a stop ends the turn in every client, and keeps what there was", async () => {
-        const [id, gate] = [name(), join(directory, name("gate"))];
+        const [id, gate] = [name(), stage.gate()];
         const chat = chatOf(version, id);
         const answered = ask(chat, `gated ${gate}`);
         await inTheMiddle(chat);
-        const stopped = await fetch(`${proxy.url}/api/chat/${id}/stream`, { method: "DELETE" });
+        const stopped = await fetch(`${stage.proxy.url}/api/chat/${id}/stream`, { method: "DELETE" });
         assert.ok(stopped.ok, `${stopped.status}`);
         await answered;
         assert.equal(chat.status, "ready", chat.error?.stack);
@@ -188,14 +130,14 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
   test("cut behind every frame while it runs, version 7 resumes the same object and a fresh one", async () => {
     const count = 12;
     for (let cut = 0; cut < count; cut += 1) {
-      const [id, gate] = [name(), join(directory, name("gate"))];
-      proxy.cuts = [cut];
+      const [id, gate] = [name(), stage.gate()];
+      stage.proxy.cuts = [cut];
       const chat = await quiet(() => ask(chatOf(7, id), `gated ${gate}`));
       assert.equal(chat.status, "error", `a cut at ${cut} is no success`);
       const fresh = chatOf(7, id, undefined, chat.messages.slice(0, 1));
       const resumed = [chat.resumeStream(), fresh.resumeStream()];
       await Promise.all([inTheMiddle(chat), inTheMiddle(fresh)]);
-      await writeFile(gate, "");
+      await stage.openGate(gate);
       await Promise.all(resumed);
       const expected = await saved(id);
       assert.deepEqual(plain(chat.messages), expected, `cut at ${cut}`);
@@ -205,15 +147,15 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
 
   test("a client that was cut and comes back too late names its message, and is told the answer", async () => {
     const id = name();
-    proxy.cuts = [4];
+    stage.proxy.cuts = [4];
     const chat = await quiet(() => ask(chatOf(7, id), "brief"));
     assert.equal(chat.status, "error");
-    await ended(id);
+    await stage.ended(id);
     const last = chat.messages.at(-1);
     const { DefaultChatTransport } = AI[7];
     const transport = new DefaultChatTransport({
       api: api(7),
-      prepareReconnectToStreamRequest: () => ({ api: `${proxy.url}/api/chat/${id}/stream?messageId=${encodeURIComponent(last.id)}` }),
+      prepareReconnectToStreamRequest: () => ({ api: `${stage.proxy.url}/api/chat/${id}/stream?messageId=${encodeURIComponent(last.id)}` }),
     });
     const late = chatOf(7, id, transport, chat.messages);
     await late.resumeStream();
@@ -224,12 +166,12 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
     const count = await frames("whole", 7);
     const transport = () =>
       new WorkflowChatTransport({
-        api: `${proxy.url}/api/chat`,
+        api: `${stage.proxy.url}/api/chat`,
         prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({ headers: { "content-type": "application/json" }, body: { id, messages, trigger, messageId } }),
       });
     for (let cut = 0; cut < count; cut++) {
       const id = name();
-      proxy.cuts = [cut, 1];
+      stage.proxy.cuts = [cut, 1];
       const chat = await quiet(() => ask(chatOf(7, id, transport()), "whole"));
       assert.equal(chat.status, "ready", `cut at ${cut}: ${chat.error?.stack}`);
       assert.deepEqual(plain(chat.messages), await saved(id), `cut at ${cut}`);
@@ -237,21 +179,12 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
   });
 });
 
-/** `HttpAgent` leaves a rejection unhandled where it cancels a response that broke off: its reader is cancelled without one here. */
-async function calm(url, init) {
-  const response = await fetch(url, init);
-  if (!response.ok) return response;
-  const reader = response.body.getReader();
-  const body = { getReader: () => ({ read: () => reader.read(), cancel: () => reader.cancel().catch(() => {}) }) };
-  return { ok: response.ok, status: response.status, headers: response.headers, text: () => response.text(), body };
-}
-
-const agentOf = (threadId) => new HttpAgent({ url: `${proxy.url}/api/ag-ui`, threadId, fetch: calm });
+const agentOf = (threadId) => new HttpAgent({ url: `${stage.proxy.url}/api/ag-ui`, threadId, fetch: calm });
 const user = (content) => ({ id: name("u"), role: "user", content });
 
 describe("AG-UI", { timeout: 300_000 }, () => {
   const run = (agent, runId) => agent.runAgent({ runId }).catch((error) => error);
-  const thread = (id) => json(`/api/ag-ui?threadId=${id}`);
+  const thread = (id) => stage.json(`/api/ag-ui?threadId=${id}`);
 
   test("a whole turn is what is saved, and the next one follows it", async () => {
     const agent = agentOf(name("thread"));
@@ -271,9 +204,9 @@ describe("AG-UI", { timeout: 300_000 }, () => {
     for (let cut = 1; cut < 30; cut++) {
       const [agent, runId] = [agentOf(name("thread")), name("run")];
       agent.addMessage(user("whole"));
-      proxy.cuts = [cut];
+      stage.proxy.cuts = [cut];
       await quiet(() => run(agent, runId));
-      if (proxy.cuts.length > 0) break;
+      if (stage.proxy.cuts.length > 0) break;
       await run(agent, runId);
       assert.deepEqual(shape(agent), shape(whole), `cut at ${cut}`);
       assert.deepEqual(plain(agent.messages), (await thread(agent.threadId)).messages, `cut at ${cut}`);
@@ -281,12 +214,12 @@ describe("AG-UI", { timeout: 300_000 }, () => {
   });
 
   test("a stop, and a failure", async () => {
-    const [agent, gate] = [agentOf(name("thread")), join(directory, name("gate"))];
+    const [agent, gate] = [agentOf(name("thread")), stage.gate()];
     agent.addMessage(user(`gated ${gate}`));
     const ends = [];
     const running = agent.runAgent({ runId: name("run") }, { onRunFinishedEvent: ({ outcome }) => void ends.push(outcome) });
     await until(() => agent.messages.at(-1)?.content === "One ", "the middle");
-    assert.ok((await fetch(`${proxy.url}/api/ag-ui/${agent.threadId}/stream`, { method: "DELETE" })).ok);
+    assert.ok((await fetch(`${stage.proxy.url}/api/ag-ui/${agent.threadId}/stream`, { method: "DELETE" })).ok);
     await running;
     assert.deepEqual(ends, ["cancelled"]);
     const failing = agentOf(name("thread"));
@@ -302,7 +235,7 @@ describe("TanStack AI", { timeout: 300_000 }, () => {
     test(`${framing}: cut behind every frame it goes on by itself`, async () => {
       const held = async (text, threadId = name("thread")) => {
         const errors = [];
-        const url = `${proxy.url}/api/ag-ui`;
+        const url = `${stage.proxy.url}/api/ag-ui`;
         const client = new ChatClient({ connection: adapter(url, { reconnect: { delayMs: 0 }, ...(framing === "NDJSON" && { headers: { accept: "application/x-ndjson" } }) }), threadId, onError: (error) => errors.push(error) });
         await client.sendMessage(text);
         assert.deepEqual(errors, []);
@@ -311,20 +244,20 @@ describe("TanStack AI", { timeout: 300_000 }, () => {
       const whole = await held("whole");
       const cuts = framing === "SSE" ? Array.from({ length: 30 }, (_, at) => at + 1) : [];
       for (const cut of cuts) {
-        proxy.cuts = [cut];
+        stage.proxy.cuts = [cut];
         assert.deepEqual(await held("whole"), whole, `cut at ${cut}`);
-        if (proxy.cuts.length > 0) break;
+        if (stage.proxy.cuts.length > 0) break;
       }
     });
   }
 });
 
 describe("a page of TanStack AI", { timeout: 300_000 }, () => {
-  const clientOf = (threadId) => new ChatClient({ connection: fetchServerSentEvents(`${proxy.url}/api/ag-ui`), threadId, persistence: true });
+  const clientOf = (threadId) => new ChatClient({ connection: fetchServerSentEvents(`${stage.proxy.url}/api/ag-ui`), threadId, persistence: true });
   const held = (client) => plain(client.getMessages()).map(({ createdAt, metadata, ...message }) => message);
 
   test("that is loaded again has the answer as it was told, and one in the middle goes on", async () => {
-    const [threadId, gate] = [name("thread"), join(directory, name("gate"))];
+    const [threadId, gate] = [name("thread"), stage.gate()];
     const first = clientOf(threadId);
     await first.sendMessage("whole");
     const again = clientOf(threadId);
@@ -338,7 +271,7 @@ describe("a page of TanStack AI", { timeout: 300_000 }, () => {
     const joined = clientOf(threadId);
     joined.attach();
     await middle(joined);
-    await writeFile(gate, "");
+    await stage.openGate(gate);
     await running;
     await until(() => joined.getStatus() === "ready" && held(joined).length === held(first).length, "the end");
     assert.deepEqual(held(joined), held(first));
@@ -346,71 +279,24 @@ describe("a page of TanStack AI", { timeout: 300_000 }, () => {
   });
 });
 
-describe("a server that goes", { timeout: 300_000 }, () => {
-  test("killed in the middle it is no success for any client, and whoever waits goes on when it is back", async () => {
-    const gate = join(directory, name("gate"));
-    const ids = { default: name(), lasting: name(), ag: name("thread") };
-    const { DefaultChatTransport } = AI[7];
-    const plainChat = chatOf(7, ids.default);
-    const lasting = chatOf(7, ids.lasting, lastingTransport(DefaultChatTransport, { api: api(7), delay: 100 }));
-    const agent = agentOf(ids.ag);
-    agent.addMessage(user(`gated ${gate}`));
-    const runId = name("run");
-    const failed = [ask(plainChat, `gated ${gate}`), agent.runAgent({ runId }).then(() => "success", () => "failure")];
-    const waiting = ask(lasting, `gated ${gate}`);
-    await Promise.all([inTheMiddle(plainChat), inTheMiddle(lasting), until(() => agent.messages.at(-1)?.content === "One ", "the middle")]);
-    await quiet(async () => {
-      await server.end("SIGKILL");
-      const [, outcome] = await Promise.all(failed);
-      assert.equal(plainChat.status, "error");
-      assert.equal(outcome, "failure");
-    });
-    await serve();
-    await writeFile(gate, "");
-    await waiting;
-    assert.equal(lasting.status, "ready", lasting.error?.stack);
-    assert.deepEqual(plain(lasting.messages), await saved(ids.lasting));
-    await ended(ids.default);
-    const late = chatOf(7, ids.default, undefined, await saved(ids.default));
-    assert.equal(late.messages.length, 2);
-    assert.deepEqual(plain(late.messages[1].parts), plain(lasting.messages[1].parts));
-    await agent.runAgent({ runId });
-    assert.deepEqual(plain(agent.messages), (await json(`/api/ag-ui?threadId=${ids.ag}`)).messages);
-  });
-
-  test("stopped in the middle it is no success either", async () => {
-    const [id, gate] = [name(), join(directory, name("gate"))];
-    const chat = chatOf(7, id);
-    const answered = ask(chat, `gated ${gate}`);
-    await inTheMiddle(chat);
-    await quiet(async () => {
-      const gone = server.end("SIGTERM");
-      await Promise.all([answered, gone]);
-    });
-    assert.equal(chat.status, "error");
-    await serve();
-    await writeFile(gate, "");
-    await ended(id);
-    assert.equal((await saved(id))[1].metadata.saved, true);
-  });
-
-  test("without its log, a saved answer is told whole, and who has a part of it is told so", async () => {
+describe("a log that is gone", { timeout: 300_000 }, () => {
+  test("a saved answer is told whole, and who has a part of it is told so", async () => {
     const id = name();
     const chat = await ask(chatOf(7, id), "whole");
     const expected = await saved(id);
     assert.deepEqual(plain(chat.messages), expected);
     await quiet(async () => {
-      await server.end("SIGTERM");
-      await substrate.end("SIGKILL");
-      await substrate.start();
-      await serve();
+      await stage.server.end("SIGTERM");
+      await stage.substrate.end("SIGKILL");
+      await stage.substrate.start();
+      await stage.server.start();
     });
-    const stream = (query) => fetch(`${proxy.url}/api/chat/${id}/stream${query}`);
+    const stream = (query) => fetch(`${stage.proxy.url}/api/chat/${id}/stream${query}`);
     const rest = await (await stream("?startIndex=5")).text();
     assert.match(rest, /"type":"error".*cursor_expired/);
     const [user] = expected;
     const { DefaultChatTransport } = AI[7];
-    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: `${proxy.url}/api/chat/${id}/stream?messageId=${encodeURIComponent(expected[1].id)}` }) });
+    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: `${stage.proxy.url}/api/chat/${id}/stream?messageId=${encodeURIComponent(expected[1].id)}` }) });
     const replayed = chatOf(7, id, transport, [user]);
     await replayed.resumeStream();
     const { replayed: flag, ...metadata } = plain(replayed.messages[1]).metadata;

@@ -1,0 +1,89 @@
+/** What the tests at the real routes share: a substrate with the agent of `agent.mjs`, a server, and a proxy that cuts. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
+import { Process } from "../browser/processes.mjs";
+import { Cutter } from "./cutter.mjs";
+
+const AGENT = ["--agent", "command", "--command", process.execPath, join(import.meta.dirname, "agent.mjs")];
+
+export class Stage {
+  #number = 0;
+
+  async open() {
+    this.directory = await mkdtemp(join(tmpdir(), "turnkit-front-ends-"));
+    this.substrate = await new Process("substrate", ["--log-level", "error", ...AGENT]).start();
+    this.server = new Process("serve", ["--data-dir", join(this.directory, "data"), "--log-level", "error", "--substrate", this.substrate.url]);
+    await this.server.start();
+    this.proxy = await new Cutter(this.server.url).open();
+    return this;
+  }
+
+  async close() {
+    this.proxy?.close();
+    for (const process of [this.server, this.substrate]) await process?.end();
+    await rm(this.directory, { recursive: true });
+  }
+
+  /** A name that no other test has. */
+  name(what = "chat") {
+    return `${what}-${++this.#number}`;
+  }
+
+  /** A file for which an agent waits. */
+  gate() {
+    return join(this.directory, this.name("gate"));
+  }
+
+  openGate(gate) {
+    return writeFile(gate, "");
+  }
+
+  async json(path, init) {
+    const response = await fetch(`${this.proxy.url}${path}`, init);
+    assert.equal(response.status, 200, `${path}: ${response.status}`);
+    return response.json();
+  }
+
+  /** Waits until so many clients more than before are gone: their body was cut, or by the system, which gives up a peer that takes nothing. */
+  async cutOff(more, before) {
+    while ((await this.gone()) < before + more) await wait(250);
+  }
+
+  /** How many clients did not stay to the end of their body. */
+  async gone() {
+    const metrics = await (await fetch(`${this.server.url}metrics`)).text();
+    return [...metrics.matchAll(/^turnkit_clients_gone_total\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
+  }
+
+  /** Waits until no turn of the chat is open: its answer is saved. */
+  ended(id) {
+    return until(async () => {
+      const response = await fetch(`${this.proxy.url}/api/chat/${id}/stream`);
+      await response.body?.cancel();
+      return response.status === 204;
+    }, "the end");
+  }
+}
+
+/** Waits for something that has to come. */
+export async function until(isSo, what) {
+  for (let left = 3000; left > 0; left--) {
+    if (await isSo()) return;
+    await wait(10);
+  }
+  throw new Error(`${what} did not come`);
+}
+
+/** Says nothing of what clients print about the cuts that are made here. */
+export async function quiet(run) {
+  const { error, warn } = console;
+  console.error = console.warn = () => {};
+  try {
+    return await run();
+  } finally {
+    Object.assign(console, { error, warn });
+  }
+}
