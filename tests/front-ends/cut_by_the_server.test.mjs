@@ -53,25 +53,17 @@ function ofAgUi(base, text) {
   };
 }
 
-function ofTanStack(adapter, reconnect) {
+function ofTanStack(adapter) {
   return (base, text) => {
     const threadId = stage.name("thread");
     const errors = [];
     const headers = adapter === fetchHttpStream ? { accept: "application/x-ndjson" } : {};
-    const open = () => new ChatClient({ connection: adapter(`${base}/api/ag-ui`, { reconnect, headers }), threadId, persistence: true, onError: (error) => errors.push(error) });
-    const client = open();
-    const held = (client) => plain(client.getMessages()).map(({ role, parts }) => ({ role, parts }));
+    const connection = adapter(`${base}/api/ag-ui`, { reconnect: { delayMs: 100, maxAttempts: 1000 }, headers });
+    const client = new ChatClient({ connection, threadId, onError: (error) => errors.push(error) });
     return {
       outcome: client.sendMessage(text).then(() => (errors.length > 0 ? "failure" : "success")),
       isInTheMiddle: () => client.getMessages().at(-1)?.parts.at(-1)?.content === "One ",
-      held: () => held(client),
-      async again() {
-        const loaded = open();
-        loaded.attach();
-        await until(() => loaded.getStatus() === "ready" && loaded.getMessages().at(-1)?.parts.at(-1)?.content === "One file.", "the end");
-        loaded.dispose();
-        return held(loaded);
-      },
+      held: () => plain(client.getMessages()).map(({ role, parts }) => ({ role, parts })),
       async saved() {
         const { messages } = await stage.json(`/api/ag-ui?threadId=${threadId}`);
         return messages.map(({ role, content }) => ({ role, parts: [{ type: "text", content }] }));
@@ -80,26 +72,27 @@ function ofTanStack(adapter, reconnect) {
   };
 }
 
-const workflow = (_, base) =>
-  new WorkflowChatTransport({
-    api: `${base}/api/chat`,
-    maxConsecutiveErrors: 1000,
-    prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({ headers: { "content-type": "application/json" }, body: { id, messages, trigger, messageId } }),
-  });
-
 /** Clients that end with an error where they are cut. */
 const ENDING = {
   ...Object.fromEntries(VERSIONS.map((version) => [`ai ${version}`, ofAiSdk(version, (DefaultChatTransport, _, api) => new DefaultChatTransport({ api }))])),
   HttpAgent: ofAgUi,
-  "TanStack AI, SSE": ofTanStack(fetchServerSentEvents, { maxAttempts: 0 }),
-  "TanStack AI, NDJSON": ofTanStack(fetchHttpStream, { maxAttempts: 0 }),
+};
+/** It asks for the rest by itself where it was cut, and gives up at once where nobody answers. */
+const WORKFLOW = {
+  WorkflowChatTransport: ofAiSdk(
+    7,
+    (_, base) =>
+      new WorkflowChatTransport({
+        api: `${base}/api/chat`,
+        prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({ headers: { "content-type": "application/json" }, body: { id, messages, trigger, messageId } }),
+      }),
+  ),
 };
 /** Clients that ask for the rest by themselves. */
 const LASTING = {
   ...Object.fromEntries(VERSIONS.map((version) => [`ai ${version}, counting`, ofAiSdk(version, (DefaultChatTransport, _, api) => lastingTransport(DefaultChatTransport, { api, delay: 100 }))])),
-  WorkflowChatTransport: ofAiSdk(7, workflow),
-  "TanStack AI, SSE": ofTanStack(fetchServerSentEvents, { delayMs: 100, maxAttempts: 1000 }),
-  "TanStack AI, NDJSON": ofTanStack(fetchHttpStream, { delayMs: 100, maxAttempts: 1000 }),
+  "TanStack AI, SSE": ofTanStack(fetchServerSentEvents),
+  "TanStack AI, NDJSON": ofTanStack(fetchHttpStream),
 };
 
 const begin = (clients, base, text) => Object.entries(clients).map(([client, of]) => ({ client, ...of(base, text) }));
@@ -109,7 +102,7 @@ describe("a server that goes", { timeout: 300_000 }, () => {
     test(`${signal} in the middle: an error, and the whole answer once it is back`, () =>
       quiet(async () => {
         const gate = stage.gate();
-        const [ending, lasting] = [ENDING, LASTING].map((clients) => begin(clients, stage.proxy.url, `talks ${gate}`));
+        const [ending, lasting] = [{ ...ENDING, ...WORKFLOW }, LASTING].map((clients) => begin(clients, stage.proxy.url, `talks ${gate}`));
         for (const { client, isInTheMiddle } of [...ending, ...lasting]) await until(isInTheMiddle, `the middle of ${client}`);
         await stage.server.end(signal);
         for (const { client, outcome } of ending) assert.equal(await outcome, "failure", client);
@@ -129,14 +122,18 @@ describe("a server that goes", { timeout: 300_000 }, () => {
 });
 
 describe("a client that does not read", { timeout: 300_000 }, () => {
-  test("is cut after a minute, and that is an error for it", () =>
+  test("is cut after a minute: an error for it, or it asks for the rest", () =>
     quiet(async () => {
+      await stage.restart();
       const staller = await new Staller(stage.server.url, 65_536).open();
-      const before = await stage.gone();
-      const turns = begin(ENDING, staller.url, "floods");
-      await stage.cutOff(turns.length, before);
+      const [ending, lasting] = [ENDING, { ...WORKFLOW, ...LASTING }].map((clients) => begin(clients, staller.url, "floods"));
+      await stage.cutOff(ending.length + lasting.length);
       staller.flow();
-      for (const { client, outcome } of turns) assert.equal(await outcome, "failure", client);
+      for (const { client, outcome } of ending) assert.equal(await outcome, "failure", client);
+      for (const { client, outcome, held, saved } of lasting) {
+        assert.equal(await outcome, "success", client);
+        assert.deepEqual(held(), await saved(), client);
+      }
       staller.close();
     }));
 });

@@ -47,15 +47,18 @@ export class Stage {
     return response.json();
   }
 
-  /** Waits until so many clients more than before are gone: their body was cut, or by the system, which gives up a peer that takes nothing. */
-  async cutOff(more, before) {
-    while ((await this.gone()) < before + more) await wait(250);
+  /** A server that has counted nobody yet. */
+  async restart() {
+    await this.server.end();
+    await this.server.start();
   }
 
-  /** How many clients did not stay to the end of their body. */
-  async gone() {
-    const metrics = await (await fetch(`${this.server.url}metrics`)).text();
-    return [...metrics.matchAll(/^turnkit_clients_gone_total\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
+  /** Waits until so many clients are gone before the end of their body: it was cut, or the system gave up a peer that takes nothing. */
+  async cutOff(count) {
+    for (let gone = 0; gone < count; await wait(250)) {
+      const metrics = await (await fetch(`${this.server.url}metrics`)).text();
+      gone = [...metrics.matchAll(/^turnkit_clients_gone_total\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
+    }
   }
 
   /** Waits until no turn of the chat is open: its answer is saved. */
