@@ -72,9 +72,15 @@ function ofTanStack(adapter) {
   };
 }
 
+/** As the guide has it: an answer that has ended meanwhile is wanted too. */
+function guided(DefaultChatTransport, _, api) {
+  const [path, query] = api.split("?");
+  return new DefaultChatTransport({ api, prepareReconnectToStreamRequest: ({ id }) => ({ api: `${path}/${id}/stream?${query}&startIndex=0` }) });
+}
+
 /** Clients that end with an error where they are cut. */
 const ENDING = {
-  ...Object.fromEntries(VERSIONS.map((version) => [`ai ${version}`, ofAiSdk(version, (DefaultChatTransport, _, api) => new DefaultChatTransport({ api }))])),
+  ...Object.fromEntries(VERSIONS.map((version) => [`ai ${version}`, ofAiSdk(version, guided)])),
   HttpAgent: ofAgUi,
 };
 /** It asks for the rest by itself where it was cut, and gives up at once where nobody answers. */
