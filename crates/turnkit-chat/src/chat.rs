@@ -19,11 +19,13 @@ use crate::attendant::{Attendant, Membership};
 use crate::hooks::{ErasedHooks, Hooks};
 use crate::observer::{Cause, Observer, Observers};
 use crate::store::{
-    Accepted, ChatStore, Find, Found, HistoryLimits, MessagePage, NewRow, SessionPage,
-    SessionState, Siblings, StoreError, TurnRow,
+    Accepted, ChatStore, Find, Found, HistoryLimits, MAX_QUEUED, MessagePage, NewRow, QueueChange,
+    QueueChanged, SessionPage, SessionState, Siblings, StoreError, TurnRow,
 };
 use crate::turns::{Registry, Turns};
-use crate::{NewTurn, Principal, Refusal, SessionId, SessionInfo, Turn, TurnRef, TurnState};
+use crate::{
+    NewTurn, Principal, QueuedTurn, Refusal, SessionId, SessionInfo, Turn, TurnRef, TurnState,
+};
 
 /// The product side of a chat: sessions, and turns that run once, are seen once and saved once (PROTOCOL 4.2, 4.3).
 ///
@@ -106,7 +108,7 @@ impl Chat {
         Ok(self.turns.store.sessions(who.clone(), page).await?)
     }
 
-    /// Messages and the open turn of a session, of one moment.
+    /// Messages, the open turn and the queue of a session, of one moment.
     ///
     /// # Errors
     /// [`Refusal::NoSession`], [`Refusal::Store`], [`Refusal::Busy`].
@@ -120,7 +122,8 @@ impl Chat {
         state.ok_or(Refusal::NoSession)
     }
 
-    /// Starts a turn, or takes up the one that has its id, from its first event. The turn goes on when the stream is dropped.
+    /// Starts a turn, or takes up the one that has its id, from its first event. The turn goes on when the stream is dropped. One that
+    /// [may wait](NewTurn::queue) is queued behind the open turn of its session.
     ///
     /// # Errors
     /// [`Refusal`]: what is wrong with the request, what stands in its way, or why no turn can be started now.
@@ -129,7 +132,7 @@ impl Chat {
         who: &Principal,
         session: &SessionId,
         turn: NewTurn,
-    ) -> Result<TurnStream, Refusal> {
+    ) -> Result<Started, Refusal> {
         self.start_from(who, session, turn, Lines::After(0)).await
     }
 
@@ -139,7 +142,7 @@ impl Chat {
         session: &SessionId,
         turn: NewTurn,
         lines: Lines,
-    ) -> Result<TurnStream, Refusal> {
+    ) -> Result<Started, Refusal> {
         let new = checked(who, session, turn)?;
         let turns = Arc::clone(&self.turns);
         // Not part of the call: who gives it up now leaves an accepted turn behind, and that one has to be driven.
@@ -157,7 +160,7 @@ impl Chat {
             if let Some(refusal) = may_not {
                 let at = TurnRef::new(new.session_id.clone(), new.turn_id.clone());
                 let known = turns.store.find(Find::Named(new.owner.clone(), at)).await?;
-                if !matches!(known, Found::Turn(_)) {
+                if !matches!(known, Found::Turn(_) | Found::Queued(_)) {
                     return Err(refusal);
                 }
             }
@@ -167,13 +170,16 @@ impl Chat {
                     (row, Cause::Accepted)
                 }
                 Accepted::Known(row) => (row, Cause::Resumed),
+                Accepted::Queued(queued) => return Ok(Started::Queued(queued)),
+                Accepted::QueueFull => return Err(Refusal::QueueFull { limit: MAX_QUEUED }),
+                Accepted::Removed => return Err(Refusal::Removed),
                 Accepted::Conflict => return Err(Refusal::Conflict),
                 Accepted::Running { turn_id } => return Err(Refusal::Running { turn_id }),
                 Accepted::NoSession => return Err(Refusal::NoSession),
                 Accepted::NoParent => return Err(Refusal::NoParent),
                 Accepted::Refused(veto) => return Err(Refusal::Vetoed(veto)),
             };
-            turns.take_up(row, lines, cause, true).await
+            turns.take_up(row, lines, cause, true).await.map(Started::Stream)
         })
         .await
     }
@@ -182,15 +188,80 @@ impl Chat {
     /// does it.
     ///
     /// # Errors
-    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Removed`], [`Refusal::Store`], [`Refusal::Busy`].
     pub async fn resume(
         &self,
         who: &Principal,
         at: &TurnRef,
         after: u64,
-    ) -> Result<TurnStream, Refusal> {
-        let row = self.row(who, at).await?;
-        self.resume_row(row, Lines::After(after)).await
+    ) -> Result<Started, Refusal> {
+        match self.found(who, at).await? {
+            Found::Queued(queued) => Ok(Started::Queued(queued)),
+            found => {
+                let row = turn_of(found)?;
+                self.resume_row(row, Lines::After(after)).await.map(Started::Stream)
+            }
+        }
+    }
+
+    /// Edits a turn for as long as it is queued, and says how it waits now. What it is known by stays what its first request said.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], [`Refusal::NoAgent`], [`Refusal::Started`], [`Refusal::Removed`], [`Refusal::NoSession`],
+    /// [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn edit_queued(
+        &self,
+        who: &Principal,
+        at: &TurnRef,
+        message: Option<String>,
+        agent: Option<String>,
+    ) -> Result<QueuedTurn, Refusal> {
+        if message.is_none() && agent.is_none() {
+            return Err(Refusal::Invalid(
+                "message or agent must be there to be changed".to_owned(),
+            ));
+        }
+        check(message.as_deref(), agent.as_deref())?;
+        if let Some(agent) = &agent
+            && !self.turns.catalog.may_have(agent).await
+        {
+            return Err(Refusal::NoAgent);
+        }
+        match self.change_queued(who, at, QueueChange::Edit { message, agent }).await? {
+            QueueChanged::Edited(queued) => Ok(queued),
+            QueueChanged::Removed => Err(Refusal::Removed),
+            QueueChanged::Started => Err(Refusal::Started),
+            QueueChanged::NoTurn => Err(Refusal::NoTurn),
+            QueueChanged::NoSession => Err(Refusal::NoSession),
+        }
+    }
+
+    /// Removes a turn for as long as it is queued: it never runs. One that was removed before stays so.
+    ///
+    /// # Errors
+    /// [`Refusal::Started`], [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn remove_queued(&self, who: &Principal, at: &TurnRef) -> Result<(), Refusal> {
+        match self.change_queued(who, at, QueueChange::Remove).await? {
+            QueueChanged::Edited(_) | QueueChanged::Removed => Ok(()),
+            QueueChanged::Started => Err(Refusal::Started),
+            QueueChanged::NoTurn => Err(Refusal::NoTurn),
+            QueueChanged::NoSession => Err(Refusal::NoSession),
+        }
+    }
+
+    async fn change_queued(
+        &self,
+        who: &Principal,
+        at: &TurnRef,
+        change: QueueChange,
+    ) -> Result<QueueChanged, Refusal> {
+        let (turns, who, at) = (Arc::clone(&self.turns), who.clone(), at.clone());
+        carried_out(async move {
+            let changed =
+                turns.settled(|store| store.change_queued(who.clone(), at.clone(), change.clone()));
+            Ok(changed.await?)
+        })
+        .await
     }
 
     /// Takes up a turn from its first event, and tells its live lines also where its answer is saved, for as long as its log is
@@ -252,10 +323,11 @@ impl Chat {
         }
     }
 
-    /// Stops a turn, whoever drives it, and waits up to 10 s for its end.
+    /// Stops a turn, whoever drives it, and waits up to 10 s for its end. What waits behind it waits on, until another turn of the session
+    /// is accepted.
     ///
     /// # Errors
-    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    /// [`Refusal::Queued`], [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
     pub async fn stop(&self, who: &Principal, at: &TurnRef) -> Result<Stopped, Refusal> {
         let (turns, row) = (Arc::clone(&self.turns), self.row(who, at).await?);
         let execution_id = row.turn.execution_id.clone();
@@ -335,11 +407,22 @@ impl Chat {
     }
 
     pub(crate) async fn row(&self, who: &Principal, at: &TurnRef) -> Result<TurnRow, Refusal> {
-        match self.turns.store.find(Find::Named(who.clone(), at.clone())).await? {
-            Found::Turn(row) => Ok(row),
-            Found::NoTurn => Err(Refusal::NoTurn),
-            Found::NoSession => Err(Refusal::NoSession),
-        }
+        turn_of(self.found(who, at).await?)
+    }
+
+    async fn found(&self, who: &Principal, at: &TurnRef) -> Result<Found, Refusal> {
+        Ok(self.turns.store.find(Find::Named(who.clone(), at.clone())).await?)
+    }
+}
+
+/// The turn that was found, if it has begun.
+fn turn_of(found: Found) -> Result<TurnRow, Refusal> {
+    match found {
+        Found::Turn(row) => Ok(row),
+        Found::Queued(_) => Err(Refusal::Queued),
+        Found::Removed => Err(Refusal::Removed),
+        Found::NoTurn => Err(Refusal::NoTurn),
+        Found::NoSession => Err(Refusal::NoSession),
     }
 }
 
@@ -358,21 +441,27 @@ async fn carried_out<T: Send + 'static>(
 
 /// What a client asks for, checked (PROTOCOL 4.2).
 fn checked(who: &Principal, session: &SessionId, turn: NewTurn) -> Result<NewRow, Refusal> {
-    let NewTurn { turn_id, message, agent, after, replaces, client_id } = turn;
+    let NewTurn { turn_id, message, agent, after, replaces, client_id, queue } = turn;
     let is_turn_id = (1..=160).contains(&turn_id.len())
         && turn_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte));
     if !is_turn_id {
         return Err(Refusal::Invalid("turnId must be 1 to 160 of A-Z a-z 0-9 : _ -".to_owned()));
     }
-    if message.trim().is_empty() {
+    let agent = agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
+    check(Some(&message), Some(&agent))?;
+    let at = TurnRef::new(session.clone(), turn_id);
+    Ok(NewRow { after, replaces, client_id, queue, ..NewRow::new(who.clone(), at, message, agent) })
+}
+
+/// What a turn says and whom it asks, where that is given.
+fn check(message: Option<&str>, agent: Option<&str>) -> Result<(), Refusal> {
+    if message.is_some_and(|message| message.trim().is_empty()) {
         return Err(Refusal::Invalid("message must not be blank".to_owned()));
     }
-    let agent = agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
-    if !is_name(&agent) {
+    if !agent.is_none_or(is_name) {
         return Err(Refusal::Invalid("agent must be 1 to 64 of A-Z a-z 0-9 . _ -".to_owned()));
     }
-    let at = TurnRef::new(session.clone(), turn_id);
-    Ok(NewRow { after, replaces, client_id, ..NewRow::new(who.clone(), at, message, agent) })
+    Ok(())
 }
 
 /// Names the turn in the answer to each of its requests.
@@ -393,6 +482,28 @@ impl Lines {
         match self {
             Lines::After(events) => events,
             Lines::Live => 0,
+        }
+    }
+}
+
+/// What a turn that is asked for comes to.
+#[derive(Debug)]
+pub enum Started {
+    /// Its lines.
+    Stream(TurnStream),
+    /// It waits behind others. Asked for again once it has begun, it is a stream.
+    Queued(QueuedTurn),
+}
+
+impl Started {
+    /// The lines of a turn that has begun.
+    ///
+    /// # Errors
+    /// [`Refusal::Queued`] where it has not.
+    pub fn stream(self) -> Result<TurnStream, Refusal> {
+        match self {
+            Started::Stream(stream) => Ok(stream),
+            Started::Queued(_) => Err(Refusal::Queued),
         }
     }
 }

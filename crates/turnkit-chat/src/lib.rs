@@ -46,7 +46,7 @@ mod turn;
 mod turns;
 
 pub use self::attendant::Attendant;
-pub use self::chat::{BuildError, Chat, ChatBuilder, Stopped, TurnStream};
+pub use self::chat::{BuildError, Chat, ChatBuilder, Started, Stopped, TurnStream};
 pub use self::hooks::Hooks;
 pub use self::observer::{Attempt, AttemptObserver, Cause, Observer, Role as AttemptRole};
 pub use self::principal::Principal;
@@ -55,7 +55,8 @@ pub use self::refusal::Refusal;
 pub use self::router::LocalUser;
 pub use self::store::{ChatStore, StoreError, StoreErrorKind};
 pub use self::turn::{
-    Ending, Failure, Message, NewTurn, Role, Said, SessionId, SessionInfo, Turn, TurnRef, TurnState,
+    Ending, Failure, Message, NewTurn, QueuedTurn, Role, Said, SessionId, SessionInfo, Turn,
+    TurnRef, TurnState,
 };
 
 /// What is kept of an answer.

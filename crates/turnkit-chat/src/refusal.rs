@@ -39,6 +39,25 @@ pub enum Refusal {
         /// The open one.
         turn_id: String,
     },
+    /// As many turns of the session wait as may.
+    #[error(
+        "{limit} messages of this session wait already; wait until one of them has its turn, or remove one"
+    )]
+    QueueFull {
+        /// How many.
+        limit: usize,
+    },
+    /// The turn is still queued, and what was asked is about one that runs or has run.
+    #[error("this turn is still queued: it has not begun")]
+    Queued,
+    /// The turn is not queued any more, and can be neither edited nor removed.
+    #[error("this turn has begun and is not queued any more")]
+    Started,
+    /// The turn was removed from the queue.
+    #[error(
+        "this turn was removed from the queue; make a new turnId to send its message all the same"
+    )]
+    Removed,
     /// This process drives as many turns as it may.
     #[error("this server drives {limit} turns already")]
     TooMany {
@@ -81,7 +100,11 @@ impl Refusal {
         match self {
             Refusal::Invalid(_) | Refusal::NoAgent => StatusCode::BAD_REQUEST,
             Refusal::NoSession | Refusal::NoTurn | Refusal::NoParent => StatusCode::NOT_FOUND,
-            Refusal::Conflict | Refusal::Running { .. } => StatusCode::CONFLICT,
+            Refusal::Conflict | Refusal::Running { .. } | Refusal::Queued | Refusal::Started => {
+                StatusCode::CONFLICT
+            }
+            Refusal::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Removed => StatusCode::GONE,
             Refusal::Vetoed(veto) => {
                 StatusCode::from_u16(veto.status).unwrap_or(StatusCode::FORBIDDEN)
             }
@@ -98,6 +121,10 @@ impl Refusal {
             Refusal::NoTurn | Refusal::NoParent => "turn_not_found",
             Refusal::Conflict => "turn_conflict",
             Refusal::Running { .. } => "turn_running",
+            Refusal::QueueFull { .. } => "queue_full",
+            Refusal::Queued => "turn_queued",
+            Refusal::Started => "turn_started",
+            Refusal::Removed => "turn_removed",
             Refusal::TooMany { .. } => "too_many_turns",
             Refusal::Vetoed(veto) => &veto.code,
             Refusal::Unattended => "unattended",
@@ -111,6 +138,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refusal::Busy { retry_after } => Some(*retry_after),
+            Refusal::QueueFull { .. } => Some(Duration::from_secs(5)),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(Duration::from_secs(1)),
             _ => None,
         }

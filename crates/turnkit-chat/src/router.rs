@@ -17,17 +17,23 @@ use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 use http::header::{HeaderName, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use turnkit_http::server::{
     ApiError, BodyLimits, Hosts, InBody, InPath, InQuery, Nothing, Origins, guard, json_response,
 };
 
-use self::wire::{Agents, Me, Messages, OpenTurns, Opened, SessionList, SessionWhole, StoppedTurn};
+use self::wire::{
+    Agents, Me, Messages, OpenTurns, Opened, Queued, SessionList, SessionWhole, StoppedTurn,
+    Waiting, WaitingTurn,
+};
 use crate::chat::X_TURN_ID;
 use crate::store::{MessagePage, SessionPage, SessionState};
-use crate::{Chat, NewTurn, Principal, Refusal, SessionId, TurnRef, TurnState, TurnStream};
+use crate::{
+    Chat, NewTurn, Principal, QueuedTurn, Refusal, SessionId, Started, TurnRef, TurnState,
+    TurnStream,
+};
 
 /// How large a request may be. A message reaches the substrate in a body of at most 1 MiB (PROTOCOL 3.2).
 pub(crate) const LIMITS: BodyLimits =
@@ -72,8 +78,11 @@ impl Chat {
             .route("/api/sessions", get(sessions::<U>).post(open_session::<U>))
             .route("/api/sessions/{session}", get(session::<U>))
             .route("/api/sessions/{session}/messages", get(messages::<U>))
-            .route("/api/sessions/{session}/turns", get(open_turns::<U>).post(start::<U>))
-            .route("/api/sessions/{session}/turns/{turn}", get(resume::<U>))
+            .route("/api/sessions/{session}/turns", get(unfinished::<U>).post(start::<U>))
+            .route(
+                "/api/sessions/{session}/turns/{turn}",
+                get(resume::<U>).patch(edit::<U>).delete(remove::<U>),
+            )
             .route("/api/sessions/{session}/turns/{turn}/cancel", post(cancel::<U>))
             .merge(ai_sdk::routes::<S, U>())
             .merge(ag_ui::routes::<S, U>())
@@ -213,21 +222,28 @@ struct TurnsQuery {
     state: Option<String>,
 }
 
-/// `GET …/turns?state=open`: how a page that was reloaded finds its turn.
-async fn open_turns<U: Into<Principal>>(
+/// `GET …/turns?state=open`: how a page that was reloaded finds its turn. `?state=queued`: the turns that wait.
+async fn unfinished<U: Into<Principal>>(
     Extension(chat): At,
     user: U,
     InPath(session): InPath<String>,
     InQuery(query): InQuery<TurnsQuery>,
 ) -> Answer {
-    if query.state.as_deref() != Some("open") {
-        let message =
-            "the query must be state=open: only open turns are listed, see messages for the others";
-        return Err(ApiError::invalid_request(message).field("state"));
-    }
+    let is_queue = match query.state.as_deref() {
+        Some("open") => false,
+        Some("queued") => true,
+        _ => {
+            let message = "the query must be state=open or state=queued: for turns that have ended see messages";
+            return Err(ApiError::invalid_request(message).field("state"));
+        }
+    };
     let none = MessagePage { branch: None, before: Some(0), turns: 0 };
     let state = chat.session(&user.into(), &SessionId::new(session), none).await?;
-    Ok(json_response(StatusCode::OK, &OpenTurns::from(state.open)))
+    Ok(if is_queue {
+        json_response(StatusCode::OK, &Waiting::from(state.queue))
+    } else {
+        json_response(StatusCode::OK, &OpenTurns::from(state.open))
+    })
 }
 
 #[derive(Deserialize)]
@@ -238,9 +254,10 @@ struct TurnAsked {
     agent: Option<Value>,
     after: Option<Value>,
     replaces: Option<Value>,
+    queue: Option<Value>,
 }
 
-/// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event.
+/// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event; 202 where it has to wait.
 async fn start<U: Into<Principal>>(
     Extension(chat): At,
     user: U,
@@ -254,12 +271,39 @@ async fn start<U: Into<Principal>>(
         after: text(asked.after, "after")?,
         replaces: text(asked.replaces, "replaces")?,
         client_id: None,
+        queue: flag(asked.queue.as_ref(), "queue")?,
     };
-    Ok(chat
-        .start(&user.into(), &SessionId::new(session), turn)
-        .await?
-        .into_response()
-        .map(Body::new))
+    Ok(chat.start(&user.into(), &SessionId::new(session), turn).await?.into_response())
+}
+
+#[derive(Deserialize)]
+struct TurnEdited {
+    message: Option<Value>,
+    agent: Option<Value>,
+}
+
+/// `PATCH …/turns/{turnId}`: edits a turn that is queued.
+async fn edit<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath((session, turn_id)): InPath<(String, String)>,
+    InBody(edited): InBody<TurnEdited>,
+) -> Answer {
+    let at = TurnRef::new(SessionId::new(session), turn_id);
+    let (message, agent) = (text(edited.message, "message")?, text(edited.agent, "agent")?);
+    let queued = chat.edit_queued(&user.into(), &at, message, agent).await?;
+    Ok(json_response(StatusCode::OK, &WaitingTurn::from(queued)))
+}
+
+/// `DELETE …/turns/{turnId}`: removes a turn that is queued. 204, as often as one asks.
+async fn remove<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath((session, turn_id)): InPath<(String, String)>,
+) -> Answer {
+    let at = TurnRef::new(SessionId::new(session), turn_id);
+    chat.remove_queued(&user.into(), &at).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 #[derive(Deserialize)]
@@ -279,10 +323,12 @@ async fn resume<U: Into<Principal>>(
     let after = number("after", query.after.as_deref())?.unwrap_or(0);
     let at = TurnRef::new(SessionId::new(session), turn_id);
     match event_source::place(&headers, after)? {
-        None => Ok(chat.resume(&user.into(), &at, after).await?.into_response().map(Body::new)),
+        None => Ok(chat.resume(&user.into(), &at, after).await?.into_response()),
         Some(event_source::Place::After(after)) => {
-            let stream = chat.resume(&user.into(), &at, after).await?;
-            Ok(event_source::response(stream, after))
+            match chat.resume(&user.into(), &at, after).await? {
+                Started::Stream(stream) => Ok(event_source::response(stream, after)),
+                queued @ Started::Queued(_) => Ok(queued.into_response()),
+            }
         }
         Some(event_source::Place::Ended) => {
             chat.turn(&user.into(), &at).await?;
@@ -312,6 +358,24 @@ impl IntoResponse for TurnStream {
     }
 }
 
+/// The turn's body, or 202 with its place in the queue.
+impl IntoResponse for Started {
+    fn into_response(self) -> Response {
+        match self {
+            Started::Stream(stream) => IntoResponse::into_response(stream),
+            Started::Queued(queued) => queued_response(&queued),
+        }
+    }
+}
+
+fn queued_response(queued: &QueuedTurn) -> Response {
+    let mut response = json_response(StatusCode::ACCEPTED, &Queued::from(queued));
+    // It is 1 to 160 of `A-Za-z0-9:_-`.
+    let id = HeaderValue::from_str(&queued.turn_id);
+    response.headers_mut().extend(id.ok().map(|id| (X_TURN_ID, id)));
+    response
+}
+
 /// The answer that says so, with `turnId`, `limit` or `field` where there is one (PROTOCOL 4.2).
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> ApiError {
@@ -328,7 +392,7 @@ impl From<Refusal> for ApiError {
         };
         match refusal {
             Refusal::Running { turn_id } => error.with("turnId", turn_id),
-            Refusal::TooMany { limit } => error.with("limit", limit),
+            Refusal::TooMany { limit } | Refusal::QueueFull { limit } => error.with("limit", limit),
             Refusal::NoAgent => error.field("agent"),
             _ => error,
         }
@@ -353,6 +417,18 @@ fn text(member: Option<Value>, name: &str) -> Result<Option<String>, ApiError> {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(ApiError::invalid_request(format!("{name} must be a string")).field(name)),
+    }
+}
+
+/// A member that is true or false, and false where it is not there.
+fn flag(member: Option<&Value>, name: &str) -> Result<bool, ApiError> {
+    match member {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => {
+            let message = format!("{name} must be true or false");
+            Err(ApiError::invalid_request(message).field(name))
+        }
     }
 }
 

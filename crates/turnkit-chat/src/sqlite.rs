@@ -14,12 +14,16 @@
 //! Unix milliseconds.
 //!
 //! - `turnkit_sessions`: `number`, the order of opening; `id`; `name`, its owner's name for it; `tenant_id` and `user_id`, whose it is; `title`; `next_index`, the
-//!   index of its next turn; `created_at`.
+//!   index of its next turn; `queue_paused`, 0 or 1; `created_at`.
 //! - `turnkit_turns`: `number`, the order of acceptance; `session_id` and `turn_index`; `parent_index`, the turn that it goes on
 //!   from; `turn_id`, the client's name for it; `client_id`, what a front end named it where that is no `turn_id`;
 //!   `execution_id`; `agent`; `state`, one of `open`, `complete`, `stopped` and `failed`; `dispatched` and `stop_asked`, 0 or 1;
 //!   `failure_code` and `failure_message`; `created_at` and `ended_at`. The lease, and the claim that began it: `epoch`,
-//!   `worker`, `nonce`, `ran`, `claimed_at`, `released`.
+//!   `worker`, `nonce`, `ran`, `claimed_at`, `released`. `first_asked`, the SHA-256 of what its first request said, where it was
+//!   edited in the queue.
+//! - `turnkit_queue`: turns that wait, in the order of `number`: `session_id`, `turn_id`, `client_id`, `agent`, `message`; `after_id`
+//!   and `replaces_id`, the turns that it was to follow or to stand in for; `first_asked`; `created_at`. Those that were removed
+//!   keep their names, with `removed` 1.
 //! - `turnkit_messages`: `execution_id` and `role`, `user` or `assistant`; `session_id` and `turn_index`; `text`; `parts`, a JSON
 //!   array, and `summary`, a JSON object, of an answer of which there is more than its text; `status`, `complete` or what became of
 //!   an answer that is not whole; `created_at`.
@@ -33,6 +37,7 @@
 
 mod connections;
 mod leases;
+mod queue;
 mod rows;
 mod schema;
 mod sessions;
@@ -60,8 +65,8 @@ use self::connections::{Connections, Piece, Side};
 use self::workers::Worker;
 use crate::store::{
     Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
-    Lease, MessagePage, NewRow, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
-    StoreErrorKind, Stored, Veto,
+    Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed, SessionPage, SessionState,
+    Siblings, SignIns, StoreError, StoreErrorKind, Stored, Veto,
 };
 use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn, TurnRef};
 
@@ -89,7 +94,7 @@ pub struct Builder {
 /// What the product writes about a turn, inside turnkit's own transactions: with them, or not at all (PROTOCOL 4.2).
 ///
 /// Each is called once for each execution as far as the database shows: a call whose transaction is rolled back may come
-/// again. None is called where nothing is written: for a turn that is known, an answer that is saved, an ending that comes late.
+/// again. A turn that was queued is accepted when it comes out of the queue, within the transaction that ends the turn before it. None is called where nothing is written: for a turn that is known, an answer that is saved, an ending that comes late.
 ///
 /// An error or a panic undoes this turn's writes alone, and is an error of the call that wrote. All of it runs on the store's
 /// one thread that writes, so it is to be short: no network, no waiting. A statement must not end the transaction. Foreign keys
@@ -98,7 +103,9 @@ pub trait InTransaction: Send + Sync + 'static {
     /// A turn is accepted, with its user's message.
     ///
     /// # Errors
-    /// A [`Veto`] refuses it, and nothing is kept. After an error of the product's statements nothing is kept either.
+    /// A [`Veto`] refuses it, and nothing is kept. After an error of the product's statements nothing is kept either. A turn that
+    /// comes out of the queue is kept instead, as failed with what the veto says, or with the code `not_accepted`; what these
+    /// statements wrote is undone.
     fn accepted(&self, transaction: &Transaction<'_>, turn: &Turn) -> Result<(), NotAccepted> {
         let _ = (transaction, turn);
         Ok(())
@@ -362,6 +369,22 @@ impl SqliteStore {
         Box::pin(self.on(Side::Write, move |tx| work(tx, &worker)))
     }
 
+    /// The same of work that says also whether there may be a turn now that nobody drives.
+    fn frees<T, E, F>(&self, work: F) -> Stored<'_, T>
+    where
+        T: Send + 'static,
+        E: Into<Fault> + 'static,
+        F: FnOnce(&Transaction<'_>, &Worker) -> Result<(T, bool), E> + Send + 'static,
+    {
+        Box::pin(async move {
+            let (done, freed) = self.writes(work).await?;
+            if freed {
+                self.worker.freed.ring();
+            }
+            Ok(done)
+        })
+    }
+
     fn reads<T, E, F>(&self, work: F) -> Stored<'_, T>
     where
         T: Send + 'static,
@@ -388,14 +411,7 @@ impl ChatStore for SqliteStore {
     }
 
     fn renew(&self, held: Vec<Lease>) -> Stored<'_, Renewed> {
-        Box::pin(async move {
-            let (renewed, freed) =
-                self.writes(move |db, worker| leases::renew(db, worker, held)).await?;
-            if freed {
-                self.worker.freed.notify_waiters();
-            }
-            Ok(renewed)
-        })
+        self.frees(move |db, worker| leases::renew(db, worker, held))
     }
 
     fn move_log(&self, from: LogId, to: LogId) -> Stored<'_, LogId> {
@@ -434,10 +450,24 @@ impl ChatStore for SqliteStore {
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
         let (worker, product) = (Arc::clone(&self.worker), self.product.clone());
-        Box::pin(
-            self.connections
-                .run(Side::Write, move |tx| turns::accept(tx, &worker, product.as_deref(), new)),
-        )
+        Box::pin(async move {
+            let accept =
+                move |tx: &Transaction<'_>| turns::accept(tx, &worker, product.as_deref(), new);
+            let (accepted, freed) = self.connections.run(Side::Write, accept).await?;
+            if freed {
+                self.worker.freed.ring();
+            }
+            Ok(accepted)
+        })
+    }
+
+    fn change_queued(
+        &self,
+        owner: Principal,
+        at: TurnRef,
+        change: QueueChange,
+    ) -> Stored<'_, QueueChanged> {
+        self.writes(move |db, _| queue::change(db, &owner, &at, change))
     }
 
     fn find(&self, what: Find) -> Stored<'_, Found> {
@@ -453,23 +483,19 @@ impl ChatStore for SqliteStore {
     }
 
     fn release(&self, lease: Lease) -> Stored<'_, ()> {
-        Box::pin(async move {
-            self.writes(move |db, _| leases::release(db, &lease)).await?;
-            self.worker.freed.notify_waiters();
-            Ok(())
-        })
+        self.frees(move |db, _| leases::release(db, &lease).map(|()| ((), true)))
     }
 
     fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted> {
         let product = self.product.clone();
-        self.writes(move |tx, worker| {
+        self.frees(move |tx, worker| {
             turns::save(tx, worker, product.as_deref(), &execution_id, &answer)
         })
     }
 
     fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool> {
         let product = self.product.clone();
-        self.writes(move |tx, worker| turns::end(tx, worker, product.as_deref(), &by, &ending))
+        self.frees(move |tx, worker| turns::end(tx, worker, product.as_deref(), &by, &ending))
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
@@ -488,9 +514,9 @@ impl ChatStore for SqliteStore {
         self.reads(move |db, _| sessions::history(db, &turn, limits))
     }
 
-    /// Ready when a handle of this process, or this one, has given up a lease.
+    /// Ready when a handle of this process, or this one, has given up a lease or opened a turn that had waited.
     fn woken(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.worker.freed.notified())
+        Box::pin(self.worker.freed.rung(&self.worker.heard))
     }
 
     fn check(&self) -> Stored<'_, ()> {

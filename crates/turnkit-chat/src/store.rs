@@ -7,15 +7,17 @@
 pub mod memory;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use tokio::sync::watch;
 use turnkit::{BoxError, Persisted};
 use turnkit_id::{ExecutionId, LogId};
 
 use crate::{
-    Answer, Ending, Failure, Message, Principal, Said, SessionId, SessionInfo, Turn, TurnRef,
-    TurnState,
+    Answer, Ending, Failure, Message, Principal, QueuedTurn, Said, SessionId, SessionInfo, Turn,
+    TurnRef, TurnState,
 };
 
 /// How long a lease holds that its worker does not renew, by the store's clock (PROTOCOL 4.2).
@@ -70,7 +72,7 @@ pub trait ChatStore: Send + Sync + 'static {
     /// The owner's sessions, the newest first.
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>>;
 
-    /// Messages of a branch and the open turn of a session, of one moment; `None` where the owner has no such session.
+    /// Messages of a branch, the open turn and the queue of a session, of one moment; `None` where the owner has no such session.
     fn session(
         &self,
         owner: Principal,
@@ -80,7 +82,18 @@ pub trait ChatStore: Send + Sync + 'static {
 
     /// Keeps a turn and its user's message, gives it the next index of its session and a parent, and derives its execution id; or
     /// says why not. An index is given once, whatever is deleted later.
+    ///
+    /// A turn that [may wait](NewRow::queue) goes behind the open one and those that wait, at most [`MAX_QUEUED`]; so does any turn
+    /// of a session whose queue is paused, and that resumes it: where no turn is open, the first one that waits is opened.
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted>;
+
+    /// Edits or removes a turn for as long as it is queued. A name that was removed is remembered.
+    fn change_queued(
+        &self,
+        owner: Principal,
+        at: TurnRef,
+        change: QueueChange,
+    ) -> Stored<'_, QueueChanged>;
 
     /// A turn as its row says.
     fn find(&self, what: Find) -> Stored<'_, Found>;
@@ -95,15 +108,18 @@ pub trait ChatStore: Send + Sync + 'static {
     fn release(&self, lease: Lease) -> Stored<'_, ()>;
 
     /// Saves the whole answer of an execution and ends its turn, once for each execution and whoever has the lease. A partial
-    /// answer that was kept gives way.
+    /// answer that was kept gives way. Where the turn was open, the first one that waits in its session is opened, unless the queue is
+    /// paused.
     ///
     /// An execution of no turn is an error, [`StoreErrorKind::Broken`].
     fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted>;
 
-    /// Ends an open turn without an answer, and keeps what there is of it. Says whether this call did.
+    /// Ends an open turn without an answer, and keeps what there is of it. Says whether this call did; then the first turn that waits is
+    /// opened as [`save`](Self::save) does it.
     fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool>;
 
-    /// Notes that a user has asked to stop the turn, where it is still open.
+    /// Notes that a user has asked to stop the turn, where it is still open. Pauses the session's queue then, and also where the turn has
+    /// ended and none that came after it has.
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()>;
 
     /// The whole answer of an execution, where it is saved.
@@ -116,7 +132,8 @@ pub trait ChatStore: Send + Sync + 'static {
     /// that keep to the limits.
     fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>>;
 
-    /// Ready when there may be an unattended turn that another process has left. Never, by default: the sweep finds it then.
+    /// Ready when there may be an unattended turn: one that another worker has left, or that came out of the queue. What happened since
+    /// this handle's last such future was ready counts. Never, by default: the sweep finds it then.
     fn woken(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
@@ -201,10 +218,12 @@ pub struct NewRow {
     pub replaces: Option<String>,
     /// What a front end calls the user's message, where that is no `turnId`.
     pub client_id: Option<String>,
+    /// Whether it waits where another turn of the session is open.
+    pub queue: bool,
 }
 
 impl NewRow {
-    /// A turn that goes on from the newest one.
+    /// A turn that goes on from the newest one, and does not wait.
     pub fn new(
         owner: Principal,
         at: TurnRef,
@@ -213,8 +232,8 @@ impl NewRow {
     ) -> NewRow {
         let (message, agent) = (message.into(), agent.into());
         let TurnRef { session_id, turn_id } = at;
-        let (after, replaces, client_id) = (None, None, None);
-        NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id }
+        let (after, replaces, client_id, queue) = (None, None, None, false);
+        NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id, queue }
     }
 }
 
@@ -229,11 +248,17 @@ pub enum Accepted {
     Conflict,
     /// The session has no turn that it could go on from or stand in for, as was asked.
     NoParent,
-    /// Another turn of the session is open.
+    /// It waits behind others, since now or since it was accepted before.
+    Queued(QueuedTurn),
+    /// Another turn of the session is open, or the one that is to be replaced has not ended.
     Running {
         /// Its id.
         turn_id: String,
     },
+    /// As many turns of the session wait as may.
+    QueueFull,
+    /// The turn was queued, and was removed.
+    Removed,
     /// The owner has no such session.
     NoSession,
     /// The product's own statements refuse it, and nothing is kept.
@@ -264,14 +289,55 @@ pub enum Find {
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly every one is a turn")]
 pub enum Found {
     /// The turn.
     Turn(TurnRow),
+    /// The turn waits behind others.
+    Queued(QueuedTurn),
+    /// The turn was queued, and was removed.
+    Removed,
     /// The session is there, and has no such turn.
     NoTurn,
     /// The user has no such session.
     NoSession,
+}
+
+/// What is to become of a queued turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueChange {
+    /// It says something else, or asks another agent. What it is known by stays what its first request said.
+    Edit {
+        /// What the user says now.
+        message: Option<String>,
+        /// The agent that is to answer now.
+        agent: Option<String>,
+    },
+    /// It never runs.
+    Remove,
+}
+
+/// What became of a [`QueueChange`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueueChanged {
+    /// The turn as it waits now.
+    Edited(QueuedTurn),
+    /// It is removed, by this call or an earlier one.
+    Removed,
+    /// It is not queued any more.
+    Started,
+    /// The session has no such turn.
+    NoTurn,
+    /// The user has no such session.
+    NoSession,
+}
+
+/// The turns of a session that wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// In the order in which they will run.
+    pub turns: Vec<QueuedTurn>,
+    /// Whether a stop holds them up, until another turn of the session is accepted.
+    pub is_paused: bool,
 }
 
 /// The turns that share a parent.
@@ -381,6 +447,8 @@ pub struct SessionState {
     pub messages: Vec<Message>,
     /// The open turn, if there is one.
     pub open: Option<TurnRow>,
+    /// Those that wait.
+    pub queue: Queue,
 }
 
 /// How much of what was said goes with a run (PROTOCOL 4.2).
@@ -457,6 +525,13 @@ impl std::error::Error for StoreError {
     }
 }
 
+/// Turns that may wait in a session (PROTOCOL 4.2).
+pub const MAX_QUEUED: usize = 16;
+
+/// How a turn fails that the product's statements refused when it came out of the queue, without saying why.
+#[cfg(feature = "sqlite")]
+pub(crate) const NOT_ACCEPTED: &str = "not_accepted";
+
 /// Characters of the first message that serve as a session's title.
 pub(crate) const TITLE: usize = 80;
 /// Bytes of text and parts that a page of messages holds before it ends early: a page is built in memory.
@@ -473,6 +548,36 @@ pub(crate) fn answer_bytes(answer: &Answer) -> usize {
 pub(crate) fn json_len(said: &Said) -> usize {
     let content = serde_json::to_string(&said.content).map_or(usize::MAX / 4, |json| json.len());
     content + said.role.as_str().len() + r#"{"role":"","content":},"#.len()
+}
+
+/// Rings in every handle that a process has on the same data. A handle that is busy when it rings hears it later.
+#[derive(Debug)]
+pub(crate) struct Bell(watch::Sender<u64>);
+
+impl Default for Bell {
+    fn default() -> Bell {
+        Bell(watch::Sender::new(0))
+    }
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.0.send_modify(|times| *times += 1);
+    }
+
+    /// How often it has rung.
+    pub(crate) fn times(&self) -> u64 {
+        *self.0.borrow()
+    }
+
+    /// Waits until it has rung more often than `heard` says, and notes how often. Cancel: safe.
+    pub(crate) async fn rung(&self, heard: &AtomicU64) {
+        let mut times = self.0.subscribe();
+        // The sender is part of what is waited on, so waiting does not fail.
+        if let Ok(times) = times.wait_for(|times| *times != heard.load(SeqCst)).await {
+            heard.store(*times, SeqCst);
+        }
+    }
 }
 
 /// Unix milliseconds, as the stores of this crate keep times.

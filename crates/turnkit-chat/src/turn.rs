@@ -63,13 +63,23 @@ pub struct NewTurn {
     pub replaces: Option<String>,
     /// What a front end calls the user's message, where that is no `turnId`.
     pub client_id: Option<String>,
+    /// Whether it waits where another turn of the session is open. Otherwise it is refused then.
+    pub queue: bool,
 }
 
 impl NewTurn {
     /// A turn for the default agent.
     pub fn new(turn_id: impl Into<String>, message: impl Into<String>) -> NewTurn {
         let (turn_id, message) = (turn_id.into(), message.into());
-        NewTurn { turn_id, message, agent: None, after: None, replaces: None, client_id: None }
+        let (agent, after, replaces, client_id, queue) = (None, None, None, None, false);
+        NewTurn { turn_id, message, agent, after, replaces, client_id, queue }
+    }
+
+    /// The same, which waits where another turn of the session is open.
+    #[must_use]
+    pub fn queued(mut self) -> NewTurn {
+        self.queue = true;
+        self
     }
 
     /// The same in the place of another turn.
@@ -125,6 +135,39 @@ impl Turn {
         let TurnRef { session_id, turn_id } = at;
         let (parent, client_id) = (None, None);
         Turn { owner, session_id, turn_id, index, parent, client_id, execution_id, agent, message }
+    }
+}
+
+/// A turn that waits until those before it have ended (PROTOCOL 4.2, "A queue"). It has no place in its session yet, and no execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueuedTurn {
+    /// The client's own name for it.
+    pub turn_id: String,
+    /// Its place among those that wait, counted from 1.
+    pub position: u64,
+    /// What the user says.
+    pub message: String,
+    /// The agent that is to answer.
+    pub agent: String,
+    /// What a front end calls the user's message, where that is no `turnId`.
+    pub client_id: Option<String>,
+    /// When it was accepted, by the store's clock.
+    pub created_at: SystemTime,
+}
+
+impl QueuedTurn {
+    /// A queued turn out of its parts, for stores.
+    #[must_use]
+    pub fn new(
+        turn_id: String,
+        position: u64,
+        message: String,
+        agent: String,
+        client_id: Option<String>,
+        created_at: SystemTime,
+    ) -> QueuedTurn {
+        QueuedTurn { turn_id, position, message, agent, client_id, created_at }
     }
 }
 

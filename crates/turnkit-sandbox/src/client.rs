@@ -148,6 +148,17 @@ impl SandboxClient {
         self.substrate.cancel(execution_id).await
     }
 
+    /// Erases an execution; idempotent. What runs is cancelled, its events are dropped, and its id is spent for 24 h, also one that
+    /// the substrate does not know (PROTOCOL 3.1). One request, no retry, bounded like [`cancel`](Self::cancel).
+    ///
+    /// Dropping the future gives the request up; whether it has come to the substrate is then not known.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub async fn erase(&self, execution_id: &ExecutionId) -> Result<(), Error> {
+        self.substrate.erase(execution_id).await
+    }
+
     /// How far an execution is. One request, no retry, bounded like [`cancel`](Self::cancel).
     ///
     /// # Errors

@@ -133,12 +133,29 @@ impl Substrate {
     }
 
     pub(crate) async fn status(&self, id: &ExecutionId) -> Result<ExecutionStatus, Error> {
+        self.json_of(self.about(Method::GET, id)?).await
+    }
+
+    pub(crate) async fn erase(&self, id: &ExecutionId) -> Result<(), Error> {
+        let request = self.about(Method::DELETE, id)?;
+        let limit = self.settings.call_timeout;
+        let call = async {
+            let answer = self.send(request).await?;
+            match answer.status().as_u16() {
+                204 => Ok(()),
+                _ => Err(error_of(self.refused(answer).await?)),
+            }
+        };
+        timeout(limit, call).await.map_err(|_| once(TransportError::Silent(limit)))?
+    }
+
+    /// A request for an execution by its path.
+    fn about(&self, method: Method, id: &ExecutionId) -> Result<Request<Full<Bytes>>, Error> {
         // URLs drop dot segments, also encoded ones.
         if matches!(id.as_str(), "." | "..") {
             return Err(Error::Protocol(ProtocolError::Unaddressable));
         }
-        let path = ["agents", "executions", id.as_str()];
-        self.json_of(self.request(Method::GET, &path, Bytes::new())?).await
+        self.request(method, &["agents", "executions", id.as_str()], Bytes::new())
     }
 
     pub(crate) async fn agents(&self) -> Result<AgentList, Error> {

@@ -35,7 +35,7 @@ pub use self::{
     limits::{
         a_full_log_takes_its_end, an_expired_id_is_spent_then_free,
         ended_executions_make_room_the_oldest_first, every_byte_is_accounted,
-        without_any_room_nothing_starts,
+        what_is_erased_is_gone_and_its_id_spent, without_any_room_nothing_starts,
     },
 };
 
@@ -61,6 +61,7 @@ macro_rules! log_contract {
             ended_executions_make_room_the_oldest_first
             without_any_room_nothing_starts
             an_expired_id_is_spent_then_free
+            what_is_erased_is_gone_and_its_id_spent
             every_byte_is_accounted
         );
     };

@@ -16,6 +16,7 @@ mod bench;
 mod endings;
 mod leases;
 mod opening;
+mod queue;
 mod reading;
 mod statements;
 mod turns;
@@ -38,6 +39,10 @@ pub use self::leases::{
 pub use self::opening::{
     a_closed_handle_holds_nothing_and_does_nothing, a_dropped_future_leaves_all_or_nothing,
     a_newer_schema_is_left_alone, many_open_the_database_at_once,
+};
+pub use self::queue::{
+    a_queued_turn_is_changed_while_it_waits, a_stop_pauses_the_queue,
+    the_first_that_waits_is_opened_once,
 };
 pub use self::reading::{
     a_session_is_shown_as_whole_turns, a_sign_in_ends_in_time, history_keeps_to_its_limits,
@@ -165,6 +170,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// | [`a_save_wins_against_a_concurrent_end`] | lets an ending overwrite an answer |
 /// | [`a_turn_has_one_ending`] | ends a turn twice, or mixes two endings |
 /// | [`a_stop_is_noted_while_the_turn_is_open`] | loses the note of a stop, or makes one of an ended turn |
+/// | [`the_first_that_waits_is_opened_once`] | opens the next turn in a step of its own, out of order, or two |
+/// | [`a_stop_pauses_the_queue`] | goes on after a stop, or lets a new turn overtake those that wait |
+/// | [`a_queued_turn_is_changed_while_it_waits`] | changes what has begun, or forgets what was removed |
 /// | [`statements_run_once_for_each_execution`] | runs the product's statements for what it did not write |
 /// | [`what_statements_refuse_leaves_nothing`] | runs them outside of its own transaction |
 /// | [`a_dropped_future_leaves_all_or_nothing`] | writes in two steps, or keeps a lock when it is dropped |
@@ -192,6 +200,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// [`a_save_wins_against_a_concurrent_end`]: crate::store_contract::a_save_wins_against_a_concurrent_end
 /// [`a_turn_has_one_ending`]: crate::store_contract::a_turn_has_one_ending
 /// [`a_stop_is_noted_while_the_turn_is_open`]: crate::store_contract::a_stop_is_noted_while_the_turn_is_open
+/// [`the_first_that_waits_is_opened_once`]: crate::store_contract::the_first_that_waits_is_opened_once
+/// [`a_stop_pauses_the_queue`]: crate::store_contract::a_stop_pauses_the_queue
+/// [`a_queued_turn_is_changed_while_it_waits`]: crate::store_contract::a_queued_turn_is_changed_while_it_waits
 /// [`statements_run_once_for_each_execution`]: crate::store_contract::statements_run_once_for_each_execution
 /// [`what_statements_refuse_leaves_nothing`]: crate::store_contract::what_statements_refuse_leaves_nothing
 /// [`a_dropped_future_leaves_all_or_nothing`]: crate::store_contract::a_dropped_future_leaves_all_or_nothing
@@ -269,6 +280,9 @@ macro_rules! chat_store_contract {
                 a_save_wins_against_a_concurrent_end,
                 a_turn_has_one_ending,
                 a_stop_is_noted_while_the_turn_is_open,
+                the_first_that_waits_is_opened_once,
+                a_stop_pauses_the_queue,
+                a_queued_turn_is_changed_while_it_waits,
                 statements_run_once_for_each_execution,
                 what_statements_refuse_leaves_nothing,
                 a_dropped_future_leaves_all_or_nothing,

@@ -191,6 +191,15 @@ impl ExecutionLog for Outliving {
         })
     }
 
+    fn erase<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>> {
+        Box::pin(async move {
+            self.world.pause().await;
+            let erased = self.inner.erase(key).await;
+            self.world.pause().await;
+            erased
+        })
+    }
+
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         self.inner.sweep()
     }

@@ -12,6 +12,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 use turnkit::TurnBody;
 use turnkit_http::server::{ApiError, BodyLimits};
 use turnkit_ui::request::{MAX_BODY, RequestError, sibling_id, turn_id};
@@ -22,11 +23,16 @@ use turnkit_wire::{Event, ndjson};
 use crate::chat::Lines;
 use crate::store::TurnRow;
 use crate::{
-    Answer, Chat, Message, NewTurn, Principal, Refusal, SessionId, TurnRef, TurnState, TurnStream,
+    Answer, Chat, Message, NewTurn, Principal, Refusal, SessionId, Started, TurnRef, TurnState,
+    TurnStream,
 };
 
 /// What bodies of such requests may take in all of this process while they are read: a client sends its whole conversation.
 const BUDGET: usize = 64 << 20;
+/// How long a request waits for a turn that is queued.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// How often it looks whether the turn has begun.
+const LOOK: Duration = Duration::from_millis(250);
 /// Bytes of one of the budget's permits.
 const PERMIT: usize = 1024;
 
@@ -107,7 +113,8 @@ impl Asking<'_> {
         let at = TurnRef::new(self.session.clone(), turn_id);
         match self.chat.row(self.who, &at).await {
             Ok(row) => Ok(Some(row)),
-            Err(Refusal::NoTurn | Refusal::NoSession) => Ok(None),
+            // One that is queued is known when it is sent again.
+            Err(Refusal::NoTurn | Refusal::NoSession | Refusal::Queued) => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }
@@ -130,8 +137,16 @@ impl Asking<'_> {
         self.chat.resume_row(row, Lines::Live).await
     }
 
+    /// Starts the turn. One that went behind a queue that was paused is waited for: these clients know of no queue.
     async fn start(&self, turn: NewTurn) -> Result<TurnStream, Refusal> {
-        self.chat.start_from(self.who, self.session, turn, Lines::Live).await
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let started = self.chat.start_from(self.who, self.session, turn.clone(), Lines::Live);
+            match started.await? {
+                Started::Queued(_) if Instant::now() < until => sleep(LOOK).await,
+                started => return started.stream(),
+            }
+        }
     }
 
     /// The turn of a message: the one that it began, where its newest sibling has the same text; else an edit of that; else a

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use turnkit::wire::write::FinishReason;
 use turnkit_sandbox::AgentList;
 
-use crate::store::{SessionState, TurnRow};
-use crate::{Message, Role, SessionId, SessionInfo, Stopped};
+use crate::store::{Queue, SessionState, TurnRow};
+use crate::{Message, QueuedTurn, Role, SessionId, SessionInfo, Stopped};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -207,12 +207,59 @@ impl From<Option<TurnRow>> for OpenTurns {
     }
 }
 
+/// The turns that wait.
+#[derive(Serialize)]
+pub(super) struct Waiting {
+    turns: Vec<WaitingTurn>,
+    paused: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WaitingTurn {
+    turn_id: String,
+    position: u64,
+    message: String,
+    agent: String,
+    created_at: String,
+}
+
+impl From<Queue> for Waiting {
+    fn from(queue: Queue) -> Waiting {
+        let turns = queue.turns.into_iter().map(WaitingTurn::from);
+        Waiting { turns: turns.collect(), paused: queue.is_paused }
+    }
+}
+
+impl From<QueuedTurn> for WaitingTurn {
+    fn from(queued: QueuedTurn) -> WaitingTurn {
+        let QueuedTurn { turn_id, position, message, agent, created_at, .. } = queued;
+        WaitingTurn { turn_id, position, message, agent, created_at: rfc3339(created_at) }
+    }
+}
+
+/// What becomes of a turn that has to wait.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Queued<'a> {
+    turn_id: &'a str,
+    state: &'static str,
+    position: u64,
+}
+
+impl<'a> From<&'a QueuedTurn> for Queued<'a> {
+    fn from(queued: &'a QueuedTurn) -> Queued<'a> {
+        Queued { turn_id: &queued.turn_id, state: "queued", position: queued.position }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionWhole {
     session_id: String,
     messages: Vec<Item>,
     turns: Vec<Turn>,
+    queue: Waiting,
 }
 
 impl SessionWhole {
@@ -221,6 +268,7 @@ impl SessionWhole {
             session_id: id.as_str().to_owned(),
             messages: Messages::from(state.messages).messages,
             turns: OpenTurns::from(state.open).turns,
+            queue: state.queue.into(),
         }
     }
 }

@@ -90,7 +90,7 @@ impl Connections {
             let _ = reader_closed.blocking_recv();
             drop(writer);
             drop(lock);
-            worker.freed.notify_waiters();
+            worker.freed.ring();
             drop(token);
         })?;
         let (writer, reader) = (Mutex::new(Some(jobs_to_write)), Mutex::new(Some(jobs_to_read)));
@@ -188,7 +188,7 @@ pub(super) struct InPlace {
 impl Drop for InPlace {
     fn drop(&mut self) {
         leave(&self.writer, &self.worker);
-        self.worker.freed.notify_waiters();
+        self.worker.freed.ring();
     }
 }
 

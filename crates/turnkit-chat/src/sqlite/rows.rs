@@ -5,8 +5,8 @@ use rusqlite::{Connection, Error, OptionalExtension, Params, Row, params};
 use serde_json::value::RawValue;
 use turnkit_id::ExecutionId;
 
-use super::sessions;
 use super::workers::Worker;
+use super::{queue, sessions};
 use crate::store::{Find, Found, TurnRow};
 use crate::{Answer, AnswerPart, Failure, Principal, SessionId, Summary, Turn, TurnRef, TurnState};
 
@@ -18,7 +18,10 @@ pub(super) fn find(db: &Connection, worker: &Worker, what: &Find) -> rusqlite::R
             select(db, worker, condition, params![owner.tenant_id, owner.user_id, turn_id])?
         }
         Find::Named(owner, at) if sessions::is_owner(db, owner, &at.session_id)? => {
-            by_name(db, worker, at)?
+            match by_name(db, worker, at)? {
+                None => return queue::find(db, at),
+                row => row,
+            }
         }
         Find::Named(..) => return Ok(Found::NoSession),
     };

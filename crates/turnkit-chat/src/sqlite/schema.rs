@@ -93,6 +93,26 @@ const STEPS: &[&str] = &[
     ALTER TABLE turnkit_messages ADD COLUMN parts TEXT;
     ALTER TABLE turnkit_messages ADD COLUMN summary TEXT;
 ",
+    r"
+    ALTER TABLE turnkit_sessions ADD COLUMN queue_paused INTEGER NOT NULL DEFAULT 0 CHECK (queue_paused IN (0, 1));
+    ALTER TABLE turnkit_turns ADD COLUMN first_asked BLOB;
+
+    CREATE TABLE turnkit_queue (
+        number       INTEGER PRIMARY KEY,
+        session_id   TEXT NOT NULL REFERENCES turnkit_sessions (id),
+        turn_id      TEXT NOT NULL,
+        client_id    TEXT,
+        agent        TEXT NOT NULL,
+        message      TEXT NOT NULL,
+        after_id     TEXT,
+        replaces_id  TEXT,
+        first_asked  BLOB,
+        created_at   INTEGER NOT NULL,
+        removed      INTEGER NOT NULL DEFAULT 0 CHECK (removed IN (0, 1)),
+        UNIQUE (session_id, turn_id)
+    ) STRICT;
+    CREATE INDEX turnkit_waiting_turns ON turnkit_queue (session_id, number) WHERE removed = 0;
+",
 ];
 
 /// The schema of a database that a newer version has written.

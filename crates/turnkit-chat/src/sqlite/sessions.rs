@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Fault;
+use super::queue;
 use super::rows::{self, column, state, unsigned};
 use super::workers::Worker;
 use crate::store::{
@@ -105,7 +106,8 @@ pub(super) fn state_of(
         return Ok(None);
     }
     let open = rows::open_of_session(db, worker, id)?;
-    Ok(Some(SessionState { messages: messages(db, id, page)?, open }))
+    let queue = queue::of_session(db, id)?;
+    Ok(Some(SessionState { messages: messages(db, id, page)?, open, queue }))
 }
 
 /// A branch, newest turn first: the turn at index `?2` of the session `?1`, and its ancestors.
@@ -229,6 +231,6 @@ pub(super) fn history(
     Ok(newest_first)
 }
 
-fn time(millis: i64) -> SystemTime {
+pub(super) fn time(millis: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

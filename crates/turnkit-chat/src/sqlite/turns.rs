@@ -1,35 +1,43 @@
 //! Turns: accepted once, ended once (PROTOCOL 4.2). With each goes what the product itself writes about it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use turnkit::Persisted;
 use turnkit_id::ExecutionId;
+use turnkit_wire::text;
 
 use super::connections::Piece;
+use super::queue::{self, Asked, Named};
 use super::rows::{self, column, unsigned};
 use super::workers::Worker;
 use super::{Fault, InTransaction, NotAccepted, OwnStatements, sessions};
-use crate::store::{Accepted, EndedBy, NewRow, Siblings, TITLE, TurnRow};
-use crate::{Answer, Ending, Principal, StoreError, StoreErrorKind, Turn, TurnRef, TurnState};
+use crate::store::{Accepted, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow};
+use crate::{
+    Answer, Ending, Failure, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef,
+    TurnState,
+};
 
+/// Says also whether a turn that had waited is open now.
 pub(super) fn accept(
     tx: &Transaction<'_>,
     worker: &Worker,
     product: Option<&dyn InTransaction>,
     new: NewRow,
-) -> Piece<Accepted> {
-    let turn = match insert(tx, worker, new) {
-        Ok(Ok(turn)) => turn,
-        Ok(Err(not_new)) => return Piece::Keep(not_new),
+) -> Piece<(Accepted, bool)> {
+    let turn = match place(tx, worker, product, new) {
+        Ok(Placed::Open(turn)) => turn,
+        Ok(Placed::Told(accepted, freed)) => return Piece::Keep((accepted, freed)),
         Err(fault) => return Piece::Undo(Err(fault.0)),
     };
     match product.map_or(Ok(()), |product| product.accepted(tx, &turn)) {
         Ok(()) => {}
-        Err(NotAccepted::Veto(veto)) => return Piece::Undo(Ok(Accepted::Refused(veto))),
+        Err(NotAccepted::Veto(veto)) => return Piece::Undo(Ok((Accepted::Refused(veto), false))),
         Err(NotAccepted::Failed(error)) => {
             return Piece::Undo(Err(OwnStatements::failed("accepted", error).0));
         }
     }
-    Piece::Keep(Accepted::New(TurnRow {
+    let row = TurnRow {
         turn,
         state: TurnState::Open,
         dispatched: false,
@@ -37,39 +45,133 @@ pub(super) fn accept(
         epoch: 0,
         is_held: false,
         failure: None,
-    }))
+    };
+    Piece::Keep((Accepted::New(row), false))
 }
 
-/// Inserts the turn and the user's message, or says why not.
-fn insert(db: &Connection, worker: &Worker, new: NewRow) -> Result<Result<Turn, Accepted>, Fault> {
-    let NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id } = new;
-    if !sessions::is_owner(db, &owner, &session_id)? {
-        return Ok(Err(Accepted::NoSession));
+/// What becomes of a turn that is to be accepted.
+enum Placed {
+    /// It is open. The product is still to be asked.
+    Open(Turn),
+    /// It waits, was accepted before, or is not accepted; and whether another one that had waited is open now.
+    Told(Accepted, bool),
+}
+
+fn place(
+    tx: &Transaction<'_>,
+    worker: &Worker,
+    product: Option<&dyn InTransaction>,
+    new: NewRow,
+) -> Result<Placed, Fault> {
+    let NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id, queue } =
+        new;
+    let told = |accepted| Ok(Placed::Told(accepted, false));
+    if !sessions::is_owner(tx, &owner, &session_id)? {
+        return told(Accepted::NoSession);
     }
     let at = TurnRef { session_id, turn_id };
-    let named = |name: &String| {
-        rows::by_name(db, worker, &TurnRef::new(at.session_id.clone(), name.as_str()))
-    };
-    let asked_parent = match (&replaces, &after) {
-        (Some(replaced), _) => Some(named(replaced)?.map(|row| row.turn.parent)),
-        (None, Some(after)) => Some(named(after)?.map(|row| Some(row.turn.index))),
-        (None, None) => None,
-    };
-    if let Some(known) = rows::by_name(db, worker, &at)? {
-        let is_same = known.turn.message == message
-            && known.turn.agent == agent
-            && asked_parent.is_none_or(|parent| parent == Some(known.turn.parent));
-        return Ok(Err(if is_same { Accepted::Known(known) } else { Accepted::Conflict }));
+    let named = |name: &str| rows::by_name(tx, worker, &TurnRef::new(at.session_id.clone(), name));
+    let asked = Asked { message, agent, after, replaces, client_id, known_as: None };
+    if let Some(known) = named(&at.turn_id)? {
+        let is_same = is_what_was_asked(tx, &known.turn, &asked)?
+            && match (&asked.replaces, &asked.after) {
+                (Some(replaced), _) => {
+                    named(replaced)?.map(|row| row.turn.parent) == Some(known.turn.parent)
+                }
+                (None, Some(after)) => match named(after)? {
+                    Some(row) => Some(row.turn.index) == known.turn.parent,
+                    None => queue::is_removed(tx, &at.session_id, after)?,
+                },
+                (None, None) => true,
+            };
+        return told(if is_same { Accepted::Known(known) } else { Accepted::Conflict });
     }
-    if asked_parent == Some(None) {
-        return Ok(Err(Accepted::NoParent));
+    match queue::named(tx, &at)? {
+        Some(Named::Removed) => return told(Accepted::Removed),
+        Some(Named::Waiting(waiting)) => {
+            let is_sent = asked.replaces.is_some() || asked.after.is_some();
+            let known = &waiting.asked;
+            let is_same = known.is_known_as(&asked)
+                && (!is_sent || (&known.after, &known.replaces) == (&asked.after, &asked.replaces));
+            let queued = queue::told(tx, &at.session_id, waiting)?;
+            return told(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
+        }
+        None => {}
+    }
+    if let Some(name) = asked.replaces.as_ref().or(asked.after.as_ref()) {
+        let place = named(name)?;
+        let waits = place.is_none() && queue::waits(tx, &at.session_id, name)?;
+        if place.is_none() && !waits {
+            return told(Accepted::NoParent);
+        }
+        let is_open = place.is_none_or(|row| row.state == TurnState::Open);
+        if asked.replaces.is_some() && is_open {
+            return told(Accepted::Running { turn_id: name.clone() });
+        }
     }
     let sql = "SELECT turn_id FROM turnkit_turns WHERE session_id = ?1 AND state = 'open'";
-    let open = db.prepare_cached(sql)?.query_row([at.session_id.as_str()], |row| row.get(0));
-    if let Some(turn_id) = open.optional()? {
-        return Ok(Err(Accepted::Running { turn_id }));
+    let open = tx.prepare_cached(sql)?.query_row([at.session_id.as_str()], |row| row.get(0));
+    let open: Option<String> = open.optional()?;
+    let (waiting, is_paused) = queue::length(tx, &at.session_id)?;
+    if open.is_none() && waiting == 0 {
+        return Ok(Placed::Open(insert(tx, worker, owner, at, asked, worker.now())?));
     }
+    let is_open = open.is_some();
+    if let Some(turn_id) = open.filter(|_| !queue && !is_paused) {
+        return told(Accepted::Running { turn_id });
+    }
+    // The first that waits makes room where it can be opened.
+    if waiting >= MAX_QUEUED + usize::from(!is_open) {
+        return told(Accepted::QueueFull);
+    }
+    queue::push(tx, &at, &asked, worker.now())?;
+    queue::set_paused(tx, &at.session_id, false)?;
+    let freed = !is_open && open_next(tx, worker, product, &at.session_id)?;
+    let accepted = match queue::named(tx, &at)? {
+        Some(Named::Waiting(waiting)) => {
+            Accepted::Queued(queue::told(tx, &at.session_id, waiting)?)
+        }
+        // All before it were refused by the product.
+        _ => match named(&at.turn_id)? {
+            Some(row) => Accepted::Known(row),
+            None => return Err(rusqlite::Error::QueryReturnedNoRows.into()),
+        },
+    };
+    Ok(Placed::Told(accepted, freed))
+}
 
+/// Whether a request says what the turn's first one said. Its place is compared apart.
+fn is_what_was_asked(db: &Connection, turn: &Turn, asked: &Asked) -> rusqlite::Result<bool> {
+    let sql = "SELECT first_asked FROM turnkit_turns WHERE execution_id = ?1";
+    let known_as =
+        db.prepare_cached(sql)?.query_row([turn.execution_id.as_str()], |row| row.get(0))?;
+    let known = Asked {
+        message: turn.message.clone(),
+        agent: turn.agent.clone(),
+        known_as,
+        ..Asked::default()
+    };
+    Ok(known.is_known_as(asked))
+}
+
+/// Inserts an open turn and the user's message, which was written at `written_at`.
+fn insert(
+    db: &Connection,
+    worker: &Worker,
+    owner: Principal,
+    at: TurnRef,
+    asked: Asked,
+    written_at: i64,
+) -> Result<Turn, Fault> {
+    let Asked { message, agent, after, replaces, client_id, known_as } = asked;
+    let named = |name: &str| rows::by_name(db, worker, &TurnRef::new(at.session_id.clone(), name));
+    let parent = match (&replaces, &after) {
+        (Some(replaced), _) => named(replaced)?.map(|row| row.turn.parent),
+        (None, Some(after)) => named(after)?.map(|row| Some(row.turn.index)),
+        (None, None) => None,
+    };
+    // One that was to follow a turn which was removed from the queue since follows the one before it.
+    let parent = parent.map_or_else(|| rows::newest_index(db, &at.session_id), Ok)?;
     let sql = "UPDATE turnkit_sessions SET next_index = next_index + 1, title = coalesce(title, ?2)
         WHERE id = ?1 RETURNING next_index - 1";
     let title: String = message.chars().take(TITLE).collect();
@@ -77,52 +179,111 @@ fn insert(db: &Connection, worker: &Worker, new: NewRow) -> Result<Result<Turn, 
     let index = db.prepare_cached(sql)?.query_row(values, |row| unsigned(row, 0))?;
     let execution_id = ExecutionId::derive(&owner.tenant_id, at.session_id.as_str(), index)
         .map_err(|error| StoreError::because(StoreErrorKind::Broken, error))?;
-    let newest = || rows::newest_index(db, &at.session_id);
-    let parent = asked_parent.flatten().map_or_else(newest, Ok)?;
     let turn =
         Turn { parent, client_id, ..Turn::new(owner, at, index, execution_id, agent, message) };
-    let (id, session, now) = (turn.execution_id.as_str(), turn.session_id.as_str(), worker.now());
-    let sql = "INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at, parent_index, client_id)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let parent = turn.parent.map(column).transpose()?;
-    let values =
-        params![session, column(index)?, turn.turn_id, id, turn.agent, now, parent, turn.client_id];
+    let (id, session) = (turn.execution_id.as_str(), turn.session_id.as_str());
+    let sql = "INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at, parent_index, client_id,
+            first_asked)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let (parent, index) = (turn.parent.map(column).transpose()?, column(index)?);
+    let values = params![
+        session,
+        index,
+        turn.turn_id,
+        id,
+        turn.agent,
+        worker.now(),
+        parent,
+        turn.client_id,
+        known_as
+    ];
     db.prepare_cached(sql)?.execute(values)?;
     let sql = "INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
         VALUES (?1, 'user', ?2, ?3, ?4, 'complete', ?5)";
-    let values = params![id, session, column(index)?, turn.message, now];
+    let values = params![id, session, index, turn.message, written_at];
     db.prepare_cached(sql)?.execute(values)?;
-    Ok(Ok(turn))
+    Ok(turn)
 }
 
+/// Opens the first turn that waits in the session, unless its queue is paused. Says whether one is open now. One that the product
+/// refuses has failed, and the next one is tried.
+fn open_next(
+    tx: &Transaction<'_>,
+    worker: &Worker,
+    product: Option<&dyn InTransaction>,
+    session: &SessionId,
+) -> Result<bool, Fault> {
+    while let Some((owner, waiting)) = queue::pop(tx, session)? {
+        let at = TurnRef::new(session.clone(), waiting.turn_id);
+        let turn = insert(tx, worker, owner, at, waiting.asked, waiting.created_at)?;
+        let Some(product) = product else {
+            return Ok(true);
+        };
+        // What it wrote before it refused is undone, and nothing else: the turn before this one has ended, whatever comes of this.
+        tx.execute_batch("SAVEPOINT turnkit_next")?;
+        let asked = catch_unwind(AssertUnwindSafe(|| product.accepted(tx, &turn)));
+        let failure = match asked {
+            Ok(Ok(())) => {
+                tx.execute_batch("RELEASE turnkit_next")?;
+                return Ok(true);
+            }
+            Ok(Err(NotAccepted::Veto(veto))) => Failure {
+                code: Some(veto.code),
+                message: text::message(&veto.message).into_owned(),
+            },
+            Ok(Err(NotAccepted::Failed(_))) | Err(_) => {
+                if let Ok(Err(NotAccepted::Failed(error))) = &asked {
+                    let execution_id = &turn.execution_id;
+                    tracing::error!(%execution_id, %error, "the product's statements failed to accept a turn that had waited");
+                }
+                let message = "the turn could not be accepted when it came out of the queue";
+                Failure { code: Some(NOT_ACCEPTED.to_owned()), message: message.to_owned() }
+            }
+        };
+        tx.execute_batch("ROLLBACK TO turnkit_next; RELEASE turnkit_next")?;
+        let sql = "UPDATE turnkit_turns SET state = 'failed', failure_code = ?2, failure_message = ?3, ended_at = ?4
+            WHERE execution_id = ?1";
+        let id = &turn.execution_id;
+        let values = params![id.as_str(), failure.code, failure.message, worker.now()];
+        tx.prepare_cached(sql)?.execute(values)?;
+        write_answer(tx, worker, id, &Answer::new(""), TurnState::Failed)?;
+    }
+    Ok(false)
+}
+
+/// Says also whether a turn that had waited is open now.
 pub(super) fn save(
     tx: &Transaction<'_>,
     worker: &Worker,
     product: Option<&dyn InTransaction>,
     id: &ExecutionId,
     answer: &Answer,
-) -> Result<Persisted, Fault> {
+) -> Result<(Persisted, bool), Fault> {
+    let sql = "SELECT 1 FROM turnkit_turns WHERE execution_id = ?1 AND state = 'open'";
+    let was_open = tx.prepare_cached(sql)?.exists([id.as_str()])?;
     let sql = "UPDATE turnkit_turns SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = ?2
         WHERE execution_id = ?1 AND state <> 'complete'";
     if tx.prepare_cached(sql)?.execute(params![id.as_str(), worker.now()])? == 0 {
         must_exist(tx, id, "an answer of no turn")?;
-        return Ok(Persisted::AlreadySaved);
+        return Ok((Persisted::AlreadySaved, false));
     }
     write_answer(tx, worker, id, answer, TurnState::Complete)?;
+    let turn = turn(tx, worker, id)?;
     if let Some(product) = product {
-        let turn = turn(tx, worker, id)?;
         product.saved(tx, &turn, answer).map_err(|error| OwnStatements::failed("saved", error))?;
     }
-    Ok(Persisted::Saved)
+    let freed = was_open && open_next(tx, worker, product, &turn.session_id)?;
+    Ok((Persisted::Saved, freed))
 }
 
+/// Says also whether a turn that had waited is open now.
 pub(super) fn end(
     tx: &Transaction<'_>,
     worker: &Worker,
     product: Option<&dyn InTransaction>,
     by: &EndedBy,
     ending: &Ending,
-) -> Result<bool, Fault> {
+) -> Result<(bool, bool), Fault> {
     let id = by.execution_id();
     let epoch = match by {
         EndedBy::Log(_) => None,
@@ -134,14 +295,14 @@ pub(super) fn end(
     let values = params![id.as_str(), state, failure.code, failure.message, worker.now(), epoch];
     if tx.prepare_cached(sql)?.execute(values)? == 0 {
         must_exist(tx, id, "an ending of no turn")?;
-        return Ok(false);
+        return Ok((false, false));
     }
     write_answer(tx, worker, id, &ending.partial, ending.state())?;
+    let turn = turn(tx, worker, id)?;
     if let Some(product) = product {
-        let turn = turn(tx, worker, id)?;
         product.ended(tx, &turn, ending).map_err(|error| OwnStatements::failed("ended", error))?;
     }
-    Ok(true)
+    Ok((true, open_next(tx, worker, product, &turn.session_id)?))
 }
 
 /// Writes what there is of an answer, over a part of it that was kept before.
@@ -186,7 +347,16 @@ pub(super) fn siblings(
 
 pub(super) fn ask_to_stop(db: &Connection, id: &ExecutionId) -> rusqlite::Result<()> {
     let sql = "UPDATE turnkit_turns SET stop_asked = 1 WHERE execution_id = ?1 AND state = 'open'";
-    db.prepare_cached(sql)?.execute([id.as_str()]).map(drop)
+    db.prepare_cached(sql)?.execute([id.as_str()])?;
+    // Also where the turn has ended while the stop was under way: then the one that was opened runs, and none after it.
+    let sql = "SELECT t.session_id FROM turnkit_turns t WHERE t.execution_id = ?1 AND NOT EXISTS (
+        SELECT 1 FROM turnkit_turns later
+        WHERE later.session_id = t.session_id AND later.turn_index > t.turn_index AND later.state <> 'open')";
+    let session = db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get::<_, String>(0));
+    match session.optional()? {
+        Some(session) => queue::set_paused(db, &SessionId::new(session), true),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn saved(db: &Connection, id: &ExecutionId) -> rusqlite::Result<Option<Answer>> {

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension};
-use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::store::{LEASE, unix_millis};
+use crate::store::{Bell, LEASE, unix_millis};
 
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
@@ -25,8 +25,10 @@ const EXTENSION: &str = "lock";
 pub(super) struct Worker {
     pub(super) id: String,
     pub(super) clock: Clock,
-    /// Rings in every handle that this process has on the database when a lease is given up.
-    pub(super) freed: Arc<Notify>,
+    /// Rings in every handle that this process has on the database when there may be a turn that nobody drives.
+    pub(super) freed: Arc<Bell>,
+    /// How often this handle has heard it.
+    pub(super) heard: AtomicU64,
     /// Where the workers' locks are. Without any, the clock alone tells who lives.
     locks: Option<PathBuf>,
 }
@@ -48,13 +50,19 @@ impl Worker {
         remove_dead(&directory)?;
         let id = Uuid::new_v4().to_string();
         let lock = Lock::new(&directory, &id)?;
-        Ok((Worker { id, clock, freed: freed(file), locks: Some(directory) }, lock))
+        Ok((Worker::new(file, id, clock, Some(directory)), lock))
+    }
+
+    fn new(file: &Path, id: String, clock: Clock, locks: Option<PathBuf>) -> Worker {
+        let freed = freed(file);
+        let heard = AtomicU64::new(freed.times());
+        Worker { id, clock, freed, heard, locks }
     }
 
     /// A worker of the database `file` that lives as long as `clock` says.
     #[cfg(any(test, feature = "simulation"))]
     pub(super) fn by_clock(file: &Path, clock: Clock) -> Worker {
-        Worker { id: Uuid::new_v4().to_string(), clock, freed: freed(file), locks: None }
+        Worker::new(file, Uuid::new_v4().to_string(), clock, None)
     }
 
     /// Unix milliseconds.
@@ -109,14 +117,14 @@ impl Drop for Lock {
 }
 
 /// The bell of the database `file`, the same for every handle in this process.
-fn freed(file: &Path) -> Arc<Notify> {
-    static BELLS: LazyLock<Mutex<HashMap<PathBuf, Weak<Notify>>>> = LazyLock::new(Mutex::default);
+fn freed(file: &Path) -> Arc<Bell> {
+    static BELLS: LazyLock<Mutex<HashMap<PathBuf, Weak<Bell>>>> = LazyLock::new(Mutex::default);
     let mut bells = BELLS.lock().unwrap_or_else(PoisonError::into_inner);
     bells.retain(|_, bell| bell.strong_count() > 0);
     if let Some(bell) = bells.get(file).and_then(Weak::upgrade) {
         return bell;
     }
-    let bell = Arc::default();
+    let bell: Arc<Bell> = Arc::default();
     bells.insert(file.to_owned(), Arc::downgrade(&bell));
     bell
 }

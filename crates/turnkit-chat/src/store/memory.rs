@@ -1,6 +1,6 @@
 //! A store in memory: for tests, trials and products that keep nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,19 +8,18 @@ use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 use futures_util::future::ready;
-use tokio::sync::Notify;
 use turnkit::Persisted;
 use turnkit_id::{ExecutionId, LogId};
 
 use super::{
-    Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
-    LEASE, Lease, MAX_SIGN_INS, MessagePage, NewRow, PAGE_BYTES, Renewed, SessionPage,
-    SessionState, Siblings, SignIns, StoreError, StoreErrorKind, Stored, TITLE, TurnRow,
-    answer_bytes, json_len, unnamed_log,
+    Accepted, Bell, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
+    LEASE, Lease, MAX_QUEUED, MAX_SIGN_INS, MessagePage, NewRow, PAGE_BYTES, Queue, QueueChange,
+    QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
+    StoreErrorKind, Stored, TITLE, TurnRow, answer_bytes, json_len, unnamed_log,
 };
 use crate::{
-    Answer, Ending, Failure, Message, Principal, Role, Said, SessionId, SessionInfo, Turn, TurnRef,
-    TurnState,
+    Answer, Ending, Failure, Message, Principal, QueuedTurn, Role, Said, SessionId, SessionInfo,
+    Turn, TurnRef, TurnState,
 };
 
 /// Sessions and turns in this process's memory, which end with it.
@@ -31,6 +30,8 @@ pub struct MemoryStore {
     worker: Worker,
     is_closed: AtomicBool,
     clock: Clock,
+    /// How often this handle has heard the bell.
+    heard: AtomicU64,
     kept: Arc<Shared>,
 }
 
@@ -41,8 +42,8 @@ type Worker = u64;
 struct Shared {
     data: Mutex<Data>,
     workers: AtomicU64,
-    /// A lease was given up.
-    freed: Notify,
+    /// There may be a turn that nobody drives.
+    freed: Bell,
 }
 
 #[derive(Default)]
@@ -66,10 +67,35 @@ struct Session {
     /// By index.
     turns: Vec<ExecutionId>,
     by_name: HashMap<String, ExecutionId>,
+    /// Those that wait, in their order. While the queue is paused there is at least one.
+    queue: Vec<Waiting>,
+    is_paused: bool,
+    /// Names of those that were removed from the queue.
+    removed: HashSet<String>,
+}
+
+struct Waiting {
+    turn_id: String,
+    asked: Asked,
+    /// What its first request said, where it was edited since.
+    first_asked: Option<Asked>,
+    after: Option<String>,
+    replaces: Option<String>,
+    client_id: Option<String>,
+    created_at: SystemTime,
+}
+
+/// What a turn is known by, beside its parent.
+#[derive(Clone, PartialEq)]
+struct Asked {
+    message: String,
+    agent: String,
 }
 
 struct Row {
     turn: Turn,
+    /// What the turn's first request said, where it was edited while it was queued.
+    first_asked: Option<Asked>,
     number: u64,
     accepted_at: SystemTime,
     state: TurnState,
@@ -105,8 +131,8 @@ impl MemoryStore {
 
     /// An empty store whose time, that of leases above all, is what `clock` says.
     pub fn with_clock(clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> MemoryStore {
-        let (is_closed, kept) = (AtomicBool::new(false), Arc::default());
-        MemoryStore { worker: 0, is_closed, clock: Arc::new(clock), kept }
+        let (is_closed, heard, kept) = (AtomicBool::new(false), AtomicU64::new(0), Arc::default());
+        MemoryStore { worker: 0, is_closed, clock: Arc::new(clock), heard, kept }
     }
 
     /// Another worker's handle on the same data.
@@ -114,7 +140,8 @@ impl MemoryStore {
     pub fn beside(&self) -> MemoryStore {
         let worker = self.kept.workers.fetch_add(1, Relaxed) + 1;
         let (clock, kept) = (Arc::clone(&self.clock), Arc::clone(&self.kept));
-        MemoryStore { worker, is_closed: AtomicBool::new(false), clock, kept }
+        let heard = AtomicU64::new(kept.freed.times());
+        MemoryStore { worker, is_closed: AtomicBool::new(false), clock, heard, kept }
     }
 
     fn now(&self) -> SystemTime {
@@ -125,6 +152,14 @@ impl MemoryStore {
     fn refusal<'a, T: Send + 'a>(&self) -> Option<Stored<'a, T>> {
         let error = || StoreError::because(StoreErrorKind::Unavailable, "the handle is closed");
         self.is_closed.load(Relaxed).then(|| Box::pin(ready(Err(error()))) as Stored<'a, T>)
+    }
+
+    /// A turn of the session is not open any more.
+    fn go_on(&self, data: &mut Data, session_id: &SessionId) -> Result<(), StoreError> {
+        if data.open_next(session_id)? {
+            self.kept.freed.ring();
+        }
+        Ok(())
     }
 
     fn data(&self) -> MutexGuard<'_, Data> {
@@ -141,7 +176,7 @@ impl Default for MemoryStore {
 impl Drop for MemoryStore {
     fn drop(&mut self) {
         self.data().workers.remove(&self.worker);
-        self.kept.freed.notify_waiters();
+        self.kept.freed.ring();
     }
 }
 
@@ -181,8 +216,77 @@ impl Data {
     fn open(&mut self, owner: Principal, name: String, id: SessionId, created_at: SystemTime) {
         self.opened += 1;
         self.names.insert((owner.clone(), name), id.clone());
-        let (number, turns, by_name) = (self.opened, Vec::new(), HashMap::new());
-        self.sessions.insert(id, Session { owner, number, created_at, turns, by_name });
+        let session = Session {
+            owner,
+            number: self.opened,
+            created_at,
+            turns: Vec::new(),
+            by_name: HashMap::new(),
+            queue: Vec::new(),
+            is_paused: false,
+            removed: HashSet::new(),
+        };
+        self.sessions.insert(id, session);
+    }
+
+    /// A turn of the session that has an index, by its client's name for it.
+    fn named(&self, session: &Session, turn_id: &str) -> Option<&Row> {
+        session.by_name.get(turn_id).and_then(|id| self.turns.get(id))
+    }
+
+    /// Gives a turn its index, its parent and its execution.
+    fn open_turn(
+        &mut self,
+        session_id: &SessionId,
+        waiting: Waiting,
+    ) -> Result<ExecutionId, StoreError> {
+        let broken = |error| StoreError::because(StoreErrorKind::Broken, error);
+        let Some(session) = self.sessions.get(session_id) else {
+            return Err(StoreError::because(StoreErrorKind::Broken, "a turn of no session"));
+        };
+        let (owner, index) = (session.owner.clone(), session.turns.len() as u64);
+        let newest = index.checked_sub(1);
+        let parent = match (&waiting.replaces, &waiting.after) {
+            (Some(replaced), _) => self.named(session, replaced).map(|row| row.turn.parent),
+            (None, Some(after)) => self.named(session, after).map(|row| Some(row.turn.index)),
+            (None, None) => None,
+        };
+        let execution_id =
+            ExecutionId::derive(&owner.tenant_id, session_id.as_str(), index).map_err(broken)?;
+        let Waiting { turn_id, asked, first_asked, client_id, created_at, .. } = waiting;
+        let at = TurnRef::new(session_id.clone(), turn_id.clone());
+        let turn = Turn::new(owner, at, index, execution_id.clone(), asked.agent, asked.message);
+        self.accepted += 1;
+        let row = Row {
+            // One that was to follow a turn which was removed since follows the one before it.
+            turn: Turn { parent: parent.unwrap_or(newest), client_id, ..turn },
+            first_asked,
+            number: self.accepted,
+            accepted_at: created_at,
+            state: TurnState::Open,
+            dispatched: false,
+            stop_asked: false,
+            epoch: 0,
+            claimed: None,
+            failure: None,
+            answer: None,
+        };
+        self.turns.insert(execution_id.clone(), row);
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.turns.push(execution_id.clone());
+            session.by_name.insert(turn_id, execution_id.clone());
+        }
+        Ok(execution_id)
+    }
+
+    /// Opens the first turn that waits, unless the queue is paused. Says whether there was one.
+    fn open_next(&mut self, session_id: &SessionId) -> Result<bool, StoreError> {
+        let session = self.sessions.get_mut(session_id);
+        let queue = session.filter(|session| !session.is_paused && !session.queue.is_empty());
+        let Some(waiting) = queue.map(|session| session.queue.remove(0)) else {
+            return Ok(false);
+        };
+        self.open_turn(session_id, waiting).map(|_| true)
     }
 
     /// The turns of a branch, newest first, from the one at `tip` on.
@@ -198,9 +302,26 @@ impl Data {
         rows.filter(|row| row.turn.parent == of.parent)
     }
 
-    fn open_turn(&self, session: &Session) -> Option<&Row> {
+    fn open_of(&self, session: &Session) -> Option<&Row> {
         let mut newest_first = session.turns.iter().rev().filter_map(|id| self.turns.get(id));
         newest_first.find(|row| row.state == TurnState::Open)
+    }
+}
+
+impl Session {
+    /// The turn that waits under this name.
+    fn waiting(&self, turn_id: &str) -> Option<(QueuedTurn, &Waiting)> {
+        let place = self.queue.iter().position(|waiting| waiting.turn_id == turn_id)?;
+        let waiting = self.queue.get(place)?;
+        Some((waiting.told(place), waiting))
+    }
+}
+
+impl Waiting {
+    fn told(&self, place: usize) -> QueuedTurn {
+        let Asked { message, agent } = self.asked.clone();
+        let (turn_id, client_id) = (self.turn_id.clone(), self.client_id.clone());
+        QueuedTurn::new(turn_id, place as u64 + 1, message, agent, client_id, self.created_at)
     }
 }
 
@@ -255,7 +376,7 @@ impl ChatStore for MemoryStore {
             }
             if !held.iter().any(|lease| lease.execution_id == *id) && is_over(claimed.at, now) {
                 claimed.released = true;
-                self.kept.freed.notify_waiters();
+                self.kept.freed.ring();
             } else {
                 ours.insert(id.clone(), row.epoch);
             }
@@ -378,8 +499,10 @@ impl ChatStore for MemoryStore {
             newest_first.push(Message { siblings, ..asked });
         }
         newest_first.reverse();
-        let open = data.open_turn(session).map(|row| data.row(row, now));
-        done(Some(SessionState { messages: newest_first, open }))
+        let open = data.open_of(session).map(|row| data.row(row, now));
+        let turns = session.queue.iter().enumerate().map(|(place, waiting)| waiting.told(place));
+        let queue = Queue { turns: turns.collect(), is_paused: session.is_paused };
+        done(Some(SessionState { messages: newest_first, open, queue }))
     }
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
@@ -387,63 +510,135 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let (now, mut data) = (self.now(), self.data());
-        let NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id } = new;
+        let NewRow {
+            owner,
+            session_id,
+            turn_id,
+            message,
+            agent,
+            after,
+            replaces,
+            client_id,
+            queue,
+        } = new;
         let Some(session) = data.session(&owner, &session_id) else {
             return done(Accepted::NoSession);
         };
-        let named = |name: &String| session.by_name.get(name).and_then(|id| data.turns.get(id));
-        let newest = (session.turns.len() as u64).checked_sub(1);
-        let parent = match (&replaces, &after) {
-            (Some(replaced), _) => named(replaced).map(|row| row.turn.parent),
-            (None, Some(after)) => named(after).map(|row| Some(row.turn.index)),
-            (None, None) => Some(newest),
-        };
+        let asked = Asked { message, agent };
+        let named = |name: &String| data.named(session, name);
         if let Some(row) = named(&turn_id) {
-            let is_sent = replaces.is_some() || after.is_some();
-            let is_same = row.turn.message == message
-                && row.turn.agent == agent
-                && (!is_sent || parent == Some(row.turn.parent));
+            let parent = match (&replaces, &after) {
+                (Some(replaced), _) => named(replaced).map(|row| row.turn.parent),
+                (None, Some(after)) if session.removed.contains(after) => Some(row.turn.parent),
+                (None, Some(after)) => named(after).map(|row| Some(row.turn.index)),
+                (None, None) => Some(row.turn.parent),
+            };
+            let known = Asked { message: row.turn.message.clone(), agent: row.turn.agent.clone() };
+            let is_same = *row.first_asked.as_ref().unwrap_or(&known) == asked
+                && parent == Some(row.turn.parent);
             let known = || Accepted::Known(data.row(row, now));
             return done(if is_same { known() } else { Accepted::Conflict });
         }
-        let Some(parent) = parent else {
+        if let Some((queued, known)) = session.waiting(&turn_id) {
+            let is_sent = replaces.is_some() || after.is_some();
+            let is_same = *known.first_asked.as_ref().unwrap_or(&known.asked) == asked
+                && (!is_sent || (&replaces, &after) == (&known.replaces, &known.after));
+            return done(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
+        }
+        if session.removed.contains(&turn_id) {
+            return done(Accepted::Removed);
+        }
+        let place = replaces.as_ref().or(after.as_ref());
+        let is_there = |name: &String| named(name).is_some() || session.waiting(name).is_some();
+        if !place.is_none_or(is_there) {
             return done(Accepted::NoParent);
-        };
-        if let Some(open) = data.open_turn(session) {
-            return done(Accepted::Running { turn_id: open.turn.turn_id.clone() });
         }
-        let index = session.turns.len() as u64;
-        let execution_id = ExecutionId::derive(&owner.tenant_id, session_id.as_str(), index);
-        let execution_id = match execution_id {
-            Ok(id) => id,
-            Err(error) => return broken(error),
-        };
-        let at = TurnRef::new(session_id.clone(), turn_id.clone());
-        let turn = Turn {
-            parent,
-            client_id,
-            ..Turn::new(owner, at, index, execution_id.clone(), agent, message)
-        };
-        data.accepted += 1;
-        let row = Row {
-            turn,
-            number: data.accepted,
-            accepted_at: now,
-            state: TurnState::Open,
-            dispatched: false,
-            stop_asked: false,
-            epoch: 0,
-            claimed: None,
-            failure: None,
-            answer: None,
-        };
-        let accepted = data.row(&row, now);
-        data.turns.insert(execution_id.clone(), row);
+        if let Some(replaced) = replaces.as_ref()
+            && named(replaced).is_none_or(|row| row.state == TurnState::Open)
+        {
+            return done(Accepted::Running { turn_id: replaced.clone() });
+        }
+        let open = data.open_of(session).map(|row| row.turn.turn_id.clone());
+        let (created_at, first_asked) = (now, None);
+        let new = Waiting { turn_id, asked, first_asked, after, replaces, client_id, created_at };
+        if open.is_none() && session.queue.is_empty() {
+            return match data.open_turn(&session_id, new) {
+                Ok(id) => match data.turns.get(&id) {
+                    Some(row) => done(Accepted::New(data.row(row, now))),
+                    None => broken("a turn that was just accepted is gone"),
+                },
+                Err(error) => Box::pin(ready(Err(error))),
+            };
+        }
+        let is_open = open.is_some();
+        if let Some(turn_id) = open.filter(|_| !queue && !session.is_paused) {
+            return done(Accepted::Running { turn_id });
+        }
+        // The first that waits makes room where it can be opened.
+        if session.queue.len() >= MAX_QUEUED + usize::from(!is_open) {
+            return done(Accepted::QueueFull);
+        }
+        let turn_id = new.turn_id.clone();
         if let Some(session) = data.sessions.get_mut(&session_id) {
-            session.turns.push(execution_id.clone());
-            session.by_name.insert(turn_id, execution_id);
+            session.queue.push(new);
+            session.is_paused = false;
         }
-        done(Accepted::New(accepted))
+        if !is_open {
+            match data.open_next(&session_id) {
+                Ok(_) => self.kept.freed.ring(),
+                Err(error) => return Box::pin(ready(Err(error))),
+            }
+        }
+        let session = data.session(&owner, &session_id);
+        match session.and_then(|session| session.waiting(&turn_id)) {
+            Some((queued, _)) => done(Accepted::Queued(queued)),
+            None => broken("a turn that was just queued is gone"),
+        }
+    }
+
+    fn change_queued(
+        &self,
+        owner: Principal,
+        at: TurnRef,
+        change: QueueChange,
+    ) -> Stored<'_, QueueChanged> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let mut data = self.data();
+        let session = data.sessions.get_mut(&at.session_id);
+        let Some(session) = session.filter(|session| session.owner == owner) else {
+            return done(QueueChanged::NoSession);
+        };
+        let place = session.queue.iter().position(|waiting| waiting.turn_id == at.turn_id);
+        let Some(place) = place else {
+            return done(if session.by_name.contains_key(&at.turn_id) {
+                QueueChanged::Started
+            } else if session.removed.contains(&at.turn_id) {
+                QueueChanged::Removed
+            } else {
+                QueueChanged::NoTurn
+            });
+        };
+        match change {
+            QueueChange::Edit { message, agent } => {
+                let waiting = &mut session.queue[place];
+                waiting.first_asked.get_or_insert_with(|| waiting.asked.clone());
+                if let Some(message) = message {
+                    waiting.asked.message = message;
+                }
+                if let Some(agent) = agent {
+                    waiting.asked.agent = agent;
+                }
+                done(QueueChanged::Edited(waiting.told(place)))
+            }
+            QueueChange::Remove => {
+                session.queue.remove(place);
+                session.removed.insert(at.turn_id);
+                session.is_paused &= !session.queue.is_empty();
+                done(QueueChanged::Removed)
+            }
+        }
     }
 
     fn find(&self, what: Find) -> Stored<'_, Found> {
@@ -460,7 +655,13 @@ impl ChatStore for MemoryStore {
             }
             Find::Named(owner, at) => match data.session(owner, &at.session_id) {
                 None => return done(Found::NoSession),
-                Some(session) => session.by_name.get(&at.turn_id),
+                Some(session) if session.removed.contains(&at.turn_id) => {
+                    return done(Found::Removed);
+                }
+                Some(session) => match session.waiting(&at.turn_id) {
+                    Some((queued, _)) => return done(Found::Queued(queued)),
+                    None => session.by_name.get(&at.turn_id),
+                },
             },
         };
         let row = id.and_then(|id| data.turns.get(id));
@@ -525,7 +726,7 @@ impl ChatStore for MemoryStore {
             && let Some(claimed) = &mut row.claimed
         {
             claimed.released = true;
-            self.kept.freed.notify_waiters();
+            self.kept.freed.ring();
         }
         done(())
     }
@@ -541,9 +742,14 @@ impl ChatStore for MemoryStore {
         if row.state == TurnState::Complete {
             return done(Persisted::AlreadySaved);
         }
+        let was_open = row.state == TurnState::Open;
         row.state = TurnState::Complete;
         row.failure = None;
         row.answer = Some((answer, now));
+        let session_id = row.turn.session_id.clone();
+        if was_open && let Err(error) = self.go_on(&mut data, &session_id) {
+            return Box::pin(ready(Err(error)));
+        }
         done(Persisted::Saved)
     }
 
@@ -562,7 +768,11 @@ impl ChatStore for MemoryStore {
         row.state = ending.state();
         row.failure = Some(ending.failure);
         row.answer = Some((ending.partial, now));
-        done(true)
+        let session_id = row.turn.session_id.clone();
+        match self.go_on(&mut data, &session_id) {
+            Ok(()) => done(true),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
@@ -570,10 +780,21 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let mut data = self.data();
-        if let Some(row) = data.turns.get_mut(&execution_id)
-            && row.state == TurnState::Open
-        {
-            row.stop_asked = true;
+        let Some(row) = data.turns.get_mut(&execution_id) else {
+            return done(());
+        };
+        row.stop_asked |= row.state == TurnState::Open;
+        let (session_id, index) = (row.turn.session_id.clone(), row.turn.index);
+        let has_ended = |id: &ExecutionId| {
+            let row = data.turns.get(id);
+            row.is_some_and(|row| row.turn.index > index && row.state != TurnState::Open)
+        };
+        let is_past = data
+            .sessions
+            .get(&session_id)
+            .is_some_and(|session| session.turns.iter().any(has_ended));
+        if let Some(session) = data.sessions.get_mut(&session_id) {
+            session.is_paused |= !is_past && !session.queue.is_empty();
         }
         done(())
     }
@@ -626,7 +847,7 @@ impl ChatStore for MemoryStore {
     }
 
     fn woken(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.kept.freed.notified())
+        Box::pin(self.kept.freed.rung(&self.heard))
     }
 
     fn check(&self) -> Stored<'_, ()> {
@@ -639,7 +860,7 @@ impl ChatStore for MemoryStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         self.is_closed.store(true, Relaxed);
         self.data().workers.remove(&self.worker);
-        self.kept.freed.notify_waiters();
+        self.kept.freed.ring();
         Box::pin(ready(()))
     }
 

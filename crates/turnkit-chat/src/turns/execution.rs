@@ -140,7 +140,7 @@ async fn row(conduct: &Conduct) -> Result<Option<TurnRow>, ExecutionError> {
     let id = conduct.turn.execution_id.clone();
     match conduct.turns.store.find(Find::Execution(id)).await {
         Ok(Found::Turn(row)) => Ok(Some(row)),
-        Ok(Found::NoTurn | Found::NoSession) => Ok(None),
+        Ok(_) => Ok(None),
         Err(error) => Err(ExecutionError::Unknown(error)),
     }
 }

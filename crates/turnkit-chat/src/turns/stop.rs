@@ -68,7 +68,7 @@ impl Turns {
             }
             row = match self.store.find(Find::Execution(id.clone())).await? {
                 Found::Turn(row) => row,
-                Found::NoTurn | Found::NoSession => return Err(Refusal::NoTurn),
+                _ => return Err(Refusal::NoTurn),
             };
         }
         Ok(row.state)

@@ -2,13 +2,13 @@
 
 use futures_util::StreamExt as _;
 use turnkit::TurnProducer as _;
-use turnkit_chat::{NewTurn, Principal, Refusal, TurnRef, TurnState, TurnStream};
+use turnkit_chat::{NewTurn, Principal, Refusal, Started, TurnRef, TurnState};
 use turnkit_sandbox::RunRequest;
 
 use crate::rig::{ALL, Rig};
 
-async fn lines(stream: TurnStream) -> Vec<String> {
-    let chunks: Vec<_> = stream.body.map(Result::unwrap).collect().await;
+async fn lines(started: Started) -> Vec<String> {
+    let chunks: Vec<_> = started.stream().unwrap().body.map(Result::unwrap).collect().await;
     let text = String::from_utf8(chunks.concat()).unwrap();
     text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
@@ -67,7 +67,7 @@ async fn a_turn_is_stopped_and_keeps_what_there_is() {
     let session = chat.open_session(&rig.ann).await.unwrap();
     let stream = chat.start(&rig.ann, &session, NewTurn::new("t", "hello")).await.unwrap();
     rig.gate.add_permits(2);
-    let mut body = stream.body;
+    let mut body = stream.stream().unwrap().body;
     let mut seen = String::new();
     while !seen.contains("w1") {
         seen.push_str(std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
@@ -98,7 +98,10 @@ async fn an_ending_that_the_log_tells_is_written_past_a_worker_that_hangs() {
     assert_eq!(rig.answer(&chat, &session).await, Some(answer));
     rig.gate.add_permits(5);
     let next = chat.start(&rig.ann, &session, NewTurn::new("u", "hello")).await;
-    assert!(next.is_ok(), "told a final failure, then a new turn: {next:?}");
+    assert!(
+        matches!(next, Ok(Started::Stream(_))),
+        "told a final failure, then a new turn: {next:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,4 +118,75 @@ async fn a_turn_of_a_worker_that_died_is_driven_on_without_a_client() {
     assert!(told.last().unwrap().contains("execution_lost"), "{told:?}");
     assert_eq!(rig.runs(), 0, "what may have run once is not run again");
     assert_eq!(rig.answer(&chat, &session).await.unwrap().1, TurnState::Failed);
+}
+
+#[tokio::test]
+async fn what_is_sent_during_a_turn_runs_in_order_each_once() {
+    let rig = Rig::new();
+    let (chat, _attending) = rig.worker().await;
+    let session = chat.open_session(&rig.ann).await.unwrap();
+    let first = chat.start(&rig.ann, &session, NewTurn::new("t0", "hello")).await.unwrap();
+    for (place, id) in (1..).zip(["t1", "t2", "t3"]) {
+        let turn = NewTurn::new(id, format!("message {id}")).queued();
+        let Started::Queued(queued) = chat.start(&rig.ann, &session, turn).await.unwrap() else {
+            panic!("{id} does not wait")
+        };
+        assert_eq!(queued.position, place);
+    }
+    let beside = chat.start(&rig.ann, &session, NewTurn::new("t4", "hello")).await.unwrap_err();
+    assert!(matches!(beside, Refusal::Running { .. }), "{beside:?}");
+    let at = |id: &str| TurnRef::new(session.clone(), id);
+    chat.edit_queued(&rig.ann, &at("t1"), Some("edited".to_owned()), None).await.unwrap();
+    chat.remove_queued(&rig.ann, &at("t2")).await.unwrap();
+    let again = chat.start(&rig.ann, &session, NewTurn::new("t2", "message t2").queued()).await;
+    assert!(matches!(again, Err(Refusal::Removed)), "{again:?}");
+    // Nobody reads along: the attendant drives what comes out of the queue.
+    drop(first);
+    rig.gate.add_permits(15);
+    let saved = async {
+        loop {
+            let state = chat.session(&rig.ann, &session, ALL).await.unwrap();
+            if state.open.is_none() && state.queue.turns.is_empty() {
+                return state.messages;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let told: Vec<_> =
+        saved.await.into_iter().map(|message| (message.turn_index, message.text)).collect();
+    let answer = "w0 w1 w2 w3 ";
+    let wanted =
+        [(0, "hello"), (0, answer), (1, "edited"), (1, answer), (2, "message t3"), (2, answer)];
+    assert_eq!(told, wanted.map(|(index, text)| (index, text.to_owned())));
+    assert_eq!(rig.runs(), 3);
+    let late = chat.remove_queued(&rig.ann, &at("t1")).await.unwrap_err();
+    assert!(matches!(late, Refusal::Started), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_stop_keeps_what_waits_until_something_new_is_said() {
+    let rig = Rig::new();
+    let (chat, _attending) = rig.worker().await;
+    let session = chat.open_session(&rig.ann).await.unwrap();
+    let _first = chat.start(&rig.ann, &session, NewTurn::new("t0", "hello")).await.unwrap();
+    let waits = NewTurn::new("t1", "later").queued();
+    assert!(matches!(chat.start(&rig.ann, &session, waits.clone()).await, Ok(Started::Queued(_))));
+    let at = TurnRef::new(session.clone(), "t1");
+    assert!(matches!(chat.stop(&rig.ann, &at).await, Err(Refusal::Queued)));
+    let at = TurnRef::new(session.clone(), "t0");
+    assert_eq!(chat.stop(&rig.ann, &at).await.unwrap().state, TurnState::Stopped);
+    let state = chat.session(&rig.ann, &session, ALL).await.unwrap();
+    assert!(state.open.is_none() && state.queue.is_paused && state.queue.turns.len() == 1);
+    // The agent that was stopped takes some of these.
+    rig.gate.add_permits(15);
+    let next = chat.start(&rig.ann, &session, NewTurn::new("t2", "and now")).await.unwrap();
+    assert!(matches!(next, Started::Queued(_)), "behind what waits: {next:?}");
+    let told = loop {
+        match chat.resume(&rig.ann, &TurnRef::new(session.clone(), "t2"), 0).await.unwrap() {
+            Started::Queued(_) => tokio::task::yield_now().await,
+            stream @ Started::Stream(_) => break lines(stream).await,
+        }
+    };
+    assert!(told.last().unwrap().contains("session.run.completed"), "{told:?}");
+    assert_eq!(chat.session(&rig.ann, &session, ALL).await.unwrap().messages.len(), 6);
 }

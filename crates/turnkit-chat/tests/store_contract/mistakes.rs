@@ -11,12 +11,12 @@ use turnkit::Persisted;
 use turnkit_chat::store::memory::MemoryStore;
 use turnkit_chat::store::{
     Accepted, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined, LEASE, Lease,
-    MessagePage, NewRow, Renewed, SessionPage, SessionState, Siblings, SignIns, Stored, TurnRow,
-    Veto,
+    MessagePage, NewRow, QueueChange, QueueChanged, Renewed, SessionPage, SessionState, Siblings,
+    SignIns, Stored, TurnRow, Veto,
 };
 use turnkit_chat::{
-    Answer, ChatStore, Ending, Failure, Message, Principal, Role, Said, SessionId, SessionInfo,
-    StoreError, StoreErrorKind, Turn, TurnRef, TurnState,
+    Answer, ChatStore, Ending, Failure, Message, Principal, QueuedTurn, Role, Said, SessionId,
+    SessionInfo, StoreError, StoreErrorKind, Turn, TurnRef, TurnState,
 };
 use turnkit_id::{ExecutionId, LogId};
 use turnkit_testkit::chat_store_contract;
@@ -69,6 +69,13 @@ enum Mistake {
     LosesTheStop,
     KeepsTheStopWithTheLease,
     StopsWhatHasEnded,
+    OpensTwoThatWait,
+    QueuesWithoutBound,
+    TellsPlacesFromNought,
+    StopsOpenTurnsOnly,
+    OvertakesThoseThatWait,
+    EditsWhatHasBegun,
+    ForgetsWhatWasRemoved,
     WritesForKnownTurns,
     WritesForSavedAnswers,
     WritesForLateEndings,
@@ -249,6 +256,34 @@ impl Wrong {
         }
     }
 
+    /// Runs the product's statements for the turn that came out of the queue behind `row`, and refuses it where they do.
+    async fn opened_after(&self, row: &TurnRow) -> Result<(), StoreError> {
+        let Turn { owner, session_id, .. } = &row.turn;
+        let (handle, newest) = (self.handle(), MessagePage::newest(0));
+        let session = || handle.session(owner.clone(), session_id.clone(), newest);
+        let mut opened = 0;
+        while let Some(open) = session().await?.and_then(|state| state.open) {
+            let id = open.turn.execution_id;
+            let is_new = !self.data().turns.contains(&id);
+            if !is_new {
+                break;
+            }
+            self.data().turns.push(id.clone());
+            let failure =
+                |code: &str| Failure { code: Some(code.to_owned()), message: "no".to_owned() };
+            opened += 1;
+            if [REFUSED, FAILING].contains(&&*open.turn.message) {
+                let refused = Ending::failed(failure("refused"), "");
+                self.handle().end(EndedBy::Log(id), refused).await?;
+            } else if self.makes(Mistake::OpensTwoThatWait) && opened == 1 {
+                self.handle().end(EndedBy::Log(id), Ending::failed(failure("two"), "")).await?;
+            } else {
+                self.writes(&id, |written| written.accepted += 1);
+            }
+        }
+        Ok(())
+    }
+
     /// The row as this store tells it.
     fn told(&self, mut row: TurnRow) -> TurnRow {
         let data = self.data();
@@ -364,7 +399,7 @@ impl ChatStore for Wrong {
     ) -> Stored<'_, Option<SessionState>> {
         Box::pin(async move {
             let mut state = self.handle().session(self.owner(owner), id, page).await?;
-            let Some(SessionState { messages, open }) = &mut state else { return Ok(None) };
+            let Some(SessionState { messages, open, .. }) = &mut state else { return Ok(None) };
             *open = open.take().map(|row| self.told(row));
             if self.makes(Mistake::TearsTurns) && messages.len() > 2 {
                 messages.remove(0);
@@ -410,7 +445,13 @@ impl ChatStore for Wrong {
                 self.shared.is_locked.store(false, SeqCst);
             }
             let new = NewRow { owner: self.owner(new.owner.clone()), ..new };
+            // A turn that waits is refused when it comes out of the queue.
+            let (handle, newest) = (self.handle(), MessagePage::newest(0));
+            let state = handle.session(new.owner.clone(), new.session_id.clone(), newest).await?;
+            let has_to_wait = new.queue && state.as_ref().is_some_and(|state| state.open.is_some());
+            let is_paused = state.is_some_and(|state| state.queue.is_paused);
             let stops = match new.message.as_str() {
+                _ if has_to_wait => None,
                 REFUSED => Some(Ok(Accepted::Refused(Veto {
                     status: 402,
                     code: "refused".to_owned(),
@@ -435,8 +476,17 @@ impl ChatStore for Wrong {
             self.has_only_looked(Mistake::AcceptsAfterLooking).await;
             let (owner, session_id) = (new.owner.clone(), new.session_id.clone());
             let turn_id = new.turn_id.clone();
-            let mut accepted = self.handle().accept(new).await?;
+            let message = new.message.clone();
+            let mut accepted =
+                if self.makes(Mistake::OvertakesThoseThatWait) && is_paused && !new.queue {
+                    Accepted::Running { turn_id: turn_id.clone() }
+                } else {
+                    self.handle().accept(new).await?
+                };
             match &mut accepted {
+                Accepted::Queued(queued) if self.makes(Mistake::TellsPlacesFromNought) => {
+                    queued.position -= 1;
+                }
                 Accepted::New(row) => {
                     self.data().turns.push(row.turn.execution_id.clone());
                     self.writes(&row.turn.execution_id, |written| written.accepted += 1);
@@ -464,8 +514,16 @@ impl ChatStore for Wrong {
                 Accepted::Conflict if self.makes(Mistake::ForgetsWhatWasAsked) => {
                     match self.handle().find(named).await? {
                         Found::Turn(row) => Accepted::Known(row),
+                        Found::Queued(queued) => Accepted::Queued(queued),
                         _ => accepted,
                     }
+                }
+                Accepted::QueueFull if self.makes(Mistake::QueuesWithoutBound) => {
+                    let (agent, now) = ("agent".to_owned(), self.shared.clock.now());
+                    Accepted::Queued(QueuedTurn::new(turn_id, 17, message, agent, None, now))
+                }
+                Accepted::Removed if self.makes(Mistake::ForgetsWhatWasRemoved) => {
+                    Accepted::NoParent
                 }
                 Accepted::Running { turn_id: open } if self.makes(Mistake::OpensASecondTurn) => {
                     let at = TurnRef::new(session_id, open.clone());
@@ -479,6 +537,23 @@ impl ChatStore for Wrong {
                     }
                 }
                 accepted => accepted,
+            })
+        })
+    }
+
+    fn change_queued(
+        &self,
+        owner: Principal,
+        at: TurnRef,
+        change: QueueChange,
+    ) -> Stored<'_, QueueChanged> {
+        Box::pin(async move {
+            let owner = self.owner(owner);
+            Ok(match self.handle().change_queued(owner, at, change).await? {
+                QueueChanged::Started if self.makes(Mistake::EditsWhatHasBegun) => {
+                    QueueChanged::Removed
+                }
+                changed => changed,
             })
         })
     }
@@ -595,6 +670,7 @@ impl ChatStore for Wrong {
             if persisted == Persisted::Saved || self.makes(Mistake::WritesForSavedAnswers) {
                 self.writes(&id, |written| written.saved += 1);
             }
+            self.opened_after(&looked).await?;
             if self.makes(Mistake::SavesAfterLooking) && looked.state != TurnState::Complete {
                 persisted = Persisted::Saved;
             }
@@ -625,6 +701,9 @@ impl ChatStore for Wrong {
             if ended || self.makes(Mistake::WritesForLateEndings) {
                 self.writes(&id, |written| written.ended += 1);
             }
+            if let Some(row) = self.row(&id).await {
+                self.opened_after(&row).await?;
+            }
             let has_only_looked =
                 self.makes(Mistake::EndsAfterLooking) && looked == Some(TurnState::Open);
             Ok(ended || has_only_looked || self.makes(Mistake::EndsAgain))
@@ -637,6 +716,11 @@ impl ChatStore for Wrong {
                 return Ok(());
             }
             self.data().stops.insert(id.clone());
+            if self.makes(Mistake::StopsOpenTurnsOnly)
+                && self.row(&id).await.is_some_and(|row| row.state != TurnState::Open)
+            {
+                return Ok(());
+            }
             self.handle().ask_to_stop(id).await
         })
     }
@@ -829,6 +913,18 @@ finds! {
         LosesTheStop "of a turn that is to stop\n",
         KeepsTheStopWithTheLease "once another worker drives it\n",
         StopsWhatHasEnded "of a turn that has ended\n";
+    the_first_that_waits_is_opened_once:
+        OpensTwoThatWait "after 16 writes at once that end turn 0\n",
+        TellsPlacesFromNought "look for: places are counted from 1",
+        QueuesWithoutBound "of one more than 16 that wait\n";
+    a_stop_pauses_the_queue:
+        LosesTheStop "of the queue after a stop\n",
+        StopsOpenTurnsOnly "of the queue after a stop of the turn that had just ended\n",
+        OvertakesThoseThatWait "of a turn that resumes it\n";
+    a_queued_turn_is_changed_while_it_waits:
+        ForgetsWhatWasAsked "of a request with an edit's words\n",
+        ForgetsWhatWasRemoved "of a removed turn that is sent again\n",
+        EditsWhatHasBegun "of a turn that has begun\n";
     statements_run_once_for_each_execution:
         WritesForKnownTurns "in the product's tables",
         WritesForSavedAnswers "in the product's tables",

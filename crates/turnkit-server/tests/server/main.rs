@@ -13,6 +13,7 @@ mod chat;
 mod faults;
 mod history;
 mod identity;
+mod queue;
 mod refusals;
 mod stopping;
 mod support;

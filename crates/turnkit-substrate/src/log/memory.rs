@@ -90,6 +90,10 @@ impl ExecutionLog for MemoryLog {
         Box::pin(ready(Ok(self.shared.take_over(key))))
     }
 
+    fn erase<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>> {
+        Box::pin(ready(Ok(self.shared.erase(key))))
+    }
+
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         lock(&self.shared.table).sweep(self.shared.clock.unix_ms());
         Box::pin(ready(Ok(())))
@@ -143,6 +147,19 @@ impl Shared {
             Some(Bond::Spent) => Found::Spent,
             None => Found::Unknown,
         }
+    }
+
+    fn erase(&self, key: &ExecutionKey) -> bool {
+        let now = self.clock.unix_ms();
+        let mut table = lock(&self.table);
+        table.sweep_scope(&key.scope, now);
+        if let Some(Bond::Log(execution)) = table.find(&key.scope, &key.id)
+            && !lock(&execution.journal).is_ended()
+        {
+            return false;
+        }
+        table.erase(&key.scope, &key.id, now);
+        true
     }
 
     fn take_over(self: &Arc<Self>, key: &ExecutionKey) -> Option<Box<dyn LogWriter>> {

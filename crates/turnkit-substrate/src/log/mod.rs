@@ -74,6 +74,13 @@ pub trait ExecutionLog: Send + Sync + 'static {
         key: &'a ExecutionKey,
     ) -> LogFuture<'a, Result<Option<Box<dyn LogWriter>>, LogError>>;
 
+    /// Drops the events of `key`, whose id is spent from then on for as long as any other; one that is bound to nothing is spent too.
+    /// Says whether it is: what runs is left as it is, and has to be ended first.
+    ///
+    /// # Errors
+    /// [`LogError::Store`].
+    fn erase<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>>;
+
     /// Drops what is over. A log also does so by itself at each [`start`](Self::start) and [`find`](Self::find).
     ///
     /// # Errors

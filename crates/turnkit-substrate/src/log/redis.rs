@@ -218,6 +218,10 @@ impl ExecutionLog for RedisLog {
         })
     }
 
+    fn erase<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>> {
+        Box::pin(async { Ok(self.shared.store.erase(&Name::of(key)).await?) })
+    }
+
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         Box::pin(async {
             while self.shared.store.sweep().await? > 0 {}

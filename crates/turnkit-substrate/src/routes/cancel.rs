@@ -75,7 +75,11 @@ async fn bind_cancelled(
 }
 
 /// Returns once the execution has ended, by this or by itself.
-async fn stop(shared: &Shared, key: &ExecutionKey, reader: &dyn LogReader) -> Result<(), ApiError> {
+pub(super) async fn stop(
+    shared: &Shared,
+    key: &ExecutionKey,
+    reader: &dyn LogReader,
+) -> Result<(), ApiError> {
     if reader.status().await?.state != ExecutionState::Running {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! The routes (PROTOCOL 3.1). Every answer that is no stream is JSON, errors included.
 
 mod cancel;
+mod erase;
 mod headers;
 mod info;
 mod run;
@@ -24,7 +25,7 @@ use crate::{refusal, substrate::Shared};
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/agents", get(info::agents))
-        .route("/agents/executions/{id}", get(status::status))
+        .route("/agents/executions/{id}", get(status::status).delete(erase::erase))
         .route("/agents/executions/{id}/stream", get(stream::attach))
         .route("/agents/run/cancel", post(cancel::cancel))
         .route("/agents/run/stream", post(run::run))

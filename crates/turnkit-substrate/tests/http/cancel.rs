@@ -47,6 +47,34 @@ async fn it_is_idempotent_and_leaves_an_ended_execution_as_it_ended() {
 }
 
 #[tokio::test]
+async fn an_execution_is_erased_whether_it_runs_has_ended_or_is_unknown() {
+    let (agent, mut runs) = Driven::new();
+    let server = Server::with_agent(agent).await;
+    let opened = Stream::open(server.run("running", "hello")).await;
+    let run = runs.recv().await.unwrap();
+    run.text("a secret");
+    let ended = tokio::spawn(stream(server.run("ended", "hello")));
+    drop(runs.recv().await.unwrap());
+    ended.await.unwrap();
+    for id in ["running", "ended", "unknown"] {
+        for _ in 0..2 {
+            assert_eq!(Answer::of(server.delete(id)).await.status, 204, "{id}");
+        }
+        let again = Answer::of(server.run(id, "hello")).await;
+        assert_eq!(
+            (again.status.as_u16(), &again.body["error"]["code"]),
+            (410, &json!("execution_expired")),
+            "{id}"
+        );
+        assert_eq!(server.cancel(id).await.status, 410, "{id}");
+    }
+    run.cancel.cancelled().await;
+    drop(opened);
+    assert_eq!(server.substrate.stats().runs_started, 2);
+    assert_eq!(Answer::of(server.delete("no%20id")).await.status, 400);
+}
+
+#[tokio::test]
 async fn an_unknown_id_is_bound_so_that_a_late_start_runs_nothing() {
     let server = Server::with_agent(Fixed::texts(2)).await;
     assert_eq!(server.cancel("late").await.status, 200);

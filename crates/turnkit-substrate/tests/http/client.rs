@@ -103,6 +103,10 @@ impl Server {
         Answer::of(self.get(&format!("/agents/executions/{id}"))).await
     }
 
+    pub(crate) fn delete(&self, id: &str) -> RequestBuilder {
+        self.request(Method::DELETE, &format!("/agents/executions/{id}"))
+    }
+
     pub(crate) async fn cancel(&self, id: &str) -> Answer {
         Answer::of(self.post("/agents/run/cancel", &json!({ "executionId": id }))).await
     }

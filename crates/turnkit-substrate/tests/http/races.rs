@@ -88,6 +88,10 @@ impl ExecutionLog for Late {
         self.log.take_over(key)
     }
 
+    fn erase<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>> {
+        self.log.erase(key)
+    }
+
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         self.log.sweep()
     }

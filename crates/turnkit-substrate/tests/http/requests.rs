@@ -186,7 +186,7 @@ async fn other_paths_and_methods_are_told() {
     }
     for (method, path, allowed) in [
         (Method::GET, RUN, "POST"),
-        (Method::DELETE, "/agents/executions/a", "GET,HEAD"),
+        (Method::PUT, "/agents/executions/a", "GET,HEAD,DELETE"),
         (Method::POST, "/health", "GET,HEAD"),
     ] {
         let answer = Answer::of(server.request(method, path)).await;

@@ -101,6 +101,40 @@ pub async fn an_expired_id_is_spent_then_free<L: ExecutionLog>(
     assert!(matches!(reader.status().await, Err(LogError::Expired)));
 }
 
+/// Erasing drops the events of what has ended, and leaves its id spent for the time of a binding; an id that is bound to nothing is spent
+/// as well, and what runs is left as it is.
+pub async fn what_is_erased_is_gone_and_its_id_spent<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (ended, reader) = bench.start("ended").await;
+    let (running, _) = bench.start("running").await;
+    let erase = async |id: &str| bench.log.erase(&key(id)).await.unwrap();
+    assert!(!erase("running").await, "what runs has to be ended first");
+    assert!(matches!(bench.find("running").await, Found::Retained(_)));
+    ended.end(Ending::Completed, &number(0)).await.unwrap();
+    for _ in 0..2 {
+        assert!(erase("ended").await);
+        assert!(erase("unknown").await);
+        bench.clock.advance(Duration::from_secs(1));
+    }
+    assert!(matches!(reader.next(0).await, Err(LogError::Expired)));
+    for id in ["ended", "unknown"] {
+        assert!(matches!(bench.find(id).await, Found::Spent));
+        assert!(matches!(bench.start_again(id).await, Start::Spent), "{id} never runs again");
+    }
+    let usage = bench.usage().await;
+    assert_eq!((usage.executions, usage.bindings), (1, 2));
+    running.end(Ending::Completed, &number(0)).await.unwrap();
+    assert!(erase("running").await);
+    bench.clock.advance(Limits::default().binding);
+    for id in ["ended", "unknown", "running"] {
+        assert!(matches!(bench.find(id).await, Found::Unknown), "{id}");
+    }
+    bench.log.sweep().await.unwrap();
+    assert_eq!(bench.usage().await, Usage::default());
+}
+
 /// An event costs its bytes and at most 64 more; what is refused costs nothing; what is gone is given back to the last byte.
 pub async fn every_byte_is_accounted<L: ExecutionLog>(make: impl Fn(Limits, Arc<dyn Clock>) -> L) {
     let bench = Bench::with_limits(make, Limits { events_per_execution: 100, ..Limits::default() });

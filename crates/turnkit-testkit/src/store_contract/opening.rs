@@ -5,8 +5,10 @@ use std::slice;
 use std::sync::Arc;
 
 use turnkit::Persisted;
-use turnkit_chat::store::{Accepted, Claimed, EndedBy, Joined, Lease, MessagePage, SessionPage};
-use turnkit_chat::{Answer, ChatStore, Role, StoreErrorKind, TurnState};
+use turnkit_chat::store::{
+    Accepted, Claimed, EndedBy, Joined, Lease, MessagePage, QueueChange, SessionPage,
+};
+use turnkit_chat::{Answer, ChatStore, Role, StoreErrorKind, TurnRef, TurnState};
 use turnkit_id::ExecutionId;
 
 use super::bench::{
@@ -165,6 +167,13 @@ pub async fn a_closed_handle_holds_nothing_and_does_nothing<F: StoreFixture>(fix
         ("sessions", closed.sessions(owner(), page).await.err()),
         ("session", closed.session(owner(), session_id(0), of_turns).await.err()),
         ("accept", closed.accept(asked(&session_id(0), "next", "hello")).await.err()),
+        (
+            "change_queued",
+            closed
+                .change_queued(owner(), TurnRef::new(session_id(0), "turn"), QueueChange::Remove)
+                .await
+                .err(),
+        ),
         ("claim", closed.claim(bench.claim(&turn, 1)).await.err()),
         ("release", closed.release(lease.clone()).await.err()),
         ("save", closed.save(id(), Answer::new("whole")).await.err()),

@@ -15,7 +15,8 @@ use turnkit_chat::{
     sqlite::SqliteStore,
     store::{
         Accepted, Claim, Claimed, EndedBy, Find, Found, HistoryLimits, Joined, Lease, MessagePage,
-        NewRow, Renewed, SessionPage, SessionState, Siblings, Stored, memory::MemoryStore,
+        NewRow, QueueChange, QueueChanged, Renewed, SessionPage, SessionState, Siblings, Stored,
+        memory::MemoryStore,
     },
 };
 use turnkit_id::{ExecutionId, LogId};
@@ -157,6 +158,15 @@ impl ChatStore for Unreliable {
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
         self.write(move |store| store.accept(new))
+    }
+
+    fn change_queued(
+        &self,
+        owner: Principal,
+        at: TurnRef,
+        change: QueueChange,
+    ) -> Stored<'_, QueueChanged> {
+        self.write(move |store| store.change_queued(owner, at, change))
     }
 
     fn find(&self, what: Find) -> Stored<'_, Found> {

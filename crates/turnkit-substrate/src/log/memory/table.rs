@@ -88,6 +88,27 @@ impl Table {
         self.scope(scope).ended.push_back((now, id.clone()));
     }
 
+    /// Makes `id` a spent one, whatever it was bound to. It must not run.
+    pub(super) fn erase(&mut self, scope: &Scope, id: &ExecutionId, now: u64) {
+        let server = Arc::clone(&self.server);
+        let table = self.scope(scope);
+        match table.bound.get(id) {
+            Some(Bond::Spent) => {}
+            Some(Bond::Log(_)) => {
+                table.ended.retain(|(_, ended)| ended != id);
+                table.drop_events(id.clone(), now);
+            }
+            None => {
+                // A binding always fits: it keeps a run from starting.
+                let bytes = BINDING + id_bytes(id);
+                server.force(bytes);
+                table.budget.force(bytes);
+                table.bound.insert(id.clone(), Bond::Spent);
+                table.spent.push_back((now, id.clone()));
+            }
+        }
+    }
+
     pub(super) fn sweep_scope(&mut self, scope: &Scope, now: u64) {
         let (retention, binding) = (self.retention, self.binding);
         if let Some(table) = self.scopes.get_mut(scope) {
@@ -156,6 +177,12 @@ impl ScopeTable {
         let Some((_, id)) = self.ended.pop_front() else {
             return false;
         };
+        self.drop_events(id, now);
+        true
+    }
+
+    /// Drops the events of an ended execution, which `ended` does not list any more.
+    fn drop_events(&mut self, id: ExecutionId, now: u64) {
         if let Some(Bond::Log(execution)) = self.bound.insert(id.clone(), Bond::Spent) {
             let mut journal = lock(&execution.journal);
             let freed = EXECUTION + journal.bytes() + id_bytes(&id);
@@ -163,7 +190,6 @@ impl ScopeTable {
             self.give_back(freed - BINDING - id_bytes(&id));
         }
         self.spent.push_back((now, id));
-        true
     }
 
     fn unbind_oldest(&mut self) {

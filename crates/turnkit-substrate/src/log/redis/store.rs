@@ -198,6 +198,16 @@ impl Store {
         })
     }
 
+    /// Makes the id a spent one, unless it runs; says whether it is.
+    pub(super) async fn erase(&self, name: &Name) -> Result<bool, StoreError> {
+        let answer = self.run(&SCRIPTS.erase, Some(name), self.now(), |_| {}).await?;
+        Ok(match answer.word()? {
+            "spent" => true,
+            "running" => false,
+            _ => return Err(answer.unknown()),
+        })
+    }
+
     pub(super) async fn append(
         &self,
         name: &Name,
@@ -383,6 +393,7 @@ struct Scripts {
     id: Script,
     start: Script,
     find: Script,
+    erase: Script,
     append: Script,
     take_over: Script,
     read: Script,
@@ -406,6 +417,7 @@ impl Scripts {
             id: script!("id"),
             start: script!("start"),
             find: script!("find"),
+            erase: script!("erase"),
             append: script!("append"),
             take_over: script!("take_over"),
             read: script!("read"),

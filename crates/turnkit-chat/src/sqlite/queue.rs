@@ -1,0 +1,229 @@
+//! Turns that wait, and the names of those that were removed from the queue (PROTOCOL 4.2, "A queue").
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sha2::{Digest as _, Sha256};
+
+use super::sessions;
+use crate::store::{Digest, Found, Queue, QueueChange, QueueChanged};
+use crate::{Principal, QueuedTurn, SessionId, TurnRef};
+
+/// What a turn asks for.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub(super) message: String,
+    pub(super) agent: String,
+    pub(super) after: Option<String>,
+    pub(super) replaces: Option<String>,
+    pub(super) client_id: Option<String>,
+    /// What its first request said, where it was edited since.
+    pub(super) known_as: Option<Digest>,
+}
+
+impl Asked {
+    /// Whether a request of `other` is one for this turn, as far as message and agent go.
+    pub(super) fn is_known_as(&self, other: &Asked) -> bool {
+        match self.known_as {
+            Some(known_as) => known_as == other.digest(),
+            None => self.message == other.message && self.agent == other.agent,
+        }
+    }
+
+    /// An agent's name holds no NUL, so no two pairs are alike.
+    fn digest(&self) -> Digest {
+        let text = [self.agent.as_bytes(), b"\0", self.message.as_bytes()].concat();
+        Sha256::digest(text).into()
+    }
+}
+
+/// A turn that waits.
+pub(super) struct Waiting {
+    pub(super) number: i64,
+    pub(super) turn_id: String,
+    pub(super) asked: Asked,
+    pub(super) created_at: i64,
+}
+
+/// What there is under a name that no turn with an index has.
+pub(super) enum Named {
+    Waiting(Waiting),
+    Removed,
+}
+
+const COLUMNS: &str = "q.number, q.turn_id, q.message, q.agent, q.after_id, q.replaces_id, q.client_id, q.first_asked, q.created_at";
+
+fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    let asked = Asked {
+        message: row.get(2)?,
+        agent: row.get(3)?,
+        after: row.get(4)?,
+        replaces: row.get(5)?,
+        client_id: row.get(6)?,
+        known_as: row.get(7)?,
+    };
+    Ok(Waiting { number: row.get(0)?, turn_id: row.get(1)?, asked, created_at: row.get(8)? })
+}
+
+fn queued(waiting: Waiting, position: u64) -> QueuedTurn {
+    let Waiting { turn_id, asked: Asked { message, agent, client_id, .. }, created_at, .. } =
+        waiting;
+    let created_at = sessions::time(created_at);
+    QueuedTurn::new(turn_id, position, message, agent, client_id, created_at)
+}
+
+pub(super) fn named(db: &Connection, at: &TurnRef) -> rusqlite::Result<Option<Named>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, q.removed FROM turnkit_queue q WHERE q.session_id = ?1 AND q.turn_id = ?2"
+    );
+    let values = params![at.session_id.as_str(), at.turn_id];
+    let read = |row: &Row<'_>| {
+        Ok(if row.get(9)? { Named::Removed } else { Named::Waiting(waiting(row)?) })
+    };
+    db.prepare_cached(&sql)?.query_row(values, read).optional()
+}
+
+pub(super) fn find(db: &Connection, at: &TurnRef) -> rusqlite::Result<Found> {
+    Ok(match named(db, at)? {
+        Some(Named::Waiting(waiting)) => Found::Queued(told(db, &at.session_id, waiting)?),
+        Some(Named::Removed) => Found::Removed,
+        None => Found::NoTurn,
+    })
+}
+
+pub(super) fn waits(db: &Connection, session: &SessionId, name: &str) -> rusqlite::Result<bool> {
+    let at = TurnRef::new(session.clone(), name);
+    Ok(matches!(named(db, &at)?, Some(Named::Waiting(_))))
+}
+
+pub(super) fn is_removed(
+    db: &Connection,
+    session: &SessionId,
+    name: &str,
+) -> rusqlite::Result<bool> {
+    let at = TurnRef::new(session.clone(), name);
+    Ok(matches!(named(db, &at)?, Some(Named::Removed)))
+}
+
+/// A turn that waits, with its place.
+pub(super) fn told(
+    db: &Connection,
+    session: &SessionId,
+    waiting: Waiting,
+) -> rusqlite::Result<QueuedTurn> {
+    let sql =
+        "SELECT count(*) FROM turnkit_queue WHERE session_id = ?1 AND number <= ?2 AND removed = 0";
+    let values = params![session.as_str(), waiting.number];
+    let position: u32 = db.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+    Ok(queued(waiting, position.into()))
+}
+
+/// How many wait in the session, and whether they are held up.
+pub(super) fn length(db: &Connection, session: &SessionId) -> rusqlite::Result<(usize, bool)> {
+    let sql = "SELECT queue_paused, (SELECT count(*) FROM turnkit_queue WHERE session_id = ?1 AND removed = 0)
+        FROM turnkit_sessions WHERE id = ?1";
+    db.prepare_cached(sql)?
+        .query_row([session.as_str()], |row| Ok((row.get::<_, u32>(1)? as usize, row.get(0)?)))
+}
+
+pub(super) fn of_session(db: &Connection, session: &SessionId) -> rusqlite::Result<Queue> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM turnkit_queue q WHERE q.session_id = ?1 AND q.removed = 0 ORDER BY q.number"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement.query_map([session.as_str()], waiting)?;
+    let turns = rows.zip(1..).map(|(row, position)| Ok(queued(row?, position)));
+    let turns = turns.collect::<rusqlite::Result<_>>()?;
+    let (_, is_paused) = length(db, session)?;
+    Ok(Queue { turns, is_paused })
+}
+
+pub(super) fn push(db: &Connection, at: &TurnRef, asked: &Asked, now: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO turnkit_queue (session_id, turn_id, client_id, agent, message, after_id, replaces_id, created_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let Asked { message, agent, after, replaces, client_id, .. } = asked;
+    let values = params![
+        at.session_id.as_str(),
+        at.turn_id,
+        client_id,
+        agent,
+        message,
+        after,
+        replaces,
+        now
+    ];
+    db.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+/// Takes the first that waits, and whose it is, unless they are held up.
+pub(super) fn pop(
+    db: &Connection,
+    session: &SessionId,
+) -> rusqlite::Result<Option<(Principal, Waiting)>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, s.tenant_id, s.user_id FROM turnkit_queue q JOIN turnkit_sessions s ON s.id = q.session_id
+        WHERE q.session_id = ?1 AND q.removed = 0 AND s.queue_paused = 0 ORDER BY q.number LIMIT 1"
+    );
+    let read = |row: &Row<'_>| {
+        let owner = Principal { tenant_id: row.get(9)?, user_id: row.get(10)? };
+        Ok((owner, waiting(row)?))
+    };
+    let first = db.prepare_cached(&sql)?.query_row([session.as_str()], read).optional()?;
+    if let Some((_, waiting)) = &first {
+        let sql = "DELETE FROM turnkit_queue WHERE number = ?1";
+        db.prepare_cached(sql)?.execute([waiting.number])?;
+    }
+    Ok(first)
+}
+
+/// Holds up those that wait, if any do, or lets them go on.
+pub(super) fn set_paused(
+    db: &Connection,
+    session: &SessionId,
+    is_paused: bool,
+) -> rusqlite::Result<()> {
+    let sql = "UPDATE turnkit_sessions SET queue_paused = ?2 AND EXISTS (
+            SELECT 1 FROM turnkit_queue WHERE session_id = ?1 AND removed = 0)
+        WHERE id = ?1";
+    db.prepare_cached(sql)?.execute(params![session.as_str(), is_paused]).map(drop)
+}
+
+pub(super) fn change(
+    db: &Connection,
+    owner: &Principal,
+    at: &TurnRef,
+    change: QueueChange,
+) -> rusqlite::Result<QueueChanged> {
+    if !sessions::is_owner(db, owner, &at.session_id)? {
+        return Ok(QueueChanged::NoSession);
+    }
+    let mut waiting = match named(db, at)? {
+        Some(Named::Waiting(waiting)) => waiting,
+        Some(Named::Removed) => return Ok(QueueChanged::Removed),
+        None => {
+            let sql = "SELECT 1 FROM turnkit_turns WHERE session_id = ?1 AND turn_id = ?2";
+            let values = params![at.session_id.as_str(), at.turn_id];
+            let is_there = db.prepare_cached(sql)?.exists(values)?;
+            return Ok(if is_there { QueueChanged::Started } else { QueueChanged::NoTurn });
+        }
+    };
+    match change {
+        QueueChange::Edit { message, agent } => {
+            let known_as = waiting.asked.known_as.unwrap_or_else(|| waiting.asked.digest());
+            waiting.asked.message = message.unwrap_or(waiting.asked.message);
+            waiting.asked.agent = agent.unwrap_or(waiting.asked.agent);
+            let sql = "UPDATE turnkit_queue SET message = ?2, agent = ?3, first_asked = ?4 WHERE number = ?1";
+            let Asked { message, agent, .. } = &waiting.asked;
+            let values = params![waiting.number, message, agent, known_as];
+            db.prepare_cached(sql)?.execute(values)?;
+            Ok(QueueChanged::Edited(told(db, &at.session_id, waiting)?))
+        }
+        QueueChange::Remove => {
+            // Its name stays, and nothing of what it said.
+            let sql = "UPDATE turnkit_queue SET removed = 1, message = '', agent = '', client_id = NULL, first_asked = NULL
+                WHERE number = ?1";
+            db.prepare_cached(sql)?.execute([waiting.number])?;
+            let (_, is_paused) = length(db, &at.session_id)?;
+            set_paused(db, &at.session_id, is_paused)?;
+            Ok(QueueChanged::Removed)
+        }
+    }
+}
