@@ -33,7 +33,7 @@ const SCRIPTS = {
   whole: [...HEAD, ...TAIL],
   gated: [...HEAD, "gate", ...TAIL],
   talks: [part("p1", "text", {}, "One "), "gate", part("p1", "text", {}, "file."), result],
-  floods: [...Array.from({ length: 230 }, (_, at) => part("p1", "text", {}, `${at} `.padEnd(65_536, "."))), result],
+  floods: [...Array.from({ length: 100 }, (_, at) => part("p1", "text", {}, `${at} `.padEnd(65_536, "."))), result],
   brief: [part("p1", "text", {}, "Hel"), part("p1", "text", {}, "lo"), result],
   fails: [...HEAD, { type: "error", data: { message: "the model is gone", code: "upstream_error" } }],
 };
