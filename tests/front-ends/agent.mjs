@@ -1,8 +1,9 @@
 /**
  * The agent of these tests, as `--command node agent.mjs` runs it: the message says what it does. `gated FILE` and `talks FILE` wait in their middle until
- * there is that file.
+ * there is that file, or its directory is gone with the test.
  */
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import { text } from "node:stream/consumers";
 import { setTimeout as wait } from "node:timers/promises";
 
@@ -39,6 +40,6 @@ const SCRIPTS = {
 };
 
 for (const event of SCRIPTS[script] ?? SCRIPTS.brief) {
-  if (event === "gate") while (!existsSync(gate)) await wait(10);
+  if (event === "gate") while (!existsSync(gate) && existsSync(dirname(gate))) await wait(10);
   else process.stdout.write(`${JSON.stringify(event)}\n`);
 }
