@@ -18,7 +18,7 @@ export class Process {
     const args = [this.command, "--listen", this.#listen, ...this.args];
     this.child = spawn(process.env.TURNKIT, args, { stdio: ["ignore", "pipe", "inherit"] });
     const lines = createInterface(this.child.stdout);
-    const ready = once(lines, "line").then(([line]) => /^turnkit listening on (http:\/\/(\S+))$/.exec(line));
+    const ready = once(lines, "line").then(([line]) => /^turnkit listening on (http:\/\/([^\s/]+)\S*)$/.exec(line));
     const [, url, listen] = (await Promise.race([ready, once(this.child, "exit")])) ?? [];
     assert.ok(url, `${this.command} did not start`);
     [this.url, this.#listen] = [`${url}/`, listen];

@@ -3,6 +3,7 @@
 
 mod users;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts, State};
@@ -33,13 +34,22 @@ const LASTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub struct Tokens {
     users: Users,
     chat: Chat,
+    path: Arc<str>,
 }
 
 impl Tokens {
     /// The users of a chat.
     #[must_use]
     pub fn new(users: Users, chat: Chat) -> Tokens {
-        Tokens { users, chat }
+        Tokens { users, chat, path: "/".into() }
+    }
+
+    /// Where the routes lie under a path of their host, such as `/chat`: a sign-in's cookie is sent there and nowhere else. An empty one
+    /// is the whole host.
+    #[must_use]
+    pub fn under(self, path: &str) -> Tokens {
+        let path = if path.is_empty() { "/" } else { path };
+        Tokens { path: path.into(), ..self }
     }
 
     /// The chat's routes for these users, and `/api/sign-in` and `/api/sign-out`.
@@ -62,6 +72,13 @@ impl Tokens {
         let none =
             "this server's database keeps no sign-ins: send the token as Authorization: Bearer";
         self.chat.sign_ins().ok_or_else(|| ApiError::invalid_request(none))
+    }
+
+    /// No script reads it and no other site sends it (RFC 6265bis); over https it never travels in the clear.
+    fn cookie(&self, secret: &str, lasts: Duration, request: &HeaderMap) -> String {
+        let secure = if is_https(request) { "; Secure" } else { "" };
+        let (path, lasts) = (&self.path, lasts.as_secs());
+        format!("{NAME}={secret}; Max-Age={lasts}; Path={path}; HttpOnly; SameSite=Strict{secure}")
     }
 }
 
@@ -118,7 +135,7 @@ async fn sign_in(
         .map_err(|error| Refusal::from(StoreError::because(StoreErrorKind::Unavailable, error)))?;
     let digest = users::digest(secret.as_bytes());
     tokens.sign_ins()?.sign_in(digest, token, LASTS).await.map_err(Refusal::from)?;
-    Ok(signed(&cookie(&secret, LASTS, is_https(&headers))))
+    Ok(signed(&tokens.cookie(&secret, LASTS, &headers)))
 }
 
 /// `POST /api/sign-out`: 204; ends the sign-in, and takes the cookie back.
@@ -131,7 +148,7 @@ async fn sign_out(
         let secret = users::digest(secret.as_bytes());
         tokens.sign_ins()?.sign_out(secret).await.map_err(Refusal::from)?;
     }
-    Ok(signed(&cookie("", Duration::ZERO, is_https(&headers))))
+    Ok(signed(&tokens.cookie("", Duration::ZERO, &headers)))
 }
 
 fn signed(cookie: &str) -> Response {
@@ -158,13 +175,6 @@ fn secret() -> Result<String, getrandom::Error> {
     let mut bytes = [[0; 16]; 2];
     getrandom::fill(bytes.as_flattened_mut())?;
     Ok(format!("{:032x}{:032x}", u128::from_be_bytes(bytes[0]), u128::from_be_bytes(bytes[1])))
-}
-
-/// No script reads it and no other site sends it (RFC 6265bis); over https it never travels in the clear.
-fn cookie(secret: &str, lasts: Duration, is_https: bool) -> String {
-    let secure = if is_https { "; Secure" } else { "" };
-    let lasts = lasts.as_secs();
-    format!("{NAME}={secret}; Max-Age={lasts}; Path=/; HttpOnly; SameSite=Strict{secure}")
 }
 
 /// Whether the browser speaks https: it says so in `Origin`, and a proxy that ends TLS may say so too. Who lies here only

@@ -38,7 +38,7 @@ mod origins;
 mod uri;
 
 pub use self::{
-    body::{BodyLimits, InBody, NotAnObject, Nothing, object},
+    body::{BodyLimits, Fault, InBody, NotAnObject, Nothing, object},
     error::{ApiError, json_response},
     guard::{Hosts, guard},
     headers::{bearer_token, single_header},

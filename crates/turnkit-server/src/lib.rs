@@ -22,6 +22,7 @@
 //! running agents (`turnkit-substrate`).
 
 mod agents;
+mod base_path;
 pub mod cli;
 mod embedded;
 mod log;
@@ -33,5 +34,6 @@ mod server;
 mod traces;
 
 pub use self::agents::Agents;
+pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::log::{LogChoice, OpenLogError};
 pub use self::server::{Server, ServerConfig, StartError, SubstrateChoice};

@@ -4,7 +4,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http::StatusCode;
@@ -17,6 +17,7 @@ use turnkit_http::server::{ApiError, Hosts, InPath, guard, json_response, linger
 use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::Substrate;
 
+use crate::base_path::BasePath;
 use crate::metrics::{Metrics, Now};
 use crate::page;
 use crate::traces::{AttemptTrace, Traces};
@@ -32,6 +33,8 @@ pub(crate) struct App {
     pub(crate) sandbox: SandboxClient,
     /// Other origins whose pages may use the routes.
     pub(crate) origins: Origins,
+    /// The path that all routes lie under.
+    pub(crate) base_path: BasePath,
     /// The substrate inside this process, where there is one.
     pub(crate) embedded: Option<Substrate>,
 }
@@ -51,7 +54,8 @@ impl App {
             (Hosts::loopback(), chat.route("/api/sign-in", post(nobody)))
         };
         let hosts = hosts.allowing(&self.origins);
-        Router::new()
+        let base_path = self.base_path.clone();
+        let routes = Router::new()
             .route("/api/sessions/{session}/turns/{turn}/trace", get(trace))
             .route("/health", get(health))
             .route("/ready", get(is_ready))
@@ -59,11 +63,22 @@ impl App {
             .with_state(self)
             .merge(chat)
             .merge(page::routes())
+            .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() });
+        under(&base_path, routes)
             .fallback(|| async { ApiError::no_route() })
-            .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
             .layer(middleware::from_fn_with_state(hosts, guard))
             .layer(middleware::map_request(|request: Request| ready(linger(request))))
     }
+}
+
+/// `routes` under a path. The page names what it loads by where it lies itself, so it has to lie behind the slash.
+fn under(base_path: &BasePath, routes: Router) -> Router {
+    let path = base_path.as_str();
+    let Some((_, name)) = path.rsplit_once('/') else {
+        return routes;
+    };
+    let to_page = Redirect::temporary(&format!("{name}/"));
+    Router::new().route(path, get(|| ready(to_page))).nest(&format!("{path}/"), routes)
 }
 
 /// The user of a request, whichever way users are known here.

@@ -18,6 +18,7 @@ use turnkit_http::server::listener::{self, ConnectionLimits, Connections};
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 
 use crate::agents::Agents;
+use crate::base_path::BasePath;
 use crate::embedded::Embedded;
 use crate::log::{LogChoice, OpenLogError};
 use crate::metrics::{Counting, Metrics};
@@ -47,6 +48,8 @@ pub struct ServerConfig {
     pub users: Option<Users>,
     /// Other origins whose pages may use the routes.
     pub origins: Origins,
+    /// The path that everything lies under.
+    pub base_path: BasePath,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
     /// How long a write waits for another process's lock on the database.
@@ -68,6 +71,7 @@ impl ServerConfig {
             log: LogChoice::default(),
             users: None,
             origins: Origins::default(),
+            base_path: BasePath::default(),
             sweep_every: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(5),
         }
@@ -92,7 +96,7 @@ pub enum SubstrateChoice {
 pub struct Server {
     chat: Chat,
     metrics: Arc<Metrics>,
-    address: SocketAddr,
+    url: String,
     embedded: Option<Embedded>,
     stop: oneshot::Sender<()>,
     accepting: JoinHandle<Connections>,
@@ -118,10 +122,14 @@ impl Server {
                 .sweep_every(config.sweep_every)
         })
         .await?;
+        let path = config.base_path.as_str();
+        let url = format!("http://{address}{path}");
+        let tokens = |users| Tokens::new(users, chat.clone()).under(path);
         let app = App {
-            tokens: config.users.map(|users| Tokens::new(users, chat.clone())),
+            tokens: config.users.map(tokens),
             chat: chat.clone(),
             origins: config.origins,
+            base_path: config.base_path.clone(),
             metrics: Arc::clone(&metrics),
             traces,
             sandbox,
@@ -134,13 +142,13 @@ impl Server {
             listener::accept_until(listener, app.router(), &limits, stopped).await
         });
         let attending = tokio::spawn(attendant);
-        Ok(Server { chat, metrics, address, embedded, stop, accepting, attending })
+        Ok(Server { chat, metrics, url, embedded, stop, accepting, attending })
     }
 
-    /// Where it listens.
+    /// Where it listens, with its [`BasePath`].
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// Accepts nothing new, lets running turns finish for up to `grace`, stops, and closes the database: the data directory

@@ -129,23 +129,60 @@ impl<S: Sync> FromRequest<S> for Nothing {
 /// Where it stops to be what `T` needs, in our words: serde's tell of types, and repeat what was sent.
 pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, NotAnObject> {
     if json.trim_ascii_start().first() != Some(&b'{') {
-        return Err(NotAnObject { line: 1, column: 1 });
+        return Err(NotAnObject { line: 1, column: 1, fault: Fault::Shape });
     }
-    serde_json::from_slice(json)
-        .map_err(|error| NotAnObject { line: error.line(), column: error.column() })
+    serde_json::from_slice(json).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        NotAnObject { line, column, fault: Fault::of(&error) }
+    })
 }
 
 /// A text that is not the JSON object that was expected. Says where, never what stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "the request body must be one JSON object, with each member once: line {line}, column {column}"
-)]
+#[error("the request body {}: line {line}, column {column}", .fault.words())]
 #[non_exhaustive]
 pub struct NotAnObject {
     /// The line, counted from 1.
     pub line: usize,
     /// The byte in that line, counted from 1; 0 before its first.
     pub column: usize,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// What keeps a text from being the JSON object that was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It is no JSON, no object, not whole, or has a member twice or of another type.
+    Shape,
+    /// A string has half of a surrogate pair, as text has that was cut by its UTF-16 length (RFC 8259, 8.2).
+    HalfPair,
+    /// A string has an escape that is none.
+    Escape,
+}
+
+impl Fault {
+    /// serde tells these by its words alone.
+    fn of(error: &serde_json::Error) -> Self {
+        let said = error.to_string();
+        let says = |words: &[&str]| words.iter().any(|words| said.starts_with(words));
+        if says(&["lone leading surrogate", "unexpected end of hex escape"]) {
+            Self::HalfPair
+        } else if says(&["invalid escape"]) {
+            Self::Escape
+        } else {
+            Self::Shape
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Shape => "must be one JSON object, with each member once",
+            Self::HalfPair => "has half of a surrogate pair without the other half",
+            Self::Escape => "has an escape that JSON does not know",
+        }
+    }
 }
 
 /// 400 `invalid_request` with the field `body`.
@@ -265,9 +302,28 @@ mod tests {
             ("{\"name\":\"s3cret\"", 1, 16),
         ] {
             let error = object::<Asked>(json.as_bytes()).unwrap_err();
-            assert_eq!(error, NotAnObject { line, column }, "{json}");
+            assert_eq!(error, NotAnObject { line, column, fault: Fault::Shape }, "{json}");
             assert!(!error.to_string().contains("s3cret"));
         }
         assert_eq!(object::<Asked>(b" \n{\"name\":\"a\",\"more\":1}").unwrap().name, "a");
+    }
+
+    #[test]
+    fn a_bad_escape_is_named() {
+        for (text, fault) in [
+            (r"cut \ud83d", Fault::HalfPair),
+            (r"\ud83d and on", Fault::HalfPair),
+            (r"\ud83d\n", Fault::HalfPair),
+            (r"\ud83d\u0041", Fault::HalfPair),
+            (r"\ude00", Fault::HalfPair),
+            (r"\x41", Fault::Escape),
+            (r"\u00g0", Fault::Escape),
+        ] {
+            let body = format!(r#"{{"name":"{text}"}}"#);
+            let error = object::<Asked>(body.as_bytes()).unwrap_err();
+            assert_eq!(error.fault, fault, "{text}: {error}");
+            assert_eq!(error.line, 1);
+        }
+        assert_eq!(object::<Asked>(br#"{"name":"\ud83d\ude00"}"#).unwrap().name, "\u{1F600}");
     }
 }

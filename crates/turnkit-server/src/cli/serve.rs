@@ -14,7 +14,7 @@ use super::open_files::raise_open_files;
 use super::signals::Signals;
 use super::terminal::{Screen, Written};
 use super::tokens::Tokens;
-use crate::{Server, ServerConfig, SubstrateChoice};
+use crate::{BasePath, Server, ServerConfig, SubstrateChoice};
 
 /// How long running turns may go on once the server is told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
@@ -56,6 +56,10 @@ pub(super) struct Options {
     /// Another origin whose pages may use the routes, such as <https://app.example>; as often as needed.
     #[arg(long, value_name = "ORIGIN", env = "TURNKIT_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin)]
     allow_origin: Vec<String>,
+    /// Path of the host that everything is served under, such as /chat, behind a proxy that passes it on. One that takes it away
+    /// needs nothing here.
+    #[arg(long, value_name = "PATH", env = "TURNKIT_BASE_PATH", default_value = "/")]
+    base_path: BasePath,
     #[command(flatten)]
     embedded: AgentOptions,
 }
@@ -116,6 +120,7 @@ impl Options {
         Ok(ServerConfig {
             log,
             origins,
+            base_path: self.base_path,
             ..ServerConfig::new(self.listen, self.data_dir, substrate)
         })
     }

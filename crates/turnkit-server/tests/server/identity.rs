@@ -53,9 +53,36 @@ impl Rig {
 }
 
 async fn serve(data_dir: &TempDir, substrate: &TestSubstrate, tokens: &str) -> TestServer {
+    TestServer::run(config(data_dir, substrate, tokens)).await
+}
+
+fn config(data_dir: &TempDir, substrate: &TestSubstrate, tokens: &str) -> ServerConfig {
     let substrate = SubstrateChoice::At { url: substrate.url.clone(), token: None };
     let config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir.path(), substrate);
-    TestServer::run(ServerConfig { users: Some(tokens.parse().unwrap()), ..config }).await
+    ServerConfig { users: Some(tokens.parse().unwrap()), ..config }
+}
+
+#[tokio::test]
+async fn everything_can_lie_under_a_path_of_the_host_and_a_sign_in_holds_there() {
+    let (data_dir, substrate) = (tempfile::tempdir().unwrap(), TestSubstrate::start().await);
+    let config = config(&data_dir, &substrate, FILE);
+    let base_path = "/tools/chat".parse().unwrap();
+    let server = TestServer::run(ServerConfig { base_path, ..config }).await;
+    let rig = Rig { server, data_dir, substrate };
+    assert!(rig.server.client.url.ends_with("/tools/chat"));
+    let page = rig.request("GET", "").send().await.unwrap();
+    assert!(page.url().path().ends_with("/tools/chat/"), "its addresses are relative");
+    assert_eq!(page.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+    let signed_in = rig.sign_in(ANN).await;
+    let cookie = signed_in.headers()[SET_COOKIE].to_str().unwrap();
+    assert!(cookie.contains("; Path=/tools/chat;"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    assert_eq!(rig.with_cookie(&cookie, "/api/me").await.status(), 200);
+    assert_eq!(rig.with_cookie(&cookie, "/health").await.status(), 200);
+    for (path, status) in [("/../../api/me", 404), ("/../chat2/api/me", 404), ("/nothing", 404)] {
+        assert_eq!(rig.with_cookie(&cookie, path).await.status(), status, "{path}");
+    }
+    assert_eq!(rig.request("DELETE", "/api/me").send().await.unwrap().status(), 405);
 }
 
 #[tokio::test]
