@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A turn to be started.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -81,6 +82,21 @@ pub struct Message {
     /// Why it is not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<MessageError>,
+    /// The parts of an answer, as they stand in its events (PROTOCOL 1.1, 2.3).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Value>,
+    /// Why the model stopped, where the agent told it: `stop`, `length`, `content-filter`, `tool-calls` or `other`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// The model that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The tokens that it took, as `tokenUsage` in a `result`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Value>,
+    /// How long it took, as `timing` in a `result`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<Value>,
 }
 
 /// Why a message is not complete.

@@ -9,18 +9,19 @@ use clap::error::ErrorKind;
 use futures_util::future::OptionFuture;
 use turnkit_client::{BuildError, Client, Error, Message, NewTurn, Turn, Update};
 use turnkit_wire::Event;
+use turnkit_wire::write::FinishReason;
 use uuid::Uuid;
 
-use super::drawing::Drawing;
+use super::drawing::{Drawing, cut_by};
 use super::signals::Signals;
-use super::terminal::{Look, Screen, Written, harmless};
+use super::terminal::{Look, Screen, Written, harmless, harmless_json, in_line};
 use super::{End, Misuse};
 
 /// Send a message to a server and stream the answer.
 ///
-/// The answer goes to standard output; reasoning, tool calls and what happens to the connection go to standard error. Where
-/// standard output is no terminal, it gets the answer as it is and one newline. A connection that drops comes back by itself,
-/// without a word missing or doubled. Ctrl-C stops the turn, a second one leaves.
+/// The answer goes to standard output; reasoning, tool calls and what happens to the connection go to standard error. On a terminal
+/// whatever could steer it is spelt out; where standard output is none, it gets the answer as it is and one newline. A connection
+/// that drops comes back by itself, without a word missing or doubled. Ctrl-C stops the turn, a second one leaves.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
@@ -122,7 +123,7 @@ async fn history(client: &Client, session: &str, is_json: bool) -> Result<End, a
     let mut screen = Screen::stdout();
     for message in client.all_messages(session).await? {
         if is_json {
-            screen.line(serde_json::to_string(&message)?)?;
+            screen.line(harmless_json(&serde_json::to_string(&message)?))?;
         } else {
             show_message(&mut screen, &message)?;
         }
@@ -131,15 +132,19 @@ async fn history(client: &Client, session: &str, is_json: bool) -> Result<End, a
 }
 
 fn show_message(screen: &mut Screen<io::Stdout>, message: &Message) -> Written {
-    let text = harmless(&message.text);
     if message.role == "user" {
-        let quoted = text.replace('\n', "\n> ");
+        let quoted = message.text.replace('\n', "\n> ");
         let question = screen.paint(Look::Bold, format_args!("> {quoted}")).to_string();
         return screen.line(question);
     }
-    screen.line(text)?;
+    screen.line(harmless(&message.text))?;
+    let reason = message.finish_reason.as_deref().map(FinishReason::parse);
+    if let Some(cut) = reason.and_then(cut_by) {
+        let cut = screen.paint(Look::Dim, format_args!("! {cut}")).to_string();
+        screen.line(cut)?;
+    }
     if message.status != "complete" {
-        let status = format!("({})", harmless(&message.status));
+        let status = format!("({})", in_line(&message.status));
         let status = screen.paint(Look::Red, status).to_string();
         screen.line(status)?;
     }
@@ -189,14 +194,13 @@ async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
 struct View {
     is_json: bool,
     drawing: Drawing,
-    status: Screen<io::Stderr>,
     /// Whether it was told that the connection is lost: once, however often it takes.
     is_lost: bool,
 }
 
 impl View {
     fn new(is_json: bool) -> View {
-        View { is_json, drawing: Drawing::new(), status: Screen::stderr(), is_lost: false }
+        View { is_json, drawing: Drawing::new(), is_lost: false }
     }
 
     /// Shows one update; gives the end where it is one.
@@ -238,7 +242,7 @@ impl View {
         match error {
             Error::Refused(refusal) => self.note(format_args!(
                 "the server says: {}; trying again in {} s",
-                harmless(refusal.message()),
+                refusal.message(),
                 wait.as_secs().max(1)
             )),
             _ => {
@@ -249,14 +253,12 @@ impl View {
 
     fn event(&mut self, event: &Event) -> Written {
         if self.is_json {
-            return Screen::stdout().line(event.as_json());
+            return Screen::stdout().line(harmless_json(event.as_json()));
         }
         self.drawing.event(event)
     }
 
     fn note(&mut self, text: impl std::fmt::Display) -> Written {
-        self.drawing.make_way()?;
-        let note = self.status.paint(Look::Dim, text).to_string();
-        self.status.line(note)
+        self.drawing.line_beside(Look::Dim, &text.to_string())
     }
 }

@@ -7,11 +7,12 @@ use std::io::{self, IsTerminal as _};
 use std::mem;
 
 use serde::Deserialize;
+use serde_json::Value;
 use turnkit_wire::view::{Failure, PartUpdate, Text, TurnResult};
 use turnkit_wire::write::FinishReason;
 use turnkit_wire::{Event, kind};
 
-use super::terminal::{Look, Screen, Written, harmless};
+use super::terminal::{Look, Screen, Written, harmless, in_line};
 
 /// What has been drawn of a turn. Text goes to standard output, everything else to standard error.
 pub(super) struct Drawing {
@@ -21,7 +22,7 @@ pub(super) struct Drawing {
     is_shown: bool,
     /// What was drawn of each part, by its id.
     parts: HashMap<String, Drawn>,
-    /// The line that was drawn last of each tool call, by its part's id.
+    /// The line that was drawn last of each tool call, by its part's id or its own.
     tools: HashMap<String, String>,
     /// The part that the last line belongs to, if it may go on.
     open: Option<(String, bool)>,
@@ -52,8 +53,9 @@ struct ToolUpdate {
 
 #[derive(Deserialize)]
 struct Tool {
-    #[serde(default)]
-    id: String,
+    id: Option<Value>,
+    #[serde(rename = "callID")]
+    call_id: Option<Value>,
     #[serde(rename = "tool")]
     name: Option<String>,
     state: Option<ToolState>,
@@ -167,7 +169,7 @@ impl Drawing {
 
     fn draw(&mut self, new: &str, is_text: bool) -> Written {
         if !is_text {
-            let painted = self.beside.paint(Look::Dim, harmless(new)).to_string();
+            let painted = self.beside.paint(Look::Dim, new).to_string();
             return self.beside.text(painted);
         }
         let new = self.fit_to_show(new);
@@ -182,7 +184,7 @@ impl Drawing {
 
     /// A tool call, once for each thing that is new about it: its input may come in many pieces.
     fn tool(&mut self, part: &Tool) -> Written {
-        let name = harmless(part.name.as_deref().unwrap_or("tool"));
+        let name = part.name.as_deref().unwrap_or("tool");
         let (status, title) = match &part.state {
             Some(state) => (state.status.as_str(), state.title.as_deref().unwrap_or_default()),
             None => ("", ""),
@@ -192,13 +194,12 @@ impl Drawing {
             "error" | "failed" => '\u{2717}',
             _ => '\u{2026}',
         };
-        let line = format!("{mark} {name} {}", harmless(title));
-        if self.tools.insert(part.id.clone(), line.clone()).as_ref() == Some(&line) {
+        let line = format!("{mark} {} {}", in_line(name), in_line(title));
+        let id = part.id.as_ref().or(part.call_id.as_ref()).map(Value::to_string);
+        if self.tools.insert(id.unwrap_or_default(), line.clone()).as_ref() == Some(&line) {
             return Ok(());
         }
-        self.make_way()?;
-        let painted = self.beside.paint(Look::Cyan, line.trim_end()).to_string();
-        self.beside.line(painted)
+        self.line_beside(Look::Cyan, line.trim_end())
     }
 
     /// The whole answer, of which nothing is new where it was streamed (PROTOCOL 2.3).
@@ -218,15 +219,7 @@ impl Drawing {
     fn result(&mut self, event: &Event) -> Written {
         let result = TurnResult::of(event).unwrap_or_default();
         self.whole(result.final_text().map(|text| text.to_str().into_owned()))?;
-        match result.finish_reason() {
-            Some(FinishReason::Length) => {
-                self.note("the answer was cut: the model came to its limit")
-            }
-            Some(FinishReason::ContentFilter) => {
-                self.note("the answer was cut by the model's content filter")
-            }
-            _ => Ok(()),
-        }
+        result.finish_reason().and_then(cut_by).map_or(Ok(()), |cut| self.note(cut))
     }
 
     fn warned(&mut self, event: &Event) -> Written {
@@ -237,11 +230,14 @@ impl Drawing {
         event.data().map_or(Ok(()), |Warning { message }| self.note(&message))
     }
 
-    /// A line beside the text.
     fn note(&mut self, message: &str) -> Written {
+        self.line_beside(Look::Dim, &format!("! {message}"))
+    }
+
+    /// A line beside the text.
+    pub(super) fn line_beside(&mut self, look: Look, line: &str) -> Written {
         self.make_way()?;
-        let line = format!("! {message}");
-        let painted = self.beside.paint(Look::Dim, harmless(&line)).to_string();
+        let painted = self.beside.paint(look, in_line(line)).to_string();
         self.beside.line(painted)
     }
 
@@ -250,9 +246,7 @@ impl Drawing {
         let failure = Failure::of(event).unwrap_or_default();
         let message = failure.message().map(|message| message.to_str()).unwrap_or_default();
         let code = failure.code().map(|code| format!(" ({})", code.to_str())).unwrap_or_default();
-        let line = format!("failed: {message}{code}");
-        let painted = self.beside.paint(Look::Red, harmless(&line)).to_string();
-        self.beside.line(painted)
+        self.line_beside(Look::Red, &format!("failed: {message}{code}"))
     }
 }
 
@@ -282,6 +276,15 @@ impl Drawn {
         let new = new_of(&self.text, &snapshot.to_str());
         self.text.push_str(&new);
         new
+    }
+}
+
+/// What is said of an answer that its model did not bring to an end.
+pub(super) fn cut_by(reason: FinishReason) -> Option<&'static str> {
+    match reason {
+        FinishReason::Length => Some("the answer was cut: the model came to its limit"),
+        FinishReason::ContentFilter => Some("the answer was cut by the model's content filter"),
+        _ => None,
     }
 }
 

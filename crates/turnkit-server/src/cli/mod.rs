@@ -270,5 +270,5 @@ fn complain(error: &(dyn Error + 'static)) {
         cause = source.source();
     }
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{}", terminal::harmless(&message));
+    let _ = writeln!(io::stderr(), "{}", terminal::in_line(&message));
 }

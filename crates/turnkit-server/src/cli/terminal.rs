@@ -1,7 +1,7 @@
 //! What people see: colour where a terminal wants it, and nothing that could make the terminal do something.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
 
 /// A place to write to, with or without colour.
@@ -94,7 +94,7 @@ impl<W: Write> Screen<W> {
     }
 }
 
-/// Text with its look.
+/// Text with its look. What is in the text cannot take it away, or steer the terminal otherwise.
 pub(super) struct Painted<T> {
     code: Option<u8>,
     text: T,
@@ -102,14 +102,24 @@ pub(super) struct Painted<T> {
 
 impl<T: Display> Display for Painted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = &self.text;
         match self.code {
             Some(code) => {
                 write!(f, "\x1b[{code}m")?;
-                self.text.fmt(f)?;
+                write!(Spelling(f), "{text}")?;
                 f.write_str("\x1b[0m")
             }
-            None => self.text.fmt(f),
+            None => write!(Spelling(f), "{text}"),
         }
+    }
+}
+
+/// Spells what would steer a terminal on its way.
+struct Spelling<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Spelling<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(&harmless(text))
     }
 }
 
@@ -119,13 +129,50 @@ pub(super) fn wants_color(is_terminal: bool) -> bool {
     is_terminal && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Text from elsewhere without control characters, which could move the cursor, recolour or rename the terminal.
+/// Text from elsewhere, for a terminal: what would move its cursor, recolour or rename it, write to its clipboard or ring, and what turns
+/// the writing direction of all that follows, is spelt as Rust spells it (PROTOCOL 2.4). Lines, also those that end in CR and LF, and
+/// tabs stay.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
-    let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.contains(is_harmful) {
-        return text.replace(is_harmful, "\u{FFFD}").into();
+    if text.contains("\r\n") {
+        return harmless(&text.replace("\r\n", "\n")).into_owned().into();
     }
-    text.into()
+    replaced(text, |character| matches!(character, '\n' | '\t'), as_rust)
+}
+
+/// [`harmless`] text for a place that is one line: a name, an id, an error.
+pub(super) fn in_line(text: &str) -> Cow<'_, str> {
+    replaced(text, |_| false, as_rust)
+}
+
+/// JSON for a terminal: the same value. Outside of its strings there is nothing to spell but white space.
+pub(super) fn harmless_json(json: &str) -> Cow<'_, str> {
+    let is_space = |character: char| character.is_ascii_whitespace();
+    replaced(json, is_space, |character| format!("\\u{:04x}", u32::from(character)))
+}
+
+fn as_rust(character: char) -> String {
+    character.escape_default().to_string()
+}
+
+/// `text` with the spelling of each character that would steer a terminal, but for those that stay.
+fn replaced(text: &str, stays: fn(char) -> bool, spelling: fn(char) -> String) -> Cow<'_, str> {
+    // Embeddings, overrides and isolates hold until somebody ends them; marks turn nothing but their neighbours.
+    let is_turn =
+        |character| matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_harmful =
+        |character: char| (character.is_control() && !stays(character)) || is_turn(character);
+    if !text.contains(is_harmful) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_harmful(character) {
+            shown.push_str(&spelling(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown.into()
 }
 
 /// At most `width` characters of a line: an ellipsis stands for what is left out before its last third.
@@ -152,10 +199,16 @@ mod tests {
     #[test]
     fn nothing_from_elsewhere_controls_the_terminal() {
         assert_eq!(
-            harmless("a\x1b[31mb\u{9b}0mc\rd\ne\tf"),
-            "a\u{FFFD}[31mb\u{FFFD}0mc\u{FFFD}d\ne\tf"
+            harmless("a\x1b[31mb\u{9b}0mc\rd\ne\tf\u{202e}g\x07\x7f"),
+            "a\\u{1b}[31mb\\u{9b}0mc\\rd\ne\tf\\u{202e}g\\u{7}\\u{7f}"
         );
-        assert!(matches!(harmless("plain ä\n"), Cow::Borrowed(_)));
+        assert!(matches!(harmless("plain ä\n\u{200f}\t"), Cow::Borrowed(_)));
+        assert_eq!(in_line("bash\n! failed\t\x1b"), "bash\\n! failed\\t\\u{1b}");
+        let json = "{\"a\":\t\"\u{9b}\u{7f}\u{2066}ä\"}";
+        let shown = harmless_json(json);
+        assert_eq!(shown, "{\"a\":\t\"\\u009b\\u007f\\u2066ä\"}");
+        let value = |json| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(value(&shown), value(json));
     }
 
     #[test]
@@ -171,6 +224,6 @@ mod tests {
         let screen = Screen { out: Vec::new(), name: "a test", has_color: false };
         assert_eq!(screen.paint(Look::Green, "x").to_string(), "x");
         let screen = Screen { out: Vec::new(), name: "a test", has_color: true };
-        assert_eq!(screen.paint(Look::Green, "x").to_string(), "\x1b[32mx\x1b[0m");
+        assert_eq!(screen.paint(Look::Green, "x\x1b[m").to_string(), "\x1b[32mx\\u{1b}[m\x1b[0m");
     }
 }

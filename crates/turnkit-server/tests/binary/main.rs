@@ -10,6 +10,7 @@
 mod chat;
 mod config;
 mod demo;
+mod hostile;
 mod kill;
 #[cfg(not(any(feature = "command", feature = "openai", feature = "redis")))]
 mod lean;
