@@ -7,6 +7,14 @@ import { PLAIN, ScriptedPage } from "./suite.mjs";
 
 const AXE = await readFile(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const MARKDOWN = "# Title\n\nText with `code`, a [link](https://a.example) and **weight**.\n\n> A quote\n\n```sh\nls -l\n```\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n1. one\n   - two\n";
+const part = (part) => ({ type: "message.part.updated", data: { part } });
+const EVENTS = [
+  part({ id: "f", type: "file", url: "https://files.example/report.pdf", filename: "report.pdf" }),
+  part({ id: "s", type: "source", url: "https://source.example/", title: "Where it stands" }),
+  part({ id: "d", type: "data", name: "chart", data: { points: [1, 2] } }),
+  { type: "warning", data: { code: "slow", message: "the disk is slow" } },
+  { type: "result", data: { finishReason: "length" } },
+];
 const WIDTHS = { wide: { width: 1280, height: 860 }, phone: { width: 360, height: 740 } };
 
 describe("the page is accessible", { timeout: 600_000 }, () => {
@@ -18,8 +26,7 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
     "an answer, with all that may be in one": async (tab) => {
       await send(tab, "markdown");
       await ended(tab, "complete");
-      await tab.locator(".tool summary").click();
-      await tab.locator(".reasoning summary").click();
+      for (const part of [".tool", ".data", ".reasoning"]) await tab.locator(`${part} summary`).click();
     },
     "an answer that is being written": async (tab) => {
       await send(tab, "gated");
@@ -52,7 +59,7 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
   for (const [state, reach] of Object.entries(states)) {
     for (const [name, viewport] of Object.entries(WIDTHS)) {
       test(`${state}, ${name}, light and dark`, async () => {
-        page.scripts.markdown = { ...PLAIN, deltas: [MARKDOWN] };
+        page.scripts.markdown = { ...PLAIN, deltas: [MARKDOWN], events: EVENTS };
         page.scripts.failing = { ...PLAIN, failure: { code: "timeout", message: "too long" } };
         const tab = await page.tab();
         await tab.setViewportSize(viewport);

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+export const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", chromium.executablePath()];
 
 const PATIENCE = 120_000;
@@ -51,7 +51,7 @@ export const sessionOf = (tab) => new URL(tab.url()).hash.slice(1);
 /** What the server has of the chat that the tab shows. */
 export async function saved(tab, base = tab.url()) {
   if (!sessionOf(tab)) return [];
-  const { messages } = await (await fetch(new URL(`/api/sessions/${sessionOf(tab)}/messages`, base))).json();
+  const { messages } = await (await fetch(new URL(`api/sessions/${sessionOf(tab)}/messages`, base))).json();
   return messages;
 }
 
@@ -59,7 +59,7 @@ export async function saved(tab, base = tab.url()) {
 export async function shownAndSaved(tab) {
   const messages = await saved(tab);
   return tab.evaluate(async (messages) => {
-    const { Markdown } = await import("/assets/markdown.js");
+    const { Markdown } = await import(new URL("assets/markdown.js", document.baseURI).href);
     const plain = (root) => root.textContent.replaceAll("Copy", "");
     const drawn = (text) => {
       const root = document.createElement("div");

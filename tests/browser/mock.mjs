@@ -27,6 +27,8 @@ export class Mock {
   refuseWith = null;
   agents = [{ name: "demo" }];
   defaultAgent = "demo";
+  /** The path that a proxy takes away before a request comes here. */
+  prefix = "";
   /** The token that whoever calls must have signed in with. @type {string | null} */
   token = null;
   #server = createServer((request, response) => {
@@ -40,7 +42,7 @@ export class Mock {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.#port}/`;
+    return `http://127.0.0.1:${this.#port}${this.prefix}/`;
   }
 
   async start() {
@@ -57,7 +59,8 @@ export class Mock {
   }
 
   async #route(request, response) {
-    const url = new URL(request.url, this.url);
+    if (!request.url.startsWith(`${this.prefix}/`)) return refuse(response, 404, "not_found", "nothing is served beside the path");
+    const url = new URL(request.url.slice(this.prefix.length), this.url);
     const [, api, collection, session, leaf, turnId, action] = url.pathname.split("/").map(decodeURIComponent);
     if (api !== "api") return this.#asset(url.pathname, response);
     const body = request.method === "POST" ? JSON.parse(await text(request)) : null;
@@ -69,7 +72,7 @@ export class Mock {
     if (collection === "agents") return json(response, 200, { agents: this.agents, default: this.defaultAgent });
     if (collection !== "sessions") return refuse(response, 404, "not_found", "no such route");
     if (!session && body) return json(response, 201, { sessionId: this.newSession() });
-    if (!session) return json(response, 200, { sessions: this.#list() });
+    if (!session) return json(response, 200, { sessions: this.#list(url.searchParams.get("before")) });
     const turns = this.sessions.get(session);
     if (!turns) return refuse(response, 404, "session_not_found", "no such session");
     if (leaf === "messages") return json(response, 200, { messages: turns.flatMap(messages) });
@@ -97,9 +100,11 @@ export class Mock {
     response.end(content);
   }
 
-  #list() {
+  #list(before) {
     const titled = [...this.sessions].map(([sessionId, turns]) => ({ sessionId, title: turns[0]?.message ?? null, createdAt: "2026-01-01T00:00:00.000Z" }));
-    return titled.reverse();
+    const newest = titled.reverse();
+    const from = before ? newest.findIndex(({ sessionId }) => sessionId === before) + 1 : 0;
+    return newest.slice(from, from + 200);
   }
 
   newSession() {

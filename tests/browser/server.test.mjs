@@ -159,6 +159,25 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     assert.deepEqual(errors, []);
   });
 
+  test("a path of the host: the page works there, and another path does not get its sign-in", async () => {
+    const tokens = join(directory, "tokens");
+    await writeFile(tokens, "token-of-ann acme ann\n", { mode: 0o600 });
+    const server = await serve("--demo-pace", "1ms", "--tokens", tokens, "--base-path", "/tools/chat");
+    assert.match(server.url, /\/tools\/chat\/$/);
+    const tab = await openTab(context, server.url.slice(0, -1), errors);
+    await tab.locator("#token").fill("token-of-ann");
+    await tab.locator("#token").press("Enter");
+    await tab.locator("#user", { hasText: "ann" }).waitFor();
+    await send(tab, "hello there");
+    await ended(tab, "complete");
+    await tab.reload();
+    await ended(tab, "complete");
+    await tab.locator("#sessions a[aria-current]", { hasText: "hello there" }).waitFor();
+    const cookies = (await context.cookies()).map(({ name, path }) => ({ name, path }));
+    assert.deepEqual(cookies, [{ name: "turnkit", path: "/tools/chat" }]);
+    assert.deepEqual(errors, []);
+  });
+
   test("the agents that the server has are offered, and the one that is chosen answers", async () => {
     const agent = join(directory, "agent.mjs");
     await writeFile(agent, 'console.log(JSON.stringify({ type: "result", data: { finalText: "I am a program." } }));\n');
@@ -168,6 +187,39 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await send(tab, "who are you?");
     await ended(tab, "complete");
     assert.equal((await saved(tab)).at(-1).text, "I am a program.");
+    await holds(tab);
+  });
+
+  test("an answer with everything in it looks the same live, after a reload, in another browser, and when its log is gone", async (each) => {
+    const server = await serve("--command", process.execPath, join(import.meta.dirname, "agent.mjs"));
+    const other = await openBrowser();
+    each.after(() => other.close());
+    const tab = await tabAt(server);
+    await send(tab, "what is there?");
+    await ended(tab, "complete");
+    const drawn = (tab) => tab.locator(".turn").evaluate((turn) => turn.outerHTML);
+    const live = await drawn(tab);
+    for (const kind of ["reasoning", "tool", "file", "source", "data", "warning", "markdown"]) assert.ok(live.includes(`class="${kind}"`), kind);
+    assert.deepEqual(await tab.locator(".tool .status").allTextContents(), ["done", "failed", "unfinished"]);
+    assert.match(await tab.locator("footer").innerText(), /Cut: the model came to its limit/);
+    assert.equal(await tab.locator("footer").getAttribute("data-usage"), "test-model · 20 tokens in · 30 out · 1.2 s");
+    assert.ok(await tab.locator(".file img").evaluate((image) => image.decode().then(() => image.naturalWidth === 1)), "a picture that came with the answer is shown");
+    const look = async (tab) => {
+      await ended(tab, "complete");
+      assert.equal(await drawn(tab), live);
+      for (const summary of await tab.locator(".tool summary, .data summary").all()) await summary.click();
+      return tab.locator(".call").allInnerTexts();
+    };
+    const opened = await look(tab);
+    assert.match(opened[1], /\{"command":"cat[^]*there is no such file/);
+    await tab.reload();
+    assert.deepEqual(await look(tab), opened);
+    const path = `#${sessionOf(tab)}`;
+    assert.deepEqual(await look(await openTab(await other.newContext(), server.url + path, errors)), opened);
+    await server.end();
+    await server.start();
+    await tab.reload();
+    assert.deepEqual(await look(tab), opened);
     await holds(tab);
   });
 

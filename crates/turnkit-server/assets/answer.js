@@ -1,8 +1,12 @@
-/** Draws one answer: the parts of a turn's events, each in its place, with constant work for each event. */
+/**
+ * Draws one answer: its parts, each in its place, with constant work for each event. Events of a turn that runs and parts at rest (PROTOCOL
+ * 1.1, 2.3) go one way, so that an answer looks the same whenever and wherever it is drawn.
+ */
+import { anchorAt } from "./inline.js";
 import { Markdown } from "./markdown.js";
 
 /** @typedef {import("./turnkit.js").TurnEvent} TurnEvent */
-/** @typedef {TextPart | ReasoningPart | ToolPart} Part */
+/** @typedef {TextPart | ReasoningPart | ToolPart | FilePart | SourcePart | DataPart | WarningPart} Part */
 
 /** Characters of a tool's input or output that are shown. */
 const SHOWN = 20_000;
@@ -11,9 +15,12 @@ const LINE = 200;
 /** What colours a terminal, moves its cursor, names its window: programs write it, and here it means nothing. */
 const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])/g;
 
+/** What is said of a part that was too large to be kept whole. */
+const CUT = "The rest was too large to be kept.";
+
 /** The parts of one answer. Events are taken at once; the page is drawn by `draw`, once for many events. */
 export class Answer {
-  /** @type {Map<string, Part>} */
+  /** By type and id. @type {Map<string, Part>} */
   #parts = new Map();
   /** @type {Set<Part>} */
   #changed = new Set();
@@ -34,8 +41,14 @@ export class Answer {
 
   /** @param {TurnEvent} event */
   take({ type, data }) {
-    if (type === "message.part.updated" && isObject(data?.part)) this.takePart(data.part, data.delta);
+    if (type === "message.part.updated" && isObject(data?.part) && data.part.type !== "warning") this.#takePart(data.part, data.delta);
+    if (type === "warning") this.#takePart({ type, message: data?.message, code: data?.code });
     if (type === "result" && isText(data?.finalText)) this.#result(data.finalText);
+  }
+
+  /** Takes an answer at rest. @param {object[]} parts */
+  restore(parts) {
+    for (const part of parts) this.#takePart(part);
   }
 
   /** Whether nothing was taken yet. */
@@ -49,10 +62,13 @@ export class Answer {
     this.#changed.clear();
   }
 
-  /** Nothing more comes. */
-  end() {
+  /** Nothing more comes. @param {string} [finalText]  the text that is saved, where it is another one than was streamed */
+  end(finalText) {
+    this.#dropBlank();
+    if (finalText !== undefined) this.replaceText(finalText);
+    this.#dropBlank();
     this.draw();
-    for (const part of this.#parts.values()) part.end();
+    for (const part of this.#parts.values()) part.end(this.#texts.size > 0);
   }
 
   clear() {
@@ -72,7 +88,7 @@ export class Answer {
     const parts = [...this.#texts];
     const last = parts.pop();
     for (const part of parts) this.#remove(part);
-    this.#change(last ?? this.#add(new TextPart("final"))).set(text);
+    this.#change(last ?? this.#add(new TextPart("text final"))).set(text);
   }
 
   /** An agent's own final text, which may say nothing new. @param {string} finalText */
@@ -101,28 +117,31 @@ export class Answer {
     return { text, last: text.slice(last), plain };
   }
 
-  /** A part as an event or an answer at rest has it. @param {any} data @param {unknown} [delta] */
-  takePart(data, delta) {
-    const part = this.#part(typeof data.id === "string" ? data.id : JSON.stringify(data.id ?? ""), data.type);
-    if (!part) return;
+  /** @param {any} data @param {unknown} [delta] */
+  #takePart(data, delta) {
+    this.#see(data.messageID);
+    const Kind = KINDS.get(data.type);
+    if (!Kind) return;
+    const id = data.type === "warning" ? this.#parts.size : (data.id ?? (data.type === "tool" ? data.callID : undefined) ?? "");
+    const key = `${data.type} ${typeof id === "string" ? id : JSON.stringify(id)}`;
+    /** @type {any} */
+    const part = this.#parts.get(key) ?? this.#add(new Kind(key));
     this.#change(part).take(data, delta);
     if (part instanceof TextPart) part.message ??= data.messageID;
-    if (this.#echo && data.messageID !== this.#echo.message) this.#dropEcho();
-  }
-
-  /** @param {string} id @param {string} type @returns {any} */
-  #part(id, type) {
-    const Kind = KINDS.get(type);
-    return this.#parts.get(id) ?? (Kind ? this.#add(new Kind(id)) : null);
   }
 
   /** @template {Part} P @param {P} part @returns {P} */
   #add(part) {
     if (part instanceof TextPart) this.#beginText(part);
     if (part instanceof ReasoningPart) this.#thoughts.add(part);
-    this.#parts.set(part.id, part);
+    this.#parts.set(part.key, part);
     this.#element.append(part.element);
     return part;
+  }
+
+  /** Of text and reasoning, what is blank is not kept. */
+  #dropBlank() {
+    for (const part of this.#parts.values()) if (part instanceof Growing && part.text.trim() === "") this.#remove(part);
   }
 
   /** @param {TextPart} part */
@@ -133,7 +152,10 @@ export class Answer {
     this.#thoughts.clear();
   }
 
-  #dropEcho() {
+  /** A part of another message shows whether the first text was the prompt. @param {string | undefined} message */
+  #see(message) {
+    const first = this.#echo?.message;
+    if (first === undefined || message === undefined || message === first) return;
     if (this.#echo?.text === this.#prompt) this.#remove(this.#echo);
     this.#echo = null;
   }
@@ -147,7 +169,7 @@ export class Answer {
   /** @param {Part} part */
   #remove(part) {
     part.element.remove();
-    this.#parts.delete(part.id);
+    this.#parts.delete(part.key);
     for (const parts of [this.#changed, this.#texts, this.#thoughts]) /** @type {Set<Part>} */ (parts).delete(part);
   }
 }
@@ -160,14 +182,17 @@ class Growing {
   pending = "";
   /** @type {boolean} */
   isRedrawn = false;
+  /** @type {boolean} */
+  isCut = false;
 
-  /** @param {string} id */
-  constructor(id) {
-    this.id = id;
+  /** @param {string} key */
+  constructor(key) {
+    this.key = key;
   }
 
   /** @param {any} data @param {unknown} delta */
   take(data, delta) {
+    this.isCut = data.cut === true;
     const snapshot = data.text ?? data.content;
     if (typeof delta === "string") this.grow(delta);
     else if (typeof snapshot === "string" && snapshot !== "") this.set(snapshot);
@@ -203,6 +228,7 @@ class TextPart extends Growing {
   message;
   #markdown = new Markdown(this.element);
   #isEnded = false;
+  #cut = make("p", "cut", CUT);
 
   draw() {
     if (this.isRedrawn || this.#isEnded) {
@@ -211,12 +237,17 @@ class TextPart extends Growing {
       this.set(this.text);
     }
     this.#markdown.append(this.drawn());
-    if (this.#isEnded) this.#markdown.end();
+    if (this.#isEnded) this.#end();
   }
 
   end() {
-    if (!this.#isEnded) this.#markdown.end();
+    if (!this.#isEnded) this.#end();
     this.#isEnded = true;
+  }
+
+  #end() {
+    this.#markdown.end();
+    if (this.isCut) this.element.append(this.#cut);
   }
 }
 
@@ -225,12 +256,14 @@ class ReasoningPart extends Growing {
   element = make("details", "reasoning");
   #body = make("div", "thought");
   #isTouched = false;
+  #cut = make("p", "cut", CUT);
 
-  /** @param {string} id */
-  constructor(id) {
-    super(id);
+  /** @param {string} key */
+  constructor(key) {
+    super(key);
     const summary = make("summary", "", "Reasoning");
     summary.addEventListener("click", () => (this.#isTouched = true));
+    this.#body.dir = "auto";
     this.element.append(summary, this.#body);
     this.element.toggleAttribute("open", true);
   }
@@ -245,10 +278,14 @@ class ReasoningPart extends Growing {
     this.#body.append(this.drawn());
   }
 
-  end() {}
+  /** @param {boolean} isAnswered  whether there is a text that the thoughts led to */
+  end(isAnswered) {
+    if (!this.#isTouched) this.element.toggleAttribute("open", !isAnswered);
+    if (this.isCut) this.#body.append(this.#cut);
+  }
 }
 
-const TOOL_STATUS = new Map(Object.entries({ pending: "waiting", running: "running", completed: "done", error: "failed" }));
+const TOOL_STATUS = new Map(Object.entries({ pending: "waiting", running: "running", completed: "done", error: "failed", failed: "failed" }));
 
 /** A tool that the model called. */
 class ToolPart {
@@ -259,26 +296,30 @@ class ToolPart {
   #body = make("div", "call");
   /** @type {any} */
   #data = {};
+  /** What came of the input in pieces, while the call does not tell it itself. */
+  #pieces = "";
 
-  /** @param {string} id */
-  constructor(id) {
-    this.id = id;
+  /** @param {string} key */
+  constructor(key) {
+    this.key = key;
     const summary = make("summary", "");
     summary.append(this.#name, this.#title, this.#status);
     this.element.append(summary, this.#body);
     this.element.addEventListener("toggle", () => this.#drawBody());
   }
 
-  /** @param {any} data */
-  take(data) {
+  /** @param {any} data @param {unknown} delta */
+  take(data, delta) {
     this.#data = data;
+    if (isObject(data.state) && ("input" in data.state || "raw" in data.state)) this.#pieces = "";
+    else if (typeof delta === "string") this.#pieces += delta;
   }
 
   draw() {
     const { tool, state } = this.#data;
     this.#name.textContent = inLine(tool) || "tool";
     this.#title.textContent = inLine(state?.title);
-    this.#setStatus(TOOL_STATUS.get(state?.status) ?? "called");
+    this.#setStatus(TOOL_STATUS.get(state?.status) ?? (this.#pieces ? "running" : "called"));
     this.#drawBody();
   }
 
@@ -296,13 +337,101 @@ class ToolPart {
   /** What was passed and what came back may be large: it is drawn when somebody looks at it. */
   #drawBody() {
     if (!this.element.hasAttribute("open")) return;
-    const { state } = this.#data;
-    this.#body.replaceChildren(...["input", "output", "error"].flatMap((member) => field(member, state?.[member])));
+    const { state, cut } = this.#data;
+    const input = state?.input ?? state?.raw ?? this.#pieces;
+    this.#body.replaceChildren(...field("input", input), ...field("output", state?.output), ...field("error", state?.error));
+    if (cut === true) this.#body.append(make("p", "cut", CUT));
+  }
+}
+
+/** A part that is drawn anew with each event of it. */
+class Whole {
+  /** @type {any} */
+  data = {};
+
+  /** @param {string} key */
+  constructor(key) {
+    this.key = key;
+  }
+
+  /** @param {any} data */
+  take(data) {
+    this.data = data;
+  }
+
+  end() {}
+}
+
+/** Pictures that can be shown without asking anybody for them. */
+const PICTURE = /^data:image\/(?:png|jpeg|gif|webp|avif);base64,/;
+
+/** A file that the agent made: a picture where it is one and came with the answer, and otherwise a link. */
+class FilePart extends Whole {
+  element = make("div", "file");
+
+  draw() {
+    const { url, filename, mediaType, cut } = this.data;
+    const name = inLine(filename) || inLine(mediaType) || "file";
+    const isPicture = typeof url === "string" && PICTURE.test(url);
+    const shown = isPicture ? Object.assign(document.createElement("img"), { src: url, alt: name }) : anchorAt(url);
+    if (!isPicture) shown.textContent = name;
+    this.element.replaceChildren(shown);
+    if (cut === true) this.element.append(make("p", "cut", CUT));
+  }
+}
+
+/** What the answer draws on. */
+class SourcePart extends Whole {
+  element = make("div", "source");
+
+  draw() {
+    const { url, title } = this.data;
+    const link = anchorAt(url);
+    link.textContent = inLine(title) || inLine(url) || "source";
+    this.element.replaceChildren(link);
+  }
+}
+
+/** Data of an application, which this page knows nothing of. */
+class DataPart extends Whole {
+  element = make("details", "data");
+  #name = make("summary", "");
+  #body = make("div", "call");
+
+  /** @param {string} key */
+  constructor(key) {
+    super(key);
+    this.element.append(this.#name, this.#body);
+    this.element.addEventListener("toggle", () => this.#drawBody());
+  }
+
+  draw() {
+    this.#name.textContent = inLine(this.data.name) || "data";
+    this.#drawBody();
+  }
+
+  #drawBody() {
+    if (!this.element.hasAttribute("open")) return;
+    this.#body.replaceChildren(...field("data", this.data.data));
+    if (this.data.cut === true) this.#body.append(make("p", "cut", CUT));
+  }
+}
+
+/** What went wrong and did not end the turn. */
+class WarningPart extends Whole {
+  element = make("p", "warning");
+
+  draw() {
+    const { message, code } = this.data;
+    this.element.textContent = typeof message === "string" ? message : "";
+    if (typeof code === "string") this.element.append(" ", make("code", "", inLine(code)));
   }
 }
 
 /** The kinds of parts that are drawn, by their `type`. */
-const KINDS = new Map(Object.entries({ text: TextPart, reasoning: ReasoningPart, tool: ToolPart }));
+const KINDS = new Map(
+  Object.entries({ text: TextPart, reasoning: ReasoningPart, tool: ToolPart, file: FilePart, source: SourcePart, data: DataPart, warning: WarningPart }),
+);
 
 /** @param {string} name @param {unknown} value @returns {HTMLElement[]} */
 function field(name, value) {

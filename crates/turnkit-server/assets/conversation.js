@@ -1,6 +1,7 @@
 /** One chat on the page: its turns, each followed to its end and then checked against what the server saved. */
 import { Answer, make } from "./answer.js";
 import { TurnLog } from "./developer.js";
+import { ofTab } from "./storage.js";
 import { newTurnId } from "./turnkit.js";
 
 /**
@@ -29,6 +30,12 @@ const FAILURES = new Map(Object.entries({
   network: "The server cannot be reached.",
 }));
 
+/** What the page says of an answer that its model did not bring to an end, by the reason (PROTOCOL 1.1). */
+const CUTS = new Map(Object.entries({
+  length: "Cut: the model came to its limit",
+  "content-filter": "Cut by the model's content filter",
+}));
+
 /** A message that was sent and not yet taken: it outlives a reload of this tab. */
 class Outbox {
   /** @param {string} session */
@@ -38,17 +45,17 @@ class Outbox {
 
   /** @returns {{ turnId: string, message: string, agent?: string } | null} */
   get() {
-    return JSON.parse(sessionStorage.getItem(this.key) ?? "null");
+    return JSON.parse(ofTab.get(this.key) ?? "null");
   }
 
   /** @param {{ turnId: string, message: string, agent?: string }} turn */
   put(turn) {
-    sessionStorage.setItem(this.key, JSON.stringify(turn));
+    ofTab.set(this.key, JSON.stringify(turn));
   }
 
   /** @param {string} turnId */
   remove(turnId) {
-    if (this.get()?.turnId === turnId) sessionStorage.removeItem(this.key);
+    if (this.get()?.turnId === turnId) ofTab.remove(this.key);
   }
 }
 
@@ -59,6 +66,8 @@ class TurnView {
   index = Infinity;
   isTaken = false;
   wantsStop = false;
+  /** What the agent told of the answer. @type {import("./turnkit.js").Account} */
+  account = {};
   log = new TurnLog();
   element = make("section", "turn");
   #parts = make("div", "parts");
@@ -71,7 +80,9 @@ class TurnView {
     this.prompt = prompt;
     this.answer = new Answer(this.#parts, prompt);
     const question = make("article", "message user");
-    question.append(make("h2", "hidden", "You"), make("div", "bubble", prompt));
+    const bubble = make("div", "bubble", prompt);
+    bubble.dir = "auto";
+    question.append(make("h2", "hidden", "You"), bubble);
     this.#answer.append(make("h2", "hidden", "Assistant"), this.#parts, this.#footer);
     this.#answer.tabIndex = -1;
     this.element.dataset.turn = turnId;
@@ -80,13 +91,16 @@ class TurnView {
 
   run() {
     this.wantsStop = false;
+    this.account = {};
     this.#set("running");
   }
 
   /** @param {State} state @param {{ code?: string, message: string } | null} [error] @param {() => void} [again] */
   end(state, error = null, again) {
-    this.answer.end();
     this.#set(state);
+    this.#footer.dataset.usage = figuresOf(this.account);
+    const cut = CUTS.get(this.account.finishReason ?? "");
+    if (cut) this.#footer.append(make("p", "status", cut));
     if (state === "stopped") this.#footer.append(make("p", "status", "Stopped"));
     if (state !== "failed") return;
     const box = make("div", "failure");
@@ -97,24 +111,27 @@ class TurnView {
     this.#footer.append(box);
   }
 
-  /** @param {any} usage  of the event `result` */
-  usage({ tokenUsage, timing }) {
-    const { inputTokens, outputTokens } = tokenUsage ?? {};
-    const figures = [
-      Number.isFinite(inputTokens) && `${inputTokens} tokens in`,
-      Number.isFinite(outputTokens) && `${outputTokens} out`,
-      Number.isFinite(timing?.totalMs) && `${(timing.totalMs / 1000).toFixed(1)} s`,
-    ];
-    this.#footer.dataset.usage = figures.filter(Boolean).join(" · ");
-  }
-
   /** @param {State} state */
   #set(state) {
     this.state = state;
+    delete this.#footer.dataset.usage;
     this.element.dataset.state = state;
     this.#answer.setAttribute("aria-busy", `${state === "running"}`);
     this.#footer.replaceChildren();
   }
+}
+
+/** @param {import("./turnkit.js").Account} account */
+function figuresOf({ usage, timing, model }) {
+  const isCount = (/** @type {unknown} */ value) => Number.isSafeInteger(value) && Number(value) >= 0;
+  const isUsage = isCount(usage?.inputTokens) && isCount(usage?.outputTokens);
+  const figures = [
+    typeof model === "string" && model.slice(0, 80),
+    isUsage && `${usage?.inputTokens} tokens in`,
+    isUsage && `${usage?.outputTokens} out`,
+    isCount(timing?.totalMs) && `${((timing?.totalMs ?? 0) / 1000).toFixed(1)} s`,
+  ];
+  return figures.filter(Boolean).join(" · ");
 }
 
 /** A session's turns. `close` it before another one is shown. */
@@ -235,13 +252,16 @@ export class Conversation {
   }
 
   /** @param {TurnView} turn @param {Message} message */
-  #saved(turn, { text, parts = [], status, error }) {
+  #saved(turn, { text, parts = [], status, error, usage, timing, model, finishReason }) {
+    // A whole answer may come after the turn was said to have failed.
+    if (turn.state !== null && turn.state !== status) turn.answer.clear();
     // What was drawn live stays: it is the same, or of a failed answer more than was saved, and not to be folded anew.
-    if (turn.answer.isEmpty()) parts.forEach((part) => turn.answer.takePart(part));
+    if (turn.answer.isEmpty()) turn.answer.restore(parts);
     if (status === "complete" || !turn.answer.text().startsWith(text)) turn.answer.replaceText(text);
-    const again = () => this.send(turn.prompt);
-    if (turn.state !== status) turn.end(status, error, again);
-    turn.answer.draw();
+    turn.answer.end();
+    if (turn.state === status) return;
+    turn.account = { usage, timing, model, finishReason };
+    turn.end(status, error, () => this.send(turn.prompt));
   }
 
   /** @param {string} turnId @param {string} prompt */
@@ -303,7 +323,7 @@ export class Conversation {
       case "disconnected":
         return this.page.network(update.error);
       case "completed":
-        if (update.finalText !== undefined) turn.answer.replaceText(update.finalText);
+        turn.answer.end(update.finalText);
         turn.end("complete");
         return this.page.announce("The answer is complete.");
       case "failed":
@@ -326,7 +346,7 @@ export class Conversation {
   #event(turn, event) {
     const { type, data } = event;
     if (type === "session.run.started" && Number.isSafeInteger(data?.turnIndex)) this.#place(turn, data.turnIndex);
-    if (type === "result") turn.usage(data ?? {});
+    if (type === "result") turn.account = { ...data, usage: data?.tokenUsage };
     turn.answer.take(event);
     this.#undrawn.add(turn);
     this.page.network(null);
@@ -335,6 +355,7 @@ export class Conversation {
   /** @param {TurnView} turn @param {TurnkitError} error */
   #failed(turn, error) {
     const isStopped = error.code === "cancelled";
+    turn.answer.end();
     // A turn that may be tried again is still open: a new one would be refused.
     const again = () => (error.retryable ? this.#resume(turn) : this.send(turn.prompt));
     turn.end(isStopped ? "stopped" : "failed", error, again);
@@ -345,6 +366,7 @@ export class Conversation {
   #abandon(turn, error) {
     if (turn.isTaken) {
       if (error.details.status === 401) this.page.refused(error);
+      turn.answer.end();
       return turn.end("failed", error, () => this.#resume(turn));
     }
     this.#outbox.remove(turn.turnId);

@@ -3,13 +3,16 @@
  * model is ever parsed. What further text cannot change is drawn once; the rest, at most `REACH` characters, is drawn anew
  * with each append. So the work is linear in the text, however it is cut.
  */
+import { decoded, entity, isBegun } from "./entities.js";
 
 /** Characters after which an opening delimiter without its closing one is plain text. */
 const REACH = 2000;
 /** Characters of one text node: appending to it copies it. */
 const NODE = 4096;
 const DEPTH = 6;
-const SPECIAL = /[\\`*_~[]|!\[|<?\bhttps?:\/\//g;
+const SPECIAL = /[\\`*_~[&]|!\[|<br(?![\w-])|<?\bhttps?:\/\//gi;
+const BREAK = /^<br {0,8}\/?>/i;
+const BREAK_BEGUN = /^<br {0,8}\/?$/i;
 const LINK_SCHEMES = ["http:", "https:", "mailto:"];
 
 /** One paragraph, heading, cell: a run of inline text. */
@@ -103,8 +106,12 @@ function construct(text, at, place) {
     case "[":
     case "!":
       return link(text, at, place);
+    case "&":
+      return spelt(text, at, place);
     case "<":
+      return /^<br/i.test(text.slice(at, at + 3)) ? lineBreak(text, at, place) : bareLink(text, at, place);
     case "h":
+    case "H":
       return bareLink(text, at, place);
     default:
       return emphasis(text, at, place);
@@ -117,6 +124,20 @@ function escape(text, at, place) {
   if (next === undefined) return place.isEnd ? null : "open";
   const isEscape = /[!-/:-@[-`{-~]/.test(next);
   return isEscape ? { end: at + 2, draw: (there) => write(next, there) } : null;
+}
+
+/** A character by its name or number. @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function spelt(text, at, place) {
+  const found = entity(text.slice(at, at + 12));
+  if (found) return { end: at + found.length, draw: (there) => write(found.character, there) };
+  return !place.isEnd && isBegun(text.slice(at)) ? "open" : null;
+}
+
+/** The one tag that people write in cells, where no line can end. @param {string} text @param {number} at @param {Place} place @returns {Found} */
+function lineBreak(text, at, place) {
+  const [tag] = BREAK.exec(text.slice(at, at + 13)) ?? [];
+  if (tag) return { end: at + tag.length, draw: (there) => void element("br", there) };
+  return !place.isEnd && BREAK_BEGUN.test(text.slice(at)) ? "open" : null;
 }
 
 /** @param {string} text @param {number} at @param {Place} place @returns {Found} */
@@ -203,7 +224,7 @@ function link(text, at, place) {
   if (!text.includes(")", close)) return unclosed(text, at, place, "(");
   const end = balanced(text, close + 2, at + REACH, "()");
   if (end < 0) return unclosed(text, at, place);
-  const address = text.slice(close + 2, end).trim().replace(/\s+["'(].*$/s, "").replace(/^<(.*)>$/, "$1");
+  const address = decoded(text.slice(close + 2, end)).trim().replace(/\s+["'(].*$/s, "").replace(/^<(.*)>$/, "$1");
   const label = text.slice(from, close);
   return { end: end + 1, draw: (there) => anchored(address, label, there) };
 }
@@ -218,11 +239,11 @@ function balanced(text, from, limit, [opening, closing]) {
   return -1;
 }
 
-/** @param {string} address @param {string} label  empty: the address @param {Place} place */
-function anchored(address, label, place) {
-  const url = URL.canParse(address) ? new URL(address) : null;
+/** A link where the address leads to the web, and otherwise a span. @param {unknown} address */
+export function anchorAt(address) {
+  const url = typeof address === "string" && URL.canParse(address) ? new URL(address) : null;
   const isSafe = url !== null && LINK_SCHEMES.includes(url.protocol);
-  const anchor = element(isSafe ? "a" : "span", place);
+  const anchor = document.createElement(isSafe ? "a" : "span");
   if (isSafe) {
     anchor.setAttribute("href", url.href);
     anchor.setAttribute("rel", "noopener noreferrer nofollow");
@@ -230,6 +251,13 @@ function anchored(address, label, place) {
     // A label can lie about where it leads.
     anchor.setAttribute("title", url.href);
   }
+  return anchor;
+}
+
+/** @param {string} address @param {string} label  empty: the address @param {Place} place */
+function anchored(address, label, place) {
+  const anchor = anchorAt(address);
+  place.into?.insertBefore(anchor, place.before);
   if (label) draw(label, { ...place, into: anchor, before: null, last: " ", isEnd: true, depth: DEPTH });
   else anchor.append(address);
 }
@@ -240,15 +268,38 @@ function bareLink(text, at, place) {
   // Text before this one is gone, so the expression that found it cannot tell.
   if (at === 0 && !isBracketed && /\w/.test(place.last)) return null;
   const from = isBracketed ? at + 1 : at;
-  const [whole] = /^[^\s<>]{1,2000}/.exec(text.slice(from, from + REACH)) ?? [""];
+  const rest = text.slice(from, from + REACH);
+  const [whole] = (isBracketed ? /^[^\s<>]{1,2000}/ : BARE).exec(rest) ?? [""];
   if (from + whole.length === text.length && !place.isEnd) return unclosed(text, at, place);
-  const address = isBracketed ? whole : whole.replace(/[.,;:!?'"*_~)\]]+$/, "");
+  const address = isBracketed ? whole : withoutEnd(whole);
   const end = from + address.length + (isBracketed && text[from + whole.length] === ">" ? 1 : 0);
   const draw = (/** @type {Place} */ there) => {
     if (place.depth >= DEPTH || !URL.canParse(address)) return write(text.slice(at, end), there);
-    anchored(address, "", there);
+    anchored(isBracketed ? address : decoded(address), "", there);
   };
   return { end, draw };
+}
+
+/** An address in text: it ends at a space, at a quote, and at the punctuation of other scripts; their letters are part of addresses. */
+const BARE = /^(?:[!#-;=?-_a-~]|[^\p{ASCII}\p{P}\p{S}\p{Z}\p{C}]|[\ud800-\udbff]$){1,2000}/u;
+
+/**
+ * What stands behind an address in a sentence is not part of it: punctuation, brackets that were opened before it, and what is spelt
+ * and would end it. @param {string} whole
+ */
+function withoutEnd(whole) {
+  const spelt = [...whole.matchAll(/&[#\w]{1,10};/g)].find(([spelling]) => !BARE.test(decoded(spelling)));
+  const address = whole.slice(0, spelt?.index);
+  const count = (/** @type {string} */ bracket) => address.split(bracket).length - 1;
+  const excess = new Map([[")", count(")") - count("(")], ["]", count("]") - count("[")]]);
+  for (let end = address.length; ; ) {
+    const text = address.slice(0, end);
+    const [behind] = /(?:&[A-Za-z0-9]+;|[.,;:!?'*_~])$/.exec(text.slice(-12)) ?? [];
+    const open = excess.get(text.at(-1) ?? "") ?? 0;
+    if (!behind && open <= 0) return text;
+    if (!behind) excess.set(text[end - 1], open - 1);
+    end -= behind?.length ?? 1;
+  }
 }
 
 /** @param {string} tag @param {Place} place @returns {HTMLElement} */

@@ -1,7 +1,7 @@
 /**
  * Markdown drawn while it arrives. Each line is looked at when it begins and then streams into the block that it belongs to;
  * what was drawn is not drawn again, so the work is linear in the text, however it is cut. A subset of CommonMark and its
- * tables: paragraphs, headings, lists, quotes, fenced code, rules. HTML is text.
+ * tables: paragraphs, headings, lists, quotes, fenced code, rules. HTML is text, but for `<br>`.
  */
 import { Inline } from "./inline.js";
 
@@ -105,8 +105,15 @@ class Blocks {
       if (line.trim() === "") return;
       if (isWhole && RULE.test(line)) return void add(this.root, "hr");
       this.#open = this.#make(line, isWhole);
+      this.#direct();
     }
     this.#open.begin(line, isWhole);
+  }
+
+  /** A block's writing direction is that of its text; blocks in it have the same, so that a list's marks stand where its lines begin. */
+  #direct() {
+    const made = /** @type {HTMLElement} */ (this.root.lastElementChild);
+    if (this.depth === 0) made.dir ||= "auto";
   }
 
   /** @param {string} text */
@@ -131,12 +138,13 @@ class Blocks {
     return new Paragraph(this.root);
   }
 
-  /** A line of dashes under a paragraph of one line with as many cells. @param {string} line */
+  /** A line of dashes under a line with as many cells. @param {string} line */
   #makeTable(line) {
-    const header = this.#open instanceof Paragraph ? this.#open.header : null;
-    if (header === null || !TABLE_RULE.test(line) || cells(header).length !== cells(line).length) return false;
-    this.#open?.close();
-    this.#open = new Table(this.root.lastElementChild, cells(header), cells(line));
+    if (!(this.#open instanceof Paragraph) || !this.#open.isHeaderOf(line)) return false;
+    const header = cells(this.#open.takeHeader());
+    this.#open.close();
+    this.#open = new Table(this.root, header, cells(line));
+    this.#direct();
     return true;
   }
 }
@@ -153,9 +161,11 @@ function interrupts(line, isWhole) {
 class Paragraph {
   #element;
   #inline;
-  /** The only line so far, where it may be a table's header. @type {string | null} */
-  header = null;
   #isEmpty = true;
+  /** The first line so far, at most a little more than `HOLD` of it, while there is no other. */
+  #first = "";
+  /** A later line that begins with a bar: it is drawn when it is clear that it heads no table. @type {string | null} */
+  #held = null;
 
   /** @param {Element} root */
   constructor(root) {
@@ -163,30 +173,58 @@ class Paragraph {
     this.#inline = new Inline(this.#element);
   }
 
+  /** The last line, where it may be a table's header. */
+  get header() {
+    if (this.#held !== null) return this.#held;
+    return this.#first.includes("|") && this.#first.length < HOLD ? this.#first : null;
+  }
+
+  /** @param {string} line */
+  isHeaderOf(line) {
+    return this.header !== null && TABLE_RULE.test(line) && cells(this.header).length === cells(line).length;
+  }
+
+  /** The last line becomes a table's: the paragraph goes on without it, or goes. */
+  takeHeader() {
+    const header = this.header ?? "";
+    if (this.#held === null) this.#element.remove();
+    this.#held = null;
+    return header;
+  }
+
   /** @param {string} line @param {boolean} isWhole */
   takes(line, isWhole) {
-    const isRule = this.header !== null && TABLE_RULE.test(line) && line.includes("-");
-    return !interrupts(line, isWhole) && !(isRule && cells(this.header ?? "").length === cells(line).length);
+    return !interrupts(line, isWhole) && !this.isHeaderOf(line);
   }
 
   /** @param {string} line @param {boolean} isWhole */
   begin(line, isWhole) {
     const text = line.trimStart();
-    this.header = this.#isEmpty && isWhole && text.startsWith("|") ? line : null;
+    const mayBeHeader = isWhole && text.startsWith("|");
+    this.#drawHeld();
     // What is about to become a table does not show its source first.
-    this.#element.hidden = this.header !== null;
-    this.#inline.append(this.#isEmpty ? text : `\n${text}`);
+    this.#element.hidden = mayBeHeader && this.#isEmpty;
+    this.#first = this.#isEmpty ? text : "";
+    if (mayBeHeader && !this.#isEmpty) this.#held = text;
+    else this.#inline.append(this.#isEmpty ? text : `\n${text}`);
     this.#isEmpty = false;
   }
 
   /** @param {string} text */
   more(text) {
+    if (this.#first !== "" && this.#first.length < HOLD) this.#first += text;
     this.#inline.append(text);
   }
 
   close() {
+    this.#drawHeld();
     this.#element.hidden = false;
     this.#inline.end();
+  }
+
+  #drawHeld() {
+    if (this.#held !== null) this.#inline.append(`\n${this.#held}`);
+    this.#held = null;
   }
 }
 
@@ -231,6 +269,7 @@ class Code {
     this.closing = new RegExp(`^ {0,3}${fence[0]}{${fence.length},}\\s*$`);
     const figure = add(root, "figure");
     figure.className = "code";
+    figure.dir = "ltr";
     const caption = add(figure, "figcaption");
     caption.textContent = language;
     // Only there on HTTPS and on this machine.
@@ -369,12 +408,11 @@ class Table {
   #body;
   #alignment;
 
-  /** @param {Element | null} paragraph  what is replaced @param {string[]} header @param {string[]} rule */
-  constructor(paragraph, header, rule) {
-    const frame = document.createElement("div");
+  /** @param {Element} root @param {string[]} header @param {string[]} rule */
+  constructor(root, header, rule) {
+    const frame = add(root, "div");
     frame.className = "table";
     frame.tabIndex = 0;
-    paragraph?.replaceWith(frame);
     const table = add(frame, "table");
     this.#alignment = rule.map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "end") : "start"));
     this.#row(add(table, "thead"), header, "th");

@@ -4,6 +4,8 @@ import { make } from "./answer.js";
 import { Attempts } from "./attempts.js";
 import { Conversation } from "./conversation.js";
 import { Developer } from "./developer.js";
+import { SessionList } from "./sessions.js";
+import { ofBrowser, ofTab, tabsNamed } from "./storage.js";
 import { Turnkit, TurnkitError } from "./turnkit.js";
 
 /** @param {string} id @returns {any} */
@@ -16,8 +18,10 @@ const SUGGESTIONS = [
 /** How often another device's turns are looked for, while the page is visible and nothing runs. */
 const POLL = 5000;
 
-const turnkit = new Turnkit();
-const tabs = "BroadcastChannel" in globalThis ? new BroadcastChannel("turnkit") : null;
+/** Where the page is served: at the root of its host, or under a path of it. */
+const turnkit = new Turnkit({ base: new URL("..", import.meta.url).pathname.replace(/\/$/, "") });
+const tabs = tabsNamed("turnkit");
+const sessions = new SessionList(turnkit, $("sessions"), $("more-sessions"), showTitle);
 const developer = new Developer($("developer"), $("figures"), $("lines"));
 const traceOf = (/** @type {import("./attempts.js").Turn} */ { session, turnId }) =>
   turnkit.call("GET", `/api/sessions/${encodeURIComponent(session)}/turns/${encodeURIComponent(turnId)}/trace`);
@@ -58,11 +62,12 @@ async function show(session) {
   const shown = conversation;
   notice("");
   developer.show(null);
-  setDraft(sessionStorage.getItem(draftKey()) ?? "");
+  setDraft(ofTab.get(draftKey()) ?? "");
   isAtEnd = true;
   showNetwork(null);
   showState();
-  showSessions();
+  sessions.show(session);
+  refreshSessions();
   await attempt(async () => shown?.open());
   if (shown === conversation) followEnd();
 }
@@ -70,8 +75,10 @@ async function show(session) {
 /** @param {string} session */
 const newConversation = (session) => new Conversation(turnkit, session, $("conversation"), page);
 
-/** @param {string} message */
-async function send(message) {
+/** @param {string} text */
+async function send(text) {
+  // Half a character, as a paste can end with, is none.
+  const message = text.toWellFormed();
   if (message.trim() === "" || conversation?.running) return;
   notice("");
   $("send").disabled = true;
@@ -81,10 +88,11 @@ async function send(message) {
     conversation ??= newConversation(session);
     history.replaceState(null, "", `#${session}`);
     isAtEnd = true;
+    sessions.show(session);
     conversation.send(message, $("agent").value || undefined);
   });
   if (isSent) {
-    sessionStorage.removeItem(draft);
+    ofTab.remove(draft);
     setDraft("");
   }
   showState();
@@ -112,16 +120,22 @@ function showState() {
   $("stop").hidden = running === null;
   $("send").disabled = false;
   $("stop").disabled = running?.wantsStop === true;
-  $("title").textContent = conversation?.last ? titleOf(conversation.session) : "New chat";
+  showTitle();
   developer.show(conversation?.last?.log ?? null);
   showAttempts();
   askFrame();
   const now = `${conversation?.session} ${running?.turnId}`;
   if (now !== shownRunning && conversation) {
     tabs?.postMessage({ session: conversation.session });
-    showSessions();
+    refreshSessions();
   }
   shownRunning = now;
+}
+
+function showTitle() {
+  const title = conversation?.last ? sessions.titleOf(conversation.session) : "New chat";
+  $("title").textContent = title;
+  document.title = conversation?.last ? `${title} – turnkit` : "turnkit";
 }
 
 function askFrame() {
@@ -177,52 +191,20 @@ function quietly(error) {
 /** Another user's drafts and messages are not for this one. @param {boolean} isIn */
 function signedInOrOut(isIn) {
   if (!isIn) {
-    sessionStorage.clear();
-    history.replaceState(null, "", "/");
+    ofTab.clear();
+    history.replaceState(null, "", location.pathname);
   }
   tabs?.postMessage({ account: true });
   location.reload();
 }
 
-// ── the list of chats ──
+// ── chats and agents ──
 
-/** @type {Map<string, string>} */
-const titles = new Map();
-/** Characters of a title that are shown, and what has no place in a window's title: controls, and writing directions. */
-const TITLE = 120;
-const INVISIBLE = /[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu;
-
-/** @param {string} session */
-const titleOf = (session) => titles.get(session) ?? "New chat";
-
-async function showSessions() {
-  const sessions = await turnkit.sessions().catch(quietly);
-  if (!sessions) return;
-  $("sessions").replaceChildren();
-  $("more-sessions").dataset.before = "";
-  addSessions(sessions);
-}
-
-/** @param {import("./turnkit.js").Session[]} sessions */
-function addSessions(sessions) {
-  for (const { sessionId, title } of sessions) {
-    titles.set(sessionId, title?.slice(0, TITLE).replace(INVISIBLE, " ").trim() || "New chat");
-    const link = make("a", "", titleOf(sessionId));
-    link.setAttribute("href", `#${sessionId}`);
-    if (sessionId === conversation?.session) link.setAttribute("aria-current", "page");
-    const item = make("li", "");
-    item.append(link);
-    $("sessions").append(item);
-  }
-  $("more-sessions").hidden = sessions.length < 200;
-  $("more-sessions").dataset.before = sessions.at(-1)?.sessionId ?? "";
-  if (conversation?.last) $("title").textContent = titleOf(conversation.session);
-  document.title = conversation?.last ? `${titleOf(conversation.session)} – turnkit` : "turnkit";
-}
+const refreshSessions = () => sessions.refresh().catch(quietly);
 
 async function showAgents() {
   const { agents = [], default: first } = (await turnkit.call("GET", "/api/agents").catch(quietly)) ?? {};
-  const kept = localStorage.getItem("turnkit.agent");
+  const kept = ofBrowser.get("turnkit.agent");
   const chosen = agents.some((/** @type {any} */ { name }) => name === kept) ? kept : first;
   const options = agents.map((/** @type {any} */ { name, description }) => {
     const option = new Option(name, name, name === first, name === chosen);
@@ -245,8 +227,8 @@ function setDraft(text) {
 
 function keepDraft() {
   const { value } = $("message");
-  if (value) sessionStorage.setItem(draftKey(), value);
-  else sessionStorage.removeItem(draftKey());
+  if (value) ofTab.set(draftKey(), value);
+  else ofTab.remove(draftKey());
   if (CSS.supports("field-sizing", "content")) return;
   $("message").style.height = "auto";
   $("message").style.height = `${$("message").scrollHeight}px`;
@@ -265,7 +247,7 @@ function showDeveloper(isOpen) {
   $("developer").hidden = !isOpen;
   document.body.classList.toggle("developer-open", isOpen);
   $("developer-toggle").setAttribute("aria-pressed", `${isOpen}`);
-  localStorage.setItem("turnkit.developer", isOpen ? "open" : "");
+  ofBrowser.set("turnkit.developer", isOpen ? "open" : "");
   showAttempts();
   askFrame();
 }
@@ -305,7 +287,9 @@ on("composer", "submit", (event) => {
   send($("message").value);
 });
 on("message", "keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  // Safari tells the Enter that ends a composition by its key code alone.
+  const isComposing = event.isComposing || event.keyCode === 229;
+  if (event.key !== "Enter" || event.shiftKey || isComposing) return;
   event.preventDefault();
   if (conversation?.running) page.announce("Wait for the answer, or stop it with Escape.");
   else send($("message").value);
@@ -340,11 +324,9 @@ on("scroller", "scroll", () => {
 });
 new ResizeObserver(askFrame).observe($("scroller"));
 on("earlier", "click", () => attempt(async () => conversation?.earlier()));
-on("more-sessions", "click", (event) =>
-  attempt(async () => addSessions(await turnkit.sessions({ before: event.target.dataset.before }))),
-);
+on("more-sessions", "click", () => attempt(() => sessions.more()));
 on("sign-out", "click", () => attempt(() => account.signOut()));
-on("agent", "change", () => localStorage.setItem("turnkit.agent", $("agent").value));
+on("agent", "change", () => ofBrowser.set("turnkit.agent", $("agent").value));
 
 async function stop() {
   $("stop").disabled = true;
@@ -364,7 +346,7 @@ document.addEventListener("visibilitychange", catchUp);
 addEventListener("focus", catchUp);
 tabs?.addEventListener("message", ({ data }) => {
   if (data.account) return location.reload();
-  showSessions();
+  refreshSessions();
   if (data.session === conversation?.session) catchUp();
 });
 setInterval(poll, POLL);
@@ -375,7 +357,7 @@ for (const text of SUGGESTIONS) {
   suggestion.addEventListener("click", () => send(text));
   $("suggestions").append(suggestion);
 }
-showDeveloper(localStorage.getItem("turnkit.developer") === "open");
+showDeveloper(ofBrowser.get("turnkit.developer") === "open");
 account.open().catch(quietly);
 showAgents();
 show(location.hash.slice(1));

@@ -26,8 +26,10 @@
  * @typedef {Connected | Taken | Disconnected | Completed | Failed} Update  the last two are last
  * @typedef {{ sessionId: string, title?: string | null, createdAt?: number | string }} Session
  * @typedef {{ turnId: string, executionId: string, turnIndex: number }} OpenTurn
+ * @typedef {{ usage?: { inputTokens: number, outputTokens: number, reasoningTokens?: number, cachedInputTokens?: number },
+ *   timing?: { totalMs?: number, firstTokenMs?: number }, model?: string, finishReason?: string }} Account  what the agent told of its answer
  * @typedef {{ role: "user" | "assistant", text: string, parts?: object[], siblings: number, status: "complete" | "stopped" | "failed", turnIndex: number,
- *   turnId: string, executionId: string, createdAt: number | string, error?: { code?: string, message: string } }} Message
+ *   turnId: string, executionId: string, createdAt: number | string, error?: { code?: string, message: string } } & Account} Message
  * @typedef {{ session: string, id: string, cursor: number, start?: object, isKnown?: boolean, restarts?: number }} Turn
  */
 
@@ -254,7 +256,7 @@ export class Turnkit {
     signal?.throwIfAborted();
     signal?.addEventListener("abort", () => connection.abort(signal.reason), { signal: connection.signal });
     const { base, headers, fetch } = this.options;
-    const json = body && { body: JSON.stringify(body), headers: { ...headers, "Content-Type": "application/json" } };
+    const json = body && { body: JSON.stringify(body, wellFormed), headers: { ...headers, "Content-Type": "application/json" } };
     const request = fetch(base + path, { method, headers, ...json, signal: connection.signal });
     const response = await this.#unlessIdle(connection, request);
     if (!response.ok) throw await refusal(response);
@@ -286,6 +288,9 @@ const turnPath = (/** @type {string} */ session, /** @type {string} */ id) => `$
 const query = (/** @type {object} */ page) => `?${new URLSearchParams(Object.entries(page))}`;
 /** @param {number} attempt  0.25 s doubling to 8 s, ± 20 % */
 const backOff = (attempt) => Math.min(250 * 2 ** (attempt - 1), 8000) * (0.8 + 0.4 * Math.random());
+
+/** Half of a surrogate pair is no text: a server refuses it, and it becomes U+FFFD. @param {string} _ @param {unknown} value */
+const wellFormed = (_, value) => (typeof value === "string" ? value.toWellFormed() : value);
 
 /** @param {Uint8Array[]} pieces @param {number} length */
 function concat(pieces, length) {

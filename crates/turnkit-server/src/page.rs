@@ -49,7 +49,7 @@ macro_rules! asset {
 static PAGE: Asset =
     Asset { path: "/", content_type: HTML, content: include_str!("../assets/index.html") };
 
-static ASSETS: [Asset; 11] = [
+static ASSETS: [Asset; 14] = [
     asset!("page.css", CSS),
     asset!("icon.svg", SVG),
     asset!("turnkit.js", SCRIPT),
@@ -58,6 +58,9 @@ static ASSETS: [Asset; 11] = [
     asset!("answer.js", SCRIPT),
     asset!("markdown.js", SCRIPT),
     asset!("inline.js", SCRIPT),
+    asset!("entities.js", SCRIPT),
+    asset!("sessions.js", SCRIPT),
+    asset!("storage.js", SCRIPT),
     asset!("developer.js", SCRIPT),
     asset!("attempts.js", SCRIPT),
     asset!("account.js", SCRIPT),
@@ -122,7 +125,7 @@ mod tests {
         assert!(!html.contains("<style") && !html.contains(" style="), "no inline style");
         assert_eq!(
             html.matches("<script").count(),
-            html.matches("<script type=\"module\" src=\"/assets/").count()
+            html.matches("<script type=\"module\" src=\"assets/").count()
         );
         assert!(!html.contains("http://") && !html.contains("https://"), "nothing from elsewhere");
     }
@@ -145,9 +148,9 @@ mod tests {
             for named in asset
                 .content
                 .split(['"', '\''])
-                .filter(|text| text.starts_with("./") || text.starts_with("/assets/"))
+                .filter(|text| text.starts_with("./") || text.starts_with("assets/"))
             {
-                let path = named.replacen("./", "/assets/", 1);
+                let path = format!("/assets/{}", &named[named.find('/').unwrap() + 1..]);
                 assert!(served.contains(&path.as_str()), "{} names {named}", asset.path);
             }
         }
