@@ -65,7 +65,7 @@ impl TurnDriver {
         Self { attempt, canceller }
     }
 
-    /// What cancels the turn from outside.
+    /// What reaches the turn from outside.
     #[must_use]
     pub fn handle(&self) -> TurnHandle {
         TurnHandle(self.canceller.clone())
@@ -98,6 +98,13 @@ impl TurnHandle {
     /// the attempt fails.
     pub fn cancel(&self) {
         self.0.cancel();
+    }
+
+    /// How much longer the turn waits, in all, for a body that is not read, where that is less than what is left of
+    /// [`ChatTurn::client_stall`](crate::ChatTurn::client_stall): for a host that ends, and wants its turns to come to their end
+    /// although nobody reads them. Returns at once.
+    pub fn client_stall(&self, in_all: Duration) {
+        self.0.set_patience(in_all);
     }
 }
 

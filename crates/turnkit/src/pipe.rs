@@ -8,6 +8,7 @@ use std::{
     mem,
     sync::PoisonError,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -36,7 +37,7 @@ pub(crate) struct Writer(Shared);
 /// The body's end. Dropping it tells the driver that the client left.
 pub(crate) struct Reader(Shared);
 
-/// What stops the driver from outside. Any number of clones.
+/// How the driver is reached from outside. Any number of clones.
 #[derive(Clone)]
 pub(crate) struct Canceller(Shared);
 
@@ -53,6 +54,8 @@ pub(crate) struct Parked {
     pub(crate) signals: Signals,
     /// Whether there is room for what was wanted.
     pub(crate) room: bool,
+    /// How much longer a writer that wants room may wait, in all, where that was set since.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// What became of the body.
@@ -98,6 +101,7 @@ impl Writer {
         let parked = Parked {
             signals: state.signals(),
             room: wanted.is_some_and(|len| state.has_room(len)),
+            patience: wanted.and_then(|_| state.patience.take()),
         };
         let waker = state.take_reader_waker();
         drop(state);
@@ -206,6 +210,15 @@ impl Canceller {
         drop(state);
         wake(waker);
     }
+
+    /// Sets how much longer the writer waits for room, in all.
+    pub(crate) fn set_patience(&self, in_all: Duration) {
+        let mut state = self.0.lock();
+        state.patience = Some(in_all);
+        let waker = state.writer_waker.take();
+        drop(state);
+        wake(waker);
+    }
 }
 
 #[derive(Clone)]
@@ -234,6 +247,8 @@ struct State {
     end: End,
     finished: bool,
     cancelled: bool,
+    /// What the writer is to hear the next time it wants room.
+    patience: Option<Duration>,
     /// The length of the line that the writer waits to push.
     wanted: Option<usize>,
     writer_waker: Option<Waker>,
@@ -258,6 +273,7 @@ impl State {
             end: End::Open,
             finished: false,
             cancelled: false,
+            patience: None,
             wanted: None,
             writer_waker: None,
             reader_waker: None,

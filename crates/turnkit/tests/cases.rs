@@ -306,6 +306,22 @@ mod a_client_that_reads_slowly_or_not {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn holds_up_a_host_that_ends_for_no_longer_than_that_says() {
+        let hooks = Arc::new(Recorder::new());
+        let script = Script::new().events((0..100).map(big)).text("hi");
+        let (_body, driver) = turn().start(script, hooks.clone());
+        let handle = driver.handle();
+        let driver = tokio::spawn(driver);
+        time::sleep(Duration::from_secs(5)).await;
+        let since = time::Instant::now();
+        handle.client_stall(Duration::from_secs(1));
+        let outcome = driver.await.unwrap();
+        assert_eq!(since.elapsed().as_secs(), 1);
+        assert!(matches!(outcome.client, ClientOutcome::Stalled { .. }), "{:?}", outcome.client);
+        assert_eq!(hooks.saved(&execution_id()).unwrap(), "hi");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn is_known_by_the_exact_cursor_also_where_lines_waited_for_it() {
         let script = Script::new().events((0..100).map(big)).wait(pending());
         let (body, driver) =

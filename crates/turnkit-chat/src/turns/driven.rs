@@ -2,8 +2,8 @@
 //!
 //! A row's lease says which worker drives a turn; this says whether it really does, and reaches the attempt.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -16,6 +16,8 @@ use crate::store::Lease;
 /// The turns that are driven.
 pub(crate) struct Registry {
     driven: Mutex<HashMap<ExecutionId, Arc<Driven>>>,
+    /// Turns whose drive here came to no end of the turn, as far as this process knows; not more than `limit`.
+    left_open: Mutex<HashSet<ExecutionId>>,
     /// How many there are, for those who wait for none.
     count: watch::Sender<usize>,
     limit: usize,
@@ -24,7 +26,12 @@ pub(crate) struct Registry {
 impl Registry {
     /// A registry for at most `limit` turns at once.
     pub(crate) fn new(limit: usize) -> Arc<Registry> {
-        Arc::new(Registry { driven: Mutex::default(), count: watch::Sender::new(0), limit })
+        Arc::new(Registry {
+            driven: Mutex::default(),
+            left_open: Mutex::default(),
+            count: watch::Sender::new(0),
+            limit,
+        })
     }
 
     /// The permit to drive this turn in this process; `None` where somebody does already, or where there are as many as may be.
@@ -35,6 +42,7 @@ impl Registry {
             Entry::Vacant(vacant) if !is_full => {
                 let turn = Arc::clone(vacant.insert(Arc::default()));
                 self.count.send_replace(driven.len());
+                self.lock_left_open().remove(id);
                 Some(Permit { registry: Arc::clone(self), id: id.clone(), turn })
             }
             _ => None,
@@ -48,6 +56,19 @@ impl Registry {
     /// The leases of the turns that are driven.
     pub(crate) fn leases(&self) -> Vec<Lease> {
         self.lock().values().filter_map(|driven| driven.state().lease.clone()).collect()
+    }
+
+    /// Notes that the drive of this turn is over, and the turn is not.
+    pub(crate) fn leave_open(&self, id: ExecutionId) {
+        let mut left_open = self.lock_left_open();
+        if left_open.len() < self.limit {
+            left_open.insert(id);
+        }
+    }
+
+    /// The turns that were left open here, and may have ended elsewhere.
+    pub(crate) fn left_open(&self) -> Vec<ExecutionId> {
+        self.lock_left_open().iter().cloned().collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -70,6 +91,10 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ExecutionId, Arc<Driven>>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_left_open(&self) -> MutexGuard<'_, HashSet<ExecutionId>> {
+        self.left_open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -90,12 +90,18 @@ impl Outlet {
         len: usize,
         mut stop: impl FnMut(Signals) -> bool,
     ) {
-        let since = self.clock.now();
+        let mut since = self.clock.now();
         let mut stall = Deadline::after(self.patience);
         poll_fn(|cx| {
             let parked = self.writer.park(cx, Some(len));
             if parked.room || stop(parked.signals) {
                 return Poll::Ready(());
+            }
+            if let Some(patience) = parked.patience
+                && patience < self.patience
+            {
+                (since, self.patience) = (self.clock.now(), patience);
+                stall = Deadline::after(patience);
             }
             if stall.has_passed(&self.clock, cx) {
                 self.writer.cut();
