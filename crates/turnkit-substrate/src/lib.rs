@@ -47,7 +47,7 @@ pub use self::{
     limits::Limits,
     log::{ExecutionLog, memory::MemoryLog},
     scope::Scope,
-    substrate::{Stats, Substrate, SubstrateBuilder},
+    substrate::{NotReady, Stats, Substrate, SubstrateBuilder},
 };
 
 pub use turnkit_agent::{Agent, AgentError, Cancel, ErasedAgent, Run, RunRequest};

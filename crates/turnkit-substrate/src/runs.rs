@@ -86,6 +86,10 @@ impl Runs {
         self.lock().is_closed = true;
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed
+    }
+
     /// Stops every run, because the process ends; also one that has its place and has not begun.
     pub(crate) fn stop_all(&self) {
         let mut running = self.lock();

@@ -3,6 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use axum::Router;
 use tokio::{
     net::TcpListener,
+    sync::Mutex,
     time::{self, Instant},
 };
 use turnkit_agent::{Agent, CANCEL_GRACE, ErasedAgent};
@@ -92,6 +93,14 @@ impl Substrate {
         Stats { runs_started: self.shared.runs.started(), running: self.shared.runs.count() }
     }
 
+    /// Whether it can start runs: it is not shutting down, and its log can be written. Asks the log at most once a second.
+    ///
+    /// # Errors
+    /// [`NotReady`]: why not.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        self.shared.ready().await
+    }
+
     /// What its log takes.
     ///
     /// # Errors
@@ -138,6 +147,18 @@ impl Substrate {
             }
         }
     }
+}
+
+/// Why a [`Substrate`] starts no run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// It is about to end.
+    #[error("the substrate is shutting down")]
+    ShuttingDown,
+    /// Its log cannot be written; why is in the process's own.
+    #[error("the log cannot be written")]
+    Log,
 }
 
 /// What happened in a [`Substrate`] since it was built.
@@ -249,6 +270,7 @@ impl SubstrateBuilder {
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
             guard,
             runs: Runs::new(),
+            log_state: Mutex::default(),
         };
         Ok(Substrate { shared: Arc::new(shared) })
     }
@@ -262,7 +284,39 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) guard: Guard,
     pub(crate) runs: Arc<Runs>,
+    /// When the log was last tried, and whether it could be written.
+    log_state: Mutex<Option<(Instant, bool)>>,
 }
+
+impl Shared {
+    pub(crate) async fn ready(&self) -> Result<(), NotReady> {
+        if self.runs.is_closed() {
+            return Err(NotReady::ShuttingDown);
+        }
+        // Whoever asks meanwhile waits for the same answer: anybody may ask, and the store is not to notice.
+        let mut state = self.log_state.lock().await;
+        let was_writable = state.is_none_or(|(_, is_writable)| is_writable);
+        if state.is_none_or(|(at, _)| at.elapsed() >= ASK_LOG_EVERY) {
+            let written = self.log.is_writable().await;
+            match &written {
+                Err(error) if was_writable => tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    "the log cannot be written: no run is started"
+                ),
+                Ok(()) if !was_writable => tracing::info!("the log can be written again"),
+                _ => {}
+            }
+            *state = Some((Instant::now(), written.is_ok()));
+        }
+        match *state {
+            Some((_, true)) => Ok(()),
+            _ => Err(NotReady::Log),
+        }
+    }
+}
+
+/// How often the log is tried at most.
+const ASK_LOG_EVERY: Duration = Duration::from_secs(1);
 
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 

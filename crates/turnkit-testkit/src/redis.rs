@@ -20,6 +20,8 @@ pub struct RedisServer {
     address: SocketAddr,
     folder: PathBuf,
     is_durable: bool,
+    /// The port on which the nodes of its cluster meet, where it is one.
+    cluster_port: Option<u16>,
     /// A shell that kills the server once its standard input ends, as it does when this process is gone; none while it is killed.
     keeper: Option<Child>,
 }
@@ -31,7 +33,16 @@ impl RedisServer {
     /// Where there is no `redis-server`, or it does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::with_persistence(false)
+        Self::with(false, false)
+    }
+
+    /// The node of a cluster, which has no slot yet.
+    ///
+    /// # Panics
+    /// As for [`start`](Self::start).
+    #[must_use]
+    pub fn start_clustered() -> Self {
+        Self::with(false, true)
     }
 
     /// A server that writes each change to disk before it answers.
@@ -40,7 +51,7 @@ impl RedisServer {
     /// As for [`start`](Self::start).
     #[must_use]
     pub fn start_durable() -> Self {
-        Self::with_persistence(true)
+        Self::with(true, false)
     }
 
     /// Where it listens.
@@ -75,13 +86,25 @@ impl RedisServer {
         assert_eq!(self.command("SAVE"), "+OK\r\n");
     }
 
+    /// Makes this node and `other` nodes of one cluster.
+    ///
+    /// # Panics
+    /// Where they are none.
+    pub fn meet(&self, other: &Self) {
+        let (port, cluster_port) =
+            (other.address.port(), other.cluster_port.expect("a node of a cluster"));
+        let met =
+            self.command(&format!("CLUSTER MEET {} {port} {cluster_port}", other.address.ip()));
+        assert_eq!(met, "+OK\r\n");
+    }
+
     /// Sends a command without arguments that hold spaces, and gives the raw answer.
     #[must_use]
     pub fn command(&self, command: &str) -> String {
         ask(self.address, command).expect("redis-server answers")
     }
 
-    fn with_persistence(is_durable: bool) -> Self {
+    fn with(is_durable: bool, is_clustered: bool) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!(
             "turnkit-redis-{}-{}",
@@ -90,18 +113,30 @@ impl RedisServer {
         );
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).expect("a folder for redis-server");
-        let mut server = Self { address: free_address(), folder, is_durable, keeper: None };
+        let cluster_port = is_clustered.then(|| free_address().port());
+        let mut server =
+            Self { address: free_address(), folder, is_durable, cluster_port, keeper: None };
         server.launch();
         server
     }
 
     fn launch(&mut self) {
         let append_only = if self.is_durable { "yes" } else { "no" };
+        let cluster = self.cluster_port.map(|port| {
+            [
+                "--cluster-enabled".to_owned(),
+                "yes".to_owned(),
+                "--cluster-port".to_owned(),
+                port.to_string(),
+            ]
+        });
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
             .arg(&self.folder)
             .args(["--port", &self.address.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", append_only, "--appendfsync", "always", "--dir"])
+            .args(["--appendonly", append_only, "--appendfsync", "always"])
+            .args(cluster.into_iter().flatten())
+            .arg("--dir")
             .arg(&self.folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -48,6 +48,14 @@ pub trait ExecutionLog: Send + Sync + 'static {
     /// [`LogError::Store`].
     fn id(&self) -> LogFuture<'_, Result<LogId, LogError>>;
 
+    /// Whether its store can be written now. One that is in the process always can, as by default.
+    ///
+    /// # Errors
+    /// [`LogError::Store`].
+    fn is_writable(&self) -> LogFuture<'_, Result<(), LogError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Binds `key` to a new log that holds `opening.first`, or finds the one that it is bound to. What `key` is bound to
     /// outweighs the id that `opening` names.
     ///

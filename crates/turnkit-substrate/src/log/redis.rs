@@ -36,7 +36,7 @@ use crate::{Clock, EventId, Limits, Scope, SystemClock};
 /// refused there. Readers of all nodes are woken by a channel, and look by themselves every two seconds besides.
 ///
 /// A writer holds a lease. A node renews those of its writers, and looks for runs whose lease is over: they end with
-/// `execution.failed`, code `runner_lost`, at the next epoch. Leases go by the clock of Redis.
+/// `execution.failed`, code `runner_lost`, at the next epoch. Leases and retention go by the clock of Redis.
 ///
 /// # What it promises
 /// What Redis promises: it loses what its persistence and its replication lose. Where it comes back without the latest
@@ -46,7 +46,7 @@ use crate::{Clock, EventId, Limits, Scope, SystemClock};
 ///
 /// # Limits
 /// The byte budgets hold for all nodes together, bounds on runs and connections for each node. All nodes must have the same
-/// [`Limits`]. Their clocks give epochs and retention, so keep them in step.
+/// [`Limits`]. Their clocks give epochs alone, and need not be in step.
 ///
 /// It waits for Redis on a thread of its own, so that an agent that blocks its runtime costs no run its lease. Cloning it gives
 /// another handle to the same log.
@@ -75,16 +75,21 @@ impl RedisLog {
             prefix: "turnkit".into(),
             limits: Limits::default(),
             clock: None,
+            retention_clock: None,
             lease: Duration::from_secs(15),
         }
     }
 
-    /// Asks whether Redis is there. Warns where it is set up to evict keys: it would throw away running executions.
+    /// Tries whether Redis can keep a log: a script that writes and publishes under the prefix, and a subscription that hears it.
+    /// Warns where it is set up to evict keys: it would throw away running executions.
     ///
     /// # Errors
-    /// [`LogError::Store`] where it cannot be reached, or refuses the user or password.
+    /// [`LogError::Store`] where it cannot be reached, refuses the user or password, or takes none of that: it is a replica, say, or
+    /// another node of a cluster has the log's slot.
     pub async fn check(&self) -> Result<(), LogError> {
-        let policy = self.shared.store.eviction_policy().await?;
+        self.shared.store.try_out_and_listen().await?;
+        // Who may not ask for it is not warned.
+        let policy = self.shared.store.eviction_policy().await.unwrap_or_default();
         if policy.as_deref().is_some_and(|policy| policy != "noeviction") {
             tracing::warn!(
                 policy,
@@ -107,6 +112,7 @@ pub struct RedisLogBuilder {
     prefix: String,
     limits: Limits,
     clock: Option<Arc<dyn Clock>>,
+    retention_clock: Option<Arc<dyn Clock>>,
     lease: Duration,
 }
 
@@ -125,10 +131,18 @@ impl RedisLogBuilder {
         self
     }
 
-    /// Takes epochs and retention from this clock. Default: the system's.
+    /// Takes epochs from this clock. Default: the system's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Takes retention and the life of bindings from this clock, so that a test can hold it still. Default: that of Redis, which is one for
+    /// all nodes.
+    #[must_use]
+    pub fn retention_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.retention_clock = Some(clock);
         self
     }
 
@@ -154,7 +168,8 @@ impl RedisLogBuilder {
         {
             return Err(RedisLogError::NoTlsProvider);
         }
-        let store = Store::new(client, &self.prefix, self.limits, clock, self.lease)?;
+        let store =
+            Store::new(client, &self.prefix, self.limits, clock, self.retention_clock, self.lease)?;
         let shared = Arc::new(Shared { store, node: Node::default() });
         node::keep(&shared, self.lease);
         Ok(RedisLog { shared })
@@ -191,6 +206,10 @@ impl ExecutionLog for RedisLog {
 
     fn id(&self) -> LogFuture<'_, Result<LogId, LogError>> {
         Box::pin(async { Ok(self.shared.store.log_id().await?) })
+    }
+
+    fn is_writable(&self) -> LogFuture<'_, Result<(), LogError>> {
+        Box::pin(async { Ok(self.shared.store.try_out("ready").await?) })
     }
 
     fn start<'a>(
@@ -263,15 +282,15 @@ impl Shared {
         key: &ExecutionKey,
         opening: Opening,
     ) -> Result<Start, LogError> {
-        let (name, writer, now) = (Name::of(key), Uuid::new_v4(), self.store.now());
-        let first = EventId { epoch: now, seq: 1 };
+        let (name, writer, epoch) = (Name::of(key), Uuid::new_v4(), self.store.now());
+        let first = EventId { epoch, seq: 1 };
         let mut frame = FrameBuffer::default();
         frame.encode(first, &opening.first).map_err(LogError::Frame)?;
         let (print, log_id) = (opening.fingerprint, opening.log_id.as_ref());
-        let begun = self.store.start(&name, now, writer, print, frame.as_bytes(), log_id);
-        let origin = Origin { fingerprint: opening.fingerprint, bound_at: now };
+        let begun = self.store.start(&name, writer, epoch, print, frame.as_bytes(), log_id);
         Ok(match begun.await? {
-            Begun::Started => {
+            Begun::Started(bound_at) => {
+                let origin = Origin { fingerprint: opening.fingerprint, bound_at };
                 let writer = RedisWriter::new(self, key, Claim { writer, last: first });
                 Start::Started { writer: Box::new(writer), reader: self.reader(name, origin) }
             }

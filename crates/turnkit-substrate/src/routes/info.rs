@@ -1,4 +1,4 @@
-//! What the substrate is: `GET /agents`, `GET /capabilities`, `GET /health`.
+//! What the substrate is: `GET /agents`, `GET /capabilities`, `GET /health`, `GET /ready`.
 
 use std::sync::Arc;
 
@@ -31,4 +31,9 @@ pub(super) async fn capabilities(State(shared): State<Arc<Shared>>) -> Result<Re
 
 pub(super) async fn health() -> Response {
     json_response(StatusCode::OK, &json!({ "status": "ok" }))
+}
+
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response, ApiError> {
+    shared.ready().await.map_err(|why| ApiError::unavailable(why.to_string()))?;
+    Ok(json_response(StatusCode::OK, &json!({ "status": "ready" })))
 }

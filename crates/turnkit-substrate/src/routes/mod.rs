@@ -32,6 +32,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/capabilities", get(info::capabilities))
         .route_layer(from_fn_with_state(Arc::clone(&shared), into_scope))
         .route("/health", get(info::health))
+        .route("/ready", get(info::ready))
         .fallback(|| ready(ApiError::no_route()))
         .method_not_allowed_fallback(|| ready(ApiError::method_not_allowed()))
         .layer(map_request(|request: Request| ready(linger(request))))

@@ -264,3 +264,62 @@ fn a_url_that_names_no_redis_is_refused_without_repeating_it() {
         assert!(!said.contains("secret"), "{said}");
     }
 }
+
+/// What a check of this Redis is refused with; it is asked as `user` where one is named.
+async fn refused(redis: &RedisServer, user: &str) -> String {
+    let log = RedisLog::builder(format!("redis://{user}{}", redis.address())).build().unwrap();
+    let Err(LogError::Store(error)) = log.check().await else { panic!("{user}: it is taken") };
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_redis_that_can_keep_no_log_is_refused_at_once_and_says_why() {
+    let redis = RedisServer::start();
+    for (user, rights) in [
+        ("noscripts", "+@all -@scripting ~* &*"),
+        ("otherkeys", "+@all ~other:* &*"),
+        ("otherchannels", "+@all ~* resetchannels &other:*"),
+        ("silent", "+@all -subscribe ~* &*"),
+    ] {
+        let set = redis.command(&format!("ACL SETUSER {user} on >secret {rights}"));
+        assert_eq!(set, "+OK\r\n", "{user}");
+        let why = refused(&redis, &format!("{user}:secret@")).await;
+        assert!(why.contains("+@all ~{turnkit}:* &{turnkit}:*"), "{user}: {why}");
+        assert!(!why.contains("secret"), "{why}");
+    }
+    let enough = "ACL SETUSER enough on >secret +@all ~{turnkit}:* &{turnkit}:*";
+    assert_eq!(redis.command(enough), "+OK\r\n");
+    let url = format!("redis://enough:secret@{}", redis.address());
+    RedisLog::builder(url).build().unwrap().check().await.unwrap();
+
+    let replica = RedisServer::start();
+    let (host, port) = (redis.address().ip(), redis.address().port());
+    assert_eq!(replica.command(&format!("REPLICAOF {host} {port}")), "+OK\r\n");
+    let why = refused(&replica, "").await;
+    assert!(why.contains("name its primary"), "{why}");
+
+    let nodes = [RedisServer::start_clustered(), RedisServer::start_clustered()];
+    let why = refused(&nodes[0], "").await;
+    assert!(why.contains("slot of a cluster"), "without slots: {why}");
+    assert_eq!(nodes[1].command("CLUSTER ADDSLOTSRANGE 0 16383"), "+OK\r\n");
+    nodes[0].meet(&nodes[1]);
+    while !nodes[0].command("CLUSTER INFO").contains("cluster_state:ok") {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let why = refused(&nodes[0], "").await;
+    assert!(why.contains("name the node that has it"), "{why}");
+    RedisLog::builder(nodes[1].url()).build().unwrap().check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redis_that_becomes_a_replica_makes_its_nodes_unready() {
+    let [redis, primary] = [RedisServer::start(), RedisServer::start()];
+    let log = RedisLog::builder(redis.url()).build().unwrap();
+    log.check().await.unwrap();
+    log.is_writable().await.unwrap();
+    let (host, port) = (primary.address().ip(), primary.address().port());
+    assert_eq!(redis.command(&format!("REPLICAOF {host} {port}")), "+OK\r\n");
+    assert!(matches!(log.is_writable().await, Err(LogError::Store(_))));
+    assert_eq!(redis.command("REPLICAOF NO ONE"), "+OK\r\n");
+    log.is_writable().await.unwrap();
+}

@@ -48,7 +48,7 @@ fn builder() -> RedisLogBuilder {
 }
 
 fn log(limits: Limits, clock: Arc<dyn Clock>) -> RedisLog {
-    builder().limits(limits).clock(clock).build().unwrap()
+    builder().limits(limits).clock(Arc::clone(&clock)).retention_clock(clock).build().unwrap()
 }
 
 mod contract {

@@ -13,7 +13,10 @@ use turnkit_substrate::{
     log::{AppendError, Ending, Found, Start, State, redis::RedisLog},
 };
 
-use turnkit_testkit::proxy::{CuttingProxy, Fault};
+use turnkit_testkit::{
+    log_contract::ManualClock,
+    proxy::{CuttingProxy, Fault},
+};
 use turnkit_wire::Event;
 
 use super::{REDIS, key, number, numbers, opening, retained, start};
@@ -91,6 +94,24 @@ async fn a_waiting_reader_is_woken_by_the_channel() {
         }
     };
     tokio::time::timeout(Duration::from_secs(40), turns).await.expect("it is not woken");
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_ahead_drops_nothing_that_others_keep() {
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let node = || RedisLog::builder(REDIS.url()).prefix(&prefix);
+    let here = node().build().unwrap();
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let ahead = (since + Duration::from_secs(2 * 60 * 60)).as_millis();
+    let ahead = ManualClock::at(u64::try_from(ahead).unwrap());
+    let ahead = node().clock(ahead as Arc<_>).build().unwrap();
+    let (writer, _) = start(&here, "one").await;
+    writer.end(Ending::Completed, &number(1)).await.unwrap();
+    ahead.sweep().await.unwrap();
+    assert_eq!(numbers(&*retained(&ahead, "one").await, 1).await, [1]);
+    let (writer, _) = start(&ahead, "two").await;
+    writer.end(Ending::Completed, &number(2)).await.unwrap();
+    assert_eq!(numbers(&*retained(&here, "two").await, 1).await, [2]);
 }
 
 #[tokio::test]

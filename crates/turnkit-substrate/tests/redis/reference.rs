@@ -240,7 +240,9 @@ fn redis(limits: &Limits, clock: &Arc<ManualClock>) -> Subject {
     let prefix = Uuid::new_v4().to_string();
     let node = || {
         let log = RedisLog::builder(REDIS.url()).prefix(&prefix).limits(limits.clone());
-        Box::new(log.clock(Arc::clone(clock) as Arc<_>).build().unwrap()) as Box<_>
+        let log =
+            log.clock(Arc::clone(clock) as Arc<_>).retention_clock(Arc::clone(clock) as Arc<_>);
+        Box::new(log.build().unwrap()) as Box<_>
     };
     Subject::new(vec![node(), node()])
 }

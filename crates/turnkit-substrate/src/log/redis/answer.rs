@@ -130,8 +130,11 @@ pub(super) fn number(text: Option<String>) -> Result<u64, StoreError> {
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
     /// Not its source: it says what lies behind it by itself.
-    #[error("{0}")]
+    #[error("{0}{hint}", hint = hint(.0))]
     Redis(RedisError),
+    /// What is published is not heard.
+    #[error("Redis takes what is published, and does not pass it on to subscribers")]
+    Deaf,
     #[error("Redis answers what no script of this version gives: {0}")]
     Answer(String),
     /// The execution is not there any more.
@@ -140,6 +143,24 @@ pub(super) enum StoreError {
     /// Redis has fewer events than it had said to have stored.
     #[error("Redis has lost events of this execution")]
     LostEvents,
+}
+
+/// What the words of Redis mean to whoever set it up.
+fn hint(error: &RedisError) -> &'static str {
+    // What a script may not do is told in words alone.
+    let is_of_script =
+        error.detail().is_some_and(|words| words.contains("user executing the script"));
+    match error.code() {
+        code if is_of_script || code == Some("NOPERM") => {
+            ". The user of the URL needs scripts, publish and subscribe, and all keys and channels that begin with the log's prefix: \
+             +@all ~{turnkit}:* &{turnkit}:*"
+        }
+        Some("MOVED" | "ASK" | "CLUSTERDOWN") => {
+            ". A log lies in one slot of a cluster: name the node that has it, or a Redis that is no cluster"
+        }
+        Some("READONLY") => ". It is a replica: name its primary",
+        _ => "",
+    }
 }
 
 impl From<RedisError> for StoreError {

@@ -7,8 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use redis::{Client, Cmd, FromRedisValue, Script, ScriptInvocation, aio::PubSub};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time};
 use turnkit_id::LogId;
 use uuid::Uuid;
 
@@ -31,7 +32,8 @@ const RENEWED_AT_ONCE: usize = 256;
 
 /// What a start came to.
 pub(super) enum Begun {
-    Started,
+    /// Bound at this time.
+    Started(u64),
     Exists(Origin),
     Spent,
     LogChanged,
@@ -83,7 +85,10 @@ pub(super) struct Store {
     link: Link,
     prefix: String,
     limits: Limits,
+    /// Of this node.
     clock: Arc<dyn Clock>,
+    /// What retention goes by instead of the clock of Redis.
+    retention_clock: Option<Arc<dyn Clock>>,
     lease: Duration,
 }
 
@@ -94,17 +99,19 @@ impl Store {
         prefix: &str,
         limits: Limits,
         clock: Arc<dyn Clock>,
+        retention_clock: Option<Arc<dyn Clock>>,
         lease: Duration,
     ) -> io::Result<Self> {
         // The braces keep all keys in one slot of a cluster.
         let prefix = format!("{{{prefix}}}:");
-        Ok(Self { link: Link::new(client)?, prefix, limits, clock, lease })
+        Ok(Self { link: Link::new(client)?, prefix, limits, clock, retention_clock, lease })
     }
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
 
+    /// The time of this node.
     pub(super) fn now(&self) -> u64 {
         self.clock.unix_ms()
     }
@@ -112,6 +119,34 @@ impl Store {
     /// The thread that waits for Redis; `None` while it ends.
     pub(super) fn thread(&self) -> Option<&Handle> {
         self.link.thread()
+    }
+
+    /// Does what all else does: runs a script that writes under the prefix and publishes there.
+    pub(super) async fn try_out(&self, nonce: &str) -> Result<(), StoreError> {
+        let answer = self.run(&SCRIPTS.check, None, |call| {
+            call.arg(nonce);
+        });
+        let answer = answer.await?;
+        if answer.word()? == "checked" { Ok(()) } else { Err(answer.unknown()) }
+    }
+
+    /// The same, and hears what it publishes.
+    pub(super) async fn try_out_and_listen(&self) -> Result<(), StoreError> {
+        // First, because it waits for a Redis that is not there yet.
+        self.try_out("first").await?;
+        let nonce = Uuid::new_v4().to_string();
+        let mut subscription = self.subscribe().await?;
+        self.try_out(&nonce).await?;
+        let mut messages = subscription.on_message();
+        let heard = time::timeout(PATIENCE, async {
+            while let Some(message) = messages.next().await {
+                if message.get_payload::<String>().is_ok_and(|payload| payload.ends_with(&nonce)) {
+                    return true;
+                }
+            }
+            false
+        });
+        if heard.await == Ok(true) { Ok(()) } else { Err(StoreError::Deaf) }
     }
 
     /// What happens where memory runs out; `None` where Redis does not tell.
@@ -126,7 +161,7 @@ impl Store {
     /// What the log is called: the first one to ask says so.
     pub(super) async fn log_id(&self) -> Result<LogId, StoreError> {
         let fresh = LogId::from_u128(Uuid::new_v4().as_u128());
-        let answer = self.run(&SCRIPTS.id, None, self.now(), |call| {
+        let answer = self.run(&SCRIPTS.id, None, |call| {
             call.arg(fresh.as_str());
         });
         let answer = answer.await?;
@@ -156,7 +191,7 @@ impl Store {
 
     /// Drops some of what is over, and says how much that was.
     pub(super) async fn sweep(&self) -> Result<u64, StoreError> {
-        let answer = self.run(&SCRIPTS.sweep, None, self.now(), |_| {}).await?;
+        let answer = self.run(&SCRIPTS.sweep, None, |_| {}).await?;
         answer.number(0)
     }
 }
@@ -166,20 +201,21 @@ impl Store {
     pub(super) async fn start(
         &self,
         name: &Name,
-        now: u64,
         writer: Uuid,
+        epoch: u64,
         fingerprint: Option<Fingerprint>,
         frame: &[u8],
         log_id: Option<&LogId>,
     ) -> Result<Begun, StoreError> {
         let print = fingerprint.map(|Fingerprint(bytes)| bytes);
         let print = print.as_ref().map_or(&[][..], |bytes| bytes);
-        let answer = self.run(&SCRIPTS.start, Some(name), now, |call| {
-            call.arg(writer.as_bytes()).arg(print).arg(frame).arg(log_id.map_or("", LogId::as_str));
+        let answer = self.run(&SCRIPTS.start, Some(name), |call| {
+            call.arg(writer.as_bytes()).arg(epoch).arg(print).arg(frame);
+            call.arg(log_id.map_or("", LogId::as_str));
         });
         let answer = answer.await?;
         Ok(match answer.word()? {
-            "started" => Begun::Started,
+            "started" => Begun::Started(answer.number(1)?),
             "exists" => Begun::Exists(answer.origin()?),
             "log changed" => Begun::LogChanged,
             "spent" => Begun::Spent,
@@ -189,7 +225,7 @@ impl Store {
     }
 
     pub(super) async fn find(&self, name: &Name) -> Result<Bond, StoreError> {
-        let answer = self.run(&SCRIPTS.find, Some(name), self.now(), |_| {}).await?;
+        let answer = self.run(&SCRIPTS.find, Some(name), |_| {}).await?;
         Ok(match answer.word()? {
             "unknown" => Bond::Unknown,
             "spent" => Bond::Spent,
@@ -214,7 +250,7 @@ impl Store {
         entry: &Entry<'_>,
     ) -> Result<Appended, StoreError> {
         let ending = entry.ending.map_or("", |ending| State::Ended(ending).as_str());
-        let append = self.prepare(&SCRIPTS.append, Some(name), self.now(), |call| {
+        let append = self.prepare(&SCRIPTS.append, Some(name), |call| {
             call.arg(entry.writer.as_bytes()).arg(entry.id.epoch).arg(entry.id.seq);
             call.arg(entry.call).arg(entry.frame).arg(ending);
         });
@@ -237,8 +273,8 @@ impl Store {
         only_lost: bool,
     ) -> Result<Taken, StoreError> {
         let only = if only_lost { "lost" } else { "" };
-        let answer = self.run(&SCRIPTS.take_over, Some(name), self.now(), |call| {
-            call.arg(writer.as_bytes()).arg(epoch).arg(only);
+        let answer = self.run(&SCRIPTS.take_over, Some(name), |call| {
+            call.arg(writer.as_bytes()).arg(epoch).arg(only).arg(self.now());
         });
         let answer = answer.await?;
         Ok(match answer.word()? {
@@ -256,7 +292,7 @@ impl Store {
         bound_at: u64,
         after: u64,
     ) -> Result<Read, StoreError> {
-        let answer = self.run(&SCRIPTS.read, Some(name), self.now(), |call| {
+        let answer = self.run(&SCRIPTS.read, Some(name), |call| {
             call.arg(bound_at).arg(after).arg(PAGE);
         });
         let answer = answer.await?;
@@ -308,7 +344,7 @@ impl Store {
     pub(super) async fn renew(&self, writers: &[(Uuid, Name)]) -> Result<Vec<Name>, StoreError> {
         let mut fenced = Vec::new();
         for some in writers.chunks(RENEWED_AT_ONCE) {
-            let answer = self.run(&SCRIPTS.renew, None, self.now(), |call| {
+            let answer = self.run(&SCRIPTS.renew, None, |call| {
                 for (writer, name) in some {
                     call.arg(name.as_str()).arg(writer.as_bytes());
                 }
@@ -320,7 +356,7 @@ impl Store {
 
     /// Running executions whose lease is over.
     pub(super) async fn lost(&self) -> Result<Vec<Name>, StoreError> {
-        self.run(&SCRIPTS.lost, None, self.now(), |_| {}).await?.names()
+        self.run(&SCRIPTS.lost, None, |_| {}).await?.names()
     }
 }
 
@@ -343,10 +379,9 @@ impl Store {
         &self,
         script: &'static Script,
         name: Option<&Name>,
-        now: u64,
         args: impl FnOnce(&mut ScriptInvocation<'_>),
     ) -> Result<Answer, StoreError> {
-        let call = self.prepare(script, name, now, args);
+        let call = self.prepare(script, name, args);
         Ok(self.link.ask(Question::Script(call), PATIENCE).await?)
     }
 
@@ -359,13 +394,13 @@ impl Store {
         &self,
         script: &'static Script,
         name: Option<&Name>,
-        now: u64,
         args: impl FnOnce(&mut ScriptInvocation<'_>),
     ) -> ScriptInvocation<'static> {
         let limits = &self.limits;
         let mut call = script.prepare_invoke();
         call.key(format!("{}use", self.prefix)).arg(&self.prefix);
-        call.arg(name.map_or("", Name::as_str)).arg(now);
+        let now = self.retention_clock.as_ref().map(|clock| clock.unix_ms().to_string());
+        call.arg(name.map_or("", Name::as_str)).arg(now.unwrap_or_default());
         for duration in [limits.retention, limits.binding, self.lease] {
             call.arg(millis(duration));
         }
@@ -390,6 +425,7 @@ impl Store {
 static SCRIPTS: LazyLock<Scripts> = LazyLock::new(Scripts::new);
 
 struct Scripts {
+    check: Script,
     id: Script,
     start: Script,
     find: Script,
@@ -414,6 +450,7 @@ macro_rules! script {
 impl Scripts {
     fn new() -> Self {
         Self {
+            check: script!("check"),
             id: script!("id"),
             start: script!("start"),
             find: script!("find"),

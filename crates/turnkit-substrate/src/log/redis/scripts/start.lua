@@ -1,5 +1,5 @@
--- ARGV: writer, fingerprint, first frame, the id that the log must have (or none). The id of the frame is `<now>-1`.
-local writer, fingerprint, frame, log = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
+-- ARGV: writer, its epoch, fingerprint, first frame, the id that the log must have (or none). The id of the frame is `<epoch>-1`.
+local writer, epoch, fingerprint, frame, log = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 local state = state_now()
 if state == 'spent' then return { 'spent' } end
 
@@ -7,7 +7,7 @@ local execution = P .. 'e:' .. NAME
 if state then
   local kept = redis.call('HMGET', execution, 'fingerprint', 'started', 'writer')
   -- Asked before by the same writer, whose answer was lost.
-  if kept[3] == writer then return { 'started' } end
+  if kept[3] == writer then return { 'started', kept[2] } end
   return { 'exists', kept[1], kept[2] }
 end
 
@@ -19,10 +19,10 @@ local bytes = EXECUTION + #id + FRAME + #frame
 local full = charge(scope, bytes)
 if full then return { 'full', full } end
 
-redis.call('HSET', execution, 'state', 'running', 'epoch', whole(NOW), 'last', '1', 'started', whole(NOW),
-  'fingerprint', fingerprint, 'epochs', whole(NOW) .. ':1', 'bytes', whole(#frame), 'charged', whole(bytes),
+redis.call('HSET', execution, 'state', 'running', 'epoch', epoch, 'last', '1', 'started', whole(NOW),
+  'fingerprint', fingerprint, 'epochs', epoch .. ':1', 'bytes', whole(#frame), 'charged', whole(bytes),
   'writer', writer, 'call', '0')
-redis.call('XADD', P .. 'f:' .. NAME, whole(NOW) .. '-1', 'f', frame)
+redis.call('XADD', P .. 'f:' .. NAME, epoch .. '-1', 'f', frame)
 count(scope, 'executions', 1)
 renew_lease(NAME)
-return { 'started' }
+return { 'started', whole(NOW) }
