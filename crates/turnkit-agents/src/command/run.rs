@@ -2,6 +2,7 @@
 
 use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
+use rustix::io::Errno;
 use tokio::time::{self, Instant};
 use tracing::{Instrument as _, Span};
 use turnkit_wire::{Event, write};
@@ -381,8 +382,19 @@ async fn quiet(patience: Option<Duration>) {
 
 /// Without the program's name and path: they are the operator's business.
 fn not_started(error: &io::Error) -> AgentError {
-    let message = format!("the program could not be started: {}", error.kind());
-    AgentError::new(code::NOT_STARTED, message)
+    let told = |why: &str| {
+        AgentError::new(code::NOT_STARTED, format!("the program could not be started: {why}"))
+    };
+    // What ran out comes back, and is not the program's fault.
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            told("there are too many open files, raise their limit (ulimit -n, LimitNOFILE)")
+                .temporary()
+        }
+        Some(Errno::AGAIN) => told("there are too many processes").temporary(),
+        Some(Errno::NOMEM) => told("there is not enough memory").temporary(),
+        _ => told(&error.kind().to_string()),
+    }
 }
 
 fn failed(status: ExitStatus) -> String {

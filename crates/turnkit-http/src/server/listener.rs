@@ -2,7 +2,10 @@
 //!
 //! Any HTTP/1.1 service in front of untrusted peers can be served by it.
 
-use std::{convert::Infallible, error::Error, future::ready, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error, future::ready, io, net::SocketAddr, sync::Arc,
+    time::Duration,
+};
 
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
@@ -57,6 +60,25 @@ impl Default for ConnectionLimits {
             body_read: Duration::from_secs(30),
             tcp_user_timeout: Duration::from_secs(60),
             shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A listener at `address`. A port that is in use is tried again for 2 s: a server that was killed leaves it to the system, which
+/// takes a moment to clear it away.
+///
+/// # Errors
+/// Where the address cannot be had.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = time::Instant::now() + BIND_WITHIN;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && time::Instant::now() < deadline =>
+            {
+                time::sleep(BIND_AGAIN).await;
+            }
+            bound => return bound,
         }
     }
 }
@@ -268,6 +290,8 @@ async fn tell_refused(stream: TcpStream) -> hyper::Result<()> {
 
 /// The system may allow fewer.
 const QUEUE: i32 = 4_096;
+const BIND_WITHIN: Duration = Duration::from_secs(2);
+const BIND_AGAIN: Duration = Duration::from_millis(50);
 const REFUSALS: usize = 64;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -392,6 +416,23 @@ mod tests {
         let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(30));
         let clients: io::Result<Vec<_>> = (0..500).map(connect).collect();
         assert_eq!(clients.unwrap().len(), 500);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_in_use_for_a_moment_is_waited_for() {
+        let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = holder.local_addr().unwrap();
+        let mut bound = std::pin::pin!(bind(address));
+        assert!(futures_util::poll!(&mut bound).is_pending());
+        drop(holder);
+        assert_eq!(bound.await.unwrap().local_addr().unwrap(), address);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_stays_in_use_is_told() {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = bind(holder.local_addr().unwrap()).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]
