@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Why a process has not joined, in words for its users.
 const NO_STORE: &str = "the database cannot be joined";
 const OTHER_LOG: &str = "other processes of this database run their turns at another log";
+const NO_SUBSTRATE: &str = "the substrate cannot be reached";
+const SILENT_SUBSTRATE: &str = "the substrate does not answer";
+const NOT_WRITTEN: &str = "the database cannot be written";
 
 /// Attends to a chat's turns; to be spawned. It ends when the chat has [ended](crate::Chat::ended), and never before.
 ///
@@ -47,6 +50,25 @@ pub(crate) enum Membership {
     NotJoined(String),
     /// Nobody renews its leases.
     Unattended,
+}
+
+/// What is wrong with something that this process needs, as of when it was last asked. That is said when it begins, and when it is
+/// over, and not in between.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble(Mutex<Option<&'static str>>);
+
+impl Trouble {
+    /// What is wrong, in words for users; `None` where all is well.
+    pub(crate) fn what(&self) -> Option<&'static str> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes it; says whether it has begun, or is over, by that.
+    fn note(&self, now: Option<&'static str>) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, now);
+        before.is_some() != now.is_some()
+    }
 }
 
 impl Attendant {
@@ -131,10 +153,18 @@ impl Turns {
             // Its row is gone: others have taken it for dead, and it begins anew.
             Err(error) if error.kind() == StoreErrorKind::Broken => self.join().await,
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "failed to renew the leases of this process");
+                if self.store_trouble.note(Some(NOT_WRITTEN)) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "{NOT_WRITTEN}: leases are not renewed, and nothing is saved"
+                    );
+                }
             }
             Ok(renewed) => {
+                if self.store_trouble.note(None) {
+                    tracing::info!("the database can be written again");
+                }
                 for execution_id in renewed.lost {
                     if let Some(driven) = self.driven.find(&execution_id) {
                         tracing::warn!(%execution_id, "another process drives this turn now");
@@ -155,13 +185,16 @@ impl Turns {
         let membership = match self.log_of_substrate().await {
             Err(why) => Membership::NotJoined(why),
             Ok(log) => match self.settled(|store| store.join(log.clone())).await {
-                Ok(Joined::Member) => Membership::Joined(log),
+                Ok(Joined::Member) => {
+                    self.store_trouble.note(None);
+                    Membership::Joined(log)
+                }
                 Ok(Joined::OtherLog(_)) => Membership::NotJoined(OTHER_LOG.to_owned()),
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "failed to join the store"
-                    );
+                    if self.store_trouble.note(Some(NO_STORE)) {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(error, "{NO_STORE}");
+                    }
                     Membership::NotJoined(NO_STORE.to_owned())
                 }
             },
@@ -197,6 +230,8 @@ impl Turns {
         match membership {
             now if before == now => {}
             Membership::Joined(_) => tracing::info!("turns are started"),
+            // Which has been said.
+            Membership::NotJoined(_) if self.substrate_trouble.what().is_some() => {}
             Membership::NotJoined(why) => tracing::warn!(why, "no turn is started"),
             Membership::Unattended => {}
         }
@@ -204,15 +239,21 @@ impl Turns {
 
     /// The id of the substrate's log, or why it is not known, in words for a user.
     async fn log_of_substrate(&self) -> Result<LogId, String> {
-        match timeout(PATIENCE, self.agents.log_id()).await {
-            Ok(Ok(id)) => Ok(id.unwrap_or_else(unnamed_log)),
-            Ok(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "failed to ask the substrate for the id of its log");
-                Err("the substrate cannot be reached".to_owned())
+        let (why, error) = match timeout(PATIENCE, self.agents.log_id()).await {
+            Ok(Ok(id)) => {
+                if self.substrate_trouble.note(None) {
+                    tracing::info!("the substrate answers again");
+                }
+                return Ok(id.unwrap_or_else(unnamed_log));
             }
-            Err(_) => Err("the substrate does not answer".to_owned()),
+            Ok(Err(error)) => (NO_SUBSTRATE, Some(error)),
+            Err(_) => (SILENT_SUBSTRATE, None),
+        };
+        if self.substrate_trouble.note(Some(why)) {
+            let error = error.as_ref().map(|error| error as &dyn std::error::Error);
+            tracing::warn!(error, "{why}: turns wait for it");
         }
+        Err(why.to_owned())
     }
 
     /// Takes up every open turn that nobody drives. A turn that cannot be taken up is left to the next sweep.

@@ -15,7 +15,7 @@ use turnkit_sandbox::{AgentList, SandboxClient};
 use uuid::Uuid;
 
 use crate::agents::{Catalog, DEFAULT_AGENT};
-use crate::attendant::{Attendant, Membership};
+use crate::attendant::{Attendant, Membership, Trouble};
 use crate::hooks::{ErasedHooks, Hooks};
 use crate::observer::{Cause, Observer, Observers};
 use crate::store::{
@@ -351,12 +351,18 @@ impl Chat {
         self.turns.catalog.ask().await
     }
 
-    /// Whether turns can be started: the store can be used, its log is this process's, and it is not shutting down.
+    /// Whether turns can be started: the store can be read and written, the substrate answers and its log is the store's, and the
+    /// process is not shutting down. Asks the store alone; of the rest it tells what the attendant, which asks every five seconds,
+    /// last saw.
     ///
     /// # Errors
     /// Why not.
     pub async fn ready(&self) -> Result<(), Refusal> {
         self.turns.membership()?;
+        let trouble = self.turns.substrate_trouble.what().or(self.turns.store_trouble.what());
+        if let Some(why) = trouble {
+            return Err(Refusal::NotReady(why.to_owned()));
+        }
         self.check().await
     }
 
@@ -379,8 +385,9 @@ impl Chat {
         self.turns.driven.empty().await;
     }
 
-    /// Begins to end: returns at once, and from now on no turn is started or taken over. Turns that still run after `grace` are
-    /// cut: they stay open, and the next process takes them up. See [`ended`](Self::ended).
+    /// Begins to end: returns at once, and from now on no turn is started or taken over. A body that is not read is cut after 1 s in
+    /// all, so that its turn can end. Turns that still run after `grace` are cut: they stay open, and the next process takes them
+    /// up. See [`ended`](Self::ended).
     pub fn begin_shutdown(&self, grace: Duration) {
         self.turns.shutting_down.cancel();
         let turns = Arc::clone(&self.turns);
@@ -393,12 +400,14 @@ impl Chat {
 
     /// Waits until every driver is done and the attendant has let go of the store, which is closed then. To be called after
     /// [`begin_shutdown`](Self::begin_shutdown); without it, it waits for ever.
-    pub async fn ended(&self) {
+    pub async fn ended(&self) -> Ended {
         self.turns.shutting_down.cancelled().await;
         self.turns.driven.empty().await;
         self.turns.attempts.close();
         self.turns.attempts.wait().await;
+        let open = self.turns.left_open().await;
         self.turns.store.close().await;
+        Ended { open }
     }
 
     #[cfg(feature = "axum")]
@@ -540,6 +549,15 @@ pub struct Stopped {
     pub state: TurnState,
 }
 
+/// What a [`Chat`] that has ended leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Turns that it drove and that have not ended: they were cut, or the store took neither their answer nor why there is none.
+    /// Whoever opens the store next takes them up. They come to an answer where the substrate still has their log.
+    pub open: usize,
+}
+
 /// Makes a [`Chat`].
 #[must_use]
 pub struct ChatBuilder {
@@ -608,6 +626,8 @@ impl ChatBuilder {
             session_ids: self.session_ids,
             driven: Registry::new(self.max_turns),
             membership: watch::Sender::new(Membership::Unattended),
+            substrate_trouble: Trouble::default(),
+            store_trouble: Trouble::default(),
             unattended: Notify::new(),
             log_doubted: Notify::new(),
             attempts: TaskTracker::new(),

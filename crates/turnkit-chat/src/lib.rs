@@ -46,7 +46,7 @@ mod turn;
 mod turns;
 
 pub use self::attendant::Attendant;
-pub use self::chat::{BuildError, Chat, ChatBuilder, Started, Stopped, TurnStream};
+pub use self::chat::{BuildError, Chat, ChatBuilder, Ended, Started, Stopped, TurnStream};
 pub use self::hooks::Hooks;
 pub use self::observer::{Attempt, AttemptObserver, Cause, Observer, Role as AttemptRole};
 pub use self::principal::Principal;

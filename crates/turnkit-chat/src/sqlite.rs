@@ -7,7 +7,9 @@
 //! A store has two threads: one writes, and commits what has queued up meanwhile as one transaction; one reads. The file is in
 //! WAL mode, and each commit is synced to the disk before it is told. The file lies on a local disk: SQLite's locks, and those
 //! of the workers in the directory `<file>.workers/`, do not work over a network. A file that is not there is made with mode
-//! 0600, one that is there keeps its mode, and SQLite gives `-wal` and `-shm` that of the file.
+//! 0600, one that is there keeps its mode, and SQLite gives `-wal` and `-shm` that of the file. A database that is damaged, or
+//! lacks a table of ours, is not opened; and a file that is deleted, moved or replaced under its store is not written any more: every
+//! call is [`Unavailable`](StoreErrorKind::Unavailable) from then on.
 //!
 //! # Tables
 //! To be read, by [`SqliteStore::read`] or any other connection, and referred to by foreign keys; not to be written. Times are
@@ -36,6 +38,8 @@
 //! opened. The tables of the binary before this crate, whose names had no prefix, are moved into these once.
 
 mod connections;
+mod damage;
+mod file_watch;
 mod leases;
 mod queue;
 mod rows;
@@ -62,6 +66,7 @@ pub use rusqlite;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
 use self::connections::{Connections, Piece, Side};
+use self::file_watch::FileWatch;
 use self::workers::Worker;
 use crate::store::{
     Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
@@ -182,13 +187,17 @@ impl Builder {
     /// Those of [`SqliteStore::open`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let (file, writer, reader) = self.connect(path.as_ref())?;
+        let watch = FileWatch::new(&file)
+            .map_err(|error| unavailable(format!("cannot find {}", file.display()), error))?;
         let (worker, lock) =
             Worker::register(&file, Arc::new(SystemTime::now)).map_err(|error| {
                 unavailable(format!("cannot lock a worker's file beside {}", file.display()), error)
             })?;
         let worker = Arc::new(worker);
-        let connections = Connections::threads(writer, reader, Arc::clone(&worker), lock)
-            .map_err(|error| unavailable("cannot start a thread".to_owned(), error))?;
+        let threads =
+            Connections::threads(writer, reader, Arc::clone(&worker), Arc::new(watch), lock);
+        let connections =
+            threads.map_err(|error| unavailable("cannot start a thread".to_owned(), error))?;
         Ok(SqliteStore::new(file, worker, connections))
     }
 
@@ -219,6 +228,7 @@ impl Builder {
             writer.pragma_update(None, "foreign_keys", true)?;
             schema::migrate(&mut writer)?;
             let reader = open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            damage::check(&reader)?;
             Ok::<_, Fault>((writer, reader))
         })();
         let (writer, reader) = prepared.map_err(|fault| fault.0)?;
@@ -557,7 +567,25 @@ struct Fault(StoreError);
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Fault {
-        Fault(StoreError::because(kind_of(&error), error))
+        Fault(StoreError::because(kind_of(&error), without_statement(error)))
+    }
+}
+
+/// An error names what is wrong; the whole statement, of many lines, is no help to whoever reads a log.
+#[cfg_attr(
+    not(feature = "bundled"),
+    expect(
+        clippy::missing_const_for_fn,
+        reason = "an SQLite of the system may have no such error"
+    )
+)]
+fn without_statement(error: rusqlite::Error) -> rusqlite::Error {
+    match error {
+        #[cfg(feature = "bundled")]
+        rusqlite::Error::SqlInputError { error, msg, .. } => {
+            rusqlite::Error::SqliteFailure(error, Some(msg))
+        }
+        error => error,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRef, FromRequestParts, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router, middleware};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN, SET_COOKIE};
@@ -22,9 +22,12 @@ use crate::router::{LIMITS, required};
 use crate::store::{SignIns, StoreError, StoreErrorKind};
 use crate::{Chat, Principal, Refusal};
 
-/// The cookie of a sign-in.
+/// The cookie of a sign-in over plain HTTP, or for a path of its host.
 const NAME: &str = "turnkit";
-/// Cookies of this name that are looked at. Other paths of this host may have set some, which the browser sends as well.
+/// The one of a sign-in over https for the whole host. Browsers take a cookie of this prefix from its own host alone (RFC 6265bis, 4.1.3.2), so a page of a
+/// sibling domain can't put others before it until it is not looked at any more.
+const HOST_NAME: &str = "__Host-turnkit";
+/// Cookies of each name that are looked at. Other paths of this host may have set some, which the browser sends as well.
 const MAX_COOKIES: usize = 4;
 /// How long a sign-in holds.
 const LASTS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -74,11 +77,23 @@ impl Tokens {
         self.chat.sign_ins().ok_or_else(|| ApiError::invalid_request(none))
     }
 
+    /// Whether a sign-in's cookie can be one that no other host of its domain can set: over https, and for the whole host.
+    fn is_hosts_own(&self, request: &HeaderMap) -> bool {
+        is_https(request) && &*self.path == "/"
+    }
+
     /// No script reads it and no other site sends it (RFC 6265bis); over https it never travels in the clear.
-    fn cookie(&self, secret: &str, lasts: Duration, request: &HeaderMap) -> String {
+    fn cookie(
+        &self,
+        secret: &str,
+        lasts: Duration,
+        is_hosts_own: bool,
+        request: &HeaderMap,
+    ) -> String {
+        let name = if is_hosts_own { HOST_NAME } else { NAME };
         let secure = if is_https(request) { "; Secure" } else { "" };
         let (path, lasts) = (&self.path, lasts.as_secs());
-        format!("{NAME}={secret}; Max-Age={lasts}; Path={path}; HttpOnly; SameSite=Strict{secure}")
+        format!("{name}={secret}; Max-Age={lasts}; Path={path}; HttpOnly; SameSite=Strict{secure}")
     }
 }
 
@@ -135,7 +150,7 @@ async fn sign_in(
         .map_err(|error| Refusal::from(StoreError::because(StoreErrorKind::Unavailable, error)))?;
     let digest = users::digest(secret.as_bytes());
     tokens.sign_ins()?.sign_in(digest, token, LASTS).await.map_err(Refusal::from)?;
-    Ok(signed(&tokens.cookie(&secret, LASTS, &headers)))
+    Ok(signed([tokens.cookie(&secret, LASTS, tokens.is_hosts_own(&headers), &headers)]))
 }
 
 /// `POST /api/sign-out`: 204; ends the sign-in, and takes the cookie back.
@@ -148,12 +163,16 @@ async fn sign_out(
         let secret = users::digest(secret.as_bytes());
         tokens.sign_ins()?.sign_out(secret).await.map_err(Refusal::from)?;
     }
-    Ok(signed(&tokens.cookie("", Duration::ZERO, &headers)))
+    // Where it may be of the host alone both: one may be of a time before.
+    let names = if tokens.is_hosts_own(&headers) { &[false, true][..] } else { &[false] };
+    let gone = |is_hosts_own: &bool| tokens.cookie("", Duration::ZERO, *is_hosts_own, &headers);
+    Ok(signed(names.iter().map(gone)))
 }
 
-fn signed(cookie: &str) -> Response {
-    let headers = [(CACHE_CONTROL, "no-store"), (SET_COOKIE, cookie)];
-    (StatusCode::NO_CONTENT, headers).into_response()
+fn signed(cookies: impl IntoIterator<Item = String>) -> Response {
+    let cookies = cookies.into_iter().map(|cookie| (SET_COOKIE, cookie));
+    let cookies = AppendHeaders(cookies.collect::<Vec<_>>());
+    (StatusCode::NO_CONTENT, [(CACHE_CONTROL, "no-store")], cookies).into_response()
 }
 
 /// The same answer whatever is wrong: missing, unknown, or over.
@@ -161,13 +180,16 @@ fn unauthorized() -> ApiError {
     ApiError::unauthorized("a bearer token or a sign-in that this server knows is needed")
 }
 
-/// The secrets of the sign-ins that a request comes with.
+/// The secrets of the sign-ins that a request comes with, those first that nobody else can have put there.
 fn secrets(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs =
-        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.split_once('='));
-    let ours = pairs.filter(|(name, _)| name.trim() == NAME);
-    ours.map(|(_, secret)| secret.trim()).take(MAX_COOKIES)
+    let of = |wanted: &'static str| {
+        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let pairs = cookies.flat_map(|cookies| cookies.split(';'));
+        let pairs = pairs.filter_map(|pair| pair.split_once('='));
+        let wanted = pairs.filter(move |(name, _)| name.trim() == wanted);
+        wanted.map(|(_, secret)| secret.trim()).take(MAX_COOKIES)
+    };
+    of(HOST_NAME).chain(of(NAME))
 }
 
 /// 256 bits from the operating system, in hexadecimal digits.
@@ -195,6 +217,11 @@ mod tests {
         let cookies = "a=b; turnkit=one;turnkit = two ; xturnkit=3; turnkit";
         let headers = HeaderMap::from_iter([(COOKIE, http::HeaderValue::from_static(cookies))]);
         assert_eq!(secrets(&headers).collect::<Vec<_>>(), ["one", "two"]);
+        let headers = HeaderMap::from_iter([(
+            COOKIE,
+            http::HeaderValue::from_static("turnkit=one; __Host-turnkit=0"),
+        )]);
+        assert_eq!(secrets(&headers).collect::<Vec<_>>(), ["0", "one"]);
         assert_eq!(secrets(&HeaderMap::new()).count(), 0);
     }
 }

@@ -9,6 +9,7 @@ mod driven;
 mod execution;
 mod stop;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnIdentity};
+use turnkit::{ChatTurn, ClientLeft, TurnBody, TurnHandle, TurnIdentity};
 use turnkit_id::LogId;
 use turnkit_sandbox::SandboxClient;
 
@@ -25,17 +26,21 @@ use self::driven::Permit;
 pub(crate) use self::driven::Registry;
 use self::execution::{Execution, Part, Run};
 use crate::agents::Catalog;
-use crate::attendant::Membership;
+use crate::attendant::{Membership, Trouble};
 use crate::chat::{Lines, TurnStream};
 use crate::hooks::ErasedHooks;
 use crate::observer::{Attempt, Cause, Observers, Role};
 use crate::store::{
-    ChatStore, Claim, Claimed, HistoryLimits, Lease, StoreError, StoreErrorKind, Stored, TurnRow,
+    ChatStore, Claim, Claimed, Find, Found, HistoryLimits, Lease, StoreError, StoreErrorKind,
+    Stored, TurnRow,
 };
 use crate::{Refusal, Turn, TurnState};
 
 /// How often a store is asked again what became of a write, and the first wait; each is twice the one before.
 const ASK_AGAIN: (u32, Duration) = (6, Duration::from_millis(20));
+
+/// How much longer, in all, a body that is not read may hold its turn up once the process is to end.
+const LAST_STALL: Duration = Duration::from_secs(1);
 
 /// Everything that a turn needs.
 pub(crate) struct Turns {
@@ -49,6 +54,9 @@ pub(crate) struct Turns {
     pub(crate) driven: Arc<Registry>,
     /// What the attendant says of this process.
     pub(crate) membership: watch::Sender<Membership>,
+    /// What is wrong with the substrate, and with the store.
+    pub(crate) substrate_trouble: Trouble,
+    pub(crate) store_trouble: Trouble,
     /// Wakes the sweep.
     pub(crate) unattended: Notify,
     /// The substrate has refused the log id that the attendant knows.
@@ -182,20 +190,25 @@ impl Turns {
         let producer = Execution::new(Arc::clone(&conduct), part);
         let (body, driver) = chat_turn(&conduct.turn, after, ClientLeft::Continue)
             .start(producer, AttemptHooks(Arc::clone(&conduct)));
-        let turn = permit.turn();
-        turn.driven_by(driver.handle());
-        let (all_cut, this) = (self.cut.clone(), Arc::clone(&self));
+        let (turn, handle) = (permit.turn(), driver.handle());
+        turn.driven_by(handle.clone());
+        let this = Arc::clone(&self);
         self.attempts.spawn(async move {
-            let ended = tokio::select! {
-                outcome = driver => { conduct.ended(&outcome); true }
-                () = turn.cut.cancelled() => false,
-                () = all_cut.cancelled() => false,
-            };
-            // First here, then in the store: who finds the lease free finds nobody driving either.
-            drop(permit);
-            if ended && conduct.has_ended_turn() {
+            let mut is_anothers = false;
+            tokio::select! {
+                outcome = driver => conduct.ended(&outcome),
+                () = turn.cut.cancelled() => is_anothers = true,
+                () = this.cut.cancelled() => {}
+                never = this.hurry_at_the_end(handle) => match never {},
+            }
+            if conduct.has_ended_turn() {
                 return;
             }
+            if !is_anothers {
+                this.driven.leave_open(conduct.turn.execution_id.clone());
+            }
+            // First here, then in the store: who finds the lease free finds nobody driving either.
+            drop(permit);
             if let Err(error) = this.store.release(lease).await {
                 // It is released when the worker renews without it, or is dead.
                 let error = &error as &dyn std::error::Error;
@@ -224,13 +237,37 @@ impl Turns {
             turn = turn.prefer_log();
         }
         let (body, driver) = turn.start(producer, AttemptHooks(Arc::clone(&conduct)));
-        let all_cut = self.cut.clone();
+        let (this, handle) = (Arc::clone(&self), driver.handle());
         self.attempts.spawn(async move {
-            if let Some(outcome) = all_cut.run_until_cancelled(driver).await {
-                conduct.ended(&outcome);
+            tokio::select! {
+                outcome = driver => conduct.ended(&outcome),
+                () = this.cut.cancelled() => {}
+                never = this.hurry_at_the_end(handle) => match never {},
             }
         });
         body
+    }
+
+    /// Once the process is to end, a body that is not read is cut soon: no answer is to wait for it until there is nobody left to
+    /// save it.
+    async fn hurry_at_the_end(&self, handle: TurnHandle) -> Infallible {
+        self.shutting_down.cancelled().await;
+        handle.client_stall(LAST_STALL);
+        std::future::pending().await
+    }
+
+    /// How many turns this process has driven and leaves open.
+    pub(crate) async fn left_open(&self) -> usize {
+        let mut open = 0;
+        for execution in self.driven.left_open() {
+            match self.store.find(Find::Execution(execution)).await {
+                Ok(Found::Turn(row)) => open += usize::from(row.state == TurnState::Open),
+                Ok(Found::NoTurn | Found::NoSession) => {}
+                // What cannot be asked could not be written either.
+                Err(_) => open += 1,
+            }
+        }
+        open
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use axum::Router;
 use axum::body::Body;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, SET_COOKIE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE};
 use http::{Request, Response, StatusCode};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -118,6 +118,34 @@ async fn a_sign_in_is_told_by_a_cookie_that_nobody_keeps() {
     assert_eq!(out.status(), StatusCode::NO_CONTENT);
     let taken_back = "turnkit=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict";
     assert_eq!(out.headers()[SET_COOKIE], taken_back);
+}
+
+#[tokio::test]
+async fn cookies_that_a_sibling_domain_forges_lock_nobody_out() {
+    let rig = Rig::new().await;
+    let request = Request::post("/api/sign-in").header("host", "chat.test");
+    let request = request.header(ORIGIN, "https://chat.test");
+    let request = request.header(CONTENT_TYPE, "application/json");
+    let answer = rig.ask(request.body(r#"{"token":"a-token-of-ann"}"#.into()).unwrap()).await;
+    let cookie = answer.headers()[SET_COOKIE].to_str().unwrap();
+    // Which a browser takes from no other host, and neither for a path nor without TLS.
+    assert!(cookie.starts_with("__Host-turnkit=") && cookie.ends_with("; Secure"), "{cookie}");
+    assert!(cookie.contains("; Path=/;") && !cookie.contains("Domain"), "{cookie}");
+    let own = cookie.split(';').next().unwrap();
+    let forged = (0..40).map(|n| format!("turnkit={n:064}")).collect::<Vec<_>>().join("; ");
+    let with = |path: &'static str, cookies: String| {
+        let request = Request::builder().method(if path == "/api/me" { "GET" } else { "POST" });
+        let request = request.uri(path).header("host", "chat.test").header(COOKIE, cookies);
+        let request = request.header("x-forwarded-proto", "https").body(Body::empty());
+        rig.ask(request.unwrap())
+    };
+    let me = with("/api/me", format!("{forged}; {own}")).await;
+    assert_eq!(me.status(), StatusCode::OK);
+
+    let out = with("/api/sign-out", format!("{forged}; {own}")).await;
+    let taken_back: Vec<_> = out.headers().get_all(SET_COOKIE).iter().collect();
+    assert_eq!(taken_back.len(), 2, "{taken_back:?}");
+    assert_eq!(with("/api/me", own.to_owned()).await.status(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

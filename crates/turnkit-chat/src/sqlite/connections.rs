@@ -5,14 +5,17 @@
 //! cost a few syncs to the disk, not a thousand. Another thread reads, and is never held up by a commit.
 
 use std::any::Any;
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use super::file_watch::{FileWatch, Gone};
 use super::workers::{Lock, Worker};
 use super::{Fault, kind_of};
 use crate::{StoreError, StoreErrorKind};
@@ -65,17 +68,19 @@ impl Connections {
         mut writer: Connection,
         mut reader: Connection,
         worker: Arc<Worker>,
+        file: Arc<FileWatch>,
         lock: Lock,
     ) -> io::Result<Connections> {
         let open = TaskTracker::new();
         open.close();
         let (closing, reader_closed) = oneshot::channel::<()>();
-        let token = open.token();
+        let (token, watched) = (open.token(), Arc::clone(&file));
         let jobs_to_read = spawn("turnkit-db-read", move |mut queue| {
             let mut jobs = Vec::with_capacity(BATCH);
             while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-                serve(&mut reader, Side::Read, &mut jobs, None);
+                serve(&mut reader, Side::Read, Some(&watched), &mut jobs, None);
             }
+            leave_other_file(&reader, &watched);
             drop(reader);
             drop((closing, token));
         })?;
@@ -83,9 +88,10 @@ impl Connections {
         let jobs_to_write = spawn("turnkit-db-write", move |mut queue| {
             let mut jobs = Vec::with_capacity(BATCH);
             while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-                serve(&mut writer, Side::Write, &mut jobs, Some(&mut queue));
+                serve(&mut writer, Side::Write, Some(&file), &mut jobs, Some(&mut queue));
             }
             leave(&writer, &worker);
+            leave_other_file(&writer, &file);
             // Who closes last folds the log into the one file, and a reader may not write.
             let _ = reader_closed.blocking_recv();
             drop(writer);
@@ -127,7 +133,7 @@ impl Connections {
                 let both = both.as_mut().ok_or_else(closed)?;
                 let connection =
                     if side == Side::Write { &mut both.writer } else { &mut both.reader };
-                serve(connection, side, &mut vec![job], None);
+                serve(connection, side, None, &mut vec![job], None);
             }
         }
         let lost = || StoreError::because(StoreErrorKind::OutcomeUnknown, "its thread has ended");
@@ -200,6 +206,17 @@ fn leave(writer: &Connection, worker: &Worker) {
     }
 }
 
+/// Who closes a database last folds its log into it and removes that, by its name. Where another file has taken the place, the log of
+/// that name is that one's.
+fn leave_other_file(connection: &Connection, file: &FileWatch) {
+    if file.check().is_err() {
+        let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = connection.set_db_config(keep_log, true) {
+            tracing::warn!(%error, "cannot close a database without folding its log");
+        }
+    }
+}
+
 fn closed() -> StoreError {
     StoreError::because(StoreErrorKind::Unavailable, "the handle is closed")
 }
@@ -251,10 +268,15 @@ fn panicked(panic: &(dyn Any + Send)) -> String {
 /// Why nothing of a batch can be said to be done.
 struct Failed {
     kind: StoreErrorKind,
-    source: Arc<rusqlite::Error>,
+    source: Arc<dyn Error + Send + Sync>,
 }
 
 impl Failed {
+    /// The file is not the one that was opened.
+    fn other_file(gone: Gone) -> Failed {
+        Failed { kind: StoreErrorKind::Unavailable, source: Arc::new(gone) }
+    }
+
     /// Before the commit: all is undone.
     fn undone(error: rusqlite::Error) -> Failed {
         Failed { kind: kind_of(&error), source: Arc::new(error) }
@@ -276,12 +298,13 @@ impl Failed {
 fn serve(
     connection: &mut Connection,
     side: Side,
+    file: Option<&FileWatch>,
     jobs: &mut Vec<Box<dyn Job>>,
     queue: Option<&mut mpsc::Receiver<Box<dyn Job>>>,
 ) {
     let done = match side {
-        Side::Write => write_batch(connection, jobs),
-        Side::Read => read_batch(connection, jobs),
+        Side::Write => write_batch(connection, file, jobs),
+        Side::Read => read_batch(connection, file, jobs),
     };
     // Before anybody is answered: who then asks again is not among them.
     if let (Err(Failed { kind: StoreErrorKind::Busy, .. }), Some(queue)) = (&done, queue) {
@@ -297,7 +320,11 @@ fn serve(
     }
 }
 
-fn write_batch(connection: &mut Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+fn write_batch(
+    connection: &mut Connection,
+    file: Option<&FileWatch>,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<(), Failed> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(Failed::undone)?;
@@ -313,10 +340,17 @@ fn write_batch(connection: &mut Connection, jobs: &mut [Box<dyn Job>]) -> Result
             source: Arc::new(error),
         })?;
     }
+    // As late as can be: what is committed to another file than the path's is told as saved, and lost.
+    file.map_or(Ok(()), FileWatch::check).map_err(Failed::other_file)?;
     transaction.commit().map_err(Failed::at_commit)
 }
 
-fn read_batch(connection: &mut Connection, jobs: &mut [Box<dyn Job>]) -> Result<(), Failed> {
+fn read_batch(
+    connection: &mut Connection,
+    file: Option<&FileWatch>,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<(), Failed> {
+    file.map_or(Ok(()), FileWatch::check).map_err(Failed::other_file)?;
     for job in jobs {
         job.run(&connection.transaction().map_err(Failed::undone)?);
     }

@@ -1,5 +1,7 @@
 //! The tables and how they come about.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Fault;
@@ -163,6 +165,23 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
         ON CONFLICT (id) DO UPDATE SET version = excluded.version";
     transaction.execute(sql, [known()])?;
     Ok(transaction.commit()?)
+}
+
+/// The first table, column or index of ours that a database of the newest schema lacks.
+pub(super) fn missing(db: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut fresh = Connection::open_in_memory()?;
+    let transaction = fresh.transaction()?;
+    STEPS.iter().try_for_each(|step| transaction.execute_batch(step))?;
+    let there = parts(db)?;
+    Ok(parts(&transaction)?.into_iter().find(|part| !there.contains(part)))
+}
+
+/// `table.column` and `index`, of ours.
+fn parts(db: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let sql = r"SELECT owner.name || '.' || part.name FROM sqlite_schema owner JOIN pragma_table_info(owner.name) part
+            WHERE owner.type = 'table' AND owner.name LIKE 'turnkit\_%' ESCAPE '\'
+        UNION SELECT name FROM sqlite_schema WHERE type = 'index' AND name LIKE 'turnkit\_%' ESCAPE '\'";
+    db.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
 fn known() -> u32 {

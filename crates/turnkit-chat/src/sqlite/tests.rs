@@ -558,3 +558,81 @@ async fn an_answer_is_billed_once_also_after_an_ending() {
     let counts = store.read(|db| Ok((count(db, "bills"), count(db, "endings")))).await.unwrap();
     assert_eq!(counts, (1, 1));
 }
+
+/// Somebody takes the file away, or puts another one in its place, while a store has it open.
+#[tokio::test]
+async fn nothing_is_told_saved_that_went_into_a_file_which_is_not_there_any_more() {
+    type Mischief = fn(&Fixture);
+    let mischiefs: [Mischief; 3] = [
+        |fixture| fs::remove_file(fixture.path()).unwrap(),
+        |fixture| fs::rename(fixture.path(), fixture.directory.path().join("moved.db")).unwrap(),
+        |fixture| {
+            let backup = fixture.directory.path().join("backup.db");
+            Connection::open(&backup).unwrap().execute_batch("CREATE TABLE other (a)").unwrap();
+            fs::rename(backup, fixture.path()).unwrap();
+        },
+    ];
+    for mischief in mischiefs {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        open_session(&store, "s").await;
+        let turn = accept(&store, "s", "t").await;
+        mischief(&fixture);
+        let saved = store.save(turn.execution_id, Answer::new("hello")).await.unwrap_err();
+        assert_eq!(saved.kind(), StoreErrorKind::Unavailable);
+        let why = std::error::Error::source(&saved).unwrap().to_string();
+        assert!(why.contains("while it was open"), "{why}");
+        assert_eq!(store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+        let before = fixture.files();
+        store.close().await;
+        let gone: Vec<_> = before.iter().filter(|file| !fixture.files().contains(file)).collect();
+        assert!(gone.is_empty(), "what lies there now may be another store's: {gone:?}");
+    }
+}
+
+#[test]
+fn a_damaged_database_is_refused_in_a_line_that_says_so() {
+    let fixture = Fixture::new();
+    let refused = || {
+        let error = SqliteStore::open(fixture.path()).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Broken);
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.starts_with("the database is damaged, restore a backup: "), "{why}");
+        assert!(!why.contains('\n') && why.len() < 300, "{why}");
+        why
+    };
+    drop(fixture.open());
+    for (lost, why) in [
+        ("TABLE turnkit_sign_ins", "turnkit_sign_ins.created_at is missing"),
+        ("INDEX turnkit_open_turn_of_session", "turnkit_open_turn_of_session is missing"),
+    ] {
+        let db = fixture.connection();
+        let sql = "SELECT sql FROM sqlite_schema WHERE name = ?1";
+        let name = lost.split_once(' ').unwrap().1;
+        let sql: String = db.query_row(sql, [name], |row| row.get(0)).unwrap();
+        db.execute_batch(&format!("DROP {lost}")).unwrap();
+        assert!(refused().ends_with(why));
+        db.execute_batch(&sql).unwrap();
+        for index in [
+            "turnkit_sign_ins_of_token ON turnkit_sign_ins (token, created_at)",
+            "turnkit_sign_ins_by_end ON turnkit_sign_ins (ends_at)",
+        ] {
+            db.execute_batch(&format!("CREATE INDEX IF NOT EXISTS {index}")).unwrap();
+        }
+        drop(fixture.open());
+    }
+
+    let db = fixture.connection();
+    db.execute_batch(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+         INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at) SELECT 's' || i, i, 't', 'u', i FROM n;
+         PRAGMA wal_checkpoint(TRUNCATE);",
+    )
+    .unwrap();
+    drop(db);
+    let mut bytes = fs::read(fixture.path()).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 20 * 4096].fill(0xa5);
+    fs::write(fixture.path(), bytes).unwrap();
+    refused();
+}

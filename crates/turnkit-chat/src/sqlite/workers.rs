@@ -101,7 +101,11 @@ impl Lock {
     /// Makes the file under a passing name and locks it before it gets its own, so that nobody finds it unlocked.
     fn new(directory: &Path, id: &str) -> io::Result<Lock> {
         let passing = directory.join(id).with_extension("new");
-        let file = OpenOptions::new().write(true).create_new(true).open(&passing)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&passing)?;
         file.lock()?;
         let path = lock_path(directory, id);
         fs::rename(&passing, &path)?;

@@ -2,8 +2,8 @@
 
 use futures_util::StreamExt as _;
 use turnkit::TurnProducer as _;
-use turnkit_chat::{NewTurn, Principal, Refusal, Started, TurnRef, TurnState};
-use turnkit_sandbox::RunRequest;
+use turnkit_chat::{Chat, NewTurn, Principal, Refusal, Started, TurnRef, TurnState};
+use turnkit_sandbox::{RunRequest, SandboxClient};
 
 use crate::rig::{ALL, Rig};
 
@@ -189,4 +189,25 @@ async fn a_stop_keeps_what_waits_until_something_new_is_said() {
     };
     assert!(told.last().unwrap().contains("session.run.completed"), "{told:?}");
     assert_eq!(chat.session(&rig.ann, &session, ALL).await.unwrap().messages.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_answered_in_time_although_the_substrate_hangs() {
+    let rig = Rig::new();
+    let hangs = |request: axum::extract::Request, next: axum::middleware::Next| async {
+        if request.uri().path().ends_with("/cancel") {
+            std::future::pending::<()>().await;
+        }
+        next.run(request).await
+    };
+    let routes = rig.substrate.router().layer(axum::middleware::from_fn(hangs));
+    let agents = SandboxClient::over(routes).build().unwrap();
+    let (chat, attendant) = Chat::builder(rig.store.beside(), agents).build().await.unwrap();
+    tokio::spawn(attendant);
+    let session = chat.open_session(&rig.ann).await.unwrap();
+    let _body = chat.start(&rig.ann, &session, NewTurn::new("t", "hello")).await.unwrap();
+    let since = tokio::time::Instant::now();
+    let stopped = chat.stop(&rig.ann, &TurnRef::new(session, "t")).await.unwrap();
+    assert!(since.elapsed() <= std::time::Duration::from_secs(10), "{:?}", since.elapsed());
+    assert_eq!(stopped.state, TurnState::Stopped);
 }
