@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use turnkit_http::server::listener::ConnectionLimits;
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 use turnkit_substrate::{Limits, Substrate};
 use uuid::Uuid;
@@ -12,9 +11,6 @@ use uuid::Uuid;
 use crate::agents::Agents;
 use crate::log::LogChoice;
 use crate::server::StartError;
-
-/// What still runs when it is told to stop has had the product's grace.
-const GRACE: Duration = Duration::ZERO;
 
 /// A substrate that only this process knows how to talk to.
 pub(crate) struct Embedded {
@@ -26,9 +22,13 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     /// Starts it, with a random token: it names the scope in which the executions of this product live.
-    pub(crate) async fn start(agents: Agents, log: &LogChoice) -> Result<Embedded, StartError> {
+    pub(crate) async fn start(
+        agents: Agents,
+        log: &LogChoice,
+        limits: Limits,
+    ) -> Result<Embedded, StartError> {
         let token = secret();
-        let substrate = build(agents, log, &token).await?;
+        let substrate = build(agents, log, limits, &token).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn({
             let substrate = substrate.clone();
@@ -54,10 +54,11 @@ impl Embedded {
 pub(crate) async fn build(
     agents: Agents,
     log: &LogChoice,
+    mut limits: Limits,
     token: &str,
 ) -> Result<Substrate, StartError> {
-    let connection = ConnectionLimits { shutdown: GRACE, ..ConnectionLimits::default() };
-    let limits = Limits { connection, ..Limits::default() };
+    // What still runs when it is told to stop has had the product's grace.
+    limits.connection.shutdown = Duration::ZERO;
     agents
         .join(Substrate::builder())
         .erased_log(log.open(limits).await?)

@@ -31,6 +31,7 @@ mod outcome;
 mod page;
 mod routes;
 mod server;
+mod stderr;
 mod traces;
 
 pub use self::agents::Agents;

@@ -47,6 +47,8 @@ pub(crate) struct Now {
     pub(crate) reconnects: u64,
     /// What the log of the embedded substrate takes, where there is one.
     pub(crate) log: Option<Usage>,
+    /// Lines that this process has not logged.
+    pub(crate) dropped_lines: u64,
 }
 
 /// A number that only grows.
@@ -147,6 +149,8 @@ impl Metrics {
         self.clients(&mut page);
         self.hooks(&mut page);
         substrate(&mut page, now);
+        let help = "Lines of the log that were dropped, because standard error was not read.";
+        page.counter("turnkit_stderr_lines_dropped_total", help).sample(&[], now.dropped_lines);
         page.into_text()
     }
 

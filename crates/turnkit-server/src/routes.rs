@@ -20,6 +20,7 @@ use turnkit_substrate::Substrate;
 use crate::base_path::BasePath;
 use crate::metrics::{Metrics, Now};
 use crate::page;
+use crate::stderr;
 use crate::traces::{AttemptTrace, Traces};
 
 /// What the routes share.
@@ -131,11 +132,12 @@ async fn health(State(app): State<App>) -> Response {
 }
 
 /// `GET /ready`: 200 while turns can be started, and 503 with the reason otherwise. For whoever sends requests here.
-async fn is_ready(State(app): State<App>) -> Response {
-    match app.chat.ready().await {
-        Ok(()) => json_response(StatusCode::OK, &Health { status: "ready" }),
-        Err(refusal) => refusal.into_response(),
+async fn is_ready(State(app): State<App>) -> Result<Response, ApiError> {
+    app.chat.ready().await?;
+    if let Some(substrate) = &app.embedded {
+        substrate.ready().await.map_err(|why| ApiError::unavailable(why.to_string()))?;
     }
+    Ok(json_response(StatusCode::OK, &Health { status: "ready" }))
 }
 
 /// `GET /metrics`, in Prometheus' text format.
@@ -144,7 +146,12 @@ async fn metrics(State(app): State<App>, _: User) -> Response {
         Some(substrate) => substrate.usage().await.ok(),
         None => None,
     };
-    let now = Now { running: app.chat.running(), reconnects: app.sandbox.reconnects(), log };
+    let now = Now {
+        running: app.chat.running(),
+        reconnects: app.sandbox.reconnects(),
+        log,
+        dropped_lines: stderr::dropped_lines(),
+    };
     let headers =
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")];
     (headers, app.metrics.render(&now)).into_response()

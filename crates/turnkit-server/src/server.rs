@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use turnkit_chat::sqlite::SqliteStore;
 use turnkit_chat::tokens::{Tokens, Users};
-use turnkit_chat::{Attendant, BuildError, Chat, ChatBuilder, Origins, StoreError};
-use turnkit_http::server::listener::{self, ConnectionLimits, Connections};
+use turnkit_chat::{Attendant, BuildError, Chat, ChatBuilder, Ended, Origins, StoreError};
+use turnkit_http::server::listener::{self, Connections};
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
+use turnkit_substrate::Limits;
 
 use crate::agents::Agents;
 use crate::base_path::BasePath;
@@ -32,6 +33,8 @@ pub(crate) const DATABASE: &str = "turnkit.db";
 /// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
 /// stopped; and how long it may take to close the database.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+/// How long clients may still take what there is of turns that have ended. Who was slower comes back with the cursor.
+const LAST_READS: Duration = Duration::from_secs(5);
 
 /// How a [`Server`] is set up.
 #[derive(Debug)]
@@ -44,6 +47,11 @@ pub struct ServerConfig {
     pub substrate: SubstrateChoice,
     /// Where an embedded substrate keeps its log.
     pub log: LogChoice,
+    /// The limits of the server's connections, and of an embedded substrate and its log; how long the server may take to end is said
+    /// where it is [stopped](Server::stop).
+    pub limits: Limits,
+    /// How many turns it drives at once.
+    pub max_turns: usize,
     /// Who may use it; without them, whoever reaches it, as one local user.
     pub users: Option<Users>,
     /// Other origins whose pages may use the routes.
@@ -57,7 +65,7 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// A log in memory, one local user, a sweep every 30 s, 5 s for another process's write.
+    /// A log in memory, limits as by default, 4,096 turns at once, one local user, a sweep every 30 s, 5 s for another process's write.
     #[must_use]
     pub fn new(
         listen: SocketAddr,
@@ -69,6 +77,8 @@ impl ServerConfig {
             data_dir: data_dir.into(),
             substrate,
             log: LogChoice::default(),
+            limits: Limits::default(),
+            max_turns: 4_096,
             users: None,
             origins: Origins::default(),
             base_path: BasePath::default(),
@@ -98,6 +108,8 @@ pub struct Server {
     metrics: Arc<Metrics>,
     url: String,
     embedded: Option<Embedded>,
+    /// Whether the log of an embedded substrate outlives this process, as that of another one does.
+    log_stays: bool,
     stop: oneshot::Sender<()>,
     accepting: JoinHandle<Connections>,
     attending: JoinHandle<()>,
@@ -113,13 +125,16 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let (sandbox, embedded) = connect(config.substrate, &config.log).await?;
+        let (sandbox, embedded) =
+            connect(config.substrate, &config.log, config.limits.clone()).await?;
+        let log_stays = embedded.is_none() || config.log.is_shared();
         let (metrics, traces) = (Arc::<Metrics>::default(), Traces::default());
         let (chat, attendant) = open(&config.data_dir, config.busy_timeout, |store| {
             Chat::builder(store, sandbox.clone())
                 .observe(Arc::new(Counting(Arc::clone(&metrics))))
                 .observe(Arc::new(traces.clone()))
                 .sweep_every(config.sweep_every)
+                .max_turns(config.max_turns)
         })
         .await?;
         let path = config.base_path.as_str();
@@ -138,11 +153,11 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let accepting = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            let limits = ConnectionLimits::default();
-            listener::accept_until(listener, app.router(), &limits, stopped).await
+            let limits = &config.limits.connection;
+            listener::accept_until(listener, app.router(), limits, stopped).await
         });
         let attending = tokio::spawn(attendant);
-        Ok(Server { chat, metrics, url, embedded, stop, accepting, attending })
+        Ok(Server { chat, metrics, url, embedded, log_stays, stop, accepting, attending })
     }
 
     /// Where it listens, with its [`BasePath`].
@@ -152,13 +167,14 @@ impl Server {
     }
 
     /// Accepts nothing new, lets running turns finish for up to `grace`, stops, and closes the database: the data directory
-    /// may then be moved, removed, or served by another.
+    /// may then be moved, removed, or served by another. A client that does not read holds nothing up: its body is cut, and its turn
+    /// comes to its end.
     ///
     /// A turn that runs longer is cut: with an embedded substrate it fails with code `shutting_down`, as its log is about to
     /// be gone; it keeps its partial text, and its clients are told. With another one it stays open, and the next server
-    /// takes it up.
-    pub async fn stop(self, grace: Duration) {
-        let Server { chat, embedded, stop, accepting, attending, .. } = self;
+    /// takes it up. So does one whose end the database does not take. How many stay open is logged, and told.
+    pub async fn stop(self, grace: Duration) -> Ended {
+        let Server { chat, embedded, log_stays, stop, accepting, attending, .. } = self;
         // The end has an order: runs, then the turns that read them, then the clients of the turns.
         chat.begin_shutdown(grace + LAST_WRITES);
         // A listener that has gone already cannot be told, and need not be.
@@ -166,9 +182,13 @@ impl Server {
         match accepting.await {
             Err(error) => tracing::error!(%error, "the listener failed"),
             Ok(connections) => {
-                let finished = async || tokio::join!(connections.ended(), chat.drained());
+                let finished = async || {
+                    chat.drained().await;
+                    // Who does not read keeps the connection for as long as it likes.
+                    let _ = timeout(LAST_READS, connections.ended()).await;
+                };
                 let in_time = timeout(grace, finished()).await.is_ok();
-                if !in_time && !grace.is_zero() {
+                if !in_time && chat.running() > 0 && !grace.is_zero() {
                     tracing::warn!(turns = chat.running(), "turns did not end in time");
                 }
                 if let Some(embedded) = embedded {
@@ -181,13 +201,27 @@ impl Server {
         }
         chat.begin_shutdown(Duration::ZERO);
         let ended = async {
-            chat.ended().await;
+            let ended = chat.ended().await;
             // It lets go of the store last.
             let _ = attending.await;
+            ended
         };
-        if timeout(LAST_WRITES, ended).await.is_err() {
-            tracing::warn!("the database did not close in time");
+        let Ok(ended) = timeout(LAST_WRITES, ended).await else {
+            tracing::error!(
+                turns = chat.running(),
+                "the database did not close in time: what these turns came to is not saved"
+            );
+            return Ended::default();
+        };
+        match ended.open {
+            0 => {}
+            turns if log_stays => tracing::warn!(turns, "turns stay open for the next server"),
+            turns => tracing::error!(
+                turns,
+                "turns end without their answers being saved: the log that has them ends with this process"
+            ),
         }
+        ended
     }
 
     /// Waits until it drives no turn any more.
@@ -278,17 +312,18 @@ async fn bind(address: SocketAddr, has_users: bool) -> Result<TcpListener, Start
         }
         tracing::warn!(%address, "tokens and messages travel in the clear, unless a proxy that speaks https stands before");
     }
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+    listener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
 async fn connect(
     choice: SubstrateChoice,
     log: &LogChoice,
+    limits: Limits,
 ) -> Result<(SandboxClient, Option<Embedded>), StartError> {
     let (client, embedded) = match choice {
         SubstrateChoice::At { url, token } => (at(url, token), None),
         SubstrateChoice::Embedded(agents) => {
-            let embedded = Embedded::start(agents, log).await?;
+            let embedded = Embedded::start(agents, log, limits).await?;
             (embedded.client(), Some(embedded))
         }
     };
@@ -332,10 +367,27 @@ async fn open(
         Ok(Ok(())) | Err(_) => {}
     }
     let database = |source| StartError::Database { path: path(), source };
-    let store = SqliteStore::builder().busy_timeout(busy_timeout);
-    let built = chat(store.open(data_dir.join(DATABASE)).map_err(database)?).build().await;
+    let file = data_dir.join(DATABASE);
+    let store = SqliteStore::builder().busy_timeout(busy_timeout).open(&file).map_err(database)?;
+    warn_of_readers(&file);
+    let built = chat(store).build().await;
     built.map_err(|error| match error {
         BuildError::OtherLog => StartError::InUse { path: path() },
         BuildError::Store(source) => database(source),
     })
 }
+
+/// A database that others made, or an earlier version, keeps its mode.
+#[cfg(unix)]
+fn warn_of_readers(file: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mode = fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "others may read what users wrote: chmod 600 this file, its -wal and its -shm");
+    }
+}
+
+/// There are no modes.
+#[cfg(not(unix))]
+fn warn_of_readers(_: &Path) {}

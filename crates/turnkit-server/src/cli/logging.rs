@@ -1,13 +1,17 @@
 //! The log: to standard error, without texts of users and without tokens.
 
 use std::io::{self, IsTerminal as _};
+use std::panic::{self, PanicHookInfo};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+use turnkit_wire::text;
 
 use super::terminal::wants_color;
+use crate::stderr::Lines;
 
 /// What stands over the options that every command has, below those of its own.
 pub(super) const HEADING: &str = "For every command";
@@ -39,8 +43,12 @@ enum Format {
 #[cfg(not(feature = "otel"))]
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
+/// How long a process that ends waits for its last lines to be read.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// The log of a process, and what else is told of it; to be finished last of all.
 pub(super) struct Logging {
+    lines: Lines,
     #[cfg(feature = "otel")]
     telemetry: Option<super::telemetry::Telemetry>,
 }
@@ -50,19 +58,27 @@ pub(super) struct Logging {
 #[error("read the log level `{0}`: {1}")]
 pub(super) struct InvalidLevel(String, tracing_subscriber::filter::ParseError);
 
+#[derive(Debug, thiserror::Error)]
+#[error("start the thread that writes the log")]
+struct NoThread(#[source] io::Error);
+
 /// Sets the log up for this process.
 pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyhow::Error> {
     let default = if is_server { "info" } else { "warn" };
     let level = options.log_level.clone().or_else(|| std::env::var("RUST_LOG").ok());
     let level = level.unwrap_or_else(|| default.to_owned());
     let filter = EnvFilter::try_new(&level).map_err(|error| InvalidLevel(level, error))?;
-    let log = lines(options.log_format).with_filter(filter);
+    let lines = Lines::start().map_err(NoThread)?;
+    let log = layer(options.log_format, lines.clone()).with_filter(filter);
+    if is_server {
+        panic::set_hook(Box::new(log_panic));
+    }
     #[cfg(feature = "otel")]
     {
         let telemetry = super::telemetry::Telemetry::from_environment()?;
         let spans = telemetry.as_ref().map(super::telemetry::Telemetry::layer);
         tracing_subscriber::registry().with(log).with(spans).try_init()?;
-        Ok(Logging { telemetry })
+        Ok(Logging { lines, telemetry })
     }
     #[cfg(not(feature = "otel"))]
     {
@@ -72,28 +88,34 @@ pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyho
                 "{ENDPOINT} is set, but this turnkit is built without OpenTelemetry; one that has it: cargo build --release --features otel"
             );
         }
-        Ok(Logging {})
+        Ok(Logging { lines })
     }
 }
 
 impl Logging {
-    /// Sends what has not been sent yet.
-    #[cfg_attr(
-        not(feature = "otel"),
-        expect(clippy::unused_self, reason = "a log alone keeps nothing back")
-    )]
+    /// Sends and writes what was not yet.
     pub(super) fn finish(&self) {
         #[cfg(feature = "otel")]
         if let Some(telemetry) = &self.telemetry {
             telemetry.finish();
         }
+        self.lines.flush(LAST_LINES);
     }
 }
 
-fn lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+fn layer(format: Format, lines: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines);
     match format {
-        Format::Text => lines.with_ansi(wants_color(io::stderr().is_terminal())).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
+        Format::Text => layer.with_ansi(wants_color(io::stderr().is_terminal())).boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
     }
+}
+
+/// A task that panics says so in the log. The standard library would write it to standard error, and wait for whoever reads that.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let why = payload.downcast_ref::<&str>().copied();
+    let why = why.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let at = panic.location().map(tracing::field::display);
+    tracing::error!(at, why = why.map(text::message).as_deref(), "panicked");
 }

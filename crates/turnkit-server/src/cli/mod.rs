@@ -6,6 +6,7 @@ mod chat;
 mod config;
 mod demo;
 mod drawing;
+mod limits;
 mod logging;
 mod open_files;
 mod serve;

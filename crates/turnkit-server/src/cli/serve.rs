@@ -3,21 +3,18 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use turnkit_chat::{NoOrigin, Origins};
 
 use super::End;
 use super::agents::AgentOptions;
+use super::limits::{LogLimits, ServingLimits, count};
 use super::open_files::raise_open_files;
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 use super::terminal::{Screen, Written};
 use super::tokens::Tokens;
 use crate::{BasePath, Server, ServerConfig, SubstrateChoice};
-
-/// How long running turns may go on once the server is told to stop.
-pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// Serve the chat page and its routes.
 ///
@@ -37,7 +34,7 @@ pub(super) struct Options {
         long,
         value_name = "URL",
         env = "TURNKIT_SUBSTRATE",
-        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "model_api", "command", "command_format", "command_env", "command_dir", "command_permission"]
+        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "model_api", "command", "command_format", "command_env", "command_dir", "command_permission", "log_memory", "log_retention", "log_binding", "run_timeout", "max_run_timeout", "max_runs", "max_run_events", "max_run_memory", "max_event"]
     )]
     substrate: Option<String>,
     /// Bearer token for --substrate. Better set by the environment: other users can see a command line.
@@ -62,6 +59,13 @@ pub(super) struct Options {
     base_path: BasePath,
     #[command(flatten)]
     embedded: AgentOptions,
+    /// How many turns this server drives at a time.
+    #[arg(long, value_name = "NUMBER", env = "TURNKIT_MAX_TURNS", default_value = "4096", value_parser = count, help_heading = "Limits")]
+    max_turns: usize,
+    #[command(flatten)]
+    serving: ServingLimits,
+    #[command(flatten)]
+    logs: LogLimits,
 }
 
 const EXAMPLES: &str = "\
@@ -76,19 +80,24 @@ Examples:
   turnkit serve --listen 0.0.0.0:8787 --tokens /etc/turnkit/tokens
   turnkit serve --substrate http://127.0.0.1:8788
 
-SIGTERM and Ctrl-C let running turns finish, for up to 30 s; a second Ctrl-C does not wait.";
+SIGTERM and Ctrl-C let running turns finish, for up to --grace; a second Ctrl-C does not wait.";
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
+    let hangups = Hangups::listen()?;
     raise_open_files();
     let tokens = options.tokens.clone().map(Tokens::load).transpose()?;
     let users = tokens.as_ref().map(Tokens::users);
+    let grace = options.serving.grace;
     let server = Server::start(ServerConfig { users, ..options.config()? }).await?;
-    tokens.map(|tokens| tokio::spawn(tokens.read_when_told()));
+    match tokens {
+        Some(tokens) => drop(tokio::spawn(tokens.read_when_told(hangups))),
+        None => hangups.ignore(),
+    }
     ready(&server.url())?;
     signals.next().await;
     tracing::info!("stopping: running turns may finish");
-    Ok(unless_asked_again(server.stop(GRACE), &mut signals).await)
+    Ok(unless_asked_again(server.stop(grace), &mut signals).await)
 }
 
 impl Options {
@@ -121,6 +130,8 @@ impl Options {
             log,
             origins,
             base_path: self.base_path,
+            limits: self.logs.with(&self.serving),
+            max_turns: self.max_turns,
             ..ServerConfig::new(self.listen, self.data_dir, substrate)
         })
     }
@@ -142,12 +153,9 @@ pub(super) fn ready(url: &str) -> Written {
 }
 
 /// Who asks twice does not want to wait.
-pub(super) async fn unless_asked_again(
-    stopping: impl Future<Output = ()>,
-    signals: &mut Signals,
-) -> End {
+pub(super) async fn unless_asked_again(stopping: impl Future, signals: &mut Signals) -> End {
     tokio::select! {
-        () = stopping => End::Done,
+        _ = stopping => End::Done,
         () = signals.next() => End::Interrupted,
     }
 }

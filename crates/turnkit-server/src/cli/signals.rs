@@ -44,3 +44,40 @@ impl Signals {
         self.interrupt.recv().await;
     }
 }
+
+/// Each SIGHUP since this was made, which ends the process no more: with a file of tokens it has that read again, and whoever leaves the
+/// terminal in which a server runs does not mean to stop it.
+pub(super) struct Hangups {
+    #[cfg(unix)]
+    hangup: Signal,
+}
+
+impl Hangups {
+    pub(super) fn listen() -> io::Result<Hangups> {
+        Ok(Hangups {
+            #[cfg(unix)]
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one; false where none will come. Cancel: safe.
+    #[cfg(unix)]
+    pub(super) async fn next(&mut self) -> bool {
+        self.hangup.recv().await.is_some()
+    }
+
+    /// There are none.
+    #[cfg(not(unix))]
+    pub(super) async fn next(&mut self) -> bool {
+        false
+    }
+
+    /// From now on the log says of each that there is nothing to do.
+    pub(super) fn ignore(mut self) {
+        tokio::spawn(async move {
+            while self.next().await {
+                tracing::info!("SIGHUP is ignored: there is no file of tokens to read again");
+            }
+        });
+    }
+}

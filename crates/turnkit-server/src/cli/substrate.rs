@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use turnkit_substrate::{Limits, ServeError, Substrate};
+use turnkit_http::server::listener;
+use turnkit_substrate::{ServeError, Substrate};
 
 use super::End;
 use super::agents::AgentOptions;
+use super::limits::{LogLimits, ServingLimits};
 use super::open_files::raise_open_files;
 use super::serve::{address, ready, unless_asked_again};
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 
 /// Serve a substrate alone: agents behind HTTP, one run and one log for each execution id.
 ///
@@ -27,6 +28,10 @@ pub(super) struct Options {
     token: Option<String>,
     #[command(flatten)]
     agents: AgentOptions,
+    #[command(flatten)]
+    serving: ServingLimits,
+    #[command(flatten)]
+    logs: LogLimits,
 }
 
 const EXAMPLES: &str = "\
@@ -37,7 +42,7 @@ Examples:
   curl -N http://127.0.0.1:8788/agents/run/stream -H 'content-type: application/json' \\
       -d '{\"identifier\":\"default\",\"message\":\"hello\"}'
 
-SIGTERM and Ctrl-C let running executions finish, for up to 30 s; a second Ctrl-C does not wait.";
+SIGTERM and Ctrl-C let running executions finish, for up to --grace; a second Ctrl-C does not wait.";
 
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {0}")]
@@ -45,10 +50,11 @@ struct Unavailable(SocketAddr, #[source] std::io::Error);
 
 pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
+    Hangups::listen()?.ignore();
     raise_open_files();
     options.check()?;
     let substrate = options.build().await?;
-    let listener = TcpListener::bind(options.listen).await;
+    let listener = listener::bind(options.listen).await;
     let listener = listener.map_err(|error| Unavailable(options.listen, error))?;
     let url = format!("http://{}", listener.local_addr()?);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -88,7 +94,7 @@ impl Options {
 
     async fn build(&self) -> Result<Substrate, anyhow::Error> {
         let agents = self.agents.agents()?;
-        let log = self.agents.log()?.open(Limits::default()).await?;
+        let log = self.agents.log()?.open(self.logs.with(&self.serving)).await?;
         let builder = agents.join(Substrate::builder()).erased_log(log);
         let builder = match &self.token {
             Some(token) => builder.token("turnkit", token),

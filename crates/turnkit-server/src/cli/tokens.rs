@@ -3,28 +3,20 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-#[cfg(unix)]
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use turnkit_chat::tokens::Users;
+
+use super::signals::Hangups;
 
 /// The file, and the users that are let in.
 pub(super) struct Tokens {
     path: PathBuf,
     users: Users,
-    #[cfg(unix)]
-    hangup: Signal,
 }
 
 impl Tokens {
-    /// Reads the file. From here on SIGHUP does not end the process.
+    /// Reads the file.
     pub(super) fn load(path: PathBuf) -> Result<Tokens, anyhow::Error> {
-        Ok(Tokens {
-            users: Users::load(&path)?,
-            path,
-            #[cfg(unix)]
-            hangup: signal(SignalKind::hangup())?,
-        })
+        Ok(Tokens { users: Users::load(&path)?, path })
     }
 
     pub(super) fn users(&self) -> Users {
@@ -32,8 +24,8 @@ impl Tokens {
     }
 
     /// Reads the file again at each SIGHUP.
-    pub(super) async fn read_when_told(mut self) {
-        while self.is_told().await {
+    pub(super) async fn read_when_told(self, mut hangups: Hangups) {
+        while hangups.next().await {
             self.read();
         }
     }
@@ -50,15 +42,5 @@ impl Tokens {
                 tracing::error!(%error, why, "the tokens stay as they were");
             }
         }
-    }
-
-    #[cfg(unix)]
-    async fn is_told(&mut self) -> bool {
-        self.hangup.recv().await.is_some()
-    }
-
-    #[cfg(not(unix))]
-    async fn is_told(&mut self) -> bool {
-        false
     }
 }

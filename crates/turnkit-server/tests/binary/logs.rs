@@ -1,10 +1,13 @@
 //! What the server writes to its log.
 
 use std::fs::{self, File};
+use std::process::Stdio;
 
+use futures::{StreamExt as _, stream};
 use serde_json::Value;
+use turnkit_client::{Client, NewTurn};
 
-use crate::support::{Process, run};
+use crate::support::{Process, http, run};
 
 /// Serves one turn at the most talkative level, and gives the log.
 fn log_of_a_turn(format: &str, message: &str) -> String {
@@ -48,4 +51,38 @@ fn no_text_of_a_message_and_no_token_is_logged_at_any_level() {
 fn a_format_that_is_unknown_is_refused() {
     let output = run(&["serve", "--log-format", "yaml"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_reading_the_log_stops_nothing() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let data = data_dir.path().to_str().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--demo-pace", "0ms", "--data-dir", data];
+    let arguments = [&serve[..], &["--log-level", "trace"]].concat();
+    let mut server = Process::logging_to(Stdio::piped(), &arguments);
+    let client = Client::builder(&server.url).build().unwrap();
+    let turn = async |_| {
+        let session = client.create_session().await.unwrap();
+        let mut body = client.start(&session, &NewTurn::new("t", "hello")).await.unwrap();
+        let mut last = String::new();
+        while let Some(line) = body.next().await.unwrap() {
+            last = line.as_json().to_owned();
+        }
+        last
+    };
+    let ends: Vec<_> = stream::iter(0..700).map(turn).buffer_unordered(32).collect().await;
+    assert!(ends.iter().all(|line| line.contains("session.run.completed")), "{ends:?}");
+    let metrics = http().get(format!("{}/metrics", server.url)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let name = "turnkit_stderr_lines_dropped_total ";
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix(name));
+    assert_ne!(dropped.unwrap(), "0");
+
+    let mut log = server.log();
+    let missing =
+        log.find(|line| line.as_ref().unwrap().contains("lines of the log are missing here"));
+    assert!(missing.unwrap().unwrap().contains("WARN"));
+    // Nobody reads the rest.
+    assert_eq!(server.terminate(), Some(0));
 }

@@ -198,3 +198,23 @@ fn a_program_that_is_not_there_stops_the_server_from_starting() {
         "turnkit: failed to find the program not-there-at-all: PATH has no program of this name\n";
     assert_eq!(refused(&["not-there-at-all"]), why);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_finds_no_files_left_is_told_so() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+    let rig = Rig::with("say hello");
+    let (first, _) = rig.turn();
+    assert_eq!(first["type"], "session.run.completed");
+    let pid = rig.server.pid();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
+    // One for the client, and not enough for the pipes of a program.
+    let few = Rlimit { current: Some(open + 4), maximum: Some(open + 4) };
+    prlimit(Pid::from_raw(i32::try_from(pid).unwrap()), Resource::Nofile, few).unwrap();
+    let (last, _) = rig.turn();
+    assert_eq!(last["data"]["code"], "command_not_started", "{last}");
+    let told = last["data"]["message"].as_str().unwrap();
+    assert!(told.contains("too many open files"), "{told}");
+    assert_eq!(last["data"]["temporary"], true);
+}

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Process, run, signal, text, turnkit};
+use crate::support::{Process, http, run, run_async, signal, text, turnkit};
 
 #[test]
 fn it_ends_well_when_it_is_told_to() {
@@ -293,4 +293,130 @@ fn the_tokens_are_read_again_when_it_is_told_to() {
     assert!(lets_in("a-token-of-bob") && !lets_in("a-token-of-ann"));
     read_again("a-token-of-eve\n", "line 1: it must hold a token");
     assert!(lets_in("a-token-of-bob") && !lets_in("a-token-of-eve"));
+}
+
+#[cfg(unix)]
+#[test]
+fn without_tokens_a_hangup_is_ignored_with_a_word() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir"];
+    let serve = [&serve[..], &[data_dir.path().to_str().unwrap()]].concat();
+    for arguments in [&serve[..], &["substrate", "--listen", "127.0.0.1:0"]] {
+        let mut server = Process::logging_to(Stdio::piped(), arguments);
+        signal(server.pid(), "HUP");
+        let told = server.log().find(|line| line.as_ref().unwrap().contains("SIGHUP is ignored"));
+        assert!(told.unwrap().unwrap().contains("INFO"));
+        assert_eq!(server.terminate(), Some(0));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_it_makes_in_a_directory_that_was_there_is_its_owners_alone() {
+    let data_dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(data_dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let serve = |log: Stdio| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "umask 022; exec \"$0\" serve --listen 127.0.0.1:0 --data-dir \"$1\""]);
+        command.arg(env!("CARGO_BIN_EXE_turnkit")).arg(data_dir.path());
+        Process::spawn(command.stderr(log))
+    };
+    let server = serve(Stdio::null());
+    assert!(run(&["chat", "--server", &server.url, "hello"]).status.success());
+    let mut modes = Vec::new();
+    for directory in [data_dir.path().to_owned(), data_dir.path().join("turnkit.db.workers")] {
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            modes.push((entry.file_name().into_string().unwrap(), mode));
+        }
+    }
+    assert!(modes.len() >= 5, "{modes:?}");
+    assert!(modes.iter().all(|(_, mode)| [0o600, 0o700].contains(mode)), "{modes:?}");
+    assert_eq!(server.terminate(), Some(0));
+
+    let database = data_dir.path().join("turnkit.db");
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut server = serve(Stdio::piped());
+    let warned = server.log().find(|line| line.as_ref().unwrap().contains("others may read"));
+    assert!(warned.unwrap().unwrap().contains("WARN"));
+}
+
+/// The log of a substrate that goes away and comes back, up to the line that says so.
+#[test]
+fn a_substrate_that_is_lost_and_found_again_is_said_once_each() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let substrate = Process::substrate("1ms");
+    let address = substrate.url.strip_prefix("http://").unwrap().to_owned();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--substrate", &substrate.url, "--data-dir"];
+    let serve = [&serve[..], &[data_dir.path().to_str().unwrap()]].concat();
+    let mut server = Process::logging_to(Stdio::piped(), &serve);
+    let mut log = server.log().map(Result::unwrap);
+    let is_of_it = |line: &String| line.contains("substrate");
+    substrate.kill();
+    let lost = log.find(is_of_it).unwrap();
+    assert!(lost.contains("WARN") && lost.contains("cannot be reached"), "{lost}");
+    let ready = format!("{}/ready", server.url);
+    let told = run_async(http().get(&ready).send()).unwrap();
+    assert_eq!(told.status(), 503);
+    let _back = Process::start(&["substrate", "--listen", &address]);
+    let found = log.find(is_of_it).unwrap();
+    assert!(found.contains("INFO") && found.contains("answers again"), "{found}");
+    assert_eq!(run_async(http().get(&ready).send()).unwrap().status(), 200);
+}
+
+#[test]
+fn a_substrate_that_answers_nothing_is_said_at_the_start() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let serve =
+        ["serve", "--listen", "127.0.0.1:0", "--substrate", "http://127.0.0.1:1", "--data-dir"];
+    let serve = [&serve[..], &[data_dir.path().to_str().unwrap()]].concat();
+    let mut server = Process::logging_to(Stdio::piped(), &serve);
+    let told = server.log().find(|line| line.as_ref().unwrap().contains("cannot be reached"));
+    assert!(told.unwrap().unwrap().contains("WARN"));
+    let answers = ["/health", "/ready"].map(|path| {
+        run_async(http().get(format!("{}{path}", server.url)).send()).unwrap().status().as_u16()
+    });
+    assert_eq!(answers, [200, 503]);
+}
+
+#[test]
+fn a_limit_that_cannot_be_is_refused_by_its_option() {
+    for arguments in [
+        ["--log-memory", "0"],
+        ["--log-memory", "1GB"],
+        ["--run-timeout", "0s"],
+        ["--max-event", "2GiB"],
+        ["--grace", "soon"],
+    ] {
+        let refused = run(&[&["serve"], &arguments[..]].concat());
+        let told = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains(arguments[0]) && told.contains(arguments[1]), "{told}");
+    }
+    let elsewhere = ["serve", "--substrate", "http://127.0.0.1:1", "--log-memory", "1MiB"];
+    assert_eq!(run(&elsewhere).status.code(), Some(2), "its log is that substrate's own");
+}
+
+#[tokio::test]
+async fn limits_are_options_and_the_substrate_tells_them() {
+    let options = ["--log-memory", "32MiB", "--log-retention", "2m", "--run-timeout", "2h"];
+    let options =
+        [&options[..], &["--max-runs", "7", "--grace", "3s", "--max-event", "2KiB"]].concat();
+    let substrate =
+        Process::start(&[&["substrate", "--listen", "127.0.0.1:0"], &options[..]].concat());
+    let answer = http().get(format!("{}/capabilities", substrate.url)).send().await.unwrap();
+    let told: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    for (limit, value) in [
+        ("bytesInAll", 32 << 20),
+        ("bytesPerScope", 32 << 20),
+        ("retentionMs", 120_000),
+        ("runTimeoutMs", 7_200_000),
+        ("maxRunTimeoutMs", 7_200_000),
+        ("runningPerScope", 7),
+        ("runningInAll", 7),
+        ("shutdownMs", 3_000),
+        ("eventBytes", 2_048),
+    ] {
+        assert_eq!(told["limits"][limit], value, "{limit}");
+    }
 }

@@ -29,6 +29,12 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     turnkit().args(arguments).output().unwrap()
 }
 
+/// What a test that is none of its own runtime waits for.
+pub(crate) fn run_async<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
 pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }

@@ -1,12 +1,20 @@
 //! Servers that are told to stop while a turn runs.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream;
+use serde_json::json;
 use tempfile::TempDir;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 use turnkit_agents::demo::Demo;
 use turnkit_chat::sqlite::rusqlite::Connection;
 use turnkit_server::{Agents, Server, ServerConfig, SubstrateChoice};
+use turnkit_substrate::{Agent, AgentError, Run};
+use turnkit_wire::Event;
 
 use crate::support::{Client, TestServer, TestSubstrate, failure, is_complete, message, parse};
 
@@ -18,6 +26,50 @@ async fn serve(data_dir: &TempDir, substrate: SubstrateChoice) -> (Server, Clien
     let server = Server::start(config).await.unwrap();
     let client = Client::new(server.url());
     (server, client)
+}
+
+/// Says 4,000 parts of 40 bytes at once, and counts how often it has done so.
+#[derive(Clone, Default)]
+struct Talker {
+    done: Arc<watch::Sender<usize>>,
+}
+
+impl Agent for Talker {
+    fn run(
+        &self,
+        _: Run,
+    ) -> impl futures_util::Stream<Item = Result<Event, AgentError>> + Send + 'static {
+        let done = Arc::clone(&self.done);
+        stream::unfold(0, move |at| {
+            if at == 4_000 {
+                done.send_modify(|done| *done += 1);
+                return std::future::ready(None);
+            }
+            // What a line has besides its text makes sure that no buffer on the way takes all of them.
+            let part = json!({ "id": "p", "type": "text", "note": "x".repeat(400) });
+            let data = json!({ "part": part, "delta": "o".repeat(40) });
+            let event = Event::new("message.part.updated", &data).unwrap();
+            std::future::ready(Some((Ok(event), at + 1)))
+        })
+    }
+}
+
+/// Asks for a turn in a new session, and reads nothing of it.
+async fn ask_and_do_not_read(server: &Server, client: &Client) -> TcpStream {
+    let session = client.session().await;
+    let address = server.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(address).await.unwrap().into_std().unwrap();
+    let body = json!({ "turnId": "t", "message": "hello" }).to_string();
+    write!(
+        stream,
+        "POST /api/sessions/{session}/turns HTTP/1.1\r\nhost: {address}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    TcpStream::from_std(stream).unwrap()
 }
 
 fn text_of(lines: &[String]) -> String {
@@ -49,7 +101,7 @@ async fn a_turn_that_outlives_the_grace_fails_and_its_client_and_its_row_say_so(
     let session = client.session().await;
     let mut body = client.turn(&session, "t", "long").await;
     let before = body.take(12).await;
-    let (lines, ()) = tokio::join!(body.all(), server.stop(GRACE));
+    let (lines, _) = tokio::join!(body.all(), server.stop(GRACE));
     let lines = [before, lines].concat();
     assert_eq!(failure(&lines), ("shutting_down".to_owned(), false));
 
@@ -85,4 +137,49 @@ async fn a_turn_at_another_substrate_outlives_the_server() {
     let saved = next.client.messages(&session).await;
     assert_eq!(saved[1], message("assistant", crate::support::TEXT, "complete"));
     assert_eq!(substrate.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_costs_nobody_the_answer() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let talker = Talker::default();
+    let agents = Agents::new("talker", talker.clone());
+    let (server, client) = serve(&data_dir, SubstrateChoice::Embedded(agents)).await;
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        stalled.push(ask_and_do_not_read(&server, &client).await);
+    }
+    talker.done.subscribe().wait_for(|done| *done == stalled.len()).await.unwrap();
+    let ended = server.stop(Duration::from_secs(3)).await;
+    assert_eq!(ended.open, 0);
+
+    let database = Connection::open(data_dir.path().join("turnkit.db")).unwrap();
+    let query =
+        "SELECT count(*) FROM turnkit_messages WHERE status = 'complete' AND length(text) = 160000";
+    let saved: i64 = database.query_row(query, [], |row| row.get(0)).unwrap();
+    assert_eq!(usize::try_from(saved), Ok(stalled.len()));
+}
+
+#[tokio::test]
+async fn answers_that_the_database_does_not_take_are_told_by_their_number() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let agents = Agents::new("demo", Demo::new().pace(Duration::from_millis(100)));
+    let substrate = SubstrateChoice::Embedded(agents);
+    let config = ServerConfig {
+        busy_timeout: Duration::from_millis(10),
+        ..ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir.path(), substrate)
+    };
+    let server = Server::start(config).await.unwrap();
+    let client = Client::new(server.url());
+    let mut bodies = Vec::new();
+    for _ in 0..3 {
+        let session = client.session().await;
+        let mut body = client.turn(&session, "t", "hello").await;
+        body.take(2).await;
+        bodies.push(body);
+    }
+    let other = Connection::open(data_dir.path().join("turnkit.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ended = server.stop(Duration::from_secs(10)).await;
+    assert_eq!(ended.open, bodies.len());
 }

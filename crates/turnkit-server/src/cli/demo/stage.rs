@@ -16,7 +16,7 @@ use turnkit_chat::{ChatStore as _, Principal, SessionId, StoreError};
 use turnkit_client::{Client, NewTurn, TurnBody};
 use turnkit_http::client::BaseUrl;
 use turnkit_http::client::tls_config;
-use turnkit_substrate::{ServeError, Substrate};
+use turnkit_substrate::{Limits, ServeError, Substrate};
 use turnkit_wire::{Event, kind::Class, sse};
 use uuid::Uuid;
 
@@ -122,7 +122,8 @@ impl Served {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let token = embedded::secret();
-        let substrate = embedded::build(agents, &LogChoice::Memory, &token).await?;
+        let substrate =
+            embedded::build(agents, &LogChoice::Memory, Limits::default(), &token).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn({
             let substrate = substrate.clone();
