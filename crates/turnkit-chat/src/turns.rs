@@ -262,7 +262,7 @@ impl Turns {
         for execution in self.driven.left_open() {
             match self.store.find(Find::Execution(execution)).await {
                 Ok(Found::Turn(row)) => open += usize::from(row.state == TurnState::Open),
-                Ok(Found::NoTurn | Found::NoSession) => {}
+                Ok(_) => {}
                 // What cannot be asked could not be written either.
                 Err(_) => open += 1,
             }

@@ -2,6 +2,7 @@
 
 mod budget;
 mod journal;
+mod segments;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 use self::{
     budget::Budget,
     journal::{INDEX, Journal},
+    segments::Segments,
     table::{Bond, EXECUTION, Table, charge, id_bytes},
 };
 use super::{
@@ -52,7 +54,8 @@ impl MemoryLog {
         let server = Arc::new(Budget::new(limits.bytes_in_all));
         let table = Mutex::new(Table::new(&limits, Arc::clone(&server)));
         let id = LogId::from_u128(Uuid::new_v4().as_u128());
-        Self { shared: Arc::new(Shared { id, limits, clock, server, table }) }
+        let segments = Arc::default();
+        Self { shared: Arc::new(Shared { id, limits, clock, server, segments, table }) }
     }
 }
 
@@ -96,6 +99,7 @@ impl ExecutionLog for MemoryLog {
 
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         lock(&self.shared.table).sweep(self.shared.clock.unix_ms());
+        self.shared.segments.trim();
         Box::pin(ready(Ok(())))
     }
 
@@ -109,6 +113,7 @@ struct Shared {
     limits: Limits,
     clock: Arc<dyn Clock>,
     server: Arc<Budget>,
+    segments: Arc<Segments>,
     table: Mutex<Table>,
 }
 
@@ -131,7 +136,8 @@ impl Shared {
         let bytes = EXECUTION + id_bytes(&key.id) + cost(&frame);
         table.charge(&key.scope, bytes, now).map_err(LogError::Full)?;
         let scope = table.scope(&key.scope);
-        let execution = Arc::new(Execution::new(key, opening.fingerprint, &scope.budget, now));
+        let journal = Journal::new(now, now, Arc::clone(&self.segments));
+        let execution = Arc::new(Execution::new(key, opening.fingerprint, &scope.budget, journal));
         lock(&execution.journal).push(frame.as_bytes());
         scope.bound.insert(key.id.clone(), Bond::Log(Arc::clone(&execution)));
         let reader = Arc::clone(&execution) as Arc<dyn LogReader>;
@@ -220,13 +226,13 @@ impl Execution {
         key: &ExecutionKey,
         fingerprint: Option<Fingerprint>,
         budget: &Arc<Budget>,
-        now: u64,
+        journal: Journal,
     ) -> Self {
         Self {
             key: key.clone(),
             fingerprint,
             budget: Arc::clone(budget),
-            journal: Mutex::new(Journal::new(now, now)),
+            journal: Mutex::new(journal),
             changed: Notify::new(),
         }
     }

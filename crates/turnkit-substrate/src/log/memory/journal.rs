@@ -1,5 +1,8 @@
+use std::{mem, sync::Arc};
+
 use bytes::Bytes;
 
+use super::segments::{SEGMENT, Segments};
 use crate::{
     Cursor, EventId,
     log::{Ending, Page, Position, State, Status},
@@ -12,6 +15,7 @@ use crate::{
 pub(super) struct Journal {
     sealed: Vec<Segment<Bytes>>,
     open: Segment<Vec<u8>>,
+    segments: Arc<Segments>,
     /// The first `seq` of each epoch, ascending in both.
     epochs: Vec<EventId>,
     started_at: u64,
@@ -21,11 +25,12 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// An empty log whose events will carry `epoch`.
-    pub(super) fn new(epoch: u64, started_at: u64) -> Self {
+    /// An empty log whose events will carry `epoch`, in memory of these segments.
+    pub(super) fn new(epoch: u64, started_at: u64, segments: Arc<Segments>) -> Self {
         Self {
             sealed: Vec::new(),
             open: Segment::after(0),
+            segments,
             epochs: vec![EventId { epoch, seq: 1 }],
             started_at,
             ended: None,
@@ -75,11 +80,21 @@ impl Journal {
     }
 
     pub(super) fn push(&mut self, frame: &[u8]) {
-        self.open.push(frame);
-        self.frame_bytes += frame.len() as u64;
-        if self.open.frames.len() >= SEGMENT {
+        if self.open.frames.len() + frame.len() > SEGMENT {
             self.seal();
         }
+        let held = &mut self.open.frames;
+        let needed = held.len() + frame.len();
+        // A short log takes what it needs. One that is longer than that gets a segment, and one frame that is longer than a segment
+        // its own memory.
+        if needed > SEGMENT {
+            held.reserve_exact(frame.len());
+        } else if needed > SHORT && held.capacity() < SEGMENT {
+            let short = mem::replace(held, self.segments.take());
+            held.extend_from_slice(&short);
+        }
+        self.open.push(frame);
+        self.frame_bytes += frame.len() as u64;
     }
 
     pub(super) fn end(&mut self, ending: Ending, at: u64) {
@@ -126,9 +141,9 @@ impl Journal {
 
     fn seal(&mut self) {
         let next = Segment::after(self.open.last());
-        let full = std::mem::replace(&mut self.open, next);
+        let full = mem::replace(&mut self.open, next);
         if !full.ends.is_empty() {
-            self.sealed.push(full.sealed());
+            self.sealed.push(full.sealed(&self.segments));
         }
     }
 
@@ -146,8 +161,9 @@ impl Journal {
 /// What the index takes for each event, in bytes.
 pub(super) const INDEX: u64 = size_of::<u32>() as u64;
 
-/// How many bytes of frames a segment holds before it is sealed; one frame may reach beyond.
-const SEGMENT: usize = 64 * 1024;
+/// How many bytes of frames are held in memory of their own size: thousands of runs that have said little are not to take a segment
+/// each.
+const SHORT: usize = 16 * 1024;
 
 struct Segment<B> {
     /// The `seq` before its first event.
@@ -182,9 +198,8 @@ impl Segment<Vec<u8>> {
         self.ends.push(u32::try_from(self.frames.len()).unwrap_or(u32::MAX));
     }
 
-    fn sealed(mut self) -> Segment<Bytes> {
-        self.frames.shrink_to_fit();
+    fn sealed(mut self, segments: &Arc<Segments>) -> Segment<Bytes> {
         self.ends.shrink_to_fit();
-        Segment { after: self.after, frames: Bytes::from(self.frames), ends: self.ends }
+        Segment { after: self.after, frames: segments.seal(self.frames), ends: self.ends }
     }
 }

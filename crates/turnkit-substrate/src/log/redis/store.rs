@@ -236,7 +236,7 @@ impl Store {
 
     /// Makes the id a spent one, unless it runs; says whether it is.
     pub(super) async fn erase(&self, name: &Name) -> Result<bool, StoreError> {
-        let answer = self.run(&SCRIPTS.erase, Some(name), self.now(), |_| {}).await?;
+        let answer = self.run(&SCRIPTS.erase, Some(name), |_| {}).await?;
         Ok(match answer.word()? {
             "spent" => true,
             "running" => false,
