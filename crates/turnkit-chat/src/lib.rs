@@ -42,6 +42,8 @@ pub mod sqlite;
 pub mod store;
 #[cfg(feature = "axum")]
 pub mod tokens;
+#[cfg(feature = "axum")]
+mod trusted_header;
 mod turn;
 mod turns;
 
@@ -54,6 +56,8 @@ pub use self::refusal::Refusal;
 #[cfg(feature = "axum")]
 pub use self::router::LocalUser;
 pub use self::store::{ChatStore, StoreError, StoreErrorKind};
+#[cfg(feature = "axum")]
+pub use self::trusted_header::{Network, NoNetwork, TrustedHeader, TrustedUser};
 pub use self::turn::{
     Ending, Failure, Message, NewTurn, QueuedTurn, Role, Said, SessionId, SessionInfo, Turn,
     TurnRef, TurnState,

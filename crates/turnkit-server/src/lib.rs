@@ -37,4 +37,4 @@ mod traces;
 pub use self::agents::Agents;
 pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::log::{LogChoice, OpenLogError};
-pub use self::server::{Server, ServerConfig, StartError, SubstrateChoice};
+pub use self::server::{Server, ServerConfig, StartError, SubstrateChoice, UsersChoice};

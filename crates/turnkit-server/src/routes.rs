@@ -12,7 +12,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use serde::Serialize;
 use turnkit_chat::tokens::{TokenUser, Tokens};
-use turnkit_chat::{Chat, LocalUser, Origins, Principal, SessionId, TurnRef};
+use turnkit_chat::{
+    Chat, LocalUser, Origins, Principal, SessionId, TrustedHeader, TrustedUser, TurnRef,
+};
 use turnkit_http::server::{ApiError, Hosts, InPath, guard, json_response, linger};
 use turnkit_sandbox::SandboxClient;
 use turnkit_substrate::Substrate;
@@ -27,8 +29,7 @@ use crate::traces::{AttemptTrace, Traces};
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) chat: Chat,
-    /// Without them there is one local user.
-    pub(crate) tokens: Option<Tokens>,
+    pub(crate) users: KnownBy,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) traces: Traces,
     pub(crate) sandbox: SandboxClient,
@@ -40,19 +41,35 @@ pub(crate) struct App {
     pub(crate) embedded: Option<Substrate>,
 }
 
+/// How the user of a request is known.
+#[derive(Clone)]
+pub(crate) enum KnownBy {
+    /// There is one, and only this machine reaches the server.
+    Nothing,
+    /// By a token.
+    Tokens(Tokens),
+    /// By a proxy.
+    Header(TrustedHeader),
+}
+
 impl App {
     /// All routes, behind the guard.
     pub(crate) fn router(self) -> Router {
-        // Whoever bears no token is told from the pages of other sites by the host alone.
-        let (hosts, chat) = if let Some(tokens) = &self.tokens {
-            (Hosts::any(), tokens.router_for(&self.origins))
-        } else {
-            let nobody = || async {
-                let message = "nobody signs in at this server: it has one local user";
-                ApiError::invalid_request(message)
-            };
-            let chat = self.chat.router_for::<(), LocalUser>(&self.origins);
-            (Hosts::loopback(), chat.route("/api/sign-in", post(nobody)))
+        let nobody =
+            |why: &'static str| post(move || async move { ApiError::invalid_request(why) });
+        let (hosts, chat) = match &self.users {
+            KnownBy::Tokens(tokens) => (Hosts::any(), tokens.router_for(&self.origins)),
+            KnownBy::Header(header) => {
+                let chat = self.chat.router_for::<TrustedHeader, TrustedUser>(&self.origins);
+                let why = "nobody signs in at this server: the proxy before it says who asks";
+                (Hosts::any(), chat.with_state(header.clone()).route("/api/sign-in", nobody(why)))
+            }
+            // Whoever bears no token is told from the pages of other sites by the host alone.
+            KnownBy::Nothing => {
+                let chat = self.chat.router_for::<(), LocalUser>(&self.origins);
+                let why = "nobody signs in at this server: it has one local user";
+                (Hosts::loopback(), chat.route("/api/sign-in", nobody(why)))
+            }
         };
         let hosts = hosts.allowing(&self.origins);
         let base_path = self.base_path.clone();
@@ -89,12 +106,11 @@ impl FromRequestParts<App> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<User, ApiError> {
-        match &app.tokens {
-            None => Ok(User(LocalUser.into())),
-            Some(tokens) => {
-                TokenUser::from_request_parts(parts, tokens).await.map(|user| User(user.into()))
-            }
-        }
+        Ok(User(match &app.users {
+            KnownBy::Nothing => LocalUser.into(),
+            KnownBy::Tokens(tokens) => TokenUser::from_request_parts(parts, tokens).await?.into(),
+            KnownBy::Header(header) => TrustedUser::from_request_parts(parts, header).await?.into(),
+        }))
     }
 }
 

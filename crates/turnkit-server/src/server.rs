@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use turnkit_chat::sqlite::SqliteStore;
 use turnkit_chat::tokens::{Tokens, Users};
-use turnkit_chat::{Attendant, BuildError, Chat, ChatBuilder, Ended, Origins, StoreError};
+use turnkit_chat::{
+    Attendant, BuildError, Chat, ChatBuilder, Ended, Origins, StoreError, TrustedHeader,
+};
 use turnkit_http::server::listener::{self, Connections};
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 use turnkit_substrate::Limits;
@@ -23,7 +25,7 @@ use crate::base_path::BasePath;
 use crate::embedded::Embedded;
 use crate::log::{LogChoice, OpenLogError};
 use crate::metrics::{Counting, Metrics};
-use crate::routes::App;
+use crate::routes::{App, KnownBy};
 use crate::traces::Traces;
 
 /// What servers before the log had an id lock in their data directory.
@@ -52,8 +54,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// How many turns it drives at once.
     pub max_turns: usize,
-    /// Who may use it; without them, whoever reaches it, as one local user.
-    pub users: Option<Users>,
+    /// Who may use it.
+    pub users: UsersChoice,
     /// Other origins whose pages may use the routes.
     pub origins: Origins,
     /// The path that everything lies under.
@@ -79,13 +81,25 @@ impl ServerConfig {
             log: LogChoice::default(),
             limits: Limits::default(),
             max_turns: 4_096,
-            users: None,
+            users: UsersChoice::Local,
             origins: Origins::default(),
             base_path: BasePath::default(),
             sweep_every: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(5),
         }
     }
+}
+
+/// Who may use a [`Server`], and how they are known.
+#[derive(Clone, Debug, Default)]
+pub enum UsersChoice {
+    /// Whoever reaches it, as one local user: on a loopback address only.
+    #[default]
+    Local,
+    /// These, by their tokens.
+    Tokens(Users),
+    /// Whomever a proxy names.
+    Header(TrustedHeader),
 }
 
 /// Where the agents of a [`Server`] run.
@@ -121,7 +135,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]: what could not be had, and why.
     pub async fn start(config: ServerConfig) -> Result<Server, StartError> {
-        let listener = bind(config.listen, config.users.is_some()).await?;
+        let listener = bind(config.listen, matches!(config.users, UsersChoice::Local)).await?;
         let address = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -141,7 +155,11 @@ impl Server {
         let url = format!("http://{address}{path}");
         let tokens = |users| Tokens::new(users, chat.clone()).under(path);
         let app = App {
-            tokens: config.users.map(tokens),
+            users: match config.users {
+                UsersChoice::Local => KnownBy::Nothing,
+                UsersChoice::Tokens(users) => KnownBy::Tokens(tokens(users)),
+                UsersChoice::Header(header) => KnownBy::Header(header),
+            },
             chat: chat.clone(),
             origins: config.origins,
             base_path: config.base_path.clone(),
@@ -239,9 +257,10 @@ impl Server {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// Without users' tokens, whoever reaches the server is its user.
+    /// Where users are not known, whoever reaches the server is its user.
     #[error(
-        "listen on {address}: without users' tokens (--tokens FILE) only loopback addresses are served, such as 127.0.0.1:8787"
+        "listen on {address}: without users' tokens (--tokens FILE) or a proxy that names them (--trust-header NAME) \
+        only loopback addresses are served, such as 127.0.0.1:8787"
     )]
     NotLoopback {
         /// The address that was asked for.
@@ -305,9 +324,9 @@ impl fmt::Debug for SubstrateChoice {
     }
 }
 
-async fn bind(address: SocketAddr, has_users: bool) -> Result<TcpListener, StartError> {
+async fn bind(address: SocketAddr, is_open: bool) -> Result<TcpListener, StartError> {
     if !address.ip().is_loopback() {
-        if !has_users {
+        if is_open {
             return Err(StartError::NotLoopback { address });
         }
         tracing::warn!(%address, "tokens and messages travel in the clear, unless a proxy that speaks https stands before");

@@ -34,7 +34,7 @@ async fn write(log: MemoryLog, writer: u64) {
     let event = Event::new("message.part.updated", &"x".repeat(1_000)).unwrap();
     let mut written = 0;
     for run in 0.. {
-        let id = ExecutionId::parse(format!("run-{writer}-{run}")).unwrap();
+        let id = ExecutionId::parse(&format!("run-{writer}-{run}")).unwrap();
         let key = ExecutionKey { scope: Scope::local(), id };
         let opening = Opening { fingerprint: None, first: first.clone(), log_id: None };
         let Ok(Start::Started { writer: mut log, .. }) = log.start(&key, opening).await else {

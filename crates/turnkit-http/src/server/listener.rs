@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::response::IntoResponse as _;
+use axum::{extract::ConnectInfo, response::IntoResponse as _};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -124,7 +124,8 @@ pub async fn serve<S, B>(
 /// connections end with the requests that are under way. For servers that have more to end than connections; the time that
 /// they may take is theirs to say, not [`ConnectionLimits::shutdown`].
 ///
-/// Dropping the future, or what it gives, cuts every connection.
+/// Each request's extensions hold the address of its peer, as axum's `ConnectInfo<SocketAddr>`. Dropping the future, or what it gives, cuts
+/// every connection.
 pub async fn accept_until<S, B>(
     listener: TcpListener,
     service: S,
@@ -143,8 +144,8 @@ where
     lengthen_queue(&listener);
     let phase = watch::Sender::new(Phase::Open);
     let acceptor = Acceptor::new(limits);
-    let spawn = |connection: Connection, stream| {
-        tokio::spawn(connection.serve(stream, service.clone()));
+    let spawn = |connection: Connection, stream, peer| {
+        tokio::spawn(connection.serve(stream, peer, service.clone()));
     };
     tokio::select! {
         never = acceptor.accept_all(&listener, &phase, spawn) => match never {},
@@ -211,10 +212,10 @@ impl Acceptor {
         &self,
         listener: &TcpListener,
         phase: &watch::Sender<Phase>,
-        spawn: impl Fn(Connection, TcpStream),
+        spawn: impl Fn(Connection, TcpStream, SocketAddr),
     ) -> Infallible {
         loop {
-            let stream = accept(listener).await;
+            let (stream, peer) = accept(listener).await;
             self.set_options(&stream);
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
                 self.refuse(stream);
@@ -225,7 +226,7 @@ impl Acceptor {
                 phase: phase.subscribe(),
                 _permit: permit,
             };
-            spawn(connection, stream);
+            spawn(connection, stream, peer);
         }
     }
 
@@ -261,10 +262,10 @@ fn lengthen_queue(listener: &TcpListener) {
 }
 
 /// The next connection. Running out of file descriptors passes once connections end.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "connections cannot be accepted now");
@@ -303,7 +304,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve<S, B>(mut self, stream: TcpStream, service: S)
+    async fn serve<S, B>(mut self, stream: TcpStream, peer: SocketAddr, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
             + Clone
@@ -316,7 +317,7 @@ impl Connection {
         if !self.has_something_to_say(&stream).await {
             return;
         }
-        let service = bounded(service, self.limits.header_bytes.max(MIN_BUFFER));
+        let service = bounded(service, peer, self.limits.header_bytes.max(MIN_BUFFER));
         // Boxed, so that a silent connection's task is small as well.
         let mut connection = Box::pin(self.http().serve_connection(TokioIo::new(stream), service));
         let ended = loop {
@@ -355,9 +356,10 @@ impl Connection {
 /// The smallest buffer that hyper takes.
 const MIN_BUFFER: usize = 8 * 1024;
 
-/// The service, behind the exact limit of a head: where bytes come fast, hyper takes in more than its bound.
+/// The service, told who the peer is, behind the exact limit of a head: where bytes come fast, hyper takes in more than its bound.
 fn bounded<S, B>(
     service: S,
+    peer: SocketAddr,
     limit: usize,
 ) -> impl HyperService<
     Request<Incoming>,
@@ -372,7 +374,8 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let service = TowerToHyperService::new(service);
-    service_fn(move |request| {
+    service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
         let answer = (head_bytes(&request) <= limit).then(|| service.call(request));
         async move {
             Ok(match answer {
@@ -439,7 +442,7 @@ mod tests {
     async fn an_accepted_socket_notices_a_peer_that_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (_client, accepted) = tokio::join!(TcpStream::connect(address), accept(&listener));
+        let (_client, (accepted, _)) = tokio::join!(TcpStream::connect(address), accept(&listener));
         let acceptor = Acceptor::new(&ConnectionLimits::default());
         acceptor.set_options(&accepted);
         let timeout = SockRef::from(&accepted).tcp_user_timeout().unwrap();

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use turnkit_chat::{NoOrigin, Origins};
+use http::HeaderName;
+use turnkit_chat::{Network, NoOrigin, Origins, TrustedHeader};
 
 use super::End;
 use super::agents::AgentOptions;
@@ -14,7 +15,7 @@ use super::open_files::raise_open_files;
 use super::signals::{Hangups, Signals};
 use super::terminal::{Screen, Written};
 use super::tokens::Tokens;
-use crate::{BasePath, Server, ServerConfig, SubstrateChoice};
+use crate::{BasePath, Server, ServerConfig, SubstrateChoice, UsersChoice};
 
 /// Serve the chat page and its routes.
 ///
@@ -23,7 +24,7 @@ use crate::{BasePath, Server, ServerConfig, SubstrateChoice};
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
-    /// Address to listen on; port 0 takes a free port. Without --tokens it must be a loopback address.
+    /// Address to listen on; port 0 takes a free port. Without --tokens or --trust-header it must be a loopback address.
     #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8787", value_parser = address)]
     listen: SocketAddr,
     /// Directory of the database; made where it is missing.
@@ -50,6 +51,25 @@ pub(super) struct Options {
     /// server is its one local user. SIGHUP has it read again.
     #[arg(long, value_name = "FILE", env = "TURNKIT_TOKENS")]
     tokens: Option<PathBuf>,
+    /// Header in which a proxy says who asks, such as X-Forwarded-User. It is believed where the connection comes from --trusted-proxy, and
+    /// a request from anywhere else is refused. The proxy must take it out of what clients send.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "TURNKIT_TRUST_HEADER",
+        requires = "trusted_proxy",
+        conflicts_with = "tokens"
+    )]
+    trust_header: Option<HeaderName>,
+    /// Address of such a proxy, or a network of them, such as 10.0.0.0/8; as often as needed.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "TURNKIT_TRUSTED_PROXY",
+        value_delimiter = ',',
+        requires = "trust_header"
+    )]
+    trusted_proxy: Vec<Network>,
     /// Another origin whose pages may use the routes, such as <https://app.example>; as often as needed.
     #[arg(long, value_name = "ORIGIN", env = "TURNKIT_ALLOW_ORIGIN", value_delimiter = ',', value_parser = origin)]
     allow_origin: Vec<String>,
@@ -87,9 +107,11 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     let hangups = Hangups::listen()?;
     raise_open_files();
     let tokens = options.tokens.clone().map(Tokens::load).transpose()?;
-    let users = tokens.as_ref().map(Tokens::users);
+    let users = tokens.as_ref().map(|tokens| UsersChoice::Tokens(tokens.users()));
     let grace = options.serving.grace;
-    let server = Server::start(ServerConfig { users, ..options.config()? }).await?;
+    let config = options.config()?;
+    let users = users.unwrap_or_else(|| config.users.clone());
+    let server = Server::start(ServerConfig { users, ..config }).await?;
     match tokens {
         Some(tokens) => drop(tokio::spawn(tokens.read_when_told(hangups))),
         None => hangups.ignore(),
@@ -126,8 +148,13 @@ impl Options {
         };
         let mut named = self.allow_origin.iter();
         let origins = named.try_fold(Origins::default(), |origins, one| origins.and(one))?;
+        let users = match self.trust_header {
+            Some(name) => UsersChoice::Header(TrustedHeader::new(name, self.trusted_proxy)),
+            None => UsersChoice::Local,
+        };
         Ok(ServerConfig {
             log,
+            users,
             origins,
             base_path: self.base_path,
             limits: self.logs.with(&self.serving),

@@ -4,7 +4,8 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, ORIGIN, SET_COOKIE, W
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::json;
 use tempfile::TempDir;
-use turnkit_server::{ServerConfig, SubstrateChoice};
+use turnkit_chat::TrustedHeader;
+use turnkit_server::{ServerConfig, SubstrateChoice, UsersChoice};
 
 use crate::support::{TestServer, TestSubstrate, json_of};
 
@@ -59,7 +60,7 @@ async fn serve(data_dir: &TempDir, substrate: &TestSubstrate, tokens: &str) -> T
 fn config(data_dir: &TempDir, substrate: &TestSubstrate, tokens: &str) -> ServerConfig {
     let substrate = SubstrateChoice::At { url: substrate.url.clone(), token: None };
     let config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir.path(), substrate);
-    ServerConfig { users: Some(tokens.parse().unwrap()), ..config }
+    ServerConfig { users: UsersChoice::Tokens(tokens.parse().unwrap()), ..config }
 }
 
 #[tokio::test]
@@ -254,4 +255,34 @@ async fn without_users_there_is_one_and_nobody_signs_in() {
     let request = client.http.post(format!("{}/api/sign-in", client.url));
     let request = request.header(CONTENT_TYPE, "application/json").body(r#"{"token":"t"}"#);
     assert_eq!(request.send().await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn users_that_a_proxy_names_are_known_and_nobody_else_is() {
+    let (data_dir, substrate) = (tempfile::tempdir().unwrap(), TestSubstrate::start().await);
+    let behind = async |proxy: &str| {
+        let at = SubstrateChoice::At { url: substrate.url.clone(), token: None };
+        let config = ServerConfig::new("127.0.0.1:0".parse().unwrap(), data_dir.path(), at);
+        let header = TrustedHeader::new("x-user".parse().unwrap(), [proxy.parse().unwrap()]);
+        TestServer::run(ServerConfig { users: UsersChoice::Header(header), ..config }).await
+    };
+    let ask = async |server: &TestServer, path: &str, user: Option<&str>| {
+        let request = server.client.http.get(format!("{}{path}", server.client.url));
+        let request =
+            user.into_iter().fold(request, |request, user| request.header("X-User", user));
+        request.send().await.unwrap()
+    };
+    let server = behind("127.0.0.0/8").await;
+    let me = json_of(ask(&server, "/api/me", Some("ann")).await).await;
+    assert_eq!(me, json!({ "tenantId": "proxy", "userId": "ann", "signIn": false }));
+    for path in ["/api/me", "/api/sessions", "/metrics", "/api/chat/s"] {
+        assert_eq!(ask(&server, path, None).await.status(), 401, "{path}");
+    }
+    assert_eq!(ask(&server, "/health", None).await.status(), 200);
+    server.kill().await;
+
+    let elsewhere = behind("10.0.0.0/8").await;
+    for path in ["/api/me", "/api/sessions", "/metrics", "/api/chat/s"] {
+        assert_eq!(ask(&elsewhere, path, Some("ann")).await.status(), 403, "{path}");
+    }
 }
