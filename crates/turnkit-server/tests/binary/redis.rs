@@ -56,3 +56,18 @@ fn a_redis_that_does_not_answer_is_an_error_that_keeps_the_password() {
         assert!(why.contains("edis") && !why.contains("secret"), "{why}");
     }
 }
+
+#[test]
+fn two_servers_of_one_directory_have_one_log() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let [redis, other] = [RedisServer::start(), RedisServer::start()];
+    let first = Process::serve(&data_dir, &["--log", &redis.url()]);
+    let directory = data_dir.path().to_str().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", directory, "--log"];
+    let refused = run(&[&serve[..], &[&other.url()]].concat());
+    let why = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{why}");
+    assert!(why.contains("a server with another substrate uses it"), "{why}");
+    drop(Process::serve(&data_dir, &["--log", &redis.url()]));
+    assert_eq!(first.terminate(), Some(0));
+}
