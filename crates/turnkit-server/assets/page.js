@@ -6,6 +6,7 @@ import { Conversation } from "./conversation.js";
 import { Developer } from "./developer.js";
 import { SessionList } from "./sessions.js";
 import { ofBrowser, ofTab, tabsNamed } from "./storage.js";
+import { isSend } from "./turn.js";
 import { Turnkit, TurnkitError } from "./turnkit.js";
 
 /** @param {string} id @returns {any} */
@@ -45,6 +46,7 @@ const page = {
   draw: askFrame,
   announce: (text) => ($("announcer").textContent = text),
   refused: showError,
+  agent: () => $("agent").value || undefined,
   returned(message, error) {
     // What was written meanwhile stays, below.
     setDraft([message, $("message").value].filter(Boolean).join("\n"));
@@ -79,7 +81,7 @@ const newConversation = (session) => new Conversation(turnkit, session, $("conve
 async function send(text) {
   // Half a character, as a paste can end with, is none.
   const message = text.toWellFormed();
-  if (message.trim() === "" || conversation?.running) return;
+  if (message.trim() === "") return;
   notice("");
   $("send").disabled = true;
   const draft = draftKey();
@@ -89,7 +91,7 @@ async function send(text) {
     history.replaceState(null, "", `#${session}`);
     isAtEnd = true;
     sessions.show(session);
-    conversation.send(message, $("agent").value || undefined);
+    conversation.send(message);
   });
   if (isSent) {
     ofTab.remove(draft);
@@ -116,9 +118,9 @@ function showState() {
   const running = conversation?.running ?? null;
   $("welcome").hidden = conversation?.last != null;
   $("earlier").hidden = !conversation?.hasEarlier;
-  $("send").hidden = running !== null;
   $("stop").hidden = running === null;
   $("send").disabled = false;
+  $("send").ariaLabel = conversation?.isBusy ? "Send when the answer is done" : "Send";
   $("stop").disabled = running?.wantsStop === true;
   showTitle();
   developer.show(conversation?.last?.log ?? null);
@@ -170,6 +172,7 @@ function showNetwork(error) {
 /** @param {TurnkitError} error */
 function showError(error) {
   if (account.askAfter(error)) return;
+  if (error.code === "queue_full") return notice("So many messages wait already. Send yours when the next answer is done.");
   if (error.code === "turn_running") return notice("Another answer is being written in this chat. Send your message when it is done.");
   if (error.details.status === 404) return notice("This chat does not exist, or is not yours.");
   notice(error.retryable ? "The server cannot be reached. Nothing is lost: try again in a moment." : error.message);
@@ -287,12 +290,9 @@ on("composer", "submit", (event) => {
   send($("message").value);
 });
 on("message", "keydown", (event) => {
-  // Safari tells the Enter that ends a composition by its key code alone.
-  const isComposing = event.isComposing || event.keyCode === 229;
-  if (event.key !== "Enter" || event.shiftKey || isComposing) return;
+  if (!isSend(event)) return;
   event.preventDefault();
-  if (conversation?.running) page.announce("Wait for the answer, or stop it with Escape.");
-  else send($("message").value);
+  send($("message").value);
 });
 on("message", "input", keepDraft);
 on("stop", "click", stop);
