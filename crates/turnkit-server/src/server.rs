@@ -50,6 +50,8 @@ pub struct ServerConfig {
     pub origins: Origins,
     /// The path that everything lies under.
     pub base_path: BasePath,
+    /// For how long a session is kept in which nothing happens; for ever by default.
+    pub retention: Option<Duration>,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
     /// How long a write waits for another process's lock on the database.
@@ -72,6 +74,7 @@ impl ServerConfig {
             users: None,
             origins: Origins::default(),
             base_path: BasePath::default(),
+            retention: None,
             sweep_every: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(5),
         }
@@ -116,10 +119,14 @@ impl Server {
         let (sandbox, embedded) = connect(config.substrate, &config.log).await?;
         let (metrics, traces) = (Arc::<Metrics>::default(), Traces::default());
         let (chat, attendant) = open(&config.data_dir, config.busy_timeout, |store| {
-            Chat::builder(store, sandbox.clone())
+            let chat = Chat::builder(store, sandbox.clone())
                 .observe(Arc::new(Counting(Arc::clone(&metrics))))
                 .observe(Arc::new(traces.clone()))
-                .sweep_every(config.sweep_every)
+                .sweep_every(config.sweep_every);
+            match config.retention {
+                Some(time) => chat.retention(time),
+                None => chat,
+            }
         })
         .await?;
         let path = config.base_path.as_str();

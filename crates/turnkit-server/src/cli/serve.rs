@@ -60,9 +60,14 @@ pub(super) struct Options {
     /// needs nothing here.
     #[arg(long, value_name = "PATH", env = "TURNKIT_BASE_PATH", default_value = "/")]
     base_path: BasePath,
+    /// Delete sessions in which nothing happened for so long, such as 90d. Without it they are kept until somebody deletes them.
+    #[arg(long, value_name = "DURATION", env = "TURNKIT_RETENTION", value_parser = retention)]
+    retention: Option<Duration>,
     #[command(flatten)]
     embedded: AgentOptions,
 }
+
+const SHORTEST_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,6 +126,7 @@ impl Options {
             log,
             origins,
             base_path: self.base_path,
+            retention: self.retention,
             ..ServerConfig::new(self.listen, self.data_dir, substrate)
         })
     }
@@ -129,6 +135,15 @@ impl Options {
 /// What --listen takes: no name, which could have several addresses.
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "it must be an IP address and a port, such as 127.0.0.1:8787")
+}
+
+/// What --retention takes: what is shorter than an hour would delete what somebody is about to answer.
+fn retention(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time >= SHORTEST_RETENTION => Ok(time),
+        Ok(_) => Err("it must be at least 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What --allow-origin takes.
