@@ -1,4 +1,5 @@
--- ARGV: writer, fingerprint, first frame, the id that the log must have (or none). The id of the frame is `<now>-1`.
+-- ARGV: writer, fingerprint, first frame, the id that the log must have (or none), whether its agent takes input (`yes`). The id
+-- of the frame is `<now>-1`.
 local writer, fingerprint, frame, log = ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local state = state_now()
 if state == 'spent' then return { 'spent' } end
@@ -21,7 +22,7 @@ if full then return { 'full', full } end
 
 redis.call('HSET', execution, 'state', 'running', 'epoch', whole(NOW), 'last', '1', 'started', whole(NOW),
   'fingerprint', fingerprint, 'epochs', whole(NOW) .. ':1', 'bytes', whole(#frame), 'charged', whole(bytes),
-  'writer', writer, 'call', '0')
+  'writer', writer, 'call', '0', 'takes_input', ARGV[15])
 redis.call('XADD', P .. 'f:' .. NAME, whole(NOW) .. '-1', 'f', frame)
 count(scope, 'executions', 1)
 renew_lease(NAME)
