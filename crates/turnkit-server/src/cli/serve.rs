@@ -37,7 +37,7 @@ pub(super) struct Options {
         long,
         value_name = "URL",
         env = "TURNKIT_SUBSTRATE",
-        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "model_api", "command", "command_format", "command_env", "command_dir", "command_permission"]
+        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "model_api", "command", "command_format", "command_env", "command_dir", "command_permission", "command_input"]
     )]
     substrate: Option<String>,
     /// Bearer token for --substrate. Better set by the environment: other users can see a command line.

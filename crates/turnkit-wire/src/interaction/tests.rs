@@ -81,7 +81,7 @@ fn what_is_no_question_is_refused_with_its_place() {
             r#"{"id":"a","kind":"question","options":[{"id":"x","label":""}],"schema":{"type":"object"}}"#,
             "data",
         ),
-        (r#"[]"#, "data.id"),
+        ("[]", "data.id"),
     ] {
         let error = Question::read(&asked(data)).unwrap_err();
         assert_eq!(error.place(), place, "{data}: {error}");
@@ -101,7 +101,7 @@ fn schema_error(schema: &str) -> String {
 #[test]
 fn a_schema_that_could_not_be_kept_is_refused() {
     for (schema, error) in [
-        (r#"{}"#, "data.schema.type must be \"object\""),
+        ("{}", "data.schema.type must be \"object\""),
         (r#""object""#, "data.schema.type must be \"object\""),
         (r#"{"type":"array"}"#, "data.schema.type must be \"object\""),
         (
