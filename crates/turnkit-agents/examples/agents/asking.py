@@ -1,8 +1,8 @@
 """An agent that asks before it acts, in plain Python: turnkit serve --command-input --command python3 asking.py"""
 import json, sys
 
-def say(kind, **data):
-    print(json.dumps({"type": kind, "data": data}), flush=True)
+def say(event, **data):
+    print(json.dumps({"type": event, "data": data}), flush=True)
 
 lines = map(json.loads, iter(sys.stdin.readline, ""))
 what = next(lines)["message"].removeprefix("delete ")
