@@ -19,6 +19,9 @@ export class Mock {
   queues = new Map();
   /** Turns that were taken back. */
   removed = new Set();
+  /** What was told of changes, as frames, and to whom. */
+  #told = [];
+  #listeners = new Set();
   /** Agent runs by `turnId`: each has to stay 1. */
   runs = new Map();
   /** Streams that were cut. */
@@ -74,11 +77,13 @@ export class Mock {
     if (collection === "sign-out") return void response.writeHead(204, { "Set-Cookie": "turnkit=; Max-Age=0; Path=/" }).end();
     if (collection === "me") return json(response, 200, { tenantId: "local", userId: this.token ? "ada" : "local", signIn: this.token !== null });
     if (collection === "agents") return json(response, 200, { agents: this.agents, default: this.defaultAgent });
+    if (collection === "events") return this.#feed(request, response);
     if (collection !== "sessions") return refuse(response, 404, "not_found", "no such route");
     if (!session && body) return json(response, 201, { sessionId: this.newSession() });
     if (!session) return json(response, 200, { sessions: this.#list(url.searchParams.get("before")) });
     const turns = this.sessions.get(session);
     if (!turns) return refuse(response, 404, "session_not_found", "no such session");
+    if (!leaf && request.method === "DELETE") return this.#delete(session, response);
     const queue = this.queues.get(session);
     const open = turns.filter(({ state }) => state === "open").map(named);
     const branch = url.searchParams.get("branch");
@@ -90,7 +95,7 @@ export class Mock {
     if (!turnId) return json(response, 200, { turns: open });
     if (this.removed.has(turnId)) return request.method === "DELETE" ? void response.writeHead(204).end() : refuse(response, 410, "turn_removed", "it was taken back");
     const position = queue.turns.findIndex((turn) => turn.turnId === turnId) + 1;
-    if (position > 0) return this.#ofQueued(queue, position, request.method, body, response);
+    if (position > 0) return this.#ofQueued(session, queue, position, request.method, body, response);
     const turn = turns.find((turn) => turn.turnId === turnId);
     if (!turn) return refuse(response, 404, "turn_not_found", "no such turn");
     if (["PATCH", "DELETE"].includes(request.method)) return refuse(response, 409, "turn_started", "the turn has begun");
@@ -125,7 +130,32 @@ export class Mock {
     const id = `session-${this.sessions.size + 1}`;
     this.sessions.set(id, []);
     this.queues.set(id, { turns: [], paused: false });
+    this.#tell("session.updated", { sessionId: id });
     return id;
+  }
+
+  #delete(session, response) {
+    for (const turn of this.sessions.get(session)) if (turn.state === "open") fail(turn, "stopped", { code: "session_deleted", message: "the session was deleted" });
+    this.sessions.delete(session);
+    this.#tell("session.deleted", { sessionId: session });
+    response.writeHead(204).end();
+  }
+
+  #feed(request, response) {
+    const after = Number(request.headers["last-event-id"]?.split("-")[1] ?? this.#told.length);
+    response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
+    response.write(`retry: 100\nid: f-${after}\n\n${this.#told.slice(after).join("")}`);
+    this.#listeners.add(response);
+    response.once("close", () => this.#listeners.delete(response));
+  }
+
+  #tell(name, data) {
+    this.#told.push(`event: ${name}\nid: f-${this.#told.length + 1}\ndata: ${JSON.stringify({ ...data, at: "2026-01-01T00:00:00.000Z" })}\n\n`);
+    for (const listener of this.#listeners) listener.write(this.#told.at(-1));
+  }
+
+  #tellOf(name, { turnId }, session) {
+    this.#tell(name, { sessionId: session, turnId });
   }
 
   /** A turn of another client. @param {{ after?: string, replaces?: string }} [place] */
@@ -136,7 +166,11 @@ export class Mock {
     const turn = { session, turnId, message, parent, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, agent, events: [], ending: [], state: "open", text: "", waiting: new Set(), attempts: [] };
     turns.push(turn);
     attempt(turn, "accepted", 0);
-    turn.driven = this.#drive(turn).then(() => this.#next(session));
+    this.#tellOf("turn.accepted", turn, session);
+    turn.driven = this.#drive(turn).then(() => {
+      if (turn.state !== "stopped") this.#tellOf("turn.ended", turn, session);
+      if (this.sessions.has(session)) this.#next(session);
+    });
     return turn;
   }
 
@@ -153,6 +187,7 @@ export class Mock {
       if (!body.queue && !queue.paused) return refuse(response, 409, "turn_running", "another turn is open", { turnId: open?.turnId });
       queue.turns.push(body);
       queue.paused = false;
+      this.#tellOf("turn.queued", body, session);
       if (!open) this.#next(session);
     }
     const position = queue.turns.findIndex((turn) => turn.turnId === turnId) + 1;
@@ -167,8 +202,10 @@ export class Mock {
     if (first) this.begin(session, first.turnId, first.message, first.agent, first);
   }
 
-  #ofQueued(queue, position, method, body, response) {
+  #ofQueued(session, queue, position, method, body, response) {
     const turn = queue.turns[position - 1];
+    if (method === "PATCH") this.#tellOf("turn.changed", turn, session);
+    if (method === "DELETE") this.#tellOf("turn.removed", turn, session);
     if (method === "PATCH") return json(response, 200, waiting(Object.assign(turn, body), position - 1));
     if (method !== "DELETE") return json(response, 202, { turnId: turn.turnId, state: "queued", position });
     queue.turns.splice(position - 1, 1);
@@ -201,6 +238,7 @@ export class Mock {
   #cancel(turn, response) {
     this.queues.get(turn.session).paused = true;
     if (turn.state === "open") fail(turn, "stopped", { code: "cancelled", message: "the turn was cancelled" });
+    this.#tellOf("turn.ended", turn, turn.session);
     json(response, 200, { ...named(turn), state: turn.state });
   }
 

@@ -269,6 +269,30 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await holds(later);
   });
 
+  test("two browsers see each other's messages, answers and stops, and a deleted chat is gone in both", async (each) => {
+    const server = await serve("--demo-pace", "20ms");
+    const other = await openBrowser();
+    each.after(() => other.close());
+    const watching = await openTab(await other.newContext(), server.url, errors);
+    const tab = await tabAt(server);
+    await send(tab, LONG);
+    await watching.locator("#sessions a", { hasText: LONG }).click();
+    await begun(watching, 5);
+    await send(tab, "waits and goes");
+    await watching.locator(".turn[data-state=queued]", { hasText: "waits and goes" }).getByRole("button", { name: "Remove" }).click();
+    await tab.locator(".turn", { hasText: "waits and goes" }).waitFor({ state: "detached" });
+    await watching.keyboard.press("Escape");
+    for (const each of [tab, watching]) await each.locator(".turn:first-child[data-state=stopped]").waitFor();
+    await send(watching, "and now here");
+    for (const each of [tab, watching]) await each.locator(".turn:nth-child(2)[data-state=complete]", { hasText: "and now here" }).waitFor();
+    await holds(tab);
+    await tab.getByRole("button", { name: `Delete ${LONG}` }).press("Enter");
+    await tab.locator("#delete[open]").getByRole("button", { name: "Delete" }).click();
+    await watching.locator("#notice", { hasText: "deleted" }).waitFor();
+    for (const each of [tab, watching]) await each.locator("#sessions li").waitFor({ state: "detached" });
+    assert.deepEqual(errors, []);
+  });
+
   test("the developer's view shows attempts and hooks as they happen, and what a resumed one skipped", async () => {
     const tab = await tabAt(await serve("--demo-pace", "20ms"));
     await tab.locator("#developer-toggle").click();

@@ -120,6 +120,18 @@ export class Conversation {
     return this.#syncing;
   }
 
+  /** The same, where what is under way may have asked too early. */
+  async afresh() {
+    await this.#syncing?.catch(() => {});
+    await this.sync();
+  }
+
+  /** Whether it shows the turn, in this state. @param {string} turnId @param {boolean} isQueued */
+  has(turnId, isQueued) {
+    const state = this.#turns.get(turnId)?.state ?? null;
+    return state !== null && (state === "queued") === isQueued;
+  }
+
   /** Whether another tab or device began a turn that is not shown here. */
   async hasNews() {
     const open = await this.turnkit.openTurns(this.session);
@@ -187,7 +199,7 @@ export class Conversation {
     const before = this.#branch;
     try {
       this.#branch = sibling;
-      await this.#afresh();
+      await this.afresh();
     } catch (error) {
       this.#branch = before;
       return this.page.refused(/** @type {TurnkitError} */ (error));
@@ -225,12 +237,6 @@ export class Conversation {
 
   #place() {
     return this.#branch === null ? {} : { branch: this.#branch };
-  }
-
-  /** One that is under way may have asked too early. */
-  async #afresh() {
-    await this.#syncing?.catch(() => {});
-    await this.sync();
   }
 
   async #sync() {
@@ -365,7 +371,7 @@ export class Conversation {
     this.#changed();
     // What waits for this one may begin now.
     this.turnkit.wake();
-    await this.#afresh().catch(() => {});
+    await this.afresh().catch(() => {});
   }
 
   /** @param {TurnView} turn @param {Update} update */
@@ -402,7 +408,7 @@ export class Conversation {
     if (!isNew) return;
     this.page.announce("Your message waits for the answer before it.");
     // It may have gone behind what a stop had paused.
-    this.#afresh().catch(() => {});
+    this.afresh().catch(() => {});
   }
 
   /** @param {TurnView} turn @param {number} cursor */

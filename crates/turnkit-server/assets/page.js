@@ -4,6 +4,7 @@ import { make } from "./answer.js";
 import { Attempts } from "./attempts.js";
 import { Conversation } from "./conversation.js";
 import { Developer } from "./developer.js";
+import { Feed } from "./feed.js";
 import { SessionList } from "./sessions.js";
 import { ofBrowser, ofTab, tabsNamed } from "./storage.js";
 import { isSend } from "./turn.js";
@@ -16,13 +17,14 @@ const SUGGESTIONS = [
   "What happens when I reload this page?",
   "Give me a long answer, so that I can interrupt it.",
 ];
-/** How often another device's turns are looked for, while the page is visible and nothing runs. */
+/** How often another device's turns are looked for, while the page is visible, nothing runs and the server does not tell. */
 const POLL = 5000;
 
 /** Where the page is served: at the root of its host, or under a path of it. */
 const turnkit = new Turnkit({ base: new URL("..", import.meta.url).pathname.replace(/\/$/, "") });
 const tabs = tabsNamed("turnkit");
-const sessions = new SessionList(turnkit, $("sessions"), $("more-sessions"), showTitle);
+const sessions = new SessionList(turnkit, $("sessions"), $("more-sessions"), { changed: showTitle, remove: askToDelete });
+const feed = new Feed(`${turnkit.options.base}/api/events`, { opened: feedOpened, told });
 const developer = new Developer($("developer"), $("figures"), $("lines"));
 const traceOf = (/** @type {import("./attempts.js").Turn} */ { session, turnId }) =>
   turnkit.call("GET", `/api/sessions/${encodeURIComponent(session)}/turns/${encodeURIComponent(turnId)}/trace`);
@@ -34,6 +36,8 @@ const account = new Account(
 );
 /** @type {Conversation | null} */
 let conversation = null;
+/** The chat that this page has begun, while the server has taken no message of it. */
+let begun = "";
 let isFrameAsked = false;
 let isAtEnd = true;
 let lastTop = 0;
@@ -48,6 +52,8 @@ const page = {
   refused: showError,
   agent: () => $("agent").value || undefined,
   returned(message, error) {
+    // Of a first message that was refused nothing stays.
+    if (conversation?.session === begun && conversation.last === null) forget();
     // What was written meanwhile stays, below.
     setDraft([message, $("message").value].filter(Boolean).join("\n"));
     showError(error);
@@ -86,7 +92,7 @@ async function send(text) {
   $("send").disabled = true;
   const draft = draftKey();
   const isSent = await attempt(async () => {
-    const session = conversation?.session ?? (await turnkit.createSession());
+    const session = conversation?.session ?? (begun = await turnkit.createSession());
     conversation ??= newConversation(session);
     history.replaceState(null, "", `#${session}`);
     isAtEnd = true;
@@ -98,6 +104,16 @@ async function send(text) {
     setDraft("");
   }
   showState();
+}
+
+function forget() {
+  if (!conversation) return;
+  turnkit.deleteSession(conversation.session).catch(quietly);
+  ofTab.remove(draftKey());
+  conversation.close();
+  conversation = null;
+  history.replaceState(null, "", location.pathname);
+  sessions.show("");
 }
 
 /** Runs what calls the server, and shows where it fails. @param {() => Promise<unknown>} work */
@@ -205,6 +221,33 @@ function signedInOrOut(isIn) {
 
 const refreshSessions = () => sessions.refresh().catch(quietly);
 
+/** @param {string} session @param {string} title */
+function askToDelete(session, title) {
+  $("delete-title").textContent = `Delete “${title}”?`;
+  $("delete").dataset.session = session;
+  $("delete").returnValue = "";
+  $("delete").showModal();
+}
+
+async function deleteSession() {
+  const { session } = $("delete").dataset;
+  if ($("delete").returnValue !== "delete") return;
+  const isDeleted = await attempt(() => turnkit.deleteSession(session));
+  if (!isDeleted) return;
+  tabs?.postMessage({ session });
+  left(session);
+  page.announce("The chat was deleted.");
+  $("new-chat").focus();
+}
+
+/** A chat is no longer there. @param {string} session */
+function left(session) {
+  refreshSessions();
+  if (conversation?.session !== session) return;
+  history.replaceState(null, "", location.pathname);
+  show("");
+}
+
 async function showAgents() {
   const { agents = [], default: first } = (await turnkit.call("GET", "/api/agents").catch(quietly)) ?? {};
   const kept = ofBrowser.get("turnkit.agent");
@@ -261,6 +304,40 @@ function showAttempts() {
   attempts.show({ session: conversation.session, turnId: turn.turnId, isRunning: turn.state === "running" });
 }
 
+/** The server tells from now on; what was before has to be read. */
+function feedOpened() {
+  refreshSessions();
+  look();
+}
+
+/** Brings the chat that is shown to what the server has. */
+function look() {
+  if (conversation?.isOpen) conversation.afresh().catch(quietly);
+  else catchUp();
+}
+
+/** @param {string} name @param {import("./feed.js").Entry} entry */
+function told(name, { sessionId, turnId = "" }) {
+  const isHere = conversation?.session === sessionId;
+  if (name === "session.deleted") {
+    const wasHere = isHere;
+    left(sessionId);
+    if (wasHere) notice("This chat was deleted.");
+    return;
+  }
+  // A message that waited may run now.
+  if (name === "turn.accepted") turnkit.wake();
+  if (name === "turn.accepted" || name === "session.updated") refreshSessions();
+  if (isHere && !(name === "turn.accepted" && conversation?.has(turnId, false))) look();
+}
+
+/** A page that nobody sees is told nothing: it reads what there is when somebody looks. */
+function seen() {
+  if (document.hidden) return feed.close();
+  feed.open();
+  catchUp();
+}
+
 /** Other tabs and devices write in this chat, too. */
 async function catchUp() {
   if (document.hidden || !conversation || conversation.running) return;
@@ -270,7 +347,7 @@ async function catchUp() {
 }
 
 async function poll() {
-  if (document.hidden || !conversation || conversation.running) return;
+  if (document.hidden || !conversation || conversation.running || (feed.isOpen && conversation.isOpen)) return;
   const hasNews = !conversation.isOpen || (await conversation.hasNews().catch(quietly));
   if (hasNews) await catchUp();
 }
@@ -325,6 +402,7 @@ on("scroller", "scroll", () => {
 new ResizeObserver(askFrame).observe($("scroller"));
 on("earlier", "click", () => attempt(async () => conversation?.earlier()));
 on("more-sessions", "click", () => attempt(() => sessions.more()));
+on("delete", "close", deleteSession);
 on("sign-out", "click", () => attempt(() => account.signOut()));
 on("agent", "change", () => ofBrowser.set("turnkit.agent", $("agent").value));
 
@@ -334,7 +412,7 @@ async function stop() {
 }
 
 addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || $("sign-in").open) return;
+  if (event.key !== "Escape" || $("sign-in").open || $("delete").open) return;
   if (document.body.classList.contains("menu-open")) {
     showMenu(false);
     $("menu").focus();
@@ -342,7 +420,7 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("hashchange", () => show(location.hash.slice(1)));
 addEventListener("offline", () => conversation?.running && showNetwork(new TurnkitError("network", "offline")));
-document.addEventListener("visibilitychange", catchUp);
+document.addEventListener("visibilitychange", seen);
 addEventListener("focus", catchUp);
 tabs?.addEventListener("message", ({ data }) => {
   if (data.account) return location.reload();
@@ -360,4 +438,5 @@ for (const text of SUGGESTIONS) {
 showDeveloper(ofBrowser.get("turnkit.developer") === "open");
 account.open().catch(quietly);
 showAgents();
+seen();
 show(location.hash.slice(1));

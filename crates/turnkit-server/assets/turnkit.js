@@ -153,6 +153,9 @@ export class Turnkit {
   /** @param {{ before?: string, limit?: number }} [page] @returns {Promise<Session[]>}  newest first */
   async sessions(page = {}) { return (await this.call("GET", `/api/sessions${query(page)}`)).sessions; }
 
+  /** Deletes a session: nothing of it stays. @param {string} session */
+  async deleteSession(session) { await this.call("DELETE", sessionPath(session)); }
+
   /** @param {string} session @param {MessagePage} [page] @returns {Promise<SessionState>}  messages, and what runs and waits, of one moment */
   session(session, page = {}) { return this.call("GET", `${sessionPath(session)}${query(page)}`); }
 
