@@ -38,6 +38,23 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
       await ended(tab, "failed");
       await tab.locator(".attempt[data-outcome=failed]").waitFor();
     },
+    "siblings, a message that waits and one that is edited": async (tab) => {
+      await send(tab, "hello");
+      await ended(tab, "complete");
+      await tab.getByRole("button", { name: "Answer again" }).click();
+      await tab.locator(".turn[data-state=complete] .siblings").waitFor();
+      await send(tab, "gated");
+      await begun(tab, 10);
+      await send(tab, "waiting");
+      await tab.locator(".turn[data-state=queued]").getByRole("button", { name: "Edit" }).click();
+    },
+    "a question before a chat is deleted": async (tab) => {
+      await send(tab, "hello");
+      await ended(tab, "complete");
+      if (await tab.locator("#menu").isVisible()) await tab.locator("#menu").click();
+      await tab.getByRole("button", { name: "Delete hello" }).click();
+      await tab.locator("#delete[open]").waitFor();
+    },
     "a lost connection": async (tab) => {
       await send(tab, "gated");
       await begun(tab, 10);

@@ -13,6 +13,9 @@ for await (const update of turnkit.send(session, "Hello", { turnId: newTurnId(),
     case "event":
       texts.push(update.event.type, update.line);
       break;
+    case "queued":
+      texts.push(`number ${update.position.toFixed(0)}`);
+      break;
     case "disconnected":
       texts.push(update.error.code, update.delay.toFixed(0));
       break;

@@ -15,6 +15,13 @@ const POLICY =
  */
 export class Mock {
   sessions = new Map();
+  /** What waits in a session. @type {Map<string, { turns: any[], paused: boolean }>} */
+  queues = new Map();
+  /** Turns that were taken back. */
+  removed = new Set();
+  /** What was told of changes, as frames, and to whom. */
+  #told = [];
+  #listeners = new Set();
   /** Agent runs by `turnId`: each has to stay 1. */
   runs = new Map();
   /** Streams that were cut. */
@@ -63,23 +70,35 @@ export class Mock {
     const url = new URL(request.url.slice(this.prefix.length), this.url);
     const [, api, collection, session, leaf, turnId, action] = url.pathname.split("/").map(decodeURIComponent);
     if (api !== "api") return this.#asset(url.pathname, response);
-    const body = request.method === "POST" ? JSON.parse(await text(request)) : null;
+    const body = ["POST", "PATCH"].includes(request.method) ? JSON.parse(await text(request)) : null;
     if (this.refuseWith) return refuse(response, this.refuseWith, "unavailable", "not now");
     if (this.token && collection === "sign-in") return this.#signIn(body, response);
     if (this.token && !request.headers.cookie?.includes(`turnkit=${this.token}`)) return refuse(response, 401, "unauthorized", "a bearer token or a sign-in is needed");
     if (collection === "sign-out") return void response.writeHead(204, { "Set-Cookie": "turnkit=; Max-Age=0; Path=/" }).end();
     if (collection === "me") return json(response, 200, { tenantId: "local", userId: this.token ? "ada" : "local", signIn: this.token !== null });
     if (collection === "agents") return json(response, 200, { agents: this.agents, default: this.defaultAgent });
+    if (collection === "events") return this.#feed(request, response);
     if (collection !== "sessions") return refuse(response, 404, "not_found", "no such route");
     if (!session && body) return json(response, 201, { sessionId: this.newSession() });
     if (!session) return json(response, 200, { sessions: this.#list(url.searchParams.get("before")) });
     const turns = this.sessions.get(session);
     if (!turns) return refuse(response, 404, "session_not_found", "no such session");
-    if (leaf === "messages") return json(response, 200, { messages: turns.flatMap(messages) });
+    if (!leaf && request.method === "DELETE") return this.#delete(session, response);
+    const queue = this.queues.get(session);
+    const open = turns.filter(({ state }) => state === "open").map(named);
+    const branch = url.searchParams.get("branch");
+    if (branch && !turns.some(({ turnId }) => turnId === branch)) return refuse(response, 404, "turn_not_found", "no such turn");
+    const said = branchOf(turns, branch).flatMap((turn) => messages(turn, turns));
+    if (!leaf) return json(response, 200, { sessionId: session, messages: said, turns: open, queue: { turns: queue.turns.map(waiting), paused: queue.paused } });
+    if (leaf === "messages") return json(response, 200, { messages: said });
     if (!turnId && body) return this.#accept(session, turns, body, response);
-    if (!turnId) return json(response, 200, { turns: turns.filter(({ state }) => state === "open").map(named) });
+    if (!turnId) return json(response, 200, { turns: open });
+    if (this.removed.has(turnId)) return request.method === "DELETE" ? void response.writeHead(204).end() : refuse(response, 410, "turn_removed", "it was taken back");
+    const position = queue.turns.findIndex((turn) => turn.turnId === turnId) + 1;
+    if (position > 0) return this.#ofQueued(session, queue, position, request.method, body, response);
     const turn = turns.find((turn) => turn.turnId === turnId);
     if (!turn) return refuse(response, 404, "turn_not_found", "no such turn");
+    if (["PATCH", "DELETE"].includes(request.method)) return refuse(response, 409, "turn_started", "the turn has begun");
     if (action === "trace") return json(response, 200, { attempts: turn.attempts });
     if (action === "cancel") return this.#cancel(turn, response);
     const after = Number(url.searchParams.get("after") ?? 0);
@@ -110,25 +129,88 @@ export class Mock {
   newSession() {
     const id = `session-${this.sessions.size + 1}`;
     this.sessions.set(id, []);
+    this.queues.set(id, { turns: [], paused: false });
+    this.#tell("session.updated", { sessionId: id });
     return id;
   }
 
-  /** A turn of another client. */
-  begin(session, turnId, message, agent) {
+  #delete(session, response) {
+    for (const turn of this.sessions.get(session)) if (turn.state === "open") fail(turn, "stopped", { code: "session_deleted", message: "the session was deleted" });
+    this.sessions.delete(session);
+    this.#tell("session.deleted", { sessionId: session });
+    response.writeHead(204).end();
+  }
+
+  #feed(request, response) {
+    const after = Number(request.headers["last-event-id"]?.split("-")[1] ?? this.#told.length);
+    response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
+    response.write(`retry: 100\nid: f-${after}\n\n${this.#told.slice(after).join("")}`);
+    this.#listeners.add(response);
+    response.once("close", () => this.#listeners.delete(response));
+  }
+
+  #tell(name, data) {
+    this.#told.push(`event: ${name}\nid: f-${this.#told.length + 1}\ndata: ${JSON.stringify({ ...data, at: "2026-01-01T00:00:00.000Z" })}\n\n`);
+    for (const listener of this.#listeners) listener.write(this.#told.at(-1));
+  }
+
+  #tellOf(name, { turnId }, session) {
+    this.#tell(name, { sessionId: session, turnId });
+  }
+
+  /** A turn of another client. @param {{ after?: string, replaces?: string }} [place] */
+  begin(session, turnId, message, agent, { after, replaces } = {}) {
     const turns = this.sessions.get(session);
-    const turn = { session, turnId, message, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, agent, events: [], ending: [], state: "open", text: "", waiting: new Set(), attempts: [] };
+    const indexOf = (name) => turns.findIndex(({ turnId }) => turnId === name);
+    const parent = replaces ? turns[indexOf(replaces)].parent : after ? indexOf(after) : turns.length - 1;
+    const turn = { session, turnId, message, parent, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, agent, events: [], ending: [], state: "open", text: "", waiting: new Set(), attempts: [] };
     turns.push(turn);
     attempt(turn, "accepted", 0);
-    turn.driven = this.#drive(turn);
+    this.#tellOf("turn.accepted", turn, session);
+    turn.driven = this.#drive(turn).then(() => {
+      if (turn.state !== "stopped") this.#tellOf("turn.ended", turn, session);
+      if (this.sessions.has(session)) this.#next(session);
+    });
     return turn;
   }
 
-  #accept(session, turns, { turnId, message, agent }, response) {
+  #accept(session, turns, body, response) {
+    const { turnId, message, agent } = body;
+    const queue = this.queues.get(session);
     const known = turns.find((turn) => turn.turnId === turnId);
     const open = turns.find(({ state }) => state === "open");
     if (known && known.message !== message) return refuse(response, 409, "turn_conflict", "another message");
-    if (!known && open) return refuse(response, 409, "turn_running", "another turn is open", { turnId: open.turnId });
-    return this.#stream(known ?? this.begin(session, turnId, message, agent), 0, response);
+    if (known) return this.#stream(known, 0, response);
+    if (this.removed.has(turnId)) return refuse(response, 410, "turn_removed", "it was taken back");
+    if (!queue.turns.some((turn) => turn.turnId === turnId)) {
+      if (!open && queue.turns.length === 0) return this.#stream(this.begin(session, turnId, message, agent, body), 0, response);
+      if (!body.queue && !queue.paused) return refuse(response, 409, "turn_running", "another turn is open", { turnId: open?.turnId });
+      queue.turns.push(body);
+      queue.paused = false;
+      this.#tellOf("turn.queued", body, session);
+      if (!open) this.#next(session);
+    }
+    const position = queue.turns.findIndex((turn) => turn.turnId === turnId) + 1;
+    json(response, 202, { turnId, state: "queued", position });
+  }
+
+  /** Opens the first turn that waits. */
+  #next(session) {
+    const queue = this.queues.get(session);
+    if (queue.paused || this.sessions.get(session).some(({ state }) => state === "open")) return;
+    const first = queue.turns.shift();
+    if (first) this.begin(session, first.turnId, first.message, first.agent, first);
+  }
+
+  #ofQueued(session, queue, position, method, body, response) {
+    const turn = queue.turns[position - 1];
+    if (method === "PATCH") this.#tellOf("turn.changed", turn, session);
+    if (method === "DELETE") this.#tellOf("turn.removed", turn, session);
+    if (method === "PATCH") return json(response, 200, waiting(Object.assign(turn, body), position - 1));
+    if (method !== "DELETE") return json(response, 202, { turnId: turn.turnId, state: "queued", position });
+    queue.turns.splice(position - 1, 1);
+    this.removed.add(turn.turnId);
+    response.writeHead(204).end();
   }
 
   async #drive(turn) {
@@ -154,7 +236,9 @@ export class Mock {
   }
 
   #cancel(turn, response) {
+    this.queues.get(turn.session).paused = true;
     if (turn.state === "open") fail(turn, "stopped", { code: "cancelled", message: "the turn was cancelled" });
+    this.#tellOf("turn.ended", turn, turn.session);
     json(response, 200, { ...named(turn), state: turn.state });
   }
 
@@ -219,8 +303,22 @@ function wake(turn) {
 
 const named = ({ turnId, executionId, turnIndex }) => ({ turnId, executionId, turnIndex });
 
-function messages(turn) {
-  const common = { ...named(turn), createdAt: "2026-01-01T00:00:00.000Z" };
+const waiting = ({ turnId, message, agent = null }, at) => ({ turnId, position: at + 1, message, agent, createdAt: "2026-01-01T00:00:00.000Z" });
+
+const siblingsOf = (turn, turns) => turns.filter(({ parent }) => parent === turn.parent);
+
+/** The branch that a turn is in, or the newest one: its ancestors, and the newest child of each. */
+function branchOf(turns, turnId) {
+  const branch = [];
+  const named = turnId ? turns.find((turn) => turn.turnId === turnId) : turns.at(-1);
+  for (let turn = named; turn; turn = turns[turn.parent]) branch.unshift(turn);
+  for (let turn = named; turn; turn = turns.findLast(({ parent }) => parent === turn.turnIndex)) if (turn !== named) branch.push(turn);
+  return branch;
+}
+
+function messages(turn, turns) {
+  const siblings = siblingsOf(turn, turns).length;
+  const common = { ...named(turn), siblings, createdAt: "2026-01-01T00:00:00.000Z" };
   const user = { role: "user", text: turn.message, status: "complete", ...common };
   if (turn.state === "open") return [user];
   return [user, { role: "assistant", text: turn.text, status: turn.state, ...common, ...(turn.error && { error: turn.error }) }];

@@ -223,6 +223,76 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await holds(tab);
   });
 
+  test("an answer that is had again and a message that is edited stay beside the others, for every browser", async () => {
+    const server = await serve("--demo-pace", "1ms");
+    const tab = await tabAt(server);
+    await send(tab, "one");
+    await ended(tab, "complete");
+    await tab.getByRole("button", { name: "Answer again" }).click();
+    await tab.locator(".turn[data-state=complete] .siblings", { hasText: "2/2" }).waitFor();
+    await tab.locator(".user").getByRole("button", { name: "Edit" }).click();
+    await tab.getByRole("textbox", { name: "Message" }).first().fill("another one");
+    await tab.keyboard.press("Enter");
+    await tab.locator(".turn[data-state=complete] .siblings", { hasText: "3/3" }).waitFor();
+    await send(tab, "two");
+    await tab.locator(".turn:nth-child(2)[data-state=complete]").waitFor();
+    const other = await tabAt(server, `#${sessionOf(tab)}`);
+    await other.locator(".siblings", { hasText: "3/3" }).waitFor();
+    assert.deepEqual(await other.locator(".bubble").allTextContents(), ["another one", "two"]);
+    await other.getByRole("button", { name: "Answer before" }).click();
+    await other.locator(".siblings", { hasText: "2/3" }).waitFor();
+    assert.deepEqual(await other.locator(".bubble").allTextContents(), ["one"]);
+    assert.match(await other.locator(".markdown").textContent(), /You wrote: “one”/);
+    await send(other, "from here");
+    await other.locator(".turn:nth-child(2)[data-state=complete]", { hasText: "from here" }).waitFor();
+    assert.deepEqual((await saved(other)).filter(({ role }) => role === "user").map(({ text }) => text), ["one", "from here"]);
+    await holds(other);
+  });
+
+  test("messages that wait run in order although every page is closed and the server is killed", async () => {
+    const substrate = await start("substrate", "--log-level", "error", "--demo-pace", "20ms");
+    const server = await serve("--substrate", substrate.url);
+    const tab = await tabAt(server);
+    await send(tab, LONG);
+    await begun(tab, 5);
+    for (const message of ["first", "second", "third"]) await send(tab, message);
+    await tab.locator(".turn[data-state=queued]", { hasText: "Waits as number 3" }).waitFor();
+    await tab.locator(".turn", { hasText: "second" }).getByRole("button", { name: "Remove" }).click();
+    await tab.locator(".turn:nth-child(3)", { hasText: "Waits as number 2" }).waitFor();
+    const path = `#${sessionOf(tab)}`;
+    await tab.close();
+    await server.end();
+    await server.start();
+    const later = await tabAt(server, path);
+    await later.locator(".turn:nth-child(3)[data-state=complete]").waitFor();
+    assert.deepEqual(await later.locator(".bubble").allTextContents(), [LONG, "first", "third"]);
+    await holds(later);
+  });
+
+  test("two browsers see each other's messages, answers and stops, and a deleted chat is gone in both", async (each) => {
+    const server = await serve("--demo-pace", "20ms");
+    const other = await openBrowser();
+    each.after(() => other.close());
+    const watching = await openTab(await other.newContext(), server.url, errors);
+    const tab = await tabAt(server);
+    await send(tab, LONG);
+    await watching.locator("#sessions a", { hasText: LONG }).click();
+    await begun(watching, 5);
+    await send(tab, "waits and goes");
+    await watching.locator(".turn[data-state=queued]", { hasText: "waits and goes" }).getByRole("button", { name: "Remove" }).click();
+    await tab.locator(".turn", { hasText: "waits and goes" }).waitFor({ state: "detached" });
+    await watching.keyboard.press("Escape");
+    for (const each of [tab, watching]) await each.locator(".turn:first-child[data-state=stopped]").waitFor();
+    await send(watching, "and now here");
+    for (const each of [tab, watching]) await each.locator(".turn:nth-child(2)[data-state=complete]", { hasText: "and now here" }).waitFor();
+    await holds(tab);
+    await tab.getByRole("button", { name: `Delete ${LONG}` }).press("Enter");
+    await tab.locator("#delete[open]").getByRole("button", { name: "Delete" }).click();
+    await watching.locator("#notice", { hasText: "deleted" }).waitFor();
+    for (const each of [tab, watching]) await each.locator("#sessions li").waitFor({ state: "detached" });
+    assert.deepEqual(errors, []);
+  });
+
   test("the developer's view shows attempts and hooks as they happen, and what a resumed one skipped", async () => {
     const tab = await tabAt(await serve("--demo-pace", "20ms"));
     await tab.locator("#developer-toggle").click();

@@ -3,7 +3,7 @@ use std::{borrow::Cow, pin::Pin, sync::Arc, time::Duration};
 use futures_core::Stream;
 use turnkit_wire::Event;
 
-use crate::{AgentError, Run};
+use crate::{AgentError, Run, Takes};
 
 /// Something that answers a message with events. The crate's page has an example.
 pub trait Agent: Send + Sync + 'static {
@@ -20,6 +20,12 @@ pub trait Agent: Send + Sync + 'static {
     /// **Panics** here or in the stream end the execution with `execution.failed`, code `panic`.
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static;
 
+    /// What it takes from outside while it runs: whether its `interaction` events are questions that can be answered, and whether
+    /// it takes messages into its turn (PROTOCOL 3.6). Nothing by default.
+    fn takes(&self) -> Takes {
+        Takes::default()
+    }
+
     /// One line about it, for `GET /agents`.
     fn description(&self) -> Cow<'_, str> {
         Cow::Borrowed("")
@@ -31,6 +37,10 @@ impl<T: Agent> Agent for Arc<T> {
         T::run(self, run)
     }
 
+    fn takes(&self) -> Takes {
+        T::takes(self)
+    }
+
     fn description(&self) -> Cow<'_, str> {
         T::description(self)
     }
@@ -40,6 +50,10 @@ impl<T: Agent> Agent for Arc<T> {
 impl Agent for Arc<dyn ErasedAgent> {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         (**self).run_boxed(run)
+    }
+
+    fn takes(&self) -> Takes {
+        (**self).takes_boxed()
     }
 
     fn description(&self) -> Cow<'_, str> {
@@ -55,6 +69,9 @@ pub trait ErasedAgent: Send + Sync + 'static {
     /// [`Agent::run`], boxed.
     fn run_boxed(&self, run: Run) -> EventStream;
 
+    /// [`Agent::takes`].
+    fn takes_boxed(&self) -> Takes;
+
     /// [`Agent::description`].
     fn description_boxed(&self) -> Cow<'_, str>;
 }
@@ -65,6 +82,10 @@ pub type EventStream = Pin<Box<dyn Stream<Item = Result<Event, AgentError>> + Se
 impl<A: Agent> ErasedAgent for A {
     fn run_boxed(&self, run: Run) -> EventStream {
         Box::pin(self.run(run))
+    }
+
+    fn takes_boxed(&self) -> Takes {
+        self.takes()
     }
 
     fn description_boxed(&self) -> Cow<'_, str> {

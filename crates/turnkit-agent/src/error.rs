@@ -55,4 +55,6 @@ impl AgentError {
 pub mod code {
     /// The code of a run whose agent sent an event over the limit (PROTOCOL 3.2).
     pub const EVENT_TOO_LARGE: &str = "event_too_large";
+    /// The code of an agent that has asked something where nobody can answer ([`Inbox::ask`](crate::Inbox::ask)).
+    pub const NOT_ANSWERED: &str = "not_answered";
 }

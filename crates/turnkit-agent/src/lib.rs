@@ -1,4 +1,4 @@
-//! What an agent is: one request and one cancel in, a stream of events out.
+//! What an agent is: one request, one cancel and one inbox in, a stream of events out.
 //!
 //! ```
 //! use futures_util::stream;
@@ -18,8 +18,8 @@
 //! it is asked by hand. `turnkit-agents` has agents that are ready.
 //!
 //! # In scope
-//! The trait and its contract, its erased form, one [`Run`] of it (what is asked, [`RunRequest`], and how it is stopped,
-//! [`Cancel`]), and how it fails ([`AgentError`]).
+//! The trait and its contract, its erased form, one [`Run`] of it (what is asked, [`RunRequest`], how it is stopped,
+//! [`Cancel`], and what it asks and is told meanwhile, [`Inbox`]), and how it fails ([`AgentError`]).
 //!
 //! # Out of scope
 //! Running an agent, keeping its events, HTTP. This crate needs no runtime.
@@ -27,6 +27,7 @@
 mod agent;
 mod cancel;
 mod error;
+mod inbox;
 mod request;
 mod run;
 
@@ -34,6 +35,7 @@ pub use self::{
     agent::{Agent, CANCEL_GRACE, ErasedAgent, EventStream},
     cancel::{Cancel, CancelHandle},
     error::{AgentError, code},
+    inbox::{Answer, Inbox, InboxHandle, Input, Received, Said, Takes},
     request::{Backend, InvalidRequest, RunRequest},
     run::Run,
 };

@@ -1,17 +1,24 @@
-use crate::{Cancel, RunRequest};
+use crate::{Cancel, Inbox, RunRequest};
 
-/// One run of an agent: what is asked, and what tells that nobody wants the rest of the answer.
+/// One run of an agent: what is asked, what tells that nobody wants the rest of the answer, and what comes in meanwhile.
 #[derive(Debug)]
 pub struct Run {
     request: RunRequest,
     cancel: Cancel,
+    inbox: Inbox,
 }
 
 impl Run {
-    /// A run of `request` that stops when `cancel` says so.
+    /// A run of `request` that stops when `cancel` says so. Its inbox is closed.
     #[must_use]
     pub fn new(request: RunRequest, cancel: Cancel) -> Self {
-        Self { request, cancel }
+        Self { request, cancel, inbox: Inbox::closed() }
+    }
+
+    /// The same, with this inbox.
+    #[must_use]
+    pub fn with_inbox(self, inbox: Inbox) -> Self {
+        Self { inbox, ..self }
     }
 
     /// What is asked.
@@ -24,6 +31,13 @@ impl Run {
     #[must_use]
     pub fn cancel(&self) -> &Cancel {
         &self.cancel
+    }
+
+    /// By what the agent asks, and is told answers and input (PROTOCOL 3.6). Closed unless the agent says that it
+    /// [takes](crate::Agent::takes) any.
+    #[must_use]
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 
     /// What is asked, for an agent that keeps it.

@@ -23,7 +23,7 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
-use turnkit_agent::{Agent, AgentError, Cancel, Run, RunRequest};
+use turnkit_agent::{Agent, AgentError, Cancel, Inbox, Received, Run, RunRequest, Takes};
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
 
@@ -49,6 +49,11 @@ use self::{environment::Environment, run::Work};
 /// For every other format the message alone, as it is. Where an argument holds `{message}`, the message stands there instead.
 /// It never passes a shell: where `{message}` begins an argument and no `--` stands before it, a message that begins with a
 /// hyphen is refused, and so is one over 128 KiB, which no argument may have.
+///
+/// **Asking.** With [`input`](Self::input) its standard input stays open, and it can ask: an `interaction` that it prints is a question
+/// that waits for an answer (PROTOCOL 3.6). Each `interaction.answered`, and each `input` (a message into the running turn), comes to
+/// it as one line, as it is in the log. An input counts as taken once the whole line is in its pipe. Its input ends behind its
+/// `result`, and where the run is stopped.
 ///
 /// **Output.** An event a line on standard output (PROTOCOL 1.2) is passed on as it is: text goes out as
 /// `message.part.updated`, and a `result` may close it. The lines of a known tool become such events. A line that is neither is
@@ -86,6 +91,7 @@ pub struct Command {
     directory: Option<PathBuf>,
     grace: Duration,
     max_event: usize,
+    takes_input: bool,
     description: Cow<'static, str>,
 }
 
@@ -125,6 +131,7 @@ impl Command {
             directory: None,
             grace: Duration::from_secs(2),
             max_event: Event::MAX_BYTES,
+            takes_input: false,
             description: Cow::Borrowed("a program for every run"),
         }
     }
@@ -194,6 +201,14 @@ impl Command {
         self
     }
 
+    /// Whether the program reads answers and messages from its standard input while it runs, with [`Format::Events`]. Default: its
+    /// input ends behind the request.
+    #[must_use]
+    pub fn input(mut self, takes_input: bool) -> Self {
+        self.takes_input = takes_input;
+        self
+    }
+
     /// What `GET /agents` says about it.
     #[must_use]
     pub fn described(mut self, description: impl Into<String>) -> Self {
@@ -241,8 +256,8 @@ impl Command {
 
 impl Agent for Command {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        let cancel = run.cancel().clone();
-        let (work, refused) = match Work::start(self.clone(), run.into_request(), cancel) {
+        let (cancel, inbox) = (run.cancel().clone(), run.inbox().clone());
+        let (work, refused) = match Work::start(self.clone(), run.into_request(), cancel, inbox) {
             Ok(work) => (Some(work), None),
             Err(error) => (None, Some(Err(error))),
         };
@@ -251,6 +266,11 @@ impl Agent for Command {
             Some((work.next().await?, Some(work)))
         });
         stream::iter(refused).chain(events)
+    }
+
+    fn takes(&self) -> Takes {
+        let takes = self.takes_input && self.format == Format::Events;
+        Takes { answers: takes, input: takes }
     }
 
     fn description(&self) -> Cow<'_, str> {

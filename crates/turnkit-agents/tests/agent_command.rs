@@ -22,7 +22,7 @@ use std::{
 
 use agent_harness::{Server, data, failure, impatient_log, joined, result};
 use futures_util::StreamExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use turnkit_agent::{Agent as _, RunRequest};
 use turnkit_agents::command::{Command, Format, Permission, code};
 use turnkit_id::ExecutionId;
@@ -127,6 +127,53 @@ async fn the_python_example_works_it_out_and_knows_the_history() {
     let events = refused.ask("1 / 0").await;
     assert_eq!(tool_states(&events), ["running", "error"]);
     assert!(joined(&events, "text").contains("division by zero"));
+}
+
+/// Answers a question of the execution `exec-1`, or sends it an input: the status and what is answered.
+async fn tell(server: &Server, path: &str, body: &Value) -> (u16, Value) {
+    let request = server.post(&format!("/agents/executions/exec-1/{path}")).json(body);
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test]
+async fn the_asking_python_example_asks_and_goes_on_by_the_answer_and_by_input() {
+    let agent = || Command::new("python3").arg(example("asking.py")).input(true);
+    for (outcome, says) in [("accepted", "Deleted build."), ("declined", "I leave build alone.")] {
+        let server = Server::with(agent()).await;
+        let mut stream = server.open("exec-1", &json!({ "message": "delete build" })).await;
+        let asked = data(&stream.until("interaction").await);
+        assert_eq!(
+            (&asked["kind"], &asked["title"]),
+            (&json!("approval"), &json!("Delete build?"))
+        );
+        let id = asked["id"].as_str().unwrap();
+        let (status, _) =
+            tell(&server, "input", &json!({ "id": "i", "message": "be quick" })).await;
+        assert_eq!(status, 202);
+        stream.until("input.taken").await;
+        let (status, told) =
+            tell(&server, &format!("interactions/{id}"), &json!({ "outcome": outcome })).await;
+        assert_eq!((status, &told["outcome"]), (200, &json!(outcome)));
+        let events = stream.rest().await;
+        assert_eq!(result(&events)["finalText"], format!("(be quick) {says}"));
+    }
+}
+
+#[tokio::test]
+async fn an_input_that_a_program_never_takes_is_told_as_untaken() {
+    let script = r#"read -r request; exec <&-; echo '{"type":"ready"}'; while [ ! -e "$STOP" ]; do sleep 0.01; done;"#;
+    let folder = tempfile::tempdir().unwrap();
+    let stop = folder.path().join("stop");
+    let command = Command::new("sh").args(["-c", &format!("{script}{SAY_RESULT}")]);
+    let server = Server::with(command.env("STOP", &stop).input(true)).await;
+    let mut stream = server.open("exec-1", &json!({ "message": "hello" })).await;
+    stream.until("ready").await;
+    let (status, _) = tell(&server, "input", &json!({ "id": "i", "message": "m" })).await;
+    assert_eq!(status, 202, "it is in the log");
+    fs::write(&stop, "").unwrap();
+    let events = stream.rest().await;
+    assert_eq!(data(events.last().unwrap())["untaken"], json!(["i"]));
 }
 
 fn tool_states(events: &[Event]) -> Vec<String> {

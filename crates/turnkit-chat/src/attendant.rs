@@ -90,7 +90,14 @@ impl Attendant {
                 },
             },
         };
-        let work = Box::pin(Arc::clone(&turns).attend(sweep_every));
+        let attending = Arc::clone(&turns);
+        // Beside the renewals, which must not wait: a substrate may take long to erase.
+        let work = Box::pin(async move {
+            tokio::select! {
+                () = Arc::clone(&attending).attend(sweep_every) => {}
+                () = attending.clear_when_told() => {}
+            }
+        });
         Ok(Attendant { work, turns, first: Some(first) })
     }
 }
@@ -132,6 +139,7 @@ impl Turns {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "failed to sweep open turns");
                 }
+                self.deleted.notify_one();
             }
             tokio::select! {
                 () = sleep_until(renew_at) => {}
@@ -167,6 +175,11 @@ impl Turns {
                 }
                 for execution_id in renewed.lost {
                     if let Some(driven) = self.driven.find(&execution_id) {
+                        // It ends by itself, and its client is told why: what was deleted is erased at the substrate.
+                        let found = self.store.find(Find::Execution(execution_id.clone())).await;
+                        if matches!(found, Ok(Found::Gone)) {
+                            continue;
+                        }
                         tracing::warn!(%execution_id, "another process drives this turn now");
                         driven.cut.cancel();
                     }
@@ -262,7 +275,11 @@ impl Turns {
             if self.driven.find(&execution).is_none()
                 && let Found::Turn(row) = self.store.find(Find::Execution(execution)).await?
             {
-                self.take_up_unattended(row).await?;
+                match self.take_up_unattended(row).await {
+                    // Its session was deleted in this very moment.
+                    Err(error) if error.kind() == StoreErrorKind::Gone => {}
+                    taken_up => taken_up?,
+                }
             }
         }
         Ok(())

@@ -16,11 +16,13 @@ use uuid::Uuid;
 
 use crate::agents::{Catalog, DEFAULT_AGENT};
 use crate::attendant::{Attendant, Membership, Trouble};
+use crate::feed::{Changes, Events};
 use crate::hooks::{ErasedHooks, Hooks};
 use crate::observer::{Cause, Observer, Observers};
 use crate::store::{
-    Accepted, ChatStore, Find, Found, HistoryLimits, MAX_QUEUED, MessagePage, NewRow, QueueChange,
-    QueueChanged, SessionPage, SessionState, Siblings, StoreError, TurnRow,
+    Accepted, ChatStore, Deletion, FeedId, FeedPage, FeedRead, Find, Found, HistoryLimits,
+    MAX_QUEUED, MessagePage, NewRow, QueueChange, QueueChanged, SessionPage, SessionState,
+    Siblings, StoreError, TurnRow,
 };
 use crate::turns::{Registry, Turns};
 use crate::{
@@ -51,6 +53,7 @@ impl Chat {
             sweep_every: Duration::from_secs(30),
             history: HistoryLimits::default(),
             session_ids: Box::new(|| Uuid::now_v7().to_string()),
+            retention: None,
         }
     }
 
@@ -120,6 +123,75 @@ impl Chat {
     ) -> Result<SessionState, Refusal> {
         let state = self.turns.store.session(who.clone(), id.clone(), page).await?;
         state.ok_or(Refusal::NoSession)
+    }
+
+    /// Where the user's feed ends now: what changes from here on is in [`events`](Self::events) after it.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn feed_end(&self, who: &Principal) -> Result<FeedId, Refusal> {
+        let read = FeedRead { after: None, session: None, limit: 0 };
+        match self.turns.store.feed(who.clone(), read).await? {
+            FeedPage::Entries(_, end) => Ok(end),
+            FeedPage::Expired => Err(Refusal::FeedExpired),
+        }
+    }
+
+    /// What changes for the user, or in one session of theirs, after this place in the feed; from now on without one. On whichever worker
+    /// it happens, it is told within 250 ms, once and in order (PROTOCOL 4.2, "A feed").
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::FeedExpired`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn events(
+        &self,
+        who: &Principal,
+        session: Option<SessionId>,
+        after: Option<FeedId>,
+    ) -> Result<Events, Refusal> {
+        if let Some(session) = &session {
+            let page = MessagePage { branch: None, before: Some(0), turns: 0 };
+            self.session(who, session, page).await?;
+        }
+        Events::new(Arc::clone(&self.turns), who.clone(), session, after).await
+    }
+
+    /// Deletes a session: nothing of it stays but a tombstone, its running turn is stopped, and everybody who reads it is told
+    /// `session_deleted` (PROTOCOL 4.2). Returns once the store has forgotten it; the substrate is told meanwhile. Asked again, it
+    /// succeeds for as long as the tombstone is there.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn delete_session(&self, who: &Principal, id: &SessionId) -> Result<(), Refusal> {
+        let turns = Arc::clone(&self.turns);
+        let (owner, session_id) = (who.clone(), id.clone());
+        let deletion = Deletion { owner, session_id, if_idle_since: None };
+        let is_deleted = carried_out(async move { Ok(turns.delete(deletion).await?) }).await?;
+        if is_deleted { Ok(()) } else { Err(Refusal::NoSession) }
+    }
+
+    /// Deletes every session of the user, as [`delete_session`](Self::delete_session) does it. Where it fails some may be left: ask
+    /// again.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn delete_user(&self, who: &Principal) -> Result<(), Refusal> {
+        let (turns, owner) = (Arc::clone(&self.turns), who.clone());
+        carried_out(async move {
+            loop {
+                let page = SessionPage { before: None, limit: 64 };
+                let sessions = turns.store.sessions(owner.clone(), page).await?;
+                if sessions.is_empty() {
+                    return Ok(());
+                }
+                // At once: a store commits together what comes together.
+                let deletions = sessions.into_iter().map(|info| {
+                    let (owner, session_id) = (owner.clone(), info.id);
+                    turns.delete(Deletion { owner, session_id, if_idle_since: None })
+                });
+                futures_util::future::try_join_all(deletions).await?;
+            }
+        })
+        .await
     }
 
     /// Starts a turn, or takes up the one that has its id, from its first event. The turn goes on when the stream is dropped. One that
@@ -431,7 +503,7 @@ fn turn_of(found: Found) -> Result<TurnRow, Refusal> {
         Found::Queued(_) => Err(Refusal::Queued),
         Found::Removed => Err(Refusal::Removed),
         Found::NoTurn => Err(Refusal::NoTurn),
-        Found::NoSession => Err(Refusal::NoSession),
+        Found::NoSession | Found::Gone => Err(Refusal::NoSession),
     }
 }
 
@@ -569,6 +641,7 @@ pub struct ChatBuilder {
     sweep_every: Duration,
     history: HistoryLimits,
     session_ids: Box<dyn Fn() -> String + Send + Sync>,
+    retention: Option<Duration>,
 }
 
 impl ChatBuilder {
@@ -602,6 +675,12 @@ impl ChatBuilder {
         self
     }
 
+    /// For how long a session is kept in which nothing is accepted, saved or ended; then the attendant deletes it. Default: for ever.
+    pub fn retention(mut self, time: Duration) -> ChatBuilder {
+        self.retention = Some(time);
+        self
+    }
+
     /// Where ids of new sessions come from: visible ASCII, no id twice. Default: UUIDs of version 7, which sort by time.
     pub fn session_ids(mut self, ids: impl Fn() -> String + Send + Sync + 'static) -> ChatBuilder {
         self.session_ids = Box::new(ids);
@@ -629,6 +708,9 @@ impl ChatBuilder {
             substrate_trouble: Trouble::default(),
             store_trouble: Trouble::default(),
             unattended: Notify::new(),
+            changes: Changes::default(),
+            deleted: Notify::new(),
+            retention: self.retention,
             log_doubted: Notify::new(),
             attempts: TaskTracker::new(),
             shutting_down: CancellationToken::new(),

@@ -31,6 +31,7 @@
 mod agents;
 mod attendant;
 mod chat;
+mod feed;
 mod hooks;
 mod observer;
 mod principal;
@@ -49,6 +50,7 @@ mod turns;
 
 pub use self::attendant::Attendant;
 pub use self::chat::{BuildError, Chat, ChatBuilder, Ended, Started, Stopped, TurnStream};
+pub use self::feed::Events;
 pub use self::hooks::Hooks;
 pub use self::observer::{Attempt, AttemptObserver, Cause, Observer, Role as AttemptRole};
 pub use self::principal::Principal;

@@ -58,6 +58,11 @@ pub enum Refusal {
         "this turn was removed from the queue; make a new turnId to send its message all the same"
     )]
     Removed,
+    /// The place in the feed is not one of it, or is not kept any more.
+    #[error(
+        "this place in the feed is not known any more; read the list of sessions anew and go on from its feed"
+    )]
+    FeedExpired,
     /// This process drives as many turns as it may.
     #[error("this server drives {limit} turns already")]
     TooMany {
@@ -104,7 +109,7 @@ impl Refusal {
                 StatusCode::CONFLICT
             }
             Refusal::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Removed => StatusCode::GONE,
+            Refusal::Removed | Refusal::FeedExpired => StatusCode::GONE,
             Refusal::Vetoed(veto) => {
                 StatusCode::from_u16(veto.status).unwrap_or(StatusCode::FORBIDDEN)
             }
@@ -125,6 +130,7 @@ impl Refusal {
             Refusal::Queued => "turn_queued",
             Refusal::Started => "turn_started",
             Refusal::Removed => "turn_removed",
+            Refusal::FeedExpired => "feed_expired",
             Refusal::TooMany { .. } => "too_many_turns",
             Refusal::Vetoed(veto) => &veto.code,
             Refusal::Unattended => "unattended",
@@ -149,6 +155,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
         match error.kind() {
             StoreErrorKind::Busy => Refusal::Busy { retry_after: Duration::from_secs(1) },
+            StoreErrorKind::Gone => Refusal::NoSession,
             _ => Refusal::Store(error),
         }
     }

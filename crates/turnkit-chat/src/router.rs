@@ -3,6 +3,7 @@
 mod ag_ui;
 mod ai_sdk;
 mod event_source;
+mod feed;
 mod front_ends;
 mod wire;
 
@@ -73,10 +74,15 @@ impl Chat {
         U: FromRequestParts<S> + Into<Principal> + Send + 'static,
     {
         let routes = Router::new()
-            .route("/api/me", get(async move |user: U| me(&user.into(), signs_in)))
+            .route(
+                "/api/me",
+                get(async move |user: U| me(&user.into(), signs_in)).delete(delete_user::<U>),
+            )
             .route("/api/agents", get(agents::<U>))
+            .route("/api/events", get(feed::events::<U>))
+            .route("/api/sessions/{session}/events", get(feed::of_session::<U>))
             .route("/api/sessions", get(sessions::<U>).post(open_session::<U>))
-            .route("/api/sessions/{session}", get(session::<U>))
+            .route("/api/sessions/{session}", get(session::<U>).delete(delete_session::<U>))
             .route("/api/sessions/{session}/messages", get(messages::<U>))
             .route("/api/sessions/{session}/turns", get(unfinished::<U>).post(start::<U>))
             .route(
@@ -147,6 +153,22 @@ async fn open_session<U: Into<Principal>>(Extension(chat): At, user: U, _: Nothi
     Ok(json_response(StatusCode::CREATED, &Opened { session_id: session_id.as_str() }))
 }
 
+/// `DELETE /api/sessions/{session}`: nothing of it stays.
+async fn delete_session<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath(session): InPath<String>,
+) -> Answer {
+    chat.delete_session(&user.into(), &SessionId::new(session)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `DELETE /api/me`: nothing of the user's sessions stays.
+async fn delete_user<U: Into<Principal>>(Extension(chat): At, user: U) -> Answer {
+    chat.delete_user(&user.into()).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 #[derive(Deserialize)]
 struct SessionsQuery {
     before: Option<String>,
@@ -161,8 +183,11 @@ async fn sessions<U: Into<Principal>>(
 ) -> Answer {
     let before = query.before.map(SessionId::new);
     let page = SessionPage { before, limit: limit("limit", query.limit.as_deref())? };
-    let sessions = chat.sessions(&user.into(), page).await?;
-    Ok(json_response(StatusCode::OK, &SessionList::from(sessions)))
+    let user = user.into();
+    // Before the list: what changes in between is in the feed as well.
+    let feed = chat.feed_end(&user).await?;
+    let sessions = chat.sessions(&user, page).await?;
+    Ok(json_response(StatusCode::OK, &SessionList::new(sessions, &feed)))
 }
 
 #[derive(Deserialize)]
@@ -214,7 +239,7 @@ async fn messages<U: Into<Principal>>(
     InQuery(query): InQuery<MessagesQuery>,
 ) -> Answer {
     let state = query.read(&chat, &user.into(), &SessionId::new(session)).await?;
-    Ok(json_response(StatusCode::OK, &Messages::from(state.messages)))
+    Ok(json_response(StatusCode::OK, &Messages::new(state.messages, &state.feed)))
 }
 
 #[derive(Deserialize)]

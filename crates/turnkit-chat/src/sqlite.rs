@@ -16,7 +16,7 @@
 //! Unix milliseconds.
 //!
 //! - `turnkit_sessions`: `number`, the order of opening; `id`; `name`, its owner's name for it; `tenant_id` and `user_id`, whose it is; `title`; `next_index`, the
-//!   index of its next turn; `queue_paused`, 0 or 1; `created_at`.
+//!   index of its next turn; `queue_paused`, 0 or 1; `created_at`; `active_at`, when something was last accepted, saved or ended in it.
 //! - `turnkit_turns`: `number`, the order of acceptance; `session_id` and `turn_index`; `parent_index`, the turn that it goes on
 //!   from; `turn_id`, the client's name for it; `client_id`, what a front end named it where that is no `turn_id`;
 //!   `execution_id`; `agent`; `state`, one of `open`, `complete`, `stopped` and `failed`; `dispatched` and `stop_asked`, 0 or 1;
@@ -29,6 +29,12 @@
 //! - `turnkit_messages`: `execution_id` and `role`, `user` or `assistant`; `session_id` and `turn_index`; `text`; `parts`, a JSON
 //!   array, and `summary`, a JSON object, of an answer of which there is more than its text; `status`, `complete` or what became of
 //!   an answer that is not whole; `created_at`.
+//! - `turnkit_deleted_sessions`, what is remembered of a deleted session: `id`, `tenant_id`, `user_id`, `name`, `deleted_at`; `scrubbed`, 1
+//!   once the file holds nothing more of it. `turnkit_deleted_executions`: `execution_id`, `session_id`; `erased`, 1 once the
+//!   substrate has erased it.
+//! - `turnkit_feeds`, a row for each user: `tenant_id`, `user_id`; `feed`, its random name; `newest`, the counter of its entries;
+//!   `dropped`, the number up to which they are not kept. `turnkit_feed_entries`: `feed` and `number`; `change` and `state`, what is told;
+//!   `session_id`, `turn_id`, `at`.
 //! - `turnkit_sign_ins`: `secret` and `token`, the SHA-256 of each; `created_at` and `ends_at`.
 //! - `turnkit_workers`: `id`; `renewed_at`, its last heartbeat.
 //! - `turnkit_log`: one row, with `log_id`, the log that executions are dispatched to (PROTOCOL 3.5).
@@ -39,6 +45,8 @@
 
 mod connections;
 mod damage;
+mod deletion;
+mod feed;
 mod file_watch;
 mod leases;
 mod queue;
@@ -69,9 +77,9 @@ use self::connections::{Connections, Piece, Side};
 use self::file_watch::FileWatch;
 use self::workers::Worker;
 use crate::store::{
-    Accepted, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
-    Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed, SessionPage, SessionState,
-    Siblings, SignIns, StoreError, StoreErrorKind, Stored, Veto,
+    Accepted, ChatStore, Claim, Claimed, Deletion, Digest, EndedBy, FeedPage, FeedRead, Find,
+    Found, HistoryLimits, Joined, Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed,
+    SessionPage, SessionState, Siblings, SignIns, StoreError, StoreErrorKind, Stored, Veto,
 };
 use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn, TurnRef};
 
@@ -127,6 +135,21 @@ pub trait InTransaction: Send + Sync + 'static {
         answer: &Answer,
     ) -> rusqlite::Result<()> {
         let _ = (transaction, turn, answer);
+        Ok(())
+    }
+
+    /// A session is about to be deleted. What the product keeps of it is to be deleted here, above all rows that refer to turnkit's:
+    /// where a foreign key still does, the session stays.
+    ///
+    /// # Errors
+    /// One of the product's statements: then nothing is deleted.
+    fn deleted(
+        &self,
+        transaction: &Transaction<'_>,
+        owner: &Principal,
+        session: &SessionId,
+    ) -> rusqlite::Result<()> {
+        let _ = (transaction, owner, session);
         Ok(())
     }
 
@@ -226,6 +249,8 @@ impl Builder {
             // A client that was told `completed` can rely on it, also after a loss of power.
             writer.pragma_update(None, "synchronous", "FULL")?;
             writer.pragma_update(None, "foreign_keys", true)?;
+            // What is deleted is overwritten, not only forgotten.
+            writer.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
             schema::migrate(&mut writer)?;
             let reader = open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             damage::check(&reader)?;
@@ -477,7 +502,7 @@ impl ChatStore for SqliteStore {
         at: TurnRef,
         change: QueueChange,
     ) -> Stored<'_, QueueChanged> {
-        self.writes(move |db, _| queue::change(db, &owner, &at, change))
+        self.writes(move |db, worker| queue::change(db, worker, &owner, &at, change))
     }
 
     fn find(&self, what: Find) -> Stored<'_, Found> {
@@ -509,7 +534,7 @@ impl ChatStore for SqliteStore {
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
-        self.writes(move |db, _| turns::ask_to_stop(db, &execution_id))
+        self.writes(move |db, worker| turns::ask_to_stop(db, worker, &execution_id))
     }
 
     fn saved(&self, execution_id: ExecutionId) -> Stored<'_, Option<Answer>> {
@@ -527,6 +552,77 @@ impl ChatStore for SqliteStore {
     /// Ready when a handle of this process, or this one, has given up a lease or opened a turn that had waited.
     fn woken(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.worker.freed.rung(&self.worker.heard))
+    }
+
+    fn feed(&self, owner: Principal, read: FeedRead) -> Stored<'_, FeedPage> {
+        Box::pin(async move {
+            let (who, what) = (owner.clone(), read.clone());
+            let page = self.reads(move |db, _| feed::read(db, &who, &what)).await?;
+            if let Some(page) = page {
+                return Ok(page);
+            }
+            let made = self.writes(move |db, _| {
+                feed::make(db, &owner)?;
+                feed::read(db, &owner, &read)
+            });
+            let gone =
+                || StoreError::because(StoreErrorKind::Broken, "a feed that was just made is gone");
+            made.await?.ok_or_else(gone)
+        })
+    }
+
+    /// What SQLite counts of the commits of all other connections, that which writes here among them.
+    fn version(&self) -> Stored<'_, u64> {
+        self.reads(|db, _| {
+            let read = |row: &rusqlite::Row<'_>| rows::unsigned(row, 0);
+            db.prepare_cached("PRAGMA data_version")?.query_row([], read)
+        })
+    }
+
+    fn delete_session(&self, deletion: Deletion) -> Stored<'_, bool> {
+        let product = self.product.clone();
+        Box::pin(async move {
+            let delete = move |tx: &Transaction<'_>, worker: &Worker| {
+                deletion::delete(tx, worker, product.as_deref(), &deletion)
+            };
+            let is_deleted = self.writes(delete).await?;
+            if is_deleted && !self.scrub().await? {
+                tracing::debug!(
+                    "a reader keeps the log of the database from being cut: it is tried again"
+                );
+            }
+            Ok(is_deleted)
+        })
+    }
+
+    fn idle_sessions(
+        &self,
+        since: SystemTime,
+        limit: usize,
+    ) -> Stored<'_, Vec<(Principal, SessionId)>> {
+        self.reads(move |db, _| deletion::idle(db, since, limit))
+    }
+
+    fn to_erase(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
+        self.reads(move |db, _| deletion::to_erase(db, limit))
+    }
+
+    fn erased(&self, executions: Vec<ExecutionId>) -> Stored<'_, ()> {
+        self.writes(move |db, worker| deletion::erased(db, worker, &executions))
+    }
+
+    /// Cuts the log that SQLite writes ahead to nothing. What was deleted is overwritten in the file itself.
+    fn scrub(&self) -> Stored<'_, bool> {
+        Box::pin(async move {
+            if !self.reads(|db, _| deletion::is_to_scrub(db)).await? {
+                return Ok(true);
+            }
+            if !self.connections.truncate_log(&self.file).await? {
+                return Ok(false);
+            }
+            self.writes(|db, _| deletion::scrubbed(db)).await?;
+            Ok(true)
+        })
     }
 
     fn check(&self) -> Stored<'_, ()> {

@@ -8,7 +8,7 @@ pub mod memory;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 use tokio::sync::watch;
@@ -60,7 +60,7 @@ pub trait ChatStore: Send + Sync + 'static {
     /// changes nothing.
     fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()>;
 
-    /// The owner's session of this name. Where there is none, it is opened under the id `open`, where one is given, as
+    /// The owner's session of this name. One that was deleted within [`NAME_RESTS`] is none, and none is opened in its place. Where there is none, it is opened under the id `open`, where one is given, as
     /// [`open_session`](Self::open_session) does it. A session that was opened without a name has its id for a name.
     fn named(
         &self,
@@ -111,7 +111,8 @@ pub trait ChatStore: Send + Sync + 'static {
     /// answer that was kept gives way. Where the turn was open, the first one that waits in its session is opened, unless the queue is
     /// paused.
     ///
-    /// An execution of no turn is an error, [`StoreErrorKind::Broken`].
+    /// An execution of no turn is an error, [`StoreErrorKind::Broken`]. Of a deleted session this, [`claim`](Self::claim),
+    /// [`end`](Self::end) and [`saved`](Self::saved) fail with [`StoreErrorKind::Gone`], and write nothing.
     fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted>;
 
     /// Ends an open turn without an answer, and keeps what there is of it. Says whether this call did; then the first turn that waits is
@@ -143,6 +144,38 @@ pub trait ChatStore: Send + Sync + 'static {
 
     /// Ends the worker, releases what it holds, and lets go of the database. Every later call fails, except another of these.
     fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// Deletes a session, and everything that is kept of it but a tombstone: its id and name, and the executions that were dispatched
+    /// (PROTOCOL 4.2, "Deletion"). Says whether the owner has, or had, such a session that is gone now.
+    fn delete_session(&self, deletion: Deletion) -> Stored<'_, bool>;
+
+    /// At most `limit` sessions in which nothing was accepted, saved or ended since `since`, the longest idle first.
+    fn idle_sessions(
+        &self,
+        since: SystemTime,
+        limit: usize,
+    ) -> Stored<'_, Vec<(Principal, SessionId)>>;
+
+    /// At most `limit` executions of deleted sessions of which it is not known that the substrate has erased them.
+    fn to_erase(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>>;
+
+    /// Notes that the substrate has erased these, and forgets tombstones that are older than [`TOMBSTONE`] and have nothing left to
+    /// erase.
+    fn erased(&self, executions: Vec<ExecutionId>) -> Stored<'_, ()>;
+
+    /// Sees to it that nothing of what was deleted stays in files of the store's own, and says whether nothing does: where others read
+    /// at the moment it may, and is asked again. Nothing by default.
+    fn scrub(&self) -> Stored<'_, bool> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
+    /// Entries of the owner's feed after `after`, the oldest first (PROTOCOL 4.2, "A feed"). Without `after` none, and where the feed ends
+    /// now. A feed that is not there yet is made.
+    fn feed(&self, owner: Principal, read: FeedRead) -> Stored<'_, FeedPage>;
+
+    /// A number that is another one once anything was written, by whomever. Asked several times a second while somebody waits for a
+    /// feed, so it is to be cheap.
+    fn version(&self) -> Stored<'_, u64>;
 
     /// Where the store keeps sign-ins: of users who have tokens, in a browser that holds a cookie. None by default.
     fn sign_ins(&self) -> Option<&dyn SignIns> {
@@ -276,6 +309,162 @@ pub struct Veto {
     pub message: String,
 }
 
+/// A place in a user's feed: behind the entry of this number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FeedId {
+    /// Which feed: random, lower-case hexadecimal digits.
+    pub feed: String,
+    /// The entry's number.
+    pub number: u64,
+}
+
+impl FeedId {
+    /// The id that `text` is: `<feed>-<n>`. `None` for what none can be.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<FeedId> {
+        let (feed, number) = text.split_once('-')?;
+        let is_feed = (1..=64).contains(&feed.len())
+            && feed.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit())
+            && (number == "0" || !number.starts_with('0'));
+        let number = number.parse().ok().filter(|_| is_plain)?;
+        is_feed.then(|| FeedId { feed: feed.to_owned(), number })
+    }
+}
+
+impl fmt::Display for FeedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.feed, self.number)
+    }
+}
+
+/// Which entries of a feed to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedRead {
+    /// The place behind which they begin; without one, its end.
+    pub after: Option<FeedId>,
+    /// Only those about this session.
+    pub session: Option<SessionId>,
+    /// How many, at most. There may be fewer, also where there are more: a page's messages have a bound together.
+    pub limit: usize,
+}
+
+/// What was read of a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedPage {
+    /// Entries, and the place to go on from.
+    Entries(Vec<FeedEntry>, FeedId),
+    /// The place is not, or no more, one of the feed: everything is to be read anew.
+    Expired,
+}
+
+/// What has changed. Ids and states are of the moment that it tells of, all else of the one in which it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// Its number in the feed.
+    pub number: u64,
+    /// What it tells.
+    pub change: Change,
+    /// In which session.
+    pub session_id: SessionId,
+    /// Of which turn, by its client's name for it. A session's own changes have none.
+    pub turn_id: Option<String>,
+    /// When, by the store's clock.
+    pub at: SystemTime,
+    /// The turn's index and execution, where it has begun.
+    pub begun: Option<(u64, ExecutionId)>,
+    /// The turn's place in the queue, where it waits.
+    pub position: Option<u64>,
+    /// What the user says, in the entries that a turn begins to be seen or changes by.
+    pub message: Option<String>,
+}
+
+/// What an entry of a feed tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// A turn is open.
+    Accepted,
+    /// A turn waits.
+    Queued,
+    /// A turn that waits was edited.
+    Edited,
+    /// A turn that waited was removed.
+    Removed,
+    /// A turn has ended in this state.
+    Ended(TurnState),
+    /// A session was opened, or its queue was paused or resumed.
+    SessionUpdated,
+    /// A session was deleted.
+    SessionDeleted,
+}
+
+impl Change {
+    const ALL: [Change; 9] = [
+        Change::Accepted,
+        Change::Queued,
+        Change::Edited,
+        Change::Removed,
+        Change::Ended(TurnState::Complete),
+        Change::Ended(TurnState::Stopped),
+        Change::Ended(TurnState::Failed),
+        Change::SessionUpdated,
+        Change::SessionDeleted,
+    ];
+
+    /// Its name, as it stands on the wire and in tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Change::Accepted => "turn.accepted",
+            Change::Queued => "turn.queued",
+            Change::Edited => "turn.changed",
+            Change::Removed => "turn.removed",
+            Change::Ended(_) => "turn.ended",
+            Change::SessionUpdated => "session.updated",
+            Change::SessionDeleted => "session.deleted",
+        }
+    }
+
+    /// The state of the turn that it tells of.
+    #[must_use]
+    pub fn state(self) -> Option<&'static str> {
+        match self {
+            Change::Accepted => Some(TurnState::Open.as_str()),
+            Change::Queued | Change::Edited => Some("queued"),
+            Change::Ended(state) => Some(state.as_str()),
+            Change::Removed | Change::SessionUpdated | Change::SessionDeleted => None,
+        }
+    }
+
+    /// The change of this name and state.
+    #[must_use]
+    pub fn parse(name: &str, state: Option<&str>) -> Option<Change> {
+        let is_it = |change: &Change| change.as_str() == name && change.state() == state;
+        Change::ALL.into_iter().find(is_it)
+    }
+
+    /// Whether what the user says goes with it.
+    pub(crate) fn has_message(self) -> bool {
+        matches!(self, Change::Accepted | Change::Queued | Change::Edited)
+    }
+}
+
+/// Entries of one feed that are kept.
+pub const FEED_KEPT: u64 = 50_000;
+/// Bytes of messages after which a page of a feed ends.
+pub(crate) const FEED_PAGE_BYTES: usize = 1024 * 1024;
+
+/// A session that is to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// Whose it is.
+    pub owner: Principal,
+    /// Which.
+    pub session_id: SessionId,
+    /// Only where nothing was accepted, saved or ended in it since.
+    pub if_idle_since: Option<SystemTime>,
+}
+
 /// Which turn is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Find {
@@ -296,6 +485,8 @@ pub enum Found {
     Queued(QueuedTurn),
     /// The turn was queued, and was removed.
     Removed,
+    /// The turn's session was deleted. Only its execution is still known.
+    Gone,
     /// The session is there, and has no such turn.
     NoTurn,
     /// The user has no such session.
@@ -449,6 +640,8 @@ pub struct SessionState {
     pub open: Option<TurnRow>,
     /// Those that wait.
     pub queue: Queue,
+    /// Where the owner's feed ends at this moment.
+    pub feed: FeedId,
 }
 
 /// How much of what was said goes with a run (PROTOCOL 4.2).
@@ -484,6 +677,8 @@ pub enum StoreErrorKind {
     OutcomeUnknown,
     /// The database was written by a newer version.
     Newer,
+    /// The turn's session was deleted: nothing was done, and nothing ever will be.
+    Gone,
     /// Asking again does not help: the database, or what it was asked, is not what it should be.
     Broken,
 }
@@ -514,6 +709,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unavailable => "use the database: it is not available",
             StoreErrorKind::OutcomeUnknown => "learn from the database what became of a write",
             StoreErrorKind::Newer => "use the database: a newer version has written it",
+            StoreErrorKind::Gone => "write to a session: it was deleted",
             StoreErrorKind::Broken => "use the database",
         })
     }
@@ -524,6 +720,11 @@ impl std::error::Error for StoreError {
         self.source.as_deref().map(|source| source as _)
     }
 }
+
+/// How long a deleted session's name opens no other one, by the store's clock (PROTOCOL 4.2).
+pub const NAME_RESTS: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a deleted session is remembered: longer than its name rests, and than an execution's id stays spent.
+pub const TOMBSTONE: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// Turns that may wait in a session (PROTOCOL 4.2).
 pub const MAX_QUEUED: usize = 16;
@@ -582,7 +783,7 @@ impl Bell {
 
 /// Unix milliseconds, as the stores of this crate keep times.
 #[cfg(feature = "sqlite")]
-pub(crate) fn unix_millis(time: std::time::SystemTime) -> i64 {
-    let since = time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+pub(crate) fn unix_millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

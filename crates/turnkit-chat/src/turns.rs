@@ -5,6 +5,7 @@
 //! client that has come back, and end with it. Both save the answer, and both write down an ending that the log tells.
 
 mod attempt;
+mod deletion;
 mod driven;
 mod execution;
 mod stop;
@@ -28,6 +29,7 @@ use self::execution::{Execution, Part, Run};
 use crate::agents::Catalog;
 use crate::attendant::{Membership, Trouble};
 use crate::chat::{Lines, TurnStream};
+use crate::feed::Changes;
 use crate::hooks::ErasedHooks;
 use crate::observer::{Attempt, Cause, Observers, Role};
 use crate::store::{
@@ -59,6 +61,12 @@ pub(crate) struct Turns {
     pub(crate) store_trouble: Trouble,
     /// Wakes the sweep.
     pub(crate) unattended: Notify,
+    /// For those who wait for a feed.
+    pub(crate) changes: Changes,
+    /// There is something to erase at the substrate.
+    pub(crate) deleted: Notify,
+    /// How long sessions are kept in which nothing happens.
+    pub(crate) retention: Option<Duration>,
     /// The substrate has refused the log id that the attendant knows.
     pub(crate) log_doubted: Notify,
     /// The tasks of attempts.
@@ -87,7 +95,10 @@ impl Turns {
         for _ in 0..times {
             match ask(&*self.store).await {
                 Err(error) if is_unknown || error.kind() == StoreErrorKind::OutcomeUnknown => {
-                    if matches!(error.kind(), StoreErrorKind::Newer | StoreErrorKind::Broken) {
+                    if matches!(
+                        error.kind(),
+                        StoreErrorKind::Newer | StoreErrorKind::Broken | StoreErrorKind::Gone
+                    ) {
                         return Err(error);
                     }
                     is_unknown = true;

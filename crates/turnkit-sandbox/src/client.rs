@@ -13,6 +13,10 @@ use tower_service::Service;
 use turnkit::BoxError;
 use turnkit_http::client::{BaseUrl, BearerToken};
 use turnkit_id::{ExecutionId, LogId};
+use turnkit_wire::{
+    interaction::{self, Outcome},
+    write::Json,
+};
 
 use crate::{
     AgentList, BuildError, Error, ExecutionStatus, Retry, RunRequest, SandboxTurn,
@@ -165,6 +169,44 @@ impl SandboxClient {
     /// As [`cancel`](Self::cancel), and [`Error::Lost`] where the substrate does not know the execution.
     pub async fn status(&self, execution_id: &ExecutionId) -> Result<ExecutionStatus, Error> {
         self.substrate.status(execution_id).await
+    }
+
+    /// Answers a question of an execution, and resolves once the answer is in its log (PROTOCOL 3.6). The same answer may be sent
+    /// again, and is answered the same: one is taken, once. One request, no retry, bounded like [`cancel`](Self::cancel).
+    ///
+    /// Dropping the future gives the request up; whether it has come to the substrate is then not known.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel); [`Error::Refused`] with the codes `interaction_answered` (another answer was taken: its
+    /// [`Refusal::outcome`](crate::Refusal::outcome)), `interaction_gone`, `interaction_not_found`, or `invalid_answer` (where:
+    /// its [`Refusal::field`](crate::Refusal::field)); [`Error::Lost`] where the substrate does not know the execution.
+    pub async fn answer(
+        &self,
+        execution_id: &ExecutionId,
+        interaction: &str,
+        outcome: Outcome,
+        data: Option<&Json<'_>>,
+        by: Option<&str>,
+    ) -> Result<(), Error> {
+        let answer = interaction::answered(interaction, outcome, data, by);
+        self.substrate.post_into(execution_id, &["interactions", interaction], &answer).await
+    }
+
+    /// Puts a message into a running execution, and resolves once it is in its log (PROTOCOL 3.6). The same message under the same
+    /// id may be sent again, and is in the log once. One request, no retry, bounded like [`cancel`](Self::cancel).
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel); [`Error::Refused`] with the codes `input_not_accepted`, `input_conflict`, `execution_ended` or
+    /// `too_many_inputs`; [`Error::Lost`] where the substrate does not know the execution.
+    pub async fn input(
+        &self,
+        execution_id: &ExecutionId,
+        id: &str,
+        message: &str,
+        by: Option<&str>,
+    ) -> Result<(), Error> {
+        let input = interaction::input(id, message, by);
+        self.substrate.post_into(execution_id, &["input"], &input).await
     }
 
     /// The id of its log now, for [`RunRequest::log_id`] (PROTOCOL 3.5). `None` where it tells none, as a service does that has

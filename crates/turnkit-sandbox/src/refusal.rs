@@ -1,6 +1,7 @@
 use std::{fmt, time::Duration};
 
 use turnkit_http::client::{ErrorBody, is_transient};
+use turnkit_wire::text;
 
 /// A status other than success, and what its body said (PROTOCOL 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,13 +9,22 @@ pub struct Refusal {
     status: u16,
     code: Option<String>,
     message: Option<String>,
+    field: Option<String>,
+    outcome: Option<String>,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
         let body = ErrorBody::read(body);
-        Self { status, code: body.code(), message: body.message(), retry_after }
+        Self {
+            status,
+            code: body.code(),
+            message: body.message(),
+            field: body.member("field", text::MAX_CODE),
+            outcome: body.member("outcome", text::MAX_CODE),
+            retry_after,
+        }
     }
 
     /// The HTTP status.
@@ -33,6 +43,18 @@ impl Refusal {
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
+    }
+
+    /// The place in the request that is wrong, cut to 100 characters.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
+    /// The outcome that a question has already, where it was answered otherwise (PROTOCOL 3.6).
+    #[must_use]
+    pub fn outcome(&self) -> Option<&str> {
+        self.outcome.as_deref()
     }
 
     /// How long the substrate asked to be left alone.

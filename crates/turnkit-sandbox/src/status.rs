@@ -21,6 +21,12 @@ pub struct ExecutionStatus {
     /// When it ended, in the substrate's own spelling.
     #[serde(default)]
     pub ended_at: Option<Value>,
+    /// Whether messages can be put into it now (PROTOCOL 3.6).
+    #[serde(default)]
+    pub accepts_input: bool,
+    /// The data of each `interaction` that waits for an answer, the oldest first (PROTOCOL 3.6).
+    #[serde(default)]
+    pub pending: Vec<Value>,
 }
 
 /// How far an execution is. Other substrates may know more states; their names survive.
@@ -78,5 +84,6 @@ mod tests {
         assert!(status.state.is_terminal());
         assert_eq!(status.last.as_deref(), Some("7-9"));
         assert_eq!((status.started_at, status.ended_at), (Some(1.into()), Some("later".into())));
+        assert!(!status.accepts_input && status.pending.is_empty());
     }
 }

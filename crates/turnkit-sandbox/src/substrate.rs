@@ -13,11 +13,14 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST},
 };
 use http_body_util::Full;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tokio::time::timeout;
 use turnkit_http::client::{BaseUrl, retry_after};
 use turnkit_id::{ExecutionId, LogId};
-use turnkit_wire::{sse, text};
+use turnkit_wire::{Event, sse, text};
 
 use crate::{
     AgentList, Error, ExecutionStatus, ProtocolError, Refusal, Retry, TransportError,
@@ -25,8 +28,11 @@ use crate::{
     transport::{ResponseBody, Transport, chunk},
 };
 
-/// The longest body that is not a stream, in bytes: an error or a status.
-const MAX_BODY: usize = 64 << 10;
+/// The longest body of an error, in bytes.
+const MAX_ERROR: usize = 64 << 10;
+
+/// The longest body of any other answer that is no stream, in bytes: a status holds the questions that are pending.
+const MAX_ANSWER: usize = 8 << 20;
 
 /// How long the body of an error may take.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -133,11 +139,23 @@ impl Substrate {
     }
 
     pub(crate) async fn status(&self, id: &ExecutionId) -> Result<ExecutionStatus, Error> {
-        self.json_of(self.about(Method::GET, id)?).await
+        self.json_of(self.about(Method::GET, id, &[], Bytes::new())?).await
+    }
+
+    /// Sends what an event says into an execution: its data is the body.
+    pub(crate) async fn post_into(
+        &self,
+        id: &ExecutionId,
+        path: &[&str],
+        event: &Event,
+    ) -> Result<(), Error> {
+        let body = Bytes::from(event.data_json().unwrap_or_default().to_owned());
+        self.json_of::<IgnoredAny>(self.about(Method::POST, id, path, body)?).await?;
+        Ok(())
     }
 
     pub(crate) async fn erase(&self, id: &ExecutionId) -> Result<(), Error> {
-        let request = self.about(Method::DELETE, id)?;
+        let request = self.about(Method::DELETE, id, &[], Bytes::new())?;
         let limit = self.settings.call_timeout;
         let call = async {
             let answer = self.send(request).await?;
@@ -149,13 +167,19 @@ impl Substrate {
         timeout(limit, call).await.map_err(|_| once(TransportError::Silent(limit)))?
     }
 
-    /// A request for an execution by its path.
-    fn about(&self, method: Method, id: &ExecutionId) -> Result<Request<Full<Bytes>>, Error> {
+    /// A request for an execution by its path, and what follows that.
+    fn about(
+        &self,
+        method: Method,
+        id: &ExecutionId,
+        rest: &[&str],
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Error> {
         // URLs drop dot segments, also encoded ones.
         if matches!(id.as_str(), "." | "..") {
             return Err(Error::Protocol(ProtocolError::Unaddressable));
         }
-        self.request(method, &["agents", "executions", id.as_str()], Bytes::new())
+        self.request(method, &[&["agents", "executions", id.as_str()], rest].concat(), body)
     }
 
     pub(crate) async fn agents(&self) -> Result<AgentList, Error> {
@@ -224,11 +248,11 @@ impl Substrate {
         request: Request<Full<Bytes>>,
     ) -> Result<T, Error> {
         let answer = self.send(request).await?;
-        if answer.status() != 200 {
+        if !matches!(answer.status().as_u16(), 200 | 202) {
             return Err(error_of(self.refused(answer).await?));
         }
         check_encoding(answer.headers()).map_err(Error::Protocol)?;
-        let body = read_to_end(answer.into_body()).await?;
+        let body = read_to_end(answer.into_body(), MAX_ANSWER).await?;
         serde_json::from_slice(&body).map_err(|error| Error::Protocol(ProtocolError::Json(error)))
     }
 
@@ -335,16 +359,16 @@ fn shown(header: Option<&HeaderValue>) -> String {
 }
 
 async fn read_body(stream: ResponseBody, limit: Duration) -> Result<Vec<u8>, Error> {
-    let body = timeout(limit, read_to_end(stream)).await;
+    let body = timeout(limit, read_to_end(stream, MAX_ERROR)).await;
     body.map_err(|_| once(TransportError::Silent(limit)))?
 }
 
-async fn read_to_end(mut stream: ResponseBody) -> Result<Vec<u8>, Error> {
+async fn read_to_end(mut stream: ResponseBody, max: usize) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = chunk(&mut stream).await {
         let chunk = chunk.map_err(once)?;
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(Error::Protocol(ProtocolError::TooLarge(MAX_BODY)));
+        if body.len() + chunk.len() > max {
+            return Err(Error::Protocol(ProtocolError::TooLarge(max)));
         }
         body.extend_from_slice(&chunk);
     }

@@ -1,137 +1,53 @@
-/** One chat on the page: its turns, each followed to its end and then checked against what the server saved. */
-import { Answer, make } from "./answer.js";
+/** One chat on the page: the turns of one branch, each followed to its end and then checked against what the server saved. */
+import { make } from "./answer.js";
 import { TurnLog } from "./developer.js";
 import { ofTab } from "./storage.js";
-import { newTurnId } from "./turnkit.js";
+import { TurnView } from "./turn.js";
+import { newTurnId, siblingId, siblingPlace } from "./turnkit.js";
 
 /**
  * @typedef {import("./turnkit.js").Update} Update
  * @typedef {import("./turnkit.js").Message} Message
+ * @typedef {import("./turnkit.js").SessionState} SessionState
  * @typedef {import("./turnkit.js").TurnkitError} TurnkitError
- * @typedef {"running" | "complete" | "stopped" | "failed"} State
- * @typedef {object} Page  what a conversation tells the page
+ * @typedef {{ turnId: string, message: string, agent?: string, after?: string, replaces?: string }} Sent  a turn as it is asked for
+ * @typedef {object} Page  what a conversation tells the page, and asks it
  * @property {() => void} changed  a turn began, ended or came to be shown
  * @property {(error: TurnkitError | null) => void} network  lost, or (null) there again
  * @property {(message: string, error: TurnkitError) => void} returned  the server did not take this message
  * @property {(error: TurnkitError) => void} refused  a call failed that has no place in the conversation
  * @property {(text: string) => void} announce  for those who do not see the page
  * @property {() => void} draw  something is to be drawn with the next frame
+ * @property {() => string | undefined} agent  who shall answer
  */
 
-/** What the page says of a failure, by its code (PROTOCOL 2.4, 4.1). The rest shows the server's words. */
-const FAILURES = new Map(Object.entries({
-  execution_lost: "The service that ran this answer no longer has it, and the agent was not run a second time.",
-  runner_lost: "The machine that ran this answer is gone, and the agent was not run a second time.",
-  execution_conflict: "This turn belongs to another request.",
-  empty_answer: "The agent ended without an answer.",
-  timeout: "The agent took too long and was stopped.",
-  log_full: "The answer grew over the limit of its log.",
-  text_too_large: "The answer is too large to be saved.",
-  network: "The server cannot be reached.",
-}));
+/** Turns that the server gives at once. */
+const PAGE = 200;
 
-/** What the page says of an answer that its model did not bring to an end, by the reason (PROTOCOL 1.1). */
-const CUTS = new Map(Object.entries({
-  length: "Cut: the model came to its limit",
-  "content-filter": "Cut by the model's content filter",
-}));
-
-/** A message that was sent and not yet taken: it outlives a reload of this tab. */
+/** Messages that were sent and not yet taken, in their order: they outlive a reload of this tab. */
 class Outbox {
   /** @param {string} session */
   constructor(session) {
     this.key = `turnkit.outbox.${session}`;
   }
 
-  /** @returns {{ turnId: string, message: string, agent?: string } | null} */
+  /** @returns {Sent[]} */
   get() {
-    return JSON.parse(ofTab.get(this.key) ?? "null");
+    return JSON.parse(ofTab.get(this.key) ?? "[]");
   }
 
-  /** @param {{ turnId: string, message: string, agent?: string }} turn */
+  /** @param {Sent} turn */
   put(turn) {
-    ofTab.set(this.key, JSON.stringify(turn));
+    const others = this.get().filter(({ turnId }) => turnId !== turn.turnId);
+    ofTab.set(this.key, JSON.stringify([...others, turn]));
   }
 
   /** @param {string} turnId */
   remove(turnId) {
-    if (this.get()?.turnId === turnId) ofTab.remove(this.key);
+    const others = this.get().filter((turn) => turn.turnId !== turnId);
+    if (others.length > 0) ofTab.set(this.key, JSON.stringify(others));
+    else ofTab.remove(this.key);
   }
-}
-
-/** One turn on the page: the user's message and the answer to it. */
-class TurnView {
-  /** @type {State | null} */
-  state = null;
-  index = Infinity;
-  isTaken = false;
-  wantsStop = false;
-  /** What the agent told of the answer. @type {import("./turnkit.js").Account} */
-  account = {};
-  log = new TurnLog();
-  element = make("section", "turn");
-  #parts = make("div", "parts");
-  #answer = make("article", "message assistant");
-  #footer = make("footer", "");
-
-  /** @param {string} turnId @param {string} prompt */
-  constructor(turnId, prompt) {
-    this.turnId = turnId;
-    this.prompt = prompt;
-    this.answer = new Answer(this.#parts, prompt);
-    const question = make("article", "message user");
-    const bubble = make("div", "bubble", prompt);
-    bubble.dir = "auto";
-    question.append(make("h2", "hidden", "You"), bubble);
-    this.#answer.append(make("h2", "hidden", "Assistant"), this.#parts, this.#footer);
-    this.#answer.tabIndex = -1;
-    this.element.dataset.turn = turnId;
-    this.element.append(question, this.#answer);
-  }
-
-  run() {
-    this.wantsStop = false;
-    this.account = {};
-    this.#set("running");
-  }
-
-  /** @param {State} state @param {{ code?: string, message: string } | null} [error] @param {() => void} [again] */
-  end(state, error = null, again) {
-    this.#set(state);
-    this.#footer.dataset.usage = figuresOf(this.account);
-    const cut = CUTS.get(this.account.finishReason ?? "");
-    if (cut) this.#footer.append(make("p", "status", cut));
-    if (state === "stopped") this.#footer.append(make("p", "status", "Stopped"));
-    if (state !== "failed") return;
-    const box = make("div", "failure");
-    const why = FAILURES.get(error?.code ?? "") ?? error?.message ?? "";
-    box.append(make("strong", "", "The answer failed"), make("p", "", why));
-    if (error?.code) box.append(make("code", "", error.code));
-    if (again) box.append(button("Ask again", again));
-    this.#footer.append(box);
-  }
-
-  /** @param {State} state */
-  #set(state) {
-    this.state = state;
-    delete this.#footer.dataset.usage;
-    this.element.dataset.state = state;
-    this.#answer.setAttribute("aria-busy", `${state === "running"}`);
-    this.#footer.replaceChildren();
-  }
-}
-
-/** @param {import("./turnkit.js").Account} account */
-function figuresOf({ usage, timing, model }) {
-  const isCount = (/** @type {unknown} */ value) => Number.isSafeInteger(value) && Number(value) >= 0;
-  const isUsage = isCount(usage?.inputTokens) && isCount(usage?.outputTokens);
-  const figures = [
-    typeof model === "string" && model.slice(0, 80),
-    isUsage && `${usage?.inputTokens} tokens in`,
-    isUsage && `${usage?.outputTokens} out`,
-    isCount(timing?.totalMs) && `${((timing?.totalMs ?? 0) / 1000).toFixed(1)} s`,
-  ];
-  return figures.filter(Boolean).join(" · ");
 }
 
 /** A session's turns. `close` it before another one is shown. */
@@ -144,8 +60,17 @@ export class Conversation {
   /** @type {Promise<void> | null} */
   #syncing = null;
   #outbox;
+  /** When the server has the message that was sent last, or has refused it. @type {Promise<void>} */
+  #sent = Promise.resolve();
+  /** A turn of the branch that is shown, where it is not the newest one. @type {string | null} */
+  #branch = null;
+  /** Whether a turn of another branch runs. */
+  #isBusyElsewhere = false;
+  /** Why what waits does not begin. */
+  #paused = make("p", "paused", "Stopped. Your next message goes behind what waits, and starts it.");
   /** Whether it showed once what the server has. */
   isOpen = false;
+  hasEarlier = false;
 
   /** @param {import("./turnkit.js").Turnkit} turnkit @param {string} session @param {HTMLElement} element @param {Page} page */
   constructor(turnkit, session, element, page) {
@@ -161,29 +86,31 @@ export class Conversation {
     return [...this.#turns.values()].findLast((turn) => turn.state === "running") ?? null;
   }
 
-  /** The last turn. */
-  get last() {
-    const { turn = "" } = /** @type {HTMLElement | null} */ (this.element.lastElementChild)?.dataset ?? {};
-    return this.#turns.get(turn) ?? null;
+  /** Whether a message that is sent now has to wait. */
+  get isBusy() {
+    return this.#isBusyElsewhere || [...this.#turns.values()].some(({ state }) => state === "running" || state === "queued");
   }
 
-  get hasEarlier() {
-    const first = this.#first();
-    return Number.isFinite(first) && first > 0;
+  /** The last turn that does not wait. */
+  get last() {
+    const shown = [...this.element.querySelectorAll(/** @type {"section"} */ (".turn"))].map(({ dataset }) => this.#turns.get(dataset.turn ?? ""));
+    return shown.findLast((turn) => turn && turn.state !== "queued") ?? shown[0] ?? null;
   }
 
   /** Shows what is saved, takes up what runs, and sends what a reload kept from being sent. */
   async open() {
     await this.sync();
     if (!this.isOpen || this.#closed.signal.aborted) return;
-    const unsent = this.#outbox.get();
-    if (unsent && !this.#turns.has(unsent.turnId)) this.#start(unsent);
-    else if (unsent) this.#outbox.remove(unsent.turnId);
+    for (const unsent of this.#outbox.get()) {
+      if (this.#turns.has(unsent.turnId)) this.#outbox.remove(unsent.turnId);
+      else this.#start(unsent);
+    }
   }
 
   /** Stops following; what runs goes on without this page. */
   close() {
     this.#closed.abort();
+    for (const turn of this.#turns.values()) turn.left.abort();
     this.element.replaceChildren();
   }
 
@@ -191,6 +118,18 @@ export class Conversation {
   sync() {
     this.#syncing ??= this.#sync().finally(() => (this.#syncing = null));
     return this.#syncing;
+  }
+
+  /** The same, where what is under way may have asked too early. */
+  async afresh() {
+    await this.#syncing?.catch(() => {});
+    await this.sync();
+  }
+
+  /** Whether it shows the turn, in this state. @param {string} turnId @param {boolean} isQueued */
+  has(turnId, isQueued) {
+    const state = this.#turns.get(turnId)?.state ?? null;
+    return state !== null && (state === "queued") === isQueued;
   }
 
   /** Whether another tab or device began a turn that is not shown here. */
@@ -201,12 +140,16 @@ export class Conversation {
 
   /** Shows the messages before the first one. */
   async earlier() {
-    this.#show(await this.turnkit.messages(this.session, { before: this.#first() }));
+    const messages = await this.turnkit.messages(this.session, { ...this.#place(), before: this.#first() });
+    this.#show(messages);
+    this.hasEarlier = isPage(messages);
+    this.#changed();
   }
 
-  /** @param {string} message @param {string} [agent] */
-  send(message, agent) {
-    if (!this.running) this.#start({ turnId: newTurnId(), message, agent });
+  /** @param {string} message */
+  send(message) {
+    const after = this.#branch === null ? undefined : this.last?.turnId;
+    this.#start({ turnId: newTurnId(), message, agent: this.page.agent(), after });
   }
 
   async stop() {
@@ -222,22 +165,118 @@ export class Conversation {
     this.#undrawn.clear();
   }
 
+  #changed() {
+    const { isBusy } = this;
+    for (const turn of this.#turns.values()) turn.allow(isBusy);
+    this.page.changed();
+  }
+
+  /** What the reader of a turn does. @type {import("./turn.js").Actions} */
+  #actions = {
+    again: (turn) => this.#replace(turn, turn.prompt),
+    edit: (turn, message) => {
+      if (turn.state === "queued") return this.#change(turn, message);
+      // It has begun while somebody was writing.
+      if (turn.state === "running") return this.send(message);
+      this.#replace(turn, message);
+    },
+    remove: (turn) => this.#withdraw(turn),
+    turnTo: (turn, place) => this.#turnTo(turn, place),
+  };
+
+  /** Asks anew in the place of a turn, which stays beside the new one. @param {TurnView} turn @param {string} message */
+  #replace(turn, message) {
+    if (this.isBusy) return this.page.announce("Wait for the answer, or stop it with Escape.");
+    const { turnId, index, prompt, siblings } = turn;
+    for (const each of [...this.#turns.values()]) if (each.index >= index) this.#drop(each);
+    const anew = this.#start({ turnId: siblingId(turnId, siblings), message, agent: this.page.agent(), replaces: turnId }, message === prompt);
+    anew.among(siblings + 1);
+  }
+
+  /** @param {TurnView} turn @param {number} place */
+  async #turnTo(turn, place) {
+    const sibling = siblingId(turn.turnId, place);
+    const before = this.#branch;
+    try {
+      this.#branch = sibling;
+      await this.afresh();
+    } catch (error) {
+      this.#branch = before;
+      return this.page.refused(/** @type {TurnkitError} */ (error));
+    }
+    this.#turns.get(sibling)?.focusOn(place < siblingPlace(turn.turnId));
+    this.page.announce(`Answer ${place + 1} of ${turn.siblings}.`);
+  }
+
+  /** Edits a message that waits. @param {TurnView} turn @param {string} message */
+  async #change(turn, message) {
+    const before = turn.prompt;
+    turn.say(message);
+    await this.turnkit.editQueued(this.session, turn.turnId, { message }).catch((error) => {
+      turn.say(before);
+      this.page.returned(message, error);
+    });
+    await this.sync().catch(() => {});
+  }
+
+  /** Takes back a message that waits. @param {TurnView} turn */
+  async #withdraw(turn) {
+    try {
+      await this.turnkit.removeQueued(this.session, turn.turnId);
+      this.#drop(turn);
+      this.page.announce("The message was removed.");
+    } catch (error) {
+      this.page.refused(/** @type {TurnkitError} */ (error));
+    }
+    await this.sync().catch(() => {});
+  }
+
   #first() {
     return [...this.#turns.values()].reduce((first, { index }) => Math.min(first, index), Infinity);
   }
 
+  #place() {
+    return this.#branch === null ? {} : { branch: this.#branch };
+  }
+
   async #sync() {
-    // In this order: a turn that ends in between is then among the messages, and one that begins has no answer there.
-    const open = await this.turnkit.openTurns(this.session);
-    const messages = await this.turnkit.messages(this.session);
+    const before = [...this.#turns.values()].filter(({ isTaken }) => isTaken);
+    const state = await this.turnkit.session(this.session, this.#place());
     if (this.#closed.signal.aborted) return;
     this.page.network(null);
     this.isOpen = true;
+    const { messages, turns: open, queue = { turns: [], paused: false } } = state;
+    this.#leave(before, messages, queue.turns);
     this.#show(messages);
-    for (const { turnId } of open) if (!this.#turns.has(turnId)) this.#add(turnId, "");
-    for (const turn of this.#turns.values()) {
-      if (turn.state === null) this.#resume(turn);
+    this.#isBusyElsewhere = open.some(({ turnId }) => !this.#turns.has(turnId));
+    for (const { turnId, message, position } of queue.turns) {
+      const turn = this.#turns.get(turnId) ?? this.#add(turnId, message);
+      turn.say(message);
+      if (turn.state === null) this.#resume(turn, true);
+      if (turn.state !== "queued") continue;
+      turn.wait(position);
+      this.element.append(turn.element);
     }
+    if (queue.paused && queue.turns.length > 0) this.element.append(this.#paused);
+    else this.#paused.remove();
+    for (const turn of this.#turns.values()) if (turn.state === null) this.#resume(turn);
+    this.#changed();
+  }
+
+  /**
+   * Takes what is no longer there, or of another branch, from the page.
+   * @param {TurnView[]} before  what the server had before it was asked @param {Message[]} messages @param {{ turnId: string }[]} queued
+   */
+  #leave(before, messages, queued) {
+    const known = new Set([...messages, ...queued].map(({ turnId }) => turnId));
+    const isWhole = !isPage(messages);
+    const first = isWhole ? -1 : (messages[0]?.turnIndex ?? -1);
+    for (const turn of before) {
+      const isHere = known.has(turn.turnId) || (Number.isFinite(turn.index) && turn.index < first);
+      if (!isHere) this.#drop(turn);
+    }
+    if (isWhole) this.hasEarlier = false;
+    else if (this.#first() >= first) this.hasEarlier = true;
   }
 
   /** @param {Message[]} messages */
@@ -245,10 +284,12 @@ export class Conversation {
     if (this.#closed.signal.aborted) return;
     for (const message of messages) {
       const turn = this.#turns.get(message.turnId) ?? this.#add(message.turnId, message.text);
-      if (turn.index !== message.turnIndex) this.#place(turn, message.turnIndex);
+      turn.isTaken = true;
+      if (message.role === "user") turn.say(message.text);
+      turn.among(message.siblings ?? 1);
+      if (turn.index !== message.turnIndex) this.#insert(turn, message.turnIndex);
       if (message.role === "assistant" && turn.state !== "running") this.#saved(turn, message);
     }
-    this.page.changed();
   }
 
   /** @param {TurnView} turn @param {Message} message */
@@ -261,54 +302,76 @@ export class Conversation {
     turn.answer.end();
     if (turn.state === status) return;
     turn.account = { usage, timing, model, finishReason };
-    turn.end(status, error, () => this.send(turn.prompt));
+    turn.end(status, error);
   }
 
   /** @param {string} turnId @param {string} prompt */
   #add(turnId, prompt) {
-    const turn = new TurnView(turnId, prompt);
+    const turn = new TurnView(turnId, prompt, this.#actions);
     this.#turns.set(turnId, turn);
     this.element.append(turn.element);
     return turn;
   }
 
+  /** @param {TurnView} turn */
+  #drop(turn) {
+    turn.left.abort();
+    turn.element.remove();
+    this.#undrawn.delete(turn);
+    this.#turns.delete(turn.turnId);
+  }
+
   /** @param {TurnView} turn @param {number} index */
-  #place(turn, index) {
+  #insert(turn, index) {
     turn.index = index;
     const next = [...this.#turns.values()].filter((other) => other !== turn && other.index > index);
     const before = next.sort((a, b) => a.index - b.index)[0]?.element ?? null;
     if (turn.element.nextElementSibling !== before) this.element.insertBefore(turn.element, before);
   }
 
-  /** @param {{ turnId: string, message: string, agent?: string }} unsent */
-  #start({ turnId, message, agent }) {
-    this.#outbox.put({ turnId, message, agent });
-    const turn = this.#add(turnId, message);
-    this.#follow(turn, this.turnkit.send(this.session, message, { turnId, agent, signal: this.#closed.signal }));
+  /** @param {Sent} sent @param {boolean} [isAgain]  nothing new was written for it */
+  #start(sent, isAgain = false) {
+    const mustWait = this.isBusy;
+    this.#branch = null;
+    this.#outbox.put(sent);
+    const turn = this.#add(sent.turnId, sent.message);
+    const { message, ...options } = sent;
+    const updates = this.turnkit.send(this.session, message, { ...options, queue: true, signal: turn.left.signal });
+    const before = this.#sent;
+    this.#sent = new Promise((resolve) => (turn.taken = resolve));
+    this.#follow(turn, updates, { isQueued: mustWait, isAgain, before });
+    return turn;
   }
 
-  /** @param {TurnView} turn */
-  #resume(turn) {
+  /** @param {TurnView} turn @param {boolean} [isQueued] */
+  #resume(turn, isQueued = false) {
     turn.isTaken = true;
-    this.#follow(turn, this.turnkit.resume(this.session, turn.turnId, { signal: this.#closed.signal }));
+    this.#follow(turn, this.turnkit.resume(this.session, turn.turnId, { signal: turn.left.signal }), { isQueued });
   }
 
-  /** @param {TurnView} turn @param {AsyncIterable<Update>} updates */
-  async #follow(turn, updates) {
-    turn.run();
+  /**
+   * @param {TurnView} turn @param {AsyncIterable<Update>} updates
+   * @param {{ isQueued: boolean, isAgain?: boolean, before?: Promise<void> }} how  `before`: what has to be sent before it
+   */
+  async #follow(turn, updates, { isQueued, isAgain = false, before }) {
+    if (isQueued) turn.wait();
+    else turn.run();
     turn.log = new TurnLog();
-    this.page.changed();
+    this.#changed();
     try {
+      await before;
       for await (const update of updates) this.#take(turn, update);
     } catch (error) {
-      if (this.#closed.signal.aborted) return;
-      this.#abandon(turn, /** @type {TurnkitError} */ (error));
+      if (turn.left.signal.aborted) return;
+      this.#abandon(turn, /** @type {TurnkitError} */ (error), isAgain);
+    } finally {
+      turn.taken();
     }
     this.#undrawn.delete(turn);
-    this.page.changed();
-    // One that is under way may have asked before this turn ended.
-    await this.#syncing?.catch(() => {});
-    await this.sync().catch(() => {});
+    this.#changed();
+    // What waits for this one may begin now.
+    this.turnkit.wake();
+    await this.afresh().catch(() => {});
   }
 
   /** @param {TurnView} turn @param {Update} update */
@@ -316,6 +379,8 @@ export class Conversation {
     turn.log.take(update);
     this.page.draw();
     switch (update.kind) {
+      case "queued":
+        return this.#queued(turn, update.position);
       case "connected":
         return this.#connected(turn, update.cursor);
       case "event":
@@ -331,21 +396,38 @@ export class Conversation {
     }
   }
 
+  /** @param {TurnView} turn @param {number} position */
+  #queued(turn, position) {
+    const isNew = !turn.isTaken;
+    turn.isTaken = true;
+    turn.taken();
+    this.#outbox.remove(turn.turnId);
+    this.page.network(null);
+    turn.wait(position);
+    this.#changed();
+    if (!isNew) return;
+    this.page.announce("Your message waits for the answer before it.");
+    // It may have gone behind what a stop had paused.
+    this.afresh().catch(() => {});
+  }
+
   /** @param {TurnView} turn @param {number} cursor */
   #connected(turn, cursor) {
+    if (turn.state === "queued") turn.run();
     if (cursor === 0) turn.answer.clear();
     if (!turn.isTaken) this.page.announce("The answer begins.");
     turn.isTaken = true;
+    turn.taken();
     this.#outbox.remove(turn.turnId);
     this.page.network(null);
-    this.page.changed();
+    this.#changed();
     if (turn.wantsStop) this.#stop(turn);
   }
 
   /** @param {TurnView} turn @param {import("./turnkit.js").TurnEvent} event */
   #event(turn, event) {
     const { type, data } = event;
-    if (type === "session.run.started" && Number.isSafeInteger(data?.turnIndex)) this.#place(turn, data.turnIndex);
+    if (type === "session.run.started" && Number.isSafeInteger(data?.turnIndex)) this.#insert(turn, data.turnIndex);
     if (type === "result") turn.account = { ...data, usage: data?.tokenUsage };
     turn.answer.take(event);
     this.#undrawn.add(turn);
@@ -356,23 +438,24 @@ export class Conversation {
   #failed(turn, error) {
     const isStopped = error.code === "cancelled";
     turn.answer.end();
-    // A turn that may be tried again is still open: a new one would be refused.
-    const again = () => (error.retryable ? this.#resume(turn) : this.send(turn.prompt));
-    turn.end(isStopped ? "stopped" : "failed", error, again);
+    // A turn that may be tried again is still open: a new one would have to wait for it.
+    turn.end(isStopped ? "stopped" : "failed", error, error.retryable ? () => this.#resume(turn) : undefined);
     this.page.announce(isStopped ? "The answer was stopped." : "The answer failed.");
   }
 
-  /** The server refuses the turn, or to go on with it. @param {TurnView} turn @param {TurnkitError} error */
-  #abandon(turn, error) {
+  /** The server refuses the turn, or to go on with it. @param {TurnView} turn @param {TurnkitError} error @param {boolean} isAgain */
+  #abandon(turn, error, isAgain) {
+    this.#outbox.remove(turn.turnId);
+    if (turn.isTaken && error.details.status === 401) this.page.refused(error);
+    // Somebody has taken it back.
+    if (error.code === "turn_removed") return this.#drop(turn);
     if (turn.isTaken) {
-      if (error.details.status === 401) this.page.refused(error);
       turn.answer.end();
       return turn.end("failed", error, () => this.#resume(turn));
     }
-    this.#outbox.remove(turn.turnId);
-    this.#turns.delete(turn.turnId);
-    turn.element.remove();
-    this.page.returned(turn.prompt, error);
+    this.#drop(turn);
+    if (isAgain) this.page.refused(error);
+    else this.page.returned(turn.prompt, error);
   }
 
   /** @param {TurnView} turn */
@@ -386,14 +469,10 @@ export class Conversation {
       if (error.retryable) return;
       turn.wantsStop = false;
       this.page.refused(error);
-      this.page.changed();
+      this.#changed();
     }
   }
 }
 
-/** @param {string} text @param {() => void} pressed */
-function button(text, pressed) {
-  const element = make("button", "", text);
-  element.addEventListener("click", pressed);
-  return element;
-}
+/** Whether there are as many turns as the server gives at once, so that there may be more before them. @param {Message[]} messages */
+const isPage = (messages) => new Set(messages.map(({ turnId }) => turnId)).size >= PAGE;

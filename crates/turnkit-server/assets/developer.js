@@ -57,6 +57,7 @@ export class TurnLog {
       const text = `${error.code}: ${error.message}; again in ${milliseconds(delay)}, after ${update.cursor}`;
       return { kind: "dropped", cursor: "", label: "dropped", text };
     }
+    if (update.kind === "queued") return { kind: "connected", cursor: "", label: "queued", text: `as number ${update.position}` };
     figures.lines += 1;
     figures.bytes += update.line.length + 1;
     figures.firstLine ||= now - this.started;

@@ -4,8 +4,10 @@ import { make } from "./answer.js";
 import { Attempts } from "./attempts.js";
 import { Conversation } from "./conversation.js";
 import { Developer } from "./developer.js";
+import { Feed } from "./feed.js";
 import { SessionList } from "./sessions.js";
 import { ofBrowser, ofTab, tabsNamed } from "./storage.js";
+import { isSend } from "./turn.js";
 import { Turnkit, TurnkitError } from "./turnkit.js";
 
 /** @param {string} id @returns {any} */
@@ -15,13 +17,14 @@ const SUGGESTIONS = [
   "What happens when I reload this page?",
   "Give me a long answer, so that I can interrupt it.",
 ];
-/** How often another device's turns are looked for, while the page is visible and nothing runs. */
+/** How often another device's turns are looked for, while the page is visible, nothing runs and the server does not tell. */
 const POLL = 5000;
 
 /** Where the page is served: at the root of its host, or under a path of it. */
 const turnkit = new Turnkit({ base: new URL("..", import.meta.url).pathname.replace(/\/$/, "") });
 const tabs = tabsNamed("turnkit");
-const sessions = new SessionList(turnkit, $("sessions"), $("more-sessions"), showTitle);
+const sessions = new SessionList(turnkit, $("sessions"), $("more-sessions"), { changed: showTitle, remove: askToDelete });
+const feed = new Feed(`${turnkit.options.base}/api/events`, { opened: feedOpened, told });
 const developer = new Developer($("developer"), $("figures"), $("lines"));
 const traceOf = (/** @type {import("./attempts.js").Turn} */ { session, turnId }) =>
   turnkit.call("GET", `/api/sessions/${encodeURIComponent(session)}/turns/${encodeURIComponent(turnId)}/trace`);
@@ -33,6 +36,8 @@ const account = new Account(
 );
 /** @type {Conversation | null} */
 let conversation = null;
+/** The chat that this page has begun, while the server has taken no message of it. */
+let begun = "";
 let isFrameAsked = false;
 let isAtEnd = true;
 let lastTop = 0;
@@ -45,7 +50,10 @@ const page = {
   draw: askFrame,
   announce: (text) => ($("announcer").textContent = text),
   refused: showError,
+  agent: () => $("agent").value || undefined,
   returned(message, error) {
+    // Of a first message that was refused nothing stays.
+    if (conversation?.session === begun && conversation.last === null) forget();
     // What was written meanwhile stays, below.
     setDraft([message, $("message").value].filter(Boolean).join("\n"));
     showError(error);
@@ -79,23 +87,33 @@ const newConversation = (session) => new Conversation(turnkit, session, $("conve
 async function send(text) {
   // Half a character, as a paste can end with, is none.
   const message = text.toWellFormed();
-  if (message.trim() === "" || conversation?.running) return;
+  if (message.trim() === "") return;
   notice("");
   $("send").disabled = true;
   const draft = draftKey();
   const isSent = await attempt(async () => {
-    const session = conversation?.session ?? (await turnkit.createSession());
+    const session = conversation?.session ?? (begun = await turnkit.createSession());
     conversation ??= newConversation(session);
     history.replaceState(null, "", `#${session}`);
     isAtEnd = true;
     sessions.show(session);
-    conversation.send(message, $("agent").value || undefined);
+    conversation.send(message);
   });
   if (isSent) {
     ofTab.remove(draft);
     setDraft("");
   }
   showState();
+}
+
+function forget() {
+  if (!conversation) return;
+  turnkit.deleteSession(conversation.session).catch(quietly);
+  ofTab.remove(draftKey());
+  conversation.close();
+  conversation = null;
+  history.replaceState(null, "", location.pathname);
+  sessions.show("");
 }
 
 /** Runs what calls the server, and shows where it fails. @param {() => Promise<unknown>} work */
@@ -116,9 +134,9 @@ function showState() {
   const running = conversation?.running ?? null;
   $("welcome").hidden = conversation?.last != null;
   $("earlier").hidden = !conversation?.hasEarlier;
-  $("send").hidden = running !== null;
   $("stop").hidden = running === null;
   $("send").disabled = false;
+  $("send").ariaLabel = conversation?.isBusy ? "Send when the answer is done" : "Send";
   $("stop").disabled = running?.wantsStop === true;
   showTitle();
   developer.show(conversation?.last?.log ?? null);
@@ -170,6 +188,7 @@ function showNetwork(error) {
 /** @param {TurnkitError} error */
 function showError(error) {
   if (account.askAfter(error)) return;
+  if (error.code === "queue_full") return notice("So many messages wait already. Send yours when the next answer is done.");
   if (error.code === "turn_running") return notice("Another answer is being written in this chat. Send your message when it is done.");
   if (error.details.status === 404) return notice("This chat does not exist, or is not yours.");
   notice(error.retryable ? "The server cannot be reached. Nothing is lost: try again in a moment." : error.message);
@@ -201,6 +220,33 @@ function signedInOrOut(isIn) {
 // ── chats and agents ──
 
 const refreshSessions = () => sessions.refresh().catch(quietly);
+
+/** @param {string} session @param {string} title */
+function askToDelete(session, title) {
+  $("delete-title").textContent = `Delete “${title}”?`;
+  $("delete").dataset.session = session;
+  $("delete").returnValue = "";
+  $("delete").showModal();
+}
+
+async function deleteSession() {
+  const { session } = $("delete").dataset;
+  if ($("delete").returnValue !== "delete") return;
+  const isDeleted = await attempt(() => turnkit.deleteSession(session));
+  if (!isDeleted) return;
+  tabs?.postMessage({ session });
+  left(session);
+  page.announce("The chat was deleted.");
+  $("new-chat").focus();
+}
+
+/** A chat is no longer there. @param {string} session */
+function left(session) {
+  refreshSessions();
+  if (conversation?.session !== session) return;
+  history.replaceState(null, "", location.pathname);
+  show("");
+}
 
 async function showAgents() {
   const { agents = [], default: first } = (await turnkit.call("GET", "/api/agents").catch(quietly)) ?? {};
@@ -258,6 +304,40 @@ function showAttempts() {
   attempts.show({ session: conversation.session, turnId: turn.turnId, isRunning: turn.state === "running" });
 }
 
+/** The server tells from now on; what was before has to be read. */
+function feedOpened() {
+  refreshSessions();
+  look();
+}
+
+/** Brings the chat that is shown to what the server has. */
+function look() {
+  if (conversation?.isOpen) conversation.afresh().catch(quietly);
+  else catchUp();
+}
+
+/** @param {string} name @param {import("./feed.js").Entry} entry */
+function told(name, { sessionId, turnId = "" }) {
+  const isHere = conversation?.session === sessionId;
+  if (name === "session.deleted") {
+    const wasHere = isHere;
+    left(sessionId);
+    if (wasHere) notice("This chat was deleted.");
+    return;
+  }
+  // A message that waited may run now.
+  if (name === "turn.accepted") turnkit.wake();
+  if (name === "turn.accepted" || name === "session.updated") refreshSessions();
+  if (isHere && !(name === "turn.accepted" && conversation?.has(turnId, false))) look();
+}
+
+/** A page that nobody sees is told nothing: it reads what there is when somebody looks. */
+function seen() {
+  if (document.hidden) return feed.close();
+  feed.open();
+  catchUp();
+}
+
 /** Other tabs and devices write in this chat, too. */
 async function catchUp() {
   if (document.hidden || !conversation || conversation.running) return;
@@ -267,7 +347,7 @@ async function catchUp() {
 }
 
 async function poll() {
-  if (document.hidden || !conversation || conversation.running) return;
+  if (document.hidden || !conversation || conversation.running || (feed.isOpen && conversation.isOpen)) return;
   const hasNews = !conversation.isOpen || (await conversation.hasNews().catch(quietly));
   if (hasNews) await catchUp();
 }
@@ -287,12 +367,9 @@ on("composer", "submit", (event) => {
   send($("message").value);
 });
 on("message", "keydown", (event) => {
-  // Safari tells the Enter that ends a composition by its key code alone.
-  const isComposing = event.isComposing || event.keyCode === 229;
-  if (event.key !== "Enter" || event.shiftKey || isComposing) return;
+  if (!isSend(event)) return;
   event.preventDefault();
-  if (conversation?.running) page.announce("Wait for the answer, or stop it with Escape.");
-  else send($("message").value);
+  send($("message").value);
 });
 on("message", "input", keepDraft);
 on("stop", "click", stop);
@@ -325,6 +402,7 @@ on("scroller", "scroll", () => {
 new ResizeObserver(askFrame).observe($("scroller"));
 on("earlier", "click", () => attempt(async () => conversation?.earlier()));
 on("more-sessions", "click", () => attempt(() => sessions.more()));
+on("delete", "close", deleteSession);
 on("sign-out", "click", () => attempt(() => account.signOut()));
 on("agent", "change", () => ofBrowser.set("turnkit.agent", $("agent").value));
 
@@ -334,7 +412,7 @@ async function stop() {
 }
 
 addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || $("sign-in").open) return;
+  if (event.key !== "Escape" || $("sign-in").open || $("delete").open) return;
   if (document.body.classList.contains("menu-open")) {
     showMenu(false);
     $("menu").focus();
@@ -342,7 +420,7 @@ addEventListener("keydown", (event) => {
 });
 addEventListener("hashchange", () => show(location.hash.slice(1)));
 addEventListener("offline", () => conversation?.running && showNetwork(new TurnkitError("network", "offline")));
-document.addEventListener("visibilitychange", catchUp);
+document.addEventListener("visibilitychange", seen);
 addEventListener("focus", catchUp);
 tabs?.addEventListener("message", ({ data }) => {
   if (data.account) return location.reload();
@@ -360,4 +438,5 @@ for (const text of SUGGESTIONS) {
 showDeveloper(ofBrowser.get("turnkit.developer") === "open");
 account.open().catch(quietly);
 showAgents();
+seen();
 show(location.hash.slice(1));

@@ -20,13 +20,14 @@ export class SessionList {
 
   /**
    * @param {import("./turnkit.js").Turnkit} turnkit @param {HTMLElement} list @param {HTMLElement} more  asks for older ones
-   * @param {() => void} changed  titles may be others
+   * @param {{ changed: () => void, remove: (session: string, title: string) => void }} page  `changed`: titles may be others; `remove`:
+   *   somebody wants a chat to be deleted
    */
-  constructor(turnkit, list, more, changed) {
+  constructor(turnkit, list, more, page) {
     this.turnkit = turnkit;
     this.list = list;
     this.moreButton = more;
-    this.changed = changed;
+    this.page = page;
   }
 
   /** Brings the newest ones to what the server has; older ones that were loaded stay below. */
@@ -79,17 +80,20 @@ export class SessionList {
       else this.list.insertBefore(row, at);
     }
     this.moreButton.hidden = this.#isWhole;
-    this.changed();
+    this.page.changed();
   }
 
   /** @param {Session} session */
   #row(session) {
     const id = session.sessionId;
-    const row = this.#rows.get(id) ?? newRow(id);
+    const row = this.#rows.get(id) ?? newRow(id, () => this.page.remove(id, this.titleOf(id)));
     this.#rows.set(id, row);
-    const link = /** @type {HTMLElement} */ (row.firstElementChild);
+    const [link, remove] = row.children;
     const title = titleOf(session);
-    if (link.textContent !== title) link.textContent = title;
+    if (link.textContent !== title) {
+      link.textContent = title;
+      remove.setAttribute("aria-label", `Delete ${title}`);
+    }
     if (id === this.#current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
     return row;
@@ -99,12 +103,15 @@ export class SessionList {
 /** @param {Session | undefined} session */
 const titleOf = (session) => session?.title?.slice(0, TITLE).replace(INVISIBLE, " ").trim() || "New chat";
 
-/** @param {string} id */
-function newRow(id) {
+/** @param {string} id @param {() => void} remove */
+function newRow(id, remove) {
   const row = make("li", "");
   const link = make("a", "");
   link.setAttribute("href", `#${id}`);
   link.dir = "auto";
-  row.append(link);
+  const button = make("button", "icon", "×");
+  button.setAttribute("type", "button");
+  button.addEventListener("click", remove);
+  row.append(link, button);
   return row;
 }

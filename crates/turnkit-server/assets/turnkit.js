@@ -23,13 +23,17 @@
  * @typedef {{ kind: "connected", cursor: number, executionId: string | null }} Connected  at cursor 0: draw anew
  * @typedef {{ kind: "event", cursor: number } & Line} Taken  `cursor` counts this event, and is 0 in a replay
  * @typedef {{ kind: "disconnected", cursor: number, error: TurnkitError, delay: number }} Disconnected  goes on in `delay` ms
- * @typedef {Connected | Taken | Disconnected | Completed | Failed} Update  the last two are last
+ * @typedef {{ kind: "queued", position: number }} Queued  waits until the turns before it have ended, as number `position` from 1
+ * @typedef {Connected | Taken | Disconnected | Queued | Completed | Failed} Update  the last two are last
  * @typedef {{ sessionId: string, title?: string | null, createdAt?: number | string }} Session
  * @typedef {{ turnId: string, executionId: string, turnIndex: number }} OpenTurn
+ * @typedef {{ turnId: string, position: number, message: string, agent?: string | null, createdAt: number | string }} QueuedTurn
  * @typedef {{ usage?: { inputTokens: number, outputTokens: number, reasoningTokens?: number, cachedInputTokens?: number },
  *   timing?: { totalMs?: number, firstTokenMs?: number }, model?: string, finishReason?: string }} Account  what the agent told of its answer
  * @typedef {{ role: "user" | "assistant", text: string, parts?: object[], siblings: number, status: "complete" | "stopped" | "failed", turnIndex: number,
  *   turnId: string, executionId: string, createdAt: number | string, error?: { code?: string, message: string } } & Account} Message
+ * @typedef {{ sessionId: string, messages: Message[], turns: OpenTurn[], queue?: { turns: QueuedTurn[], paused: boolean } }} SessionState
+ * @typedef {{ before?: number, turns?: number, branch?: string }} MessagePage  `branch`: a turn of the branch, the newest one otherwise
  * @typedef {{ session: string, id: string, cursor: number, start?: object, isKnown?: boolean, restarts?: number }} Turn
  */
 
@@ -110,6 +114,18 @@ export function newTurnId() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** What the name of a sibling ends with. */
+const SIBLING = /:r([1-9]\d{0,5})$/;
+
+/** The place of a turn among those that share its parent, by its name: 0 for the first (PROTOCOL 4.4). @param {string} turnId */
+export const siblingPlace = (turnId) => Number(SIBLING.exec(turnId)?.[1] ?? 0);
+
+/** The name of the sibling at a place: so the same wish of two devices is one turn. @param {string} turnId @param {number} place */
+export function siblingId(turnId, place) {
+  const first = turnId.replace(SIBLING, "");
+  return place === 0 ? first : `${first}:r${place}`;
+}
+
 /** The product's routes. All that rejects does so with a `TurnkitError`, or with the reason of an aborted signal. */
 export class Turnkit {
   #waker = new EventTarget();
@@ -137,19 +153,33 @@ export class Turnkit {
   /** @param {{ before?: string, limit?: number }} [page] @returns {Promise<Session[]>}  newest first */
   async sessions(page = {}) { return (await this.call("GET", `/api/sessions${query(page)}`)).sessions; }
 
-  /** @param {string} session @param {{ before?: number, turns?: number }} [page] @returns {Promise<Message[]>} */
+  /** Deletes a session: nothing of it stays. @param {string} session */
+  async deleteSession(session) { await this.call("DELETE", sessionPath(session)); }
+
+  /** @param {string} session @param {MessagePage} [page] @returns {Promise<SessionState>}  messages, and what runs and waits, of one moment */
+  session(session, page = {}) { return this.call("GET", `${sessionPath(session)}${query(page)}`); }
+
+  /** @param {string} session @param {MessagePage} [page] @returns {Promise<Message[]>} */
   async messages(session, page = {}) { return (await this.call("GET", `${sessionPath(session)}/messages${query(page)}`)).messages; }
 
   /** @param {string} session @returns {Promise<OpenTurn[]>}  what still runs: how a reloaded page finds its turn */
   async openTurns(session) { return (await this.call("GET", `${sessionPath(session)}/turns?state=open`)).turns; }
 
+  /** @param {string} session @param {string} turnId @param {{ message?: string, agent?: string }} edit @returns {Promise<QueuedTurn>} */
+  editQueued(session, turnId, edit) { return this.call("PATCH", turnPath(session, turnId), edit); }
+
+  /** Takes a turn back that waits. @param {string} session @param {string} turnId */
+  async removeQueued(session, turnId) { await this.call("DELETE", turnPath(session, turnId)); }
+
   /**
    * Starts a turn, or takes up the one that has this `turnId`, and follows it. Never runs an agent twice.
    * @param {string} session @param {string} message
-   * @param {{ turnId?: string, agent?: string, signal?: AbortSignal }} [options]
+   * @param {{ turnId?: string, agent?: string, after?: string, replaces?: string, queue?: boolean, signal?: AbortSignal }} [options]
+   *   `after`: the turn that it goes on from, the newest otherwise; `replaces`: the turn in whose place it stands; `queue`: it waits
+   *   where another one runs
    */
-  send(session, message, { turnId = newTurnId(), agent, signal } = {}) {
-    return this.#follow({ session, id: turnId, cursor: 0, start: { turnId, message, agent } }, signal);
+  send(session, message, { turnId = newTurnId(), signal, ...options } = {}) {
+    return this.#follow({ session, id: turnId, cursor: 0, start: { turnId, message, ...options } }, signal);
   }
 
   /**
@@ -175,23 +205,26 @@ export class Turnkit {
     for (let attempt = 1, since = 0; ; attempt += 1) {
       const before = turn.cursor;
       let error = new TurnkitError("cut", "the connection ended before the turn did", { retryable: true });
+      let isQueued = false;
       try {
         const ending = yield* this.#read(turn, signal);
-        if (ending) return yield ending;
+        isQueued = ending?.kind === "queued";
+        if (ending) yield ending;
+        if (ending && !isQueued) return;
       } catch (thrown) {
         error = failure(thrown, signal);
         if (!error.retryable) throw error;
       }
       if (turn.cursor > before) attempt = 1;
-      if (attempt === 1) since = this.options.now();
+      if (attempt === 1 || isQueued) since = this.options.now();
       const delay = Math.max(this.options.backOff(attempt), error.details.retryAfter ?? 0);
       if (this.options.now() + delay - since > this.options.patience) throw error;
-      yield { kind: "disconnected", cursor: turn.cursor, error, delay };
+      if (!isQueued) yield { kind: "disconnected", cursor: turn.cursor, error, delay };
       await this.#pause(delay, signal);
     }
   }
 
-  /** @param {Turn} turn @param {AbortSignal} [signal] @returns {AsyncGenerator<Update, Completed | Failed | void, void>} */
+  /** @param {Turn} turn @param {AbortSignal} [signal] @returns {AsyncGenerator<Update, Completed | Failed | Queued | void, void>} */
   async *#read(turn, signal) {
     const connection = new AbortController();
     try {
@@ -199,6 +232,11 @@ export class Turnkit {
         ? ["POST", `${sessionPath(turn.session)}/turns`, turn.start]
         : ["GET", `${turnPath(turn.session, turn.id)}?after=${turn.cursor}`];
       const response = await this.#request(method, path, body, connection, signal);
+      const waiting = response.status === 202 ? await this.#unlessIdle(connection, response.json()).catch(() => null) : null;
+      if (waiting?.state === "queued") {
+        turn.isKnown = true;
+        return { kind: "queued", position: waiting.position };
+      }
       if (!response.headers.get("Content-Type")?.startsWith("application/x-ndjson")) {
         throw new TurnkitError("bad_response", "the answer is no turn: something in between sent it", { retryable: true });
       }

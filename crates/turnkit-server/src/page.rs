@@ -49,12 +49,14 @@ macro_rules! asset {
 static PAGE: Asset =
     Asset { path: "/", content_type: HTML, content: include_str!("../assets/index.html") };
 
-static ASSETS: [Asset; 14] = [
+static ASSETS: [Asset; 16] = [
     asset!("page.css", CSS),
     asset!("icon.svg", SVG),
     asset!("turnkit.js", SCRIPT),
     asset!("page.js", SCRIPT),
     asset!("conversation.js", SCRIPT),
+    asset!("turn.js", SCRIPT),
+    asset!("feed.js", SCRIPT),
     asset!("answer.js", SCRIPT),
     asset!("markdown.js", SCRIPT),
     asset!("inline.js", SCRIPT),

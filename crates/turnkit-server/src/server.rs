@@ -60,6 +60,8 @@ pub struct ServerConfig {
     pub origins: Origins,
     /// The path that everything lies under.
     pub base_path: BasePath,
+    /// For how long a session is kept in which nothing happens; for ever by default.
+    pub retention: Option<Duration>,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
     /// How long a write waits for another process's lock on the database.
@@ -84,6 +86,7 @@ impl ServerConfig {
             users: UsersChoice::Local,
             origins: Origins::default(),
             base_path: BasePath::default(),
+            retention: None,
             sweep_every: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(5),
         }
@@ -144,11 +147,15 @@ impl Server {
         let log_stays = embedded.is_none() || config.log.is_shared();
         let (metrics, traces) = (Arc::<Metrics>::default(), Traces::default());
         let (chat, attendant) = open(&config.data_dir, config.busy_timeout, |store| {
-            Chat::builder(store, sandbox.clone())
+            let chat = Chat::builder(store, sandbox.clone())
                 .observe(Arc::new(Counting(Arc::clone(&metrics))))
                 .observe(Arc::new(traces.clone()))
                 .sweep_every(config.sweep_every)
-                .max_turns(config.max_turns)
+                .max_turns(config.max_turns);
+            match config.retention {
+                Some(time) => chat.retention(time),
+                None => chat,
+            }
         })
         .await?;
         let path = config.base_path.as_str();

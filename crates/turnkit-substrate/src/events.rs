@@ -15,17 +15,29 @@ pub(crate) fn started(
     Event::new(kind::EXECUTION_STARTED, &data)
 }
 
-pub(crate) fn completed(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
-    Event::new(kind::EXECUTION_COMPLETED, &Ended { execution_id: id.as_str(), timestamp })
+/// `untaken`: the ids of the inputs that the agent has not taken (PROTOCOL 3.6), here and below.
+pub(crate) fn completed(
+    id: &ExecutionId,
+    untaken: &[String],
+    timestamp: u64,
+) -> Result<Event, EncodeError> {
+    let execution_id = id.as_str();
+    Event::new(kind::EXECUTION_COMPLETED, &Ended { execution_id, untaken, timestamp })
 }
 
-pub(crate) fn cancelled(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
-    Event::new(kind::EXECUTION_CANCELLED, &Ended { execution_id: id.as_str(), timestamp })
+pub(crate) fn cancelled(
+    id: &ExecutionId,
+    untaken: &[String],
+    timestamp: u64,
+) -> Result<Event, EncodeError> {
+    let execution_id = id.as_str();
+    Event::new(kind::EXECUTION_CANCELLED, &Ended { execution_id, untaken, timestamp })
 }
 
 pub(crate) fn failed(
     id: &ExecutionId,
     error: &AgentError,
+    untaken: &[String],
     timestamp: u64,
 ) -> Result<Event, EncodeError> {
     let data = Failed {
@@ -33,15 +45,20 @@ pub(crate) fn failed(
         code: error.code(),
         message: error.message(),
         temporary: error.is_temporary().then_some(true),
+        untaken,
         timestamp,
     };
     Event::new(kind::EXECUTION_FAILED, &data)
 }
 
 /// What a log ends with whose runner is gone.
-pub(crate) fn runner_lost(id: &ExecutionId, timestamp: u64) -> Result<Event, EncodeError> {
+pub(crate) fn runner_lost(
+    id: &ExecutionId,
+    untaken: &[String],
+    timestamp: u64,
+) -> Result<Event, EncodeError> {
     let message = "the runner of this execution is gone; the agent is not run again";
-    failed(id, &AgentError::new("runner_lost", message), timestamp)
+    failed(id, &AgentError::new("runner_lost", message), untaken, timestamp)
 }
 
 #[derive(Serialize)]
@@ -57,6 +74,8 @@ struct Started<'a> {
 #[serde(rename_all = "camelCase")]
 struct Ended<'a> {
     execution_id: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    untaken: &'a [String],
     timestamp: u64,
 }
 
@@ -68,5 +87,7 @@ struct Failed<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     temporary: Option<bool>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    untaken: &'a [String],
     timestamp: u64,
 }

@@ -1,79 +1,299 @@
 //! One run of an agent, from its start to its one terminal event, whoever reads it (PROTOCOL 3.1).
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+mod questions;
+
+use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::{task::coop, time};
-use turnkit_agent::{
-    AgentError, CANCEL_GRACE, CancelHandle, ErasedAgent, EventStream, RunRequest, code,
+use tokio::{
+    task::coop,
+    time::{self, Instant},
 };
-use turnkit_wire::{EncodeError, Event};
+use turnkit_agent::{
+    AgentError, CANCEL_GRACE, CancelHandle, ErasedAgent, EventStream, Inbox, InboxHandle,
+    RunRequest, Said, Takes, code,
+};
+use turnkit_wire::{
+    EncodeError, Event,
+    interaction::{self, Outcome as Answered, Question},
+    kind::Class,
+};
 
+use self::questions::{Due, MAX_PENDING, Questions};
 use crate::{
-    Clock, events,
-    log::{AppendError, Ending, ExecutionKey, LogError, LogReader, LogWriter, State, Status},
+    events,
+    log::{
+        AppendError, Change, Ending, ExecutionKey, LogError, LogFuture, LogReader, LogWriter, Slot,
+        State, Status,
+    },
     runs::Permit,
     stop::Stop,
+    substrate::Shared,
 };
 
 /// Everything that one run needs.
 pub(crate) struct Run {
-    pub(crate) key: ExecutionKey,
-    pub(crate) agent: Arc<dyn ErasedAgent>,
-    pub(crate) writer: Box<dyn LogWriter>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) timeout: Duration,
-    pub(crate) max_event: usize,
+    key: ExecutionKey,
+    shared: Arc<Shared>,
+    takes: Takes,
+    writer: Box<dyn LogWriter>,
+    permit: Permit,
+    timeout: Duration,
+    questions: Questions,
+    /// Where the agent takes anything.
+    inbox: Option<InboxHandle>,
+    /// The inputs that it was told and has not taken.
+    untaken: Vec<String>,
 }
 
 impl Run {
     /// Runs the agent in a task of its own, which no reader holds.
-    pub(crate) fn spawn(self, request: RunRequest, mut permit: Permit) {
-        let stopped = permit.enlist(&self.key);
-        let agent = request.identifier();
-        tracing::info!(execution_id = %self.key.id, scope = %self.key.scope, agent, "run started");
-        tokio::spawn(async move {
-            self.drive(request, stopped).await;
-            drop(permit);
-        });
+    pub(crate) fn spawn(
+        shared: Arc<Shared>,
+        key: ExecutionKey,
+        agent: Arc<dyn ErasedAgent>,
+        request: RunRequest,
+        writer: Box<dyn LogWriter>,
+        mut permit: Permit,
+        timeout: Duration,
+    ) {
+        let stopped = permit.enlist(&key);
+        let name = request.identifier();
+        tracing::info!(execution_id = %key.id, scope = %key.scope, agent = name, "run started");
+        let questions = Questions::new(Instant::now(), timeout, shared.limits.run_in_all);
+        let takes = agent.takes_boxed();
+        let (inbox, agents) = takes.any().then(InboxHandle::new).unzip();
+        let (untaken, agents) = (Vec::new(), agents.unwrap_or_else(Inbox::closed));
+        let run = Self { key, shared, takes, writer, permit, timeout, questions, inbox, untaken };
+        tokio::spawn(run.drive(agent, request, agents, stopped));
     }
 
-    async fn drive(mut self, request: RunRequest, stopped: impl Future<Output = Stop>) {
+    async fn drive(
+        mut self,
+        agent: Arc<dyn ErasedAgent>,
+        request: RunRequest,
+        inbox: Inbox,
+        stopped: impl Future<Output = Stop>,
+    ) {
         let (handle, cancel) = CancelHandle::new();
-        let run = turnkit_agent::Run::new(request, cancel);
-        let mut events = match start(&*self.agent, run) {
+        let run = turnkit_agent::Run::new(request, cancel).with_inbox(inbox);
+        let mut events = match start(&*agent, run) {
             Ok(events) => events,
-            Err(outcome) => return self.end(outcome).await,
+            Err(outcome) => {
+                self.end(outcome).await;
+                return;
+            }
         };
         let fenced = self.writer.fenced();
-        let pump = pump(&mut events, &mut *self.writer, self.max_event);
+        let pump = self.pump(&mut events);
         let outcome = tokio::select! {
             biased;
             stop = stopped => Outcome::Stopped(stop),
             () = fenced => Outcome::Fenced,
-            // Before the agent: one that is always ready uses up what tokio lets a task do at a time.
-            () = time::sleep(self.timeout) => Outcome::Stopped(Stop::TimedOut),
             outcome = AssertUnwindSafe(pump).catch_unwind() => outcome.unwrap_or_else(panicked),
         };
-        let is_at_work = matches!(outcome, Outcome::Stopped(_) | Outcome::Fenced);
+        let is_at_work = outcome.is_before_the_agents_end();
         if is_at_work {
             handle.cancel();
         }
-        self.end(outcome).await;
+        // The place of the run is taken for as long as its agent is.
+        let _permit = self.end(outcome).await;
         if is_at_work {
             wind_down(events).await;
         }
     }
 
-    /// Stores the terminal event.
-    async fn end(self, outcome: Outcome) {
-        let terminal = match outcome.terminal(&self) {
-            Ok(Some(terminal)) => terminal,
-            Ok(None) => return,
-            Err(error) => return self.report(&error),
+    /// Stores the agent's events, and hands it what others have posted, until there is an outcome. An agent that is always ready
+    /// leaves its thread to others now and then.
+    async fn pump(&mut self, events: &mut EventStream) -> Outcome {
+        let mut timer = pin!(time::sleep_until(self.questions.next_due()));
+        let mut posted = None;
+        loop {
+            if posted.is_none() && (self.takes.input || self.questions.are_pending()) {
+                posted = Some(self.writer.posted());
+            }
+            let step = tokio::select! {
+                biased;
+                // Before the agent: one that is always ready uses up what tokio lets a task do at a time.
+                () = &mut timer => self.be_due().await,
+                said = said(self.inbox.as_ref()) => self.hear(said).await,
+                found = found(&mut posted) => {
+                    posted = None;
+                    match found {
+                        Ok(found) => self.tell(found).await,
+                        Err(error) => {
+                            tracing::warn!(execution_id = %self.key.id, %error, "an inbox could not be read");
+                            posted = Some(Box::pin(async {
+                                time::sleep(AGAIN).await;
+                                Ok(Vec::new())
+                            }));
+                            Ok(())
+                        }
+                    }
+                }
+                event = events.next() => match event {
+                    Some(Ok(event)) => self.take(&event).await,
+                    Some(Err(error)) => Err(error.into()),
+                    None => return Outcome::Completed,
+                },
+            };
+            if let Err(outcome) = step {
+                return outcome;
+            }
+            if timer.deadline() != self.questions.next_due() {
+                timer.as_mut().reset(self.questions.next_due());
+            }
+            coop::consume_budget().await;
+        }
+    }
+
+    /// An event of the agent's.
+    async fn take(&mut self, event: &Event) -> Result<(), Outcome> {
+        let (length, most) = (event.as_json().len(), self.shared.limits.event);
+        if length > most {
+            let message = format!("the agent sent an event of {length} bytes; the limit is {most}");
+            return Err(Outcome::failed(code::EVENT_TOO_LARGE, message));
+        }
+        let class = event.class();
+        if class.is_reserved() || (self.takes.any() && class.is_of_inbox()) {
+            let message = format!("the agent sent {}, which is the substrate's own", event.kind());
+            return Err(Outcome::failed("reserved_event", message));
+        }
+        if class == Class::Interaction && self.takes.answers {
+            return self.ask(event).await;
+        }
+        self.writer.append(event).await?;
+        Ok(())
+    }
+
+    /// A question: from the event on it is pending, and the run's time stands still.
+    async fn ask(&mut self, event: &Event) -> Result<(), Outcome> {
+        let invalid = |why: String| Outcome::failed("invalid_event", why);
+        let question = Question::read(event)
+            .map_err(|error| invalid(format!("the agent's interaction is malformed: {error}")))?;
+        if self.questions.are_too_many() {
+            return Err(invalid(format!("the agent has {MAX_PENDING} questions pending already")));
+        }
+        self.writer.append_with(event, Change::Asks(question.id())).await?;
+        let (now, limits) = (Instant::now(), &self.shared.limits);
+        let asked = |expires_at: u64| {
+            Duration::from_millis(expires_at.saturating_sub(self.shared.clock.unix_ms()))
         };
-        let (ending, event) = terminal;
+        let time = question.expires_at().map_or(limits.interaction, asked).min(limits.interaction);
+        self.questions.ask(question.id(), now + time, now);
+        self.permit.wait(limits);
+        Ok(())
+    }
+
+    /// Something that the agent says by its inbox.
+    async fn hear(&mut self, said: Said) -> Result<(), Outcome> {
+        match said {
+            Said::Asked(event) if self.takes.answers => self.take(&event).await,
+            Said::Withdrawn(id) => {
+                self.post(&id, Answered::Withdrawn).await;
+                Ok(())
+            }
+            Said::Taken(id) => {
+                self.taken(&id).await?;
+                Ok(())
+            }
+            _ => {
+                let message =
+                    "the agent asked something and does not declare that it takes answers";
+                Err(Outcome::failed("invalid_event", message))
+            }
+        }
+    }
+
+    /// The agent has an input, unless it has said so before.
+    async fn taken(&mut self, id: &str) -> Result<(), AppendError> {
+        if let Some(at) = self.untaken.iter().position(|untaken| untaken == id) {
+            self.writer.append_with(&interaction::input_taken(id), Change::Takes(id)).await?;
+            self.untaken.remove(at);
+        }
+        Ok(())
+    }
+
+    /// Appends what was posted, and then tells it the agent.
+    async fn tell(&mut self, posted: Vec<(Slot, Event)>) -> Result<(), Outcome> {
+        for (slot, event) in posted {
+            self.writer.append_with(&event, Change::Tells(&slot)).await?;
+            match slot {
+                Slot::Interaction(id) => {
+                    self.questions.answer(&id, Instant::now());
+                    if !self.questions.are_pending() {
+                        self.permit.go_on();
+                    }
+                }
+                Slot::Input(id) => self.untaken.push(id),
+            }
+            if let Some(inbox) = &self.inbox {
+                inbox.deliver(event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Some time is over.
+    async fn be_due(&mut self) -> Result<(), Outcome> {
+        match self.questions.due(Instant::now(), AGAIN) {
+            None => Ok(()),
+            Some(Due::Run) => {
+                Err(Outcome::TimedOut(format!("the run took longer than {:?}", self.timeout)))
+            }
+            Some(Due::RunInAll) => {
+                let most = self.shared.limits.run_in_all;
+                let message = format!("the run took longer than {most:?}, its questions included");
+                Err(Outcome::TimedOut(message))
+            }
+            Some(Due::Question(id)) => {
+                self.post(&id, Answered::Expired).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Posts what the substrate itself says of a question: an answer that came before outweighs it.
+    async fn post(&mut self, id: &str, outcome: Answered) {
+        let slot = Slot::Interaction(id.to_owned());
+        let event = interaction::answered(id, outcome, None, None);
+        if let Err(error) = self.shared.log.post(&self.key, &slot, &event).await {
+            tracing::warn!(execution_id = %self.key.id, %error, "a question could not be closed");
+        }
+    }
+
+    /// Stores the terminal event.
+    async fn end(mut self, outcome: Outcome) -> Permit {
+        if let Some(inbox) = self.inbox.take() {
+            inbox.close();
+            // What the agent has is not told as untaken: it would come to it again.
+            while let Some(said) = inbox.try_said().filter(|_| !matches!(outcome, Outcome::Fenced))
+            {
+                if let Said::Taken(id) = said
+                    && let Err(error) = self.taken(&id).await
+                {
+                    tracing::warn!(execution_id = %self.key.id, %error, "an input that was taken could not be told so");
+                }
+            }
+        }
+        if self.takes.input {
+            // The log knows best: where the run was stopped, its last append may have been dropped as it was stored.
+            match self.writer.untaken().await {
+                Ok(untaken) => self.untaken = untaken,
+                Err(error) => {
+                    tracing::warn!(execution_id = %self.key.id, %error, "the inputs of a run could not be looked up");
+                }
+            }
+        }
         let (id, scope) = (&self.key.id, &self.key.scope);
+        let (ending, event) = match outcome.terminal(&self) {
+            Ok(Some(terminal)) => terminal,
+            Ok(None) => return self.permit,
+            Err(error) => {
+                tracing::error!(execution_id = %id, %error, "a terminal event could not be encoded");
+                return self.permit;
+            }
+        };
         match self.writer.end(ending, &event).await {
             Ok(last) => {
                 tracing::info!(execution_id = %id, %scope, %last, end = event.kind(), "run ended");
@@ -82,10 +302,28 @@ impl Run {
                 tracing::error!(execution_id = %id, %scope, %error, "a run could not be ended");
             }
         }
+        self.permit
     }
+}
 
-    fn report(&self, error: &EncodeError) {
-        tracing::error!(execution_id = %self.key.id, %error, "a terminal event could not be encoded");
+/// When something is tried again that failed, or that should have been done by now.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The next thing that the agent says by its inbox; never, where it has none.
+async fn said(inbox: Option<&InboxHandle>) -> Said {
+    match inbox {
+        Some(inbox) => inbox.said().await,
+        None => std::future::pending().await,
+    }
+}
+
+type Posted = LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>>;
+
+/// What was posted; never, where nothing can be.
+async fn found(posted: &mut Option<Posted>) -> Result<Vec<(Slot, Event)>, LogError> {
+    match posted {
+        Some(posted) => posted.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -105,6 +343,8 @@ enum Outcome {
     Completed,
     Failed(AgentError),
     Stopped(Stop),
+    /// It took too long; the message says how long that is.
+    TimedOut(String),
     /// Someone else ends the log.
     Fenced,
 }
@@ -114,18 +354,23 @@ impl Outcome {
         Self::Failed(AgentError::new(code, message))
     }
 
+    /// Whether the agent may still be at work.
+    fn is_before_the_agents_end(&self) -> bool {
+        matches!(self, Self::Stopped(_) | Self::TimedOut(_) | Self::Fenced)
+    }
+
     /// The terminal event that tells it; none where it is not this run's to tell.
     fn terminal(&self, run: &Run) -> Result<Option<(Ending, Event)>, EncodeError> {
-        let (id, now) = (&run.key.id, run.clock.unix_ms());
-        let failed = |error: &AgentError| Ok((Ending::Failed, events::failed(id, error, now)?));
+        let (id, untaken, now) = (&run.key.id, &*run.untaken, run.shared.clock.unix_ms());
+        let failed =
+            |error: &AgentError| Ok((Ending::Failed, events::failed(id, error, untaken, now)?));
         let terminal = match self {
-            Self::Completed => (Ending::Completed, events::completed(id, now)?),
+            Self::Completed => (Ending::Completed, events::completed(id, untaken, now)?),
             Self::Failed(error) => failed(error)?,
-            Self::Stopped(Stop::Cancelled) => (Ending::Cancelled, events::cancelled(id, now)?),
-            Self::Stopped(Stop::TimedOut) => {
-                let message = format!("the run took longer than {:?}", run.timeout);
-                failed(&AgentError::new("timeout", message))?
+            Self::Stopped(Stop::Cancelled) => {
+                (Ending::Cancelled, events::cancelled(id, untaken, now)?)
             }
+            Self::TimedOut(message) => failed(&AgentError::new("timeout", message.as_str()))?,
             Self::Stopped(Stop::ShuttingDown) => {
                 let message = "the substrate is shutting down";
                 failed(&AgentError::new("shutting_down", message).temporary())?
@@ -146,6 +391,9 @@ impl From<AppendError> for Outcome {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Full(bound) => Self::failed("log_full", format!("{bound} is used up")),
+            AppendError::AskedBefore => {
+                Self::failed("invalid_event", "the agent used the id of a question again")
+            }
             AppendError::Fenced => Self::Fenced,
             AppendError::Frame(error) => Self::failed("invalid_event", error.to_string()),
             AppendError::Store(error) => {
@@ -159,40 +407,6 @@ impl From<AppendError> for Outcome {
 fn start(agent: &dyn ErasedAgent, run: turnkit_agent::Run) -> Result<EventStream, Outcome> {
     let events = AssertUnwindSafe(|| agent.run_boxed(run));
     std::panic::catch_unwind(events).map_err(panicked)
-}
-
-/// Stores the agent's events until there are no more. An agent that is always ready leaves its thread to others now and then.
-async fn pump(events: &mut EventStream, writer: &mut dyn LogWriter, max_event: usize) -> Outcome {
-    while let Some(event) = events.next().await {
-        let stored = match event {
-            Ok(event) => append(writer, &event, max_event).await,
-            Err(error) => Err(error.into()),
-        };
-        if let Err(outcome) = stored {
-            return outcome;
-        }
-        coop::consume_budget().await;
-    }
-    Outcome::Completed
-}
-
-async fn append(
-    writer: &mut dyn LogWriter,
-    event: &Event,
-    max_event: usize,
-) -> Result<(), Outcome> {
-    let length = event.as_json().len();
-    if length > max_event {
-        let message =
-            format!("the agent sent an event of {length} bytes; the limit is {max_event}");
-        return Err(Outcome::failed(code::EVENT_TOO_LARGE, message));
-    }
-    if event.class().is_reserved() {
-        let message = format!("the agent sent {}, which is the substrate's own", event.kind());
-        return Err(Outcome::failed("reserved_event", message));
-    }
-    writer.append(event).await?;
-    Ok(())
 }
 
 /// Lets a stopped agent come to its own end; nothing that it still says is stored.

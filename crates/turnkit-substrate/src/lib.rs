@@ -50,4 +50,4 @@ pub use self::{
     substrate::{NotReady, Stats, Substrate, SubstrateBuilder},
 };
 
-pub use turnkit_agent::{Agent, AgentError, Cancel, ErasedAgent, Run, RunRequest};
+pub use turnkit_agent::{Agent, AgentError, Cancel, ErasedAgent, Inbox, Run, RunRequest, Takes};

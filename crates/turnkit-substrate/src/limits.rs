@@ -35,6 +35,8 @@ pub struct Limits {
     pub running_per_scope: usize,
     /// The same for the whole server: 8,192.
     pub running_in_all: usize,
+    /// Executions that wait for an answer and do not count as running: 20,000 (PROTOCOL 3.6). Those beyond count as running.
+    pub waiting_in_all: usize,
     /// How long an ended execution can be replayed: 1 h.
     pub retention: Duration,
     /// How long an id stays bound after its events are gone: 24 h. A start in that time gets 410 `execution_expired`.
@@ -43,6 +45,11 @@ pub struct Limits {
     pub run_timeout: Duration,
     /// The longest `timeout` that a request may name: 1 h.
     pub max_run_timeout: Duration,
+    /// How long a question may wait for its answer, at most and where it says nothing: 24 h. Then it is `expired`. Meanwhile the
+    /// time of the run's `timeout` does not pass.
+    pub interaction: Duration,
+    /// How long a run may take in all, its questions included: 7 days. Then it fails with `timeout`.
+    pub run_in_all: Duration,
     /// How long a stream may be silent before a comment is sent: 15 s.
     pub heartbeat: Duration,
     /// The bounds of connections, kept by [`Substrate::serve`](crate::Substrate::serve).
@@ -60,10 +67,13 @@ impl Default for Limits {
             bytes_in_all: 1024 * MIB as u64,
             running_per_scope: 4_096,
             running_in_all: 8_192,
+            waiting_in_all: 20_000,
             retention: Duration::from_secs(60 * 60),
             binding: Duration::from_secs(24 * 60 * 60),
             run_timeout: Duration::from_secs(10 * 60),
             max_run_timeout: Duration::from_secs(60 * 60),
+            interaction: Duration::from_secs(24 * 60 * 60),
+            run_in_all: Duration::from_secs(7 * 24 * 60 * 60),
             heartbeat: Duration::from_secs(15),
             connection: ConnectionLimits::default(),
         }
@@ -79,6 +89,8 @@ impl Limits {
             ("events_per_execution", "at least 1", self.events_per_execution > 0),
             ("heartbeat", "longer than zero", !self.heartbeat.is_zero()),
             ("run_timeout", "longer than zero", !self.run_timeout.is_zero()),
+            ("interaction", "longer than zero", !self.interaction.is_zero()),
+            ("run_in_all", "longer than zero", !self.run_in_all.is_zero()),
         ];
         match rules.into_iter().find(|(.., is_kept)| !is_kept) {
             Some((limit, must, _)) => Err(BuildError::Limit { limit, must }),
@@ -101,10 +113,13 @@ impl Limits {
             "bytesInAll": self.bytes_in_all,
             "runningPerScope": self.running_per_scope,
             "runningInAll": self.running_in_all,
+            "waitingInAll": self.waiting_in_all,
             "retentionMs": millis(self.retention),
             "bindingMs": millis(self.binding),
             "runTimeoutMs": millis(self.run_timeout),
             "maxRunTimeoutMs": millis(self.max_run_timeout),
+            "interactionMs": millis(self.interaction),
+            "runInAllMs": millis(self.run_in_all),
             "heartbeatMs": millis(self.heartbeat),
             "connections": self.connection.connections,
             "headerBytes": self.connection.header_bytes,

@@ -5,7 +5,9 @@ use std::{borrow::Cow, time::Duration};
 use http::StatusCode;
 use turnkit_http::server::ApiError;
 
-use crate::log::LogError;
+use turnkit_wire::interaction::Misfit;
+
+use crate::log::{LogError, MAX_UNTAKEN};
 
 /// 400 `invalid_request`: `field` is where in the request, `why` never repeats its value.
 pub(crate) fn invalid(field: &str, why: impl Into<Cow<'static, str>>) -> ApiError {
@@ -41,6 +43,48 @@ pub(crate) fn too_many_executions(limit: usize, whose: &'static str) -> ApiError
     let message = format!("{whose} runs {limit} executions already");
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_executions", message)
         .with("limit", limit)
+        .retry_after(Duration::from_secs(1))
+}
+
+pub(crate) fn interaction_not_found() -> ApiError {
+    let message = "this execution has asked no question of this id";
+    ApiError::new(StatusCode::NOT_FOUND, "interaction_not_found", message)
+}
+
+pub(crate) fn interaction_gone() -> ApiError {
+    let message = "nobody waits for the answer to this question any more";
+    ApiError::new(StatusCode::GONE, "interaction_gone", message)
+}
+
+pub(crate) fn interaction_answered(outcome: &'static str) -> ApiError {
+    let message = "this question was answered before, and otherwise";
+    ApiError::new(StatusCode::CONFLICT, "interaction_answered", message).with("outcome", outcome)
+}
+
+pub(crate) fn invalid_answer(misfit: &Misfit) -> ApiError {
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    ApiError::new(status, "invalid_answer", misfit.to_string()).field(misfit.place())
+}
+
+pub(crate) fn input_not_accepted() -> ApiError {
+    let message = "the agent of this execution takes no input while it runs";
+    ApiError::new(StatusCode::CONFLICT, "input_not_accepted", message)
+}
+
+pub(crate) fn input_conflict() -> ApiError {
+    let message = "this execution has an input of this id with another message";
+    ApiError::new(StatusCode::CONFLICT, "input_conflict", message)
+}
+
+pub(crate) fn execution_ended() -> ApiError {
+    let message = "this execution has ended";
+    ApiError::new(StatusCode::GONE, "execution_ended", message)
+}
+
+pub(crate) fn too_many_inputs() -> ApiError {
+    let message = format!("{MAX_UNTAKEN} inputs of this execution are not taken yet");
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_inputs", message)
+        .with("limit", MAX_UNTAKEN)
         .retry_after(Duration::from_secs(1))
 }
 

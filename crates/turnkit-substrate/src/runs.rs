@@ -27,7 +27,12 @@ pub(crate) struct Runs {
 
 #[derive(Default)]
 struct Running {
+    /// How many count as running, of each scope and in all.
     scopes: HashMap<Scope, usize>,
+    in_all: usize,
+    /// How many wait for an answer, and how many of these do not count as running.
+    waiting: usize,
+    excused: usize,
     handles: HashMap<ExecutionKey, StopHandle>,
     is_closed: bool,
     is_stopped: bool,
@@ -56,12 +61,13 @@ impl Runs {
         if of_scope >= limits.running_per_scope {
             return Err(refusal::too_many_executions(limits.running_per_scope, "this scope"));
         }
-        if self.count() >= limits.running_in_all {
+        if running.in_all >= limits.running_in_all {
             return Err(refusal::too_many_executions(limits.running_in_all, "this server"));
         }
-        running.scopes.insert(scope.clone(), of_scope + 1);
+        running.enter(scope);
         self.count.send_modify(|count| *count += 1);
-        Ok(Permit { runs: Arc::clone(self), scope: scope.clone(), enlisted: None })
+        let (runs, scope) = (Arc::clone(self), scope.clone());
+        Ok(Permit { runs, scope, enlisted: None, place: Place::Running })
     }
 
     /// Tells the runner of `key` to end it as cancelled. `false` where it does not run in this process.
@@ -69,6 +75,11 @@ impl Runs {
         let running = self.lock();
         let handle = running.handles.get(key);
         handle.inspect(|handle| handle.stop(Stop::Cancelled)).is_some()
+    }
+
+    /// How many runs wait for an answer now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting
     }
 
     /// How many runs there are now.
@@ -111,11 +122,39 @@ impl Runs {
     }
 }
 
+impl Running {
+    fn enter(&mut self, scope: &Scope) {
+        self.in_all += 1;
+        *self.scopes.entry(scope.clone()).or_default() += 1;
+    }
+
+    fn leave(&mut self, scope: &Scope) {
+        self.in_all -= 1;
+        if let Some(of_scope) = self.scopes.get_mut(scope) {
+            *of_scope -= 1;
+            if *of_scope == 0 {
+                self.scopes.remove(scope);
+            }
+        }
+    }
+}
+
 /// One of the runs that the limits allow. Dropping it gives the place back.
 pub(crate) struct Permit {
     runs: Arc<Runs>,
     scope: Scope,
     enlisted: Option<ExecutionKey>,
+    place: Place,
+}
+
+/// As what a run counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Running,
+    /// It waits for an answer, and its place is another one's meanwhile.
+    Waiting,
+    /// It waits for an answer, and there are so many who do that it keeps its place.
+    Both,
 }
 
 impl Permit {
@@ -135,20 +174,47 @@ impl Permit {
         self.runs.started.fetch_add(1, Ordering::Relaxed);
         stopped
     }
+
+    /// From now on the run waits for an answer.
+    pub(crate) fn wait(&mut self, limits: &Limits) {
+        if self.place != Place::Running {
+            return;
+        }
+        let mut running = self.runs.lock();
+        running.waiting += 1;
+        if running.excused >= limits.waiting_in_all {
+            self.place = Place::Both;
+            return;
+        }
+        running.excused += 1;
+        running.leave(&self.scope);
+        self.place = Place::Waiting;
+    }
+
+    /// The run waits no more. It has begun, so it is not refused a place: the bounds may be passed by that.
+    pub(crate) fn go_on(&mut self) {
+        let mut running = self.runs.lock();
+        match self.place {
+            Place::Running => return,
+            Place::Both => {}
+            Place::Waiting => {
+                running.excused -= 1;
+                running.enter(&self.scope);
+            }
+        }
+        running.waiting -= 1;
+        self.place = Place::Running;
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.go_on();
         let mut running = self.runs.lock();
         if let Some(key) = &self.enlisted {
             running.handles.remove(key);
         }
-        if let Some(of_scope) = running.scopes.get_mut(&self.scope) {
-            *of_scope -= 1;
-            if *of_scope == 0 {
-                running.scopes.remove(&self.scope);
-            }
-        }
+        running.leave(&self.scope);
         self.runs.count.send_modify(|count| *count -= 1);
     }
 }

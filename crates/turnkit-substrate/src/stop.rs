@@ -6,7 +6,6 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     Cancelled,
-    TimedOut,
     ShuttingDown,
 }
 

@@ -90,7 +90,8 @@ impl Substrate {
     /// What happened since it was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { runs_started: self.shared.runs.started(), running: self.shared.runs.count() }
+        let runs = &self.shared.runs;
+        Stats { runs_started: runs.started(), running: runs.count(), waiting: runs.waiting() }
     }
 
     /// Whether it can start runs: it is not shutting down, and its log can be written. Asks the log at most once a second.
@@ -131,6 +132,13 @@ impl Substrate {
     /// Lets runs end for as long as `grace`, then stops them.
     async fn finish_runs(&self, grace: Duration) {
         let runs = &self.shared.runs;
+        if runs.count() > 0 {
+            tracing::info!(
+                running = runs.count(),
+                waiting = runs.waiting(),
+                "runs have {grace:?} to end; those that wait for an answer end with the rest"
+            );
+        }
         if time::timeout(grace, runs.drained()).await.is_err() {
             runs.stop_all();
             if time::timeout(CANCEL_GRACE * 2, runs.drained()).await.is_err() {
@@ -167,8 +175,10 @@ pub enum NotReady {
 pub struct Stats {
     /// How often an agent was asked.
     pub runs_started: u64,
-    /// How many runs there are now, agents that are still winding down among them.
+    /// How many runs there are now, agents that are still winding down and runs that wait for an answer among them.
     pub running: usize,
+    /// How many of them wait for an answer.
+    pub waiting: usize,
 }
 
 impl fmt::Debug for Substrate {

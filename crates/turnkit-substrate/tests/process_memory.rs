@@ -36,7 +36,8 @@ async fn write(log: MemoryLog, writer: u64) {
     for run in 0.. {
         let id = ExecutionId::parse(&format!("run-{writer}-{run}")).unwrap();
         let key = ExecutionKey { scope: Scope::local(), id };
-        let opening = Opening { fingerprint: None, first: first.clone(), log_id: None };
+        let opening =
+            Opening { fingerprint: None, first: first.clone(), log_id: None, takes_input: false };
         let Ok(Start::Started { writer: mut log, .. }) = log.start(&key, opening).await else {
             panic!("there is room for it");
         };

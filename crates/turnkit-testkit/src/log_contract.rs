@@ -17,6 +17,7 @@
 )]
 
 mod bench;
+mod inbox;
 mod limits;
 
 use std::{sync::Arc, time::Duration};
@@ -32,6 +33,11 @@ use turnkit_wire::{Event, sse};
 use self::bench::{Bench, NOON, key, key_in, number, opening, read, started};
 pub use self::{
     bench::ManualClock,
+    inbox::{
+        a_question_is_asked_once, a_slot_is_set_once, an_inbox_closes_with_its_execution,
+        every_byte_of_an_inbox_is_accounted, inputs_that_are_not_taken_are_few_and_known,
+        whoever_waits_for_posts_is_woken,
+    },
     limits::{
         a_full_log_takes_its_end, an_expired_id_is_spent_then_free,
         ended_executions_make_room_the_oldest_first, every_byte_is_accounted,
@@ -63,6 +69,12 @@ macro_rules! log_contract {
             an_expired_id_is_spent_then_free
             what_is_erased_is_gone_and_its_id_spent
             every_byte_is_accounted
+            a_question_is_asked_once
+            a_slot_is_set_once
+            whoever_waits_for_posts_is_woken
+            inputs_that_are_not_taken_are_few_and_known
+            an_inbox_closes_with_its_execution
+            every_byte_of_an_inbox_is_accounted
         );
     };
     (@tests $make:expr; $($clause:ident)+) => {

@@ -13,7 +13,9 @@
 //! ```
 
 mod bench;
+mod deletion;
 mod endings;
+mod feed;
 mod leases;
 mod opening;
 mod queue;
@@ -27,10 +29,12 @@ use std::time::Duration;
 use turnkit_chat::{ChatStore, StoreError};
 use turnkit_id::ExecutionId;
 
+pub use self::deletion::{a_deleted_name_rests_and_what_is_idle_can_go, what_is_deleted_is_gone};
 pub use self::endings::{
     a_save_wins_against_a_concurrent_end, a_stop_is_noted_while_the_turn_is_open,
     a_turn_has_one_ending, a_whole_answer_replaces_a_part_of_it, one_of_many_saves_is_the_answer,
 };
+pub use self::feed::a_feed_tells_everything_once_and_in_order;
 pub use self::leases::{
     a_fenced_epoch_is_refused_everything_but_saving, a_lease_lasts_by_the_stores_clock,
     a_renewal_keeps_what_it_names, a_seen_epoch_has_one_winner, a_turn_is_run_once_ever,
@@ -183,6 +187,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// | [`sessions_are_listed_the_newest_first`] | sorts by a clock, or cuts a page in the wrong place |
 /// | [`a_session_is_shown_as_whole_turns`] | tears turns apart, or changes text |
 /// | [`history_keeps_to_its_limits`] | sends half a turn, a later one, or too much |
+/// | [`what_is_deleted_is_gone`] | brings something back, or forgets what is to be erased |
+/// | [`a_deleted_name_rests_and_what_is_idle_can_go`] | frees names at once, or deletes what is in use |
+/// | [`a_feed_tells_everything_once_and_in_order`] | takes numbers from a sequence, or tells of what it did not do |
 /// | [`a_sign_in_ends_in_time`] | keeps sign-ins for ever |
 ///
 /// [`ChatStore`]: turnkit_chat::ChatStore
@@ -213,6 +220,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// [`sessions_are_listed_the_newest_first`]: crate::store_contract::sessions_are_listed_the_newest_first
 /// [`a_session_is_shown_as_whole_turns`]: crate::store_contract::a_session_is_shown_as_whole_turns
 /// [`history_keeps_to_its_limits`]: crate::store_contract::history_keeps_to_its_limits
+/// [`what_is_deleted_is_gone`]: crate::store_contract::what_is_deleted_is_gone
+/// [`a_deleted_name_rests_and_what_is_idle_can_go`]: crate::store_contract::a_deleted_name_rests_and_what_is_idle_can_go
+/// [`a_feed_tells_everything_once_and_in_order`]: crate::store_contract::a_feed_tells_everything_once_and_in_order
 /// [`a_sign_in_ends_in_time`]: crate::store_contract::a_sign_in_ends_in_time
 ///
 /// Give it an expression that makes a [`StoreFixture`](crate::store_contract::StoreFixture); it may `.await`. The calling crate needs
@@ -293,6 +303,9 @@ macro_rules! chat_store_contract {
                 sessions_are_listed_the_newest_first,
                 a_session_is_shown_as_whole_turns,
                 history_keeps_to_its_limits,
+                what_is_deleted_is_gone,
+                a_deleted_name_rests_and_what_is_idle_can_go,
+                a_feed_tells_everything_once_and_in_order,
                 a_sign_in_ends_in_time,
             }
         }

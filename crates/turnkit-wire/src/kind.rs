@@ -26,6 +26,14 @@ pub const RESULT: &str = "result";
 pub const ERROR: &str = "error";
 /// Something went wrong that does not end the turn.
 pub const WARNING: &str = "warning";
+/// The agent asks something, and waits for an answer.
+pub const INTERACTION: &str = "interaction";
+/// A question of the agent's was answered, or is not asked any more.
+pub const INTERACTION_ANSWERED: &str = "interaction.answered";
+/// A message into the running turn.
+pub const INPUT: &str = "input";
+/// The agent has a message that came into the running turn.
+pub const INPUT_TAKEN: &str = "input.taken";
 /// The first event of every execution.
 pub const EXECUTION_STARTED: &str = "execution.started";
 /// The execution ended well.
@@ -61,6 +69,14 @@ pub enum Class {
     Warning,
     /// [`ERROR`].
     Error,
+    /// [`INTERACTION`].
+    Interaction,
+    /// [`INTERACTION_ANSWERED`].
+    InteractionAnswered,
+    /// [`INPUT`].
+    Input,
+    /// [`INPUT_TAKEN`].
+    InputTaken,
     /// [`RUN_STARTED`].
     RunStarted,
     /// [`RUN_COMPLETED`].
@@ -97,6 +113,10 @@ impl Class {
             b"result" => Self::Result,
             b"error" => Self::Error,
             b"warning" => Self::Warning,
+            b"interaction" => Self::Interaction,
+            b"interaction.answered" => Self::InteractionAnswered,
+            b"input" => Self::Input,
+            b"input.taken" => Self::InputTaken,
             b"execution.started" => Self::ExecutionStarted,
             b"execution.completed" => Self::ExecutionCompleted,
             b"execution.failed" => Self::ExecutionFailed,
@@ -151,6 +171,13 @@ impl Class {
                 | Self::ExecutionCancelled
                 | Self::ExecutionOther
         )
+    }
+
+    /// It is the substrate's own in the runs of an agent that takes answers or input (PROTOCOL 3.6).
+    #[must_use]
+    #[inline]
+    pub const fn is_of_inbox(self) -> bool {
+        matches!(self, Self::InteractionAnswered | Self::Input | Self::InputTaken)
     }
 
     /// It ends a log: one of these is the last event of every execution (PROTOCOL 3.1).

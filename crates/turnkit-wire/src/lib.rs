@@ -20,6 +20,7 @@
 //! |---|---|
 //! | [`lifecycle`] | the events of a turn's envelope |
 //! | [`write`](mod@write) | the events of an answer: parts, `result`, `warning`, `error` |
+//! | [`interaction`] | questions of a running agent, their answers, and inputs |
 //! | [`kind`] | the names of the events that the layers act on, and who does |
 //! | [`view`] | tolerant, borrowed views of those events' data |
 //! | [`value`] | any JSON, verified once and read in place |
@@ -43,6 +44,7 @@ extern crate std;
 mod arena;
 mod error;
 mod event;
+pub mod interaction;
 mod json;
 pub mod kind;
 pub mod lifecycle;

@@ -19,6 +19,44 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// How many causes of an error are told: nothing keeps an error from being its own.
 const MAX_CAUSES: usize = 16;
 
+/// A hook's error that no other attempt will mend. Where `find_completed`, `transform_final_text` or `persist_assistant_message` returns
+/// it, as it is, the attempt fails with its code and message, not retryable (PROTOCOL 2.2).
+///
+/// ```
+/// use turnkit::{BoxError, Final};
+///
+/// fn is_gone() -> Result<(), BoxError> {
+///     Err(Final::new("session_deleted", "this conversation was deleted").into())
+/// }
+/// # assert_eq!(is_gone().unwrap_err().to_string(), "this conversation was deleted");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Final {
+    code: String,
+    message: String,
+}
+
+impl Final {
+    /// An error with a word for programs and a sentence for people.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
+
+    /// The word for programs.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+}
+
+impl fmt::Display for Final {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Final {}
+
 /// The part of an attempt in which it failed (PROTOCOL 2.1). On the wire in lower case, as `phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -262,6 +300,14 @@ impl HookFault {
 
     /// The failure of the attempt, where `hook` is one that the answer depends on.
     pub(crate) fn into_turn_error(self, hook: Hook, phase: Phase) -> TurnError {
+        let known = match &self {
+            Self::Failed(source) => source.downcast_ref::<Final>().cloned(),
+            Self::Panicked | Self::TimedOut(_) => None,
+        };
+        if let Some(Final { code, message }) = known {
+            let (code, source) = (Some(code), None);
+            return TurnError { phase, message, code, retryable: false, temporary: false, source };
+        }
         let (message, code, source) = match self {
             Self::Failed(source) => (describe(&source), code::HOOK_FAILED, Some(source)),
             Self::Panicked => (format!("{hook} panicked"), code::PANIC, None),

@@ -14,8 +14,8 @@ use crate::{Answer, BoxError, FinalText, RawText, TurnContext, TurnError};
 ///
 /// # Failures
 /// An error, a panic, and a run of more than [`hook_timeout`](crate::ChatTurn::hook_timeout) are all the same here.
-/// In `find_completed`, `transform_final_text` and `persist_assistant_message` they fail the attempt, retryable: a client
-/// that is told `session.run.completed` can rely on it. In the other methods they are collected in
+/// In `find_completed`, `transform_final_text` and `persist_assistant_message` they fail the attempt, retryable unless the error
+/// is [`Final`](crate::Final): a client that is told `session.run.completed` can rely on it. In the other methods they are collected in
 /// [`TurnOutcome::hook_errors`](crate::TurnOutcome::hook_errors). Every failure is reported, with its causes, with `tracing`
 /// at ERROR, or on standard error where no subscriber is set. A hook that runs too long is dropped; what it has written by
 /// then stays written.

@@ -58,7 +58,7 @@ pub use self::{
     answer::{Answer, AnswerPart, FinalText, PartError, PartKind, RawText, Summary},
     body::TurnBody,
     driver::{TurnDriver, TurnHandle},
-    error::{BoxError, Hook, HookError, Phase, TurnError, code},
+    error::{BoxError, Final, Hook, HookError, Phase, TurnError, code},
     hooks::{Persisted, TurnHooks},
     inline::InlineTurn,
     outcome::{ClientOutcome, TurnOutcome},

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::{pending, ready},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,8 +13,8 @@ use turnkit_id::LogId;
 use turnkit_substrate::{
     Clock, EventId as StoredId, ExecutionLog, Limits, MemoryLog, Scope,
     log::{
-        AppendError, Ending, ExecutionKey, Found, LogError, LogFuture, LogWriter, Opening, Page,
-        Start, Usage,
+        AppendError, Change, Ending, ExecutionKey, Found, LogError, LogFuture, LogWriter, Opening,
+        Page, Post, Slot, Start, Usage,
     },
 };
 use turnkit_wire::{Event, sse};
@@ -200,6 +201,20 @@ impl ExecutionLog for Outliving {
         })
     }
 
+    fn post<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        slot: &'a Slot,
+        event: &'a Event,
+    ) -> LogFuture<'a, Result<Post, LogError>> {
+        Box::pin(async move {
+            self.world.pause().await;
+            let post = self.inner.post(key, slot, event).await?;
+            self.world.pause().await;
+            Ok(post)
+        })
+    }
+
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         self.inner.sweep()
     }
@@ -220,14 +235,29 @@ impl LogWriter for Writer {
         self.inner.as_ref().map_or(0, |inner| inner.epoch())
     }
 
-    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<StoredId, AppendError>> {
+    fn append_with<'a>(
+        &'a mut self,
+        event: &'a Event,
+        change: Change<'a>,
+    ) -> LogFuture<'a, Result<StoredId, AppendError>> {
         Box::pin(async move {
             let inner = self.inner.as_mut().ok_or(AppendError::Fenced)?;
-            let id = inner.append(event).await?;
+            let id = inner.append_with(event, change).await?;
             self.log.record(&self.key);
             self.log.world.pause().await;
             Ok(id)
         })
+    }
+
+    fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
+        self.inner.as_ref().map_or_else(|| Box::pin(pending()) as _, |inner| inner.posted())
+    }
+
+    fn untaken(&self) -> LogFuture<'_, Result<Vec<String>, LogError>> {
+        match &self.inner {
+            Some(inner) => inner.untaken(),
+            None => Box::pin(ready(Ok(Vec::new()))),
+        }
     }
 
     fn end(

@@ -1,4 +1,4 @@
-//! The request, on its way to a program's standard input.
+//! The request, and what comes while the program runs, on its way to a program's standard input.
 
 use std::{collections::BTreeMap, io};
 
@@ -25,6 +25,11 @@ impl Input {
     /// Whether there is something to do.
     pub(super) fn is_due(&self) -> bool {
         self.pipe.is_some() && !(self.rest.is_empty() && self.stays_open)
+    }
+
+    /// Whether all is written, and more can be.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pipe.is_some() && self.rest.is_empty() && self.stays_open
     }
 
     /// Something more for the program.

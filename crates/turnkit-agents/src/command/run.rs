@@ -5,10 +5,11 @@ use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::
 use rustix::io::Errno;
 use tokio::time::{self, Instant};
 use tracing::{Instrument as _, Span};
+use turnkit_agent::Agent as _;
 use turnkit_wire::{Event, write};
 
 use super::{
-    AgentError, Cancel, Command, RunRequest, code,
+    AgentError, Cancel, Command, Inbox, Received, RunRequest, code,
     diagnostics::Diagnostics,
     format::{Format, Task},
     group::Group,
@@ -23,6 +24,7 @@ pub(super) struct Work {
     command: Command,
     request: RunRequest,
     cancel: Cancel,
+    inbox: Inbox,
     program: Program,
     /// To be told before anything else.
     warning: Option<Event>,
@@ -33,14 +35,15 @@ impl Work {
         command: Command,
         request: RunRequest,
         cancel: Cancel,
+        inbox: Inbox,
     ) -> Result<Self, AgentError> {
         let session = prompt::session_of(&request).filter(|_| command.format.has_sessions());
         let is_known = session.is_some();
         let tells_history =
             command.format.has_sessions() && !is_known && prompt::has_history(&request);
-        let program =
-            Program::start(&command, &request, &cancel, session.as_deref(), tells_history)?;
-        Ok(Self { command, request, cancel, program, warning: None })
+        let session = session.as_deref();
+        let program = Program::start(&command, &request, &cancel, &inbox, session, tells_history)?;
+        Ok(Self { command, request, cancel, inbox, program, warning: None })
     }
 
     /// The next event. `None` after the last one, when nothing of the group is left.
@@ -55,7 +58,8 @@ impl Work {
         tracing::warn!(
             "a tool does not know the session that it should go on with; it is asked anew"
         );
-        match Program::start(&self.command, &self.request, &self.cancel, None, true) {
+        let (request, cancel) = (&self.request, &self.cancel);
+        match Program::start(&self.command, request, cancel, &self.inbox, None, true) {
             Ok(program) => self.program = program,
             Err(error) => {
                 self.program.is_lost = false;
@@ -75,6 +79,10 @@ struct Program {
     input: Input,
     output: Output,
     diagnostics: Diagnostics,
+    /// Where what it is told while it runs comes from.
+    inbox: Option<Inbox>,
+    /// The id of the input that is on its way into the pipe.
+    giving: Option<String>,
     cancel: Cancel,
     format: Format,
     is_resumed: bool,
@@ -101,6 +109,7 @@ impl Program {
         command: &Command,
         request: &RunRequest,
         cancel: &Cancel,
+        inbox: &Inbox,
         session: Option<&str>,
         tells_history: bool,
     ) -> Result<Self, AgentError> {
@@ -127,11 +136,15 @@ impl Program {
             directory: command.work_directory(),
             permission: command.permission,
         };
+        let takes_input = command.takes().any();
+        let stays_open = takes_input || command.format.has_a_dialogue();
         let reading = command.format.reading(task, command.max_event, &mut told);
         Ok(Self {
             span: tracing::error_span!("command", execution_id = %execution),
             group,
-            input: Input::new(pipes.input, prompt.input, command.format.has_a_dialogue()),
+            input: Input::new(pipes.input, prompt.input, stays_open),
+            inbox: takes_input.then(|| inbox.clone()),
+            giving: None,
             output: Output::new(pipes.output, command.format, reading, command.max_event, told),
             diagnostics: Diagnostics::new(pipes.errors),
             cancel: cancel.clone(),
@@ -192,12 +205,36 @@ impl Program {
             () = self.group.ended(), if !self.has_ended => self.program_ended(),
             () = self.output.pump(), if self.output.is_open() => self.output_pumped(),
             () = self.diagnostics.pump(), if self.diagnostics.is_open() => {}
-            () = self.input.pump(), if self.input.is_due() => {}
+            () = self.input.pump(), if self.input.is_due() => self.input_pumped(),
+            // One after the other: what is given is in the pipe before the next is asked for.
+            received = received(self.inbox.as_ref()), if self.input.is_idle() => self.give(received),
             () = quiet(patience) => self.output.quiet(),
             // Last: whoever takes events slowly loses nothing that is there already.
             () = at(self.deadline) => return self.late(),
         }
         None
+    }
+
+    /// Something that the program is told while it runs; nothing more comes, where it is none.
+    fn give(&mut self, received: Option<Received>) {
+        match received {
+            Some(received) => {
+                if let Received::Input(input) = &received {
+                    self.giving = Some(input.id().into_owned());
+                }
+                self.input.add(received.event().as_line());
+            }
+            None => self.inbox = None,
+        }
+    }
+
+    /// An input that is whole in the pipe counts as taken. One that the program did not want comes to somebody else.
+    fn input_pumped(&mut self) {
+        if self.input.is_idle()
+            && let (Some(inbox), Some(id)) = (&self.inbox, self.giving.take())
+        {
+            inbox.taken(&id);
+        }
     }
 
     /// Whether the program and everything that it wrote is dealt with.
@@ -369,6 +406,13 @@ const BEHIND_RESULT: Duration = Duration::from_secs(5);
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn received(inbox: Option<&Inbox>) -> Option<Received> {
+    match inbox {
+        Some(inbox) => inbox.next_untaken().await,
         None => std::future::pending().await,
     }
 }

@@ -34,7 +34,7 @@ impl Server {
         Self { address, shutdown: Some(shutdown), serving }
     }
 
-    fn post(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         client.post(format!("http://{}{path}", self.address)).timeout(Duration::from_secs(60))
     }

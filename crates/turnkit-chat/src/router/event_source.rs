@@ -19,7 +19,7 @@ use super::front_ends::{EVENT_STREAM, header};
 use super::number;
 use crate::TurnStream;
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The id of the last frame of a turn that has ended: who comes with it has everything.
 const ENDED: &str = "end";
 /// How long `EventSource` is to wait before it connects again, in milliseconds.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use turnkit::wire::write::FinishReason;
 use turnkit_sandbox::AgentList;
 
-use crate::store::{Queue, SessionState, TurnRow};
+use crate::store::{FeedEntry, FeedId, Queue, SessionState, TurnRow};
 use crate::{Message, QueuedTurn, Role, SessionId, SessionInfo, Stopped};
 
 #[derive(Serialize)]
@@ -49,6 +49,7 @@ pub(super) struct Opened<'a> {
 #[derive(Serialize)]
 pub(super) struct SessionList {
     sessions: Vec<Session>,
+    feed: String,
 }
 
 #[derive(Serialize)]
@@ -60,19 +61,20 @@ struct Session {
     created_at: String,
 }
 
-impl From<Vec<SessionInfo>> for SessionList {
-    fn from(sessions: Vec<SessionInfo>) -> SessionList {
+impl SessionList {
+    pub(super) fn new(sessions: Vec<SessionInfo>, feed: &FeedId) -> SessionList {
         let sessions = sessions.into_iter().map(|SessionInfo { id, title, created_at }| Session {
             id: id.as_str().to_owned(),
             title,
             created_at: rfc3339(created_at),
         });
-        SessionList { sessions: sessions.collect() }
+        SessionList { sessions: sessions.collect(), feed: feed.to_string() }
     }
 }
 
 #[derive(Serialize)]
 pub(super) struct Messages {
+    feed: String,
     messages: Vec<Item>,
 }
 
@@ -158,8 +160,8 @@ struct Error {
     message: String,
 }
 
-impl From<Vec<Message>> for Messages {
-    fn from(messages: Vec<Message>) -> Messages {
+impl Messages {
+    pub(super) fn new(messages: Vec<Message>, feed: &FeedId) -> Messages {
         let messages = messages.into_iter().map(|message| Item {
             role: message.role.as_str(),
             text: message.text,
@@ -177,7 +179,7 @@ impl From<Vec<Message>> for Messages {
             summary: message.summary.into(),
             error: message.failure.map(|why| Error { code: why.code, message: why.message }),
         });
-        Messages { messages: messages.collect() }
+        Messages { feed: feed.to_string(), messages: messages.collect() }
     }
 }
 
@@ -238,6 +240,41 @@ impl From<QueuedTurn> for WaitingTurn {
     }
 }
 
+/// The data of a feed's entry.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry<'a> {
+    session_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn_index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+}
+
+impl<'a> From<&'a FeedEntry> for Entry<'a> {
+    fn from(entry: &'a FeedEntry) -> Entry<'a> {
+        Entry {
+            session_id: entry.session_id.as_str(),
+            turn_id: entry.turn_id.as_deref(),
+            state: entry.change.state(),
+            at: rfc3339(entry.at),
+            turn_index: entry.begun.as_ref().map(|(index, _)| *index),
+            execution_id: entry.begun.as_ref().map(|(_, id)| id.as_str()),
+            position: entry.position,
+            message: entry.message.as_deref(),
+        }
+    }
+}
+
 /// What becomes of a turn that has to wait.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -260,15 +297,17 @@ pub(super) struct SessionWhole {
     messages: Vec<Item>,
     turns: Vec<Turn>,
     queue: Waiting,
+    feed: String,
 }
 
 impl SessionWhole {
     pub(super) fn new(id: &SessionId, state: SessionState) -> SessionWhole {
         SessionWhole {
             session_id: id.as_str().to_owned(),
-            messages: Messages::from(state.messages).messages,
+            messages: Messages::new(state.messages, &state.feed).messages,
             turns: OpenTurns::from(state.open).turns,
             queue: state.queue.into(),
+            feed: state.feed.to_string(),
         }
     }
 }

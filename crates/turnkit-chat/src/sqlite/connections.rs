@@ -7,7 +7,9 @@
 use std::any::Any;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{io, thread};
 
 use rusqlite::config::DbConfig;
@@ -17,11 +19,13 @@ use tokio_util::task::TaskTracker;
 
 use super::file_watch::{FileWatch, Gone};
 use super::workers::{Lock, Worker};
-use super::{Fault, kind_of};
+use super::{Fault, deletion, kind_of};
 use crate::{StoreError, StoreErrorKind};
 
 /// Pieces of work that may wait for a thread. Who has more waits in line.
 const QUEUE: usize = 1_024;
+/// How long a checkpoint waits for those who read an older moment.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 /// Pieces of work in one transaction.
 const BATCH: usize = 256;
 
@@ -154,6 +158,25 @@ impl Connections {
                 both.lock().unwrap_or_else(PoisonError::into_inner).is_some()
             }
         }
+    }
+
+    /// Cuts the log to nothing, on a connection of its own: a checkpoint runs in no transaction. Says whether it could.
+    pub(super) async fn truncate_log(&self, file: &Arc<PathBuf>) -> Result<bool, StoreError> {
+        let truncated = match self {
+            Connections::Threads { .. } => {
+                let file = Arc::clone(file);
+                let work = move || deletion::truncate_log(&file, CHECKPOINT);
+                let lost = |_| {
+                    let error =
+                        StoreError::because(StoreErrorKind::Unavailable, "its thread has ended");
+                    Err(Fault(error))
+                };
+                tokio::task::spawn_blocking(work).await.unwrap_or_else(lost)
+            }
+            #[cfg(any(test, feature = "simulation"))]
+            Connections::InPlace { .. } => deletion::truncate_log(file, Duration::ZERO),
+        };
+        truncated.map_err(|fault| fault.0)
     }
 
     /// Takes no more work, and waits until what was taken is done and both connections are closed.

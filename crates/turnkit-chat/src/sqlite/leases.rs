@@ -6,9 +6,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, params};
 use turnkit_id::{ExecutionId, LogId};
 
-use super::Fault;
 use super::rows::{column, execution_id, unsigned};
 use super::workers::{Worker, is_over};
+use super::{Fault, deletion};
 use crate::store::{Claim, Claimed, Joined, Lease, Renewed, unnamed_log};
 use crate::{StoreError, StoreErrorKind};
 
@@ -90,6 +90,7 @@ pub(super) fn move_log(db: &Connection, from: &LogId, to: &LogId) -> rusqlite::R
 
 pub(super) fn claim(db: &Connection, worker: &Worker, claim: &Claim) -> Result<Claimed, Fault> {
     must_have_joined(db, worker)?;
+    deletion::must_not_be_gone(db, &claim.execution_id)?;
     let granted = |ran, epoch| {
         let lease = Lease { execution_id: claim.execution_id.clone(), epoch };
         if ran { Claimed::Run(lease) } else { Claimed::Attach(lease) }

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest as _, Sha256};
 
-use super::sessions;
-use crate::store::{Digest, Found, Queue, QueueChange, QueueChanged};
+use super::workers::Worker;
+use super::{feed, sessions};
+use crate::store::{Change, Digest, Found, Queue, QueueChange, QueueChanged};
 use crate::{Principal, QueuedTurn, SessionId, TurnRef};
 
 /// What a turn asks for.
@@ -179,15 +180,22 @@ pub(super) fn set_paused(
     db: &Connection,
     session: &SessionId,
     is_paused: bool,
+    now: i64,
 ) -> rusqlite::Result<()> {
-    let sql = "UPDATE turnkit_sessions SET queue_paused = ?2 AND EXISTS (
-            SELECT 1 FROM turnkit_queue WHERE session_id = ?1 AND removed = 0)
-        WHERE id = ?1";
-    db.prepare_cached(sql)?.execute(params![session.as_str(), is_paused]).map(drop)
+    let (waiting, was_paused) = length(db, session)?;
+    let is_paused = is_paused && waiting > 0;
+    if is_paused == was_paused {
+        return Ok(());
+    }
+    let sql = "UPDATE turnkit_sessions SET queue_paused = ?2 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute(params![session.as_str(), is_paused])?;
+    // That nothing is left to wait for is told by what was removed.
+    if waiting > 0 { feed::tell(db, session, None, Change::SessionUpdated, now) } else { Ok(()) }
 }
 
 pub(super) fn change(
     db: &Connection,
+    worker: &Worker,
     owner: &Principal,
     at: &TurnRef,
     change: QueueChange,
@@ -214,6 +222,7 @@ pub(super) fn change(
             let Asked { message, agent, .. } = &waiting.asked;
             let values = params![waiting.number, message, agent, known_as];
             db.prepare_cached(sql)?.execute(values)?;
+            feed::tell(db, &at.session_id, Some(&at.turn_id), Change::Edited, worker.now())?;
             Ok(QueueChanged::Edited(told(db, &at.session_id, waiting)?))
         }
         QueueChange::Remove => {
@@ -222,7 +231,8 @@ pub(super) fn change(
                 WHERE number = ?1";
             db.prepare_cached(sql)?.execute([waiting.number])?;
             let (_, is_paused) = length(db, &at.session_id)?;
-            set_paused(db, &at.session_id, is_paused)?;
+            set_paused(db, &at.session_id, is_paused, worker.now())?;
+            feed::tell(db, &at.session_id, Some(&at.turn_id), Change::Removed, worker.now())?;
             Ok(QueueChanged::Removed)
         }
     }

@@ -6,12 +6,13 @@ use serde_json::value::RawValue;
 use turnkit_id::ExecutionId;
 
 use super::workers::Worker;
-use super::{queue, sessions};
+use super::{deletion, queue, sessions};
 use crate::store::{Find, Found, TurnRow};
 use crate::{Answer, AnswerPart, Failure, Principal, SessionId, Summary, Turn, TurnRef, TurnState};
 
 pub(super) fn find(db: &Connection, worker: &Worker, what: &Find) -> rusqlite::Result<Found> {
     let row = match what {
+        Find::Execution(id) if deletion::is_gone(db, id)? => return Ok(Found::Gone),
         Find::Execution(id) => by_execution(db, worker, id)?,
         Find::OfUser(owner, turn_id) => {
             let condition = "s.tenant_id = ?1 AND s.user_id = ?2 AND t.turn_id = ?3 ORDER BY t.number DESC LIMIT 1";

@@ -115,6 +115,57 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX turnkit_waiting_turns ON turnkit_queue (session_id, number) WHERE removed = 0;
 ",
+    r"
+    ALTER TABLE turnkit_sessions ADD COLUMN active_at INTEGER NOT NULL DEFAULT 0;
+    UPDATE turnkit_sessions SET active_at = coalesce(
+        (SELECT max(max(t.created_at, coalesce(t.ended_at, 0))) FROM turnkit_turns t WHERE t.session_id = turnkit_sessions.id),
+        created_at);
+    CREATE INDEX turnkit_sessions_by_activity ON turnkit_sessions (active_at);
+
+    CREATE TABLE turnkit_deleted_sessions (
+        id          TEXT NOT NULL PRIMARY KEY,
+        tenant_id   TEXT NOT NULL,
+        user_id     TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        deleted_at  INTEGER NOT NULL,
+        scrubbed    INTEGER NOT NULL DEFAULT 0 CHECK (scrubbed IN (0, 1))
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX turnkit_deleted_names ON turnkit_deleted_sessions (tenant_id, user_id, name);
+    CREATE INDEX turnkit_tombstones_by_age ON turnkit_deleted_sessions (deleted_at);
+    CREATE INDEX turnkit_unscrubbed ON turnkit_deleted_sessions (id) WHERE scrubbed = 0;
+
+    CREATE TABLE turnkit_deleted_executions (
+        execution_id  TEXT NOT NULL PRIMARY KEY,
+        session_id    TEXT NOT NULL,
+        erased        INTEGER NOT NULL CHECK (erased IN (0, 1))
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX turnkit_unerased ON turnkit_deleted_executions (execution_id) WHERE erased = 0;
+    CREATE INDEX turnkit_deleted_of_session ON turnkit_deleted_executions (session_id, erased);
+",
+    r"
+    CREATE TABLE turnkit_feeds (
+        tenant_id  TEXT NOT NULL,
+        user_id    TEXT NOT NULL,
+        feed       TEXT NOT NULL UNIQUE,
+        newest     INTEGER NOT NULL DEFAULT 0,
+        dropped    INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (tenant_id, user_id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO turnkit_feeds (tenant_id, user_id, feed)
+        SELECT tenant_id, user_id, lower(hex(randomblob(16))) FROM (SELECT DISTINCT tenant_id, user_id FROM turnkit_sessions);
+
+    CREATE TABLE turnkit_feed_entries (
+        feed        TEXT NOT NULL,
+        number      INTEGER NOT NULL,
+        change      TEXT NOT NULL,
+        state       TEXT,
+        session_id  TEXT NOT NULL,
+        turn_id     TEXT,
+        at          INTEGER NOT NULL,
+        PRIMARY KEY (feed, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX turnkit_feed_of_session ON turnkit_feed_entries (session_id, number);
+",
 ];
 
 /// The schema of a database that a newer version has written.
@@ -228,6 +279,13 @@ fn unprefixed_version(db: &Connection) -> rusqlite::Result<Option<u32>> {
     Ok(Some(version))
 }
 
+/// What the steps have done for the sessions that were there before, done for those that have moved in since.
+const OF_MOVED: &str = "UPDATE turnkit_sessions SET active_at = coalesce(
+            (SELECT max(max(t.created_at, coalesce(t.ended_at, 0))) FROM turnkit_turns t WHERE t.session_id = turnkit_sessions.id),
+            created_at);
+        INSERT INTO turnkit_feeds (tenant_id, user_id, feed)
+            SELECT tenant_id, user_id, lower(hex(randomblob(16))) FROM (SELECT DISTINCT tenant_id, user_id FROM turnkit_sessions);";
+
 /// Moves the rows, and drops those tables. The worker of each open turn was one of another binary, which has ended: its lease
 /// is free.
 fn move_unprefixed(transaction: &Transaction<'_>, version: u32) -> rusqlite::Result<()> {
@@ -246,6 +304,7 @@ fn move_unprefixed(transaction: &Transaction<'_>, version: u32) -> rusqlite::Res
             FROM turns ORDER BY created_at, session_id, turn_index;
         INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
             SELECT execution_id, role, session_id, turn_index, text, status, created_at FROM messages;
+        {OF_MOVED}
         DROP TABLE messages;
         DROP TABLE turns;
         DROP TABLE sessions;

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::Fault;
-use super::queue;
 use super::rows::{self, column, state, unsigned};
 use super::workers::Worker;
+use super::{Fault, deletion, feed, queue};
 use crate::store::{
-    HistoryLimits, MessagePage, PAGE_BYTES, SessionPage, SessionState, answer_bytes, json_len,
+    Change, HistoryLimits, MessagePage, PAGE_BYTES, SessionPage, SessionState, answer_bytes,
+    json_len,
 };
 use crate::{
     Message, Principal, Role, Said, SessionId, SessionInfo, StoreError, StoreErrorKind, Turn,
@@ -23,16 +23,21 @@ pub(super) fn open(
     id: &SessionId,
     now: i64,
 ) -> Result<(), Fault> {
-    let sql =
-        "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at) VALUES (?1, ?1, ?2, ?3, ?4)
-        ON CONFLICT (id) DO UPDATE SET id = id
-            WHERE tenant_id = excluded.tenant_id AND user_id = excluded.user_id AND next_index = 0";
+    let sql = "SELECT 1 FROM turnkit_sessions WHERE id = ?1 AND tenant_id = ?2 AND user_id = ?3 AND next_index = 0";
+    let values = params![id.as_str(), owner.tenant_id, owner.user_id];
+    if db.prepare_cached(sql)?.exists(values)? {
+        // Asked again, as its answer was lost.
+        return Ok(());
+    }
+    let sql = "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at, active_at)
+        SELECT ?1, ?1, ?2, ?3, ?4, ?4 WHERE NOT EXISTS (SELECT 1 FROM turnkit_deleted_sessions WHERE id = ?1)
+        ON CONFLICT (id) DO NOTHING";
     let values = params![id.as_str(), owner.tenant_id, owner.user_id, now];
     if db.prepare_cached(sql)?.execute(values)? == 0 {
         let twice = "a session's id was given out twice";
         return Err(StoreError::because(StoreErrorKind::Broken, twice).into());
     }
-    Ok(())
+    Ok(feed::tell(db, id, None, Change::SessionUpdated, now)?)
 }
 
 pub(super) fn named(
@@ -48,12 +53,24 @@ pub(super) fn named(
     if let Some(known) = known.optional()? {
         return Ok(Some(SessionId::new(known)));
     }
+    if deletion::rests(db, owner, name, now)? {
+        return Ok(None);
+    }
     if let Some(id) = &open {
-        let sql = "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql =
+            "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at, active_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?5)";
         let values = params![id.as_str(), name, owner.tenant_id, owner.user_id, now];
         db.prepare_cached(sql)?.execute(values)?;
+        feed::tell(db, id, None, Change::SessionUpdated, now)?;
     }
     Ok(open)
+}
+
+/// Notes that something was accepted, saved or ended in the session.
+pub(super) fn touch(db: &Connection, id: &SessionId, now: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE turnkit_sessions SET active_at = ?2 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute(params![id.as_str(), now]).map(drop)
 }
 
 pub(super) fn is_owner(
@@ -101,13 +118,14 @@ pub(super) fn state_of(
     owner: &Principal,
     id: &SessionId,
     page: MessagePage,
-) -> rusqlite::Result<Option<SessionState>> {
+) -> Result<Option<SessionState>, Fault> {
     if !is_owner(db, owner, id)? {
         return Ok(None);
     }
     let open = rows::open_of_session(db, worker, id)?;
     let queue = queue::of_session(db, id)?;
-    Ok(Some(SessionState { messages: messages(db, id, page)?, open, queue }))
+    let (messages, feed) = (messages(db, id, page)?, feed::end(db, owner)?);
+    Ok(Some(SessionState { messages, open, queue, feed }))
 }
 
 /// A branch, newest turn first: the turn at index `?2` of the session `?1`, and its ancestors.

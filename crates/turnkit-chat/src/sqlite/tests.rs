@@ -234,6 +234,10 @@ async fn a_database_of_the_binary_before_this_crate_goes_on() {
     assert_eq!(accept(&store, "s", "fourth").await.index, 3);
     assert_eq!(store.signed_in([1; 32]).await.unwrap(), Some([2; 32]));
 
+    // It is as old as what was said in it, not older.
+    let idle = store.idle_sessions(SystemTime::UNIX_EPOCH, 9).await.unwrap();
+    assert_eq!(idle, []);
+
     let db = fixture.connection();
     let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'turnkit~_%' ESCAPE '~'";

@@ -11,8 +11,10 @@ use super::connections::Piece;
 use super::queue::{self, Asked, Named};
 use super::rows::{self, column, unsigned};
 use super::workers::Worker;
-use super::{Fault, InTransaction, NotAccepted, OwnStatements, sessions};
-use crate::store::{Accepted, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow};
+use super::{Fault, InTransaction, NotAccepted, OwnStatements, deletion, feed, sessions};
+use crate::store::{
+    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow,
+};
 use crate::{
     Answer, Ending, Failure, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef,
     TurnState,
@@ -125,7 +127,9 @@ fn place(
         return told(Accepted::QueueFull);
     }
     queue::push(tx, &at, &asked, worker.now())?;
-    queue::set_paused(tx, &at.session_id, false)?;
+    feed::tell(tx, &at.session_id, Some(&at.turn_id), Change::Queued, worker.now())?;
+    sessions::touch(tx, &at.session_id, worker.now())?;
+    queue::set_paused(tx, &at.session_id, false, worker.now())?;
     let freed = !is_open && open_next(tx, worker, product, &at.session_id)?;
     let accepted = match queue::named(tx, &at)? {
         Some(Named::Waiting(waiting)) => {
@@ -172,10 +176,10 @@ fn insert(
     };
     // One that was to follow a turn which was removed from the queue since follows the one before it.
     let parent = parent.map_or_else(|| rows::newest_index(db, &at.session_id), Ok)?;
-    let sql = "UPDATE turnkit_sessions SET next_index = next_index + 1, title = coalesce(title, ?2)
+    let sql = "UPDATE turnkit_sessions SET next_index = next_index + 1, title = coalesce(title, ?2), active_at = ?3
         WHERE id = ?1 RETURNING next_index - 1";
     let title: String = message.chars().take(TITLE).collect();
-    let values = params![at.session_id.as_str(), title];
+    let values = params![at.session_id.as_str(), title, worker.now()];
     let index = db.prepare_cached(sql)?.query_row(values, |row| unsigned(row, 0))?;
     let execution_id = ExecutionId::derive(&owner.tenant_id, at.session_id.as_str(), index)
         .map_err(|error| StoreError::because(StoreErrorKind::Broken, error))?;
@@ -202,6 +206,7 @@ fn insert(
         VALUES (?1, 'user', ?2, ?3, ?4, 'complete', ?5)";
     let values = params![id, session, index, turn.message, written_at];
     db.prepare_cached(sql)?.execute(values)?;
+    feed::tell(db, &turn.session_id, Some(&turn.turn_id), Change::Accepted, worker.now())?;
     Ok(turn)
 }
 
@@ -247,6 +252,7 @@ fn open_next(
         let values = params![id.as_str(), failure.code, failure.message, worker.now()];
         tx.prepare_cached(sql)?.execute(values)?;
         write_answer(tx, worker, id, &Answer::new(""), TurnState::Failed)?;
+        tell_ended(tx, worker, &turn, TurnState::Failed)?;
     }
     Ok(false)
 }
@@ -259,6 +265,7 @@ pub(super) fn save(
     id: &ExecutionId,
     answer: &Answer,
 ) -> Result<(Persisted, bool), Fault> {
+    deletion::must_not_be_gone(tx, id)?;
     let sql = "SELECT 1 FROM turnkit_turns WHERE execution_id = ?1 AND state = 'open'";
     let was_open = tx.prepare_cached(sql)?.exists([id.as_str()])?;
     let sql = "UPDATE turnkit_turns SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = ?2
@@ -272,6 +279,8 @@ pub(super) fn save(
     if let Some(product) = product {
         product.saved(tx, &turn, answer).map_err(|error| OwnStatements::failed("saved", error))?;
     }
+    sessions::touch(tx, &turn.session_id, worker.now())?;
+    tell_ended(tx, worker, &turn, TurnState::Complete)?;
     let freed = was_open && open_next(tx, worker, product, &turn.session_id)?;
     Ok((Persisted::Saved, freed))
 }
@@ -285,6 +294,7 @@ pub(super) fn end(
     ending: &Ending,
 ) -> Result<(bool, bool), Fault> {
     let id = by.execution_id();
+    deletion::must_not_be_gone(tx, id)?;
     let epoch = match by {
         EndedBy::Log(_) => None,
         EndedBy::Lease(lease) => Some(column(lease.epoch)?),
@@ -302,7 +312,18 @@ pub(super) fn end(
     if let Some(product) = product {
         product.ended(tx, &turn, ending).map_err(|error| OwnStatements::failed("ended", error))?;
     }
+    sessions::touch(tx, &turn.session_id, worker.now())?;
+    tell_ended(tx, worker, &turn, ending.state())?;
     Ok((true, open_next(tx, worker, product, &turn.session_id)?))
+}
+
+fn tell_ended(
+    db: &Connection,
+    worker: &Worker,
+    turn: &Turn,
+    state: TurnState,
+) -> rusqlite::Result<()> {
+    feed::tell(db, &turn.session_id, Some(&turn.turn_id), Change::Ended(state), worker.now())
 }
 
 /// Writes what there is of an answer, over a part of it that was kept before.
@@ -345,7 +366,11 @@ pub(super) fn siblings(
     Ok(newest.map(|newest| Siblings { count, newest }))
 }
 
-pub(super) fn ask_to_stop(db: &Connection, id: &ExecutionId) -> rusqlite::Result<()> {
+pub(super) fn ask_to_stop(
+    db: &Connection,
+    worker: &Worker,
+    id: &ExecutionId,
+) -> rusqlite::Result<()> {
     let sql = "UPDATE turnkit_turns SET stop_asked = 1 WHERE execution_id = ?1 AND state = 'open'";
     db.prepare_cached(sql)?.execute([id.as_str()])?;
     // Also where the turn has ended while the stop was under way: then the one that was opened runs, and none after it.
@@ -354,15 +379,16 @@ pub(super) fn ask_to_stop(db: &Connection, id: &ExecutionId) -> rusqlite::Result
         WHERE later.session_id = t.session_id AND later.turn_index > t.turn_index AND later.state <> 'open')";
     let session = db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get::<_, String>(0));
     match session.optional()? {
-        Some(session) => queue::set_paused(db, &SessionId::new(session), true),
+        Some(session) => queue::set_paused(db, &SessionId::new(session), true, worker.now()),
         None => Ok(()),
     }
 }
 
-pub(super) fn saved(db: &Connection, id: &ExecutionId) -> rusqlite::Result<Option<Answer>> {
+pub(super) fn saved(db: &Connection, id: &ExecutionId) -> Result<Option<Answer>, Fault> {
+    deletion::must_not_be_gone(db, id)?;
     let sql = "SELECT text, parts, summary FROM turnkit_messages
         WHERE execution_id = ?1 AND role = 'assistant' AND status = 'complete'";
-    db.prepare_cached(sql)?.query_row([id.as_str()], |row| rows::answer(row, 0)).optional()
+    Ok(db.prepare_cached(sql)?.query_row([id.as_str()], |row| rows::answer(row, 0)).optional()?)
 }
 
 fn turn(db: &Connection, worker: &Worker, id: &ExecutionId) -> Result<Turn, Fault> {

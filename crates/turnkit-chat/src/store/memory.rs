@@ -1,6 +1,6 @@
 //! A store in memory: for tests, trials and products that keep nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,11 @@ use turnkit::Persisted;
 use turnkit_id::{ExecutionId, LogId};
 
 use super::{
-    Accepted, Bell, ChatStore, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined,
-    LEASE, Lease, MAX_QUEUED, MAX_SIGN_INS, MessagePage, NewRow, PAGE_BYTES, Queue, QueueChange,
-    QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
-    StoreErrorKind, Stored, TITLE, TurnRow, answer_bytes, json_len, unnamed_log,
+    Accepted, Bell, Change, ChatStore, Claim, Claimed, Deletion, Digest, EndedBy, FEED_KEPT,
+    FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, HistoryLimits, Joined,
+    LEASE, Lease, MAX_QUEUED, MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, PAGE_BYTES, Queue,
+    QueueChange, QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
+    StoreErrorKind, Stored, TITLE, TOMBSTONE, TurnRow, answer_bytes, json_len, unnamed_log,
 };
 use crate::{
     Answer, Ending, Failure, Message, Principal, QueuedTurn, Role, Said, SessionId, SessionInfo,
@@ -55,15 +56,58 @@ struct Data {
     /// Sessions by their owner's names for them.
     names: HashMap<(Principal, String), SessionId>,
     turns: HashMap<ExecutionId, Row>,
+    feeds: HashMap<Principal, Feed>,
+    /// How often something was written.
+    version: u64,
+    /// What was deleted.
+    tombstones: HashMap<SessionId, Tombstone>,
+    /// Executions of deleted sessions, and whether each is erased.
+    gone: HashMap<ExecutionId, (SessionId, bool)>,
     opened: u64,
     accepted: u64,
     sign_ins: Vec<SignIn>,
 }
 
+struct Feed {
+    id: String,
+    newest: u64,
+    /// Entries up to this one are not kept.
+    dropped: u64,
+    entries: VecDeque<Entry>,
+}
+
+struct Entry {
+    number: u64,
+    change: Change,
+    session_id: SessionId,
+    turn_id: Option<String>,
+    at: SystemTime,
+}
+
+impl Feed {
+    fn new() -> Feed {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        Feed { id, newest: 0, dropped: 0, entries: VecDeque::new() }
+    }
+
+    fn end(&self) -> FeedId {
+        FeedId { feed: self.id.clone(), number: self.newest }
+    }
+}
+
+struct Tombstone {
+    owner: Principal,
+    name: String,
+    deleted_at: SystemTime,
+}
+
 struct Session {
     owner: Principal,
+    name: String,
     number: u64,
     created_at: SystemTime,
+    /// When something was last accepted, saved or ended in it.
+    active_at: SystemTime,
     /// By index.
     turns: Vec<ExecutionId>,
     by_name: HashMap<String, ExecutionId>,
@@ -155,8 +199,13 @@ impl MemoryStore {
     }
 
     /// A turn of the session is not open any more.
-    fn go_on(&self, data: &mut Data, session_id: &SessionId) -> Result<(), StoreError> {
-        if data.open_next(session_id)? {
+    fn go_on(
+        &self,
+        data: &mut Data,
+        session_id: &SessionId,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
+        if data.open_next(session_id, now)? {
             self.kept.freed.ring();
         }
         Ok(())
@@ -213,20 +262,23 @@ impl Data {
         self.sessions.get(id).filter(|session| session.owner == *owner)
     }
 
-    fn open(&mut self, owner: Principal, name: String, id: SessionId, created_at: SystemTime) {
+    fn open(&mut self, owner: Principal, name: String, id: &SessionId, created_at: SystemTime) {
         self.opened += 1;
-        self.names.insert((owner.clone(), name), id.clone());
+        self.names.insert((owner.clone(), name.clone()), id.clone());
         let session = Session {
             owner,
+            name,
             number: self.opened,
             created_at,
+            active_at: created_at,
             turns: Vec::new(),
             by_name: HashMap::new(),
             queue: Vec::new(),
             is_paused: false,
             removed: HashSet::new(),
         };
-        self.sessions.insert(id, session);
+        self.sessions.insert(id.clone(), session);
+        self.tell(id, None, Change::SessionUpdated, created_at);
     }
 
     /// A turn of the session that has an index, by its client's name for it.
@@ -239,6 +291,7 @@ impl Data {
         &mut self,
         session_id: &SessionId,
         waiting: Waiting,
+        now: SystemTime,
     ) -> Result<ExecutionId, StoreError> {
         let broken = |error| StoreError::because(StoreErrorKind::Broken, error);
         let Some(session) = self.sessions.get(session_id) else {
@@ -274,19 +327,97 @@ impl Data {
         self.turns.insert(execution_id.clone(), row);
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.turns.push(execution_id.clone());
-            session.by_name.insert(turn_id, execution_id.clone());
+            session.by_name.insert(turn_id.clone(), execution_id.clone());
         }
+        self.touch(session_id, now);
+        self.tell(session_id, Some(&turn_id), Change::Accepted, now);
         Ok(execution_id)
     }
 
     /// Opens the first turn that waits, unless the queue is paused. Says whether there was one.
-    fn open_next(&mut self, session_id: &SessionId) -> Result<bool, StoreError> {
+    fn open_next(&mut self, session_id: &SessionId, now: SystemTime) -> Result<bool, StoreError> {
         let session = self.sessions.get_mut(session_id);
         let queue = session.filter(|session| !session.is_paused && !session.queue.is_empty());
         let Some(waiting) = queue.map(|session| session.queue.remove(0)) else {
             return Ok(false);
         };
-        self.open_turn(session_id, waiting).map(|_| true)
+        self.open_turn(session_id, waiting, now).map(|_| true)
+    }
+
+    /// Tells of a change in a session; `turn_id` names the turn that has changed.
+    fn tell(
+        &mut self,
+        session_id: &SessionId,
+        turn_id: Option<&str>,
+        change: Change,
+        at: SystemTime,
+    ) {
+        if let Some(owner) = self.sessions.get(session_id).map(|session| session.owner.clone()) {
+            self.tell_owner(owner, session_id, turn_id, change, at);
+        }
+    }
+
+    fn tell_owner(
+        &mut self,
+        owner: Principal,
+        session_id: &SessionId,
+        turn_id: Option<&str>,
+        change: Change,
+        at: SystemTime,
+    ) {
+        self.version += 1;
+        let feed = self.feeds.entry(owner).or_insert_with(Feed::new);
+        feed.newest += 1;
+        let (session_id, turn_id) = (session_id.clone(), turn_id.map(str::to_owned));
+        feed.entries.push_back(Entry { number: feed.newest, change, session_id, turn_id, at });
+        let dropped = feed.newest.saturating_sub(FEED_KEPT);
+        if dropped > feed.dropped {
+            feed.dropped = dropped;
+            while feed.entries.front().is_some_and(|entry| entry.number <= dropped) {
+                feed.entries.pop_front();
+            }
+        }
+    }
+
+    /// The entry as it is told now.
+    fn told(&self, entry: &Entry) -> FeedEntry {
+        let session = self.sessions.get(&entry.session_id);
+        let of_turn = session.zip(entry.turn_id.as_deref());
+        let row = of_turn.and_then(|(session, turn_id)| self.named(session, turn_id));
+        let queued = of_turn.and_then(|(session, turn_id)| session.waiting(turn_id));
+        let queued = queued.map(|(queued, _)| queued);
+        let message = row.map(|row| row.turn.message.clone());
+        let message = message.or_else(|| Some(queued.as_ref()?.message.clone()));
+        FeedEntry {
+            number: entry.number,
+            change: entry.change,
+            session_id: entry.session_id.clone(),
+            turn_id: entry.turn_id.clone(),
+            at: entry.at,
+            begun: row.map(|row| (row.turn.index, row.turn.execution_id.clone())),
+            position: queued.map(|queued| queued.position),
+            message: message.filter(|_| entry.change.has_message()),
+        }
+    }
+
+    fn touch(&mut self, session_id: &SessionId, now: SystemTime) {
+        if let Some(session) = self.sessions.get_mut(session_id) {
+            session.active_at = now;
+        }
+    }
+
+    /// Whether the execution is one of a deleted session.
+    fn is_gone(&self, id: &ExecutionId) -> bool {
+        self.gone.contains_key(id)
+    }
+
+    fn forget_old_tombstones(&mut self, now: SystemTime) {
+        let Data { tombstones, gone, .. } = self;
+        tombstones.retain(|id, tombstone| {
+            let is_old = now.duration_since(tombstone.deleted_at).is_ok_and(|age| age > TOMBSTONE);
+            !is_old || gone.values().any(|(session, is_erased)| session == id && !is_erased)
+        });
+        gone.retain(|_, (session, _)| tombstones.contains_key(session));
     }
 
     /// The turns of a branch, newest first, from the one at `tip` on.
@@ -335,6 +466,10 @@ fn done<'a, T: Send + 'a>(value: T) -> Stored<'a, T> {
 
 fn broken<'a, T: Send + 'a>(what: impl Into<turnkit::BoxError>) -> Stored<'a, T> {
     Box::pin(ready(Err(StoreError::because(StoreErrorKind::Broken, what))))
+}
+
+fn gone<'a, T: Send + 'a>() -> Stored<'a, T> {
+    Box::pin(ready(Err(StoreError::new(StoreErrorKind::Gone))))
 }
 
 const NOT_JOINED: &str = "the handle has not joined, or is closed";
@@ -402,13 +537,16 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let (created_at, mut data) = (self.now(), self.data());
+        if data.tombstones.contains_key(&id) {
+            return broken("a session's id was given out twice");
+        }
         if let Some(known) = data.sessions.get(&id) {
             // Asked again, as its answer was lost.
             let is_same = known.owner == owner && known.turns.is_empty();
             return if is_same { done(()) } else { broken("a session's id was given out twice") };
         }
         let name = id.as_str().to_owned();
-        data.open(owner, name, id, created_at);
+        data.open(owner, name, &id, created_at);
         done(())
     }
 
@@ -422,11 +560,18 @@ impl ChatStore for MemoryStore {
         if let Some(id) = data.names.get(&(owner.clone(), name.clone())) {
             return done(Some(id.clone()));
         }
+        let rests = |tombstone: &Tombstone| {
+            (&tombstone.owner, &tombstone.name) == (&owner, &name)
+                && now.duration_since(tombstone.deleted_at).is_ok_and(|age| age < NAME_RESTS)
+        };
+        if data.tombstones.values().any(rests) {
+            return done(None);
+        }
         if let Some(id) = &open {
             if data.sessions.contains_key(id) {
                 return broken("a session's id was given out twice");
             }
-            data.open(owner, name, id.clone(), now);
+            data.open(owner, name, id, now);
         }
         done(open)
     }
@@ -502,7 +647,10 @@ impl ChatStore for MemoryStore {
         let open = data.open_of(session).map(|row| data.row(row, now));
         let turns = session.queue.iter().enumerate().map(|(place, waiting)| waiting.told(place));
         let queue = Queue { turns: turns.collect(), is_paused: session.is_paused };
-        done(Some(SessionState { messages: newest_first, open, queue }))
+        let Some(feed) = data.feeds.get(&owner).map(Feed::end) else {
+            return broken("a session whose owner has no feed");
+        };
+        done(Some(SessionState { messages: newest_first, open, queue, feed }))
     }
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
@@ -562,7 +710,7 @@ impl ChatStore for MemoryStore {
         let (created_at, first_asked) = (now, None);
         let new = Waiting { turn_id, asked, first_asked, after, replaces, client_id, created_at };
         if open.is_none() && session.queue.is_empty() {
-            return match data.open_turn(&session_id, new) {
+            return match data.open_turn(&session_id, new, now) {
                 Ok(id) => match data.turns.get(&id) {
                     Some(row) => done(Accepted::New(data.row(row, now))),
                     None => broken("a turn that was just accepted is gone"),
@@ -579,12 +727,18 @@ impl ChatStore for MemoryStore {
             return done(Accepted::QueueFull);
         }
         let turn_id = new.turn_id.clone();
+        let mut was_paused = false;
         if let Some(session) = data.sessions.get_mut(&session_id) {
             session.queue.push(new);
-            session.is_paused = false;
+            session.active_at = now;
+            was_paused = std::mem::replace(&mut session.is_paused, false);
+        }
+        data.tell(&session_id, Some(&turn_id), Change::Queued, now);
+        if was_paused {
+            data.tell(&session_id, None, Change::SessionUpdated, now);
         }
         if !is_open {
-            match data.open_next(&session_id) {
+            match data.open_next(&session_id, now) {
                 Ok(_) => self.kept.freed.ring(),
                 Err(error) => return Box::pin(ready(Err(error))),
             }
@@ -605,7 +759,7 @@ impl ChatStore for MemoryStore {
         if let Some(refusal) = self.refusal() {
             return refusal;
         }
-        let mut data = self.data();
+        let (now, mut data) = (self.now(), self.data());
         let session = data.sessions.get_mut(&at.session_id);
         let Some(session) = session.filter(|session| session.owner == owner) else {
             return done(QueueChanged::NoSession);
@@ -630,12 +784,15 @@ impl ChatStore for MemoryStore {
                 if let Some(agent) = agent {
                     waiting.asked.agent = agent;
                 }
-                done(QueueChanged::Edited(waiting.told(place)))
+                let edited = waiting.told(place);
+                data.tell(&at.session_id, Some(&at.turn_id), Change::Edited, now);
+                done(QueueChanged::Edited(edited))
             }
             QueueChange::Remove => {
                 session.queue.remove(place);
-                session.removed.insert(at.turn_id);
+                session.removed.insert(at.turn_id.clone());
                 session.is_paused &= !session.queue.is_empty();
+                data.tell(&at.session_id, Some(&at.turn_id), Change::Removed, now);
                 done(QueueChanged::Removed)
             }
         }
@@ -647,6 +804,7 @@ impl ChatStore for MemoryStore {
         }
         let (now, data) = (self.now(), self.data());
         let id = match &what {
+            Find::Execution(id) if data.is_gone(id) => return done(Found::Gone),
             Find::Execution(id) => Some(id),
             Find::OfUser(owner, turn_id) => {
                 let ours = data.sessions.values().filter(|session| session.owner == *owner);
@@ -688,6 +846,9 @@ impl ChatStore for MemoryStore {
         let (now, mut data) = (self.now(), self.data());
         if !data.workers.contains_key(&self.worker) {
             return broken(NOT_JOINED);
+        }
+        if data.is_gone(&claim.execution_id) {
+            return gone();
         }
         let is_held = data.turns.get(&claim.execution_id).is_some_and(|row| data.is_held(row, now));
         let Some(row) = data.turns.get_mut(&claim.execution_id) else {
@@ -736,6 +897,9 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let (now, mut data) = (self.now(), self.data());
+        if data.is_gone(&execution_id) {
+            return gone();
+        }
         let Some(row) = data.turns.get_mut(&execution_id) else {
             return broken("an answer of no turn");
         };
@@ -747,7 +911,10 @@ impl ChatStore for MemoryStore {
         row.failure = None;
         row.answer = Some((answer, now));
         let session_id = row.turn.session_id.clone();
-        if was_open && let Err(error) = self.go_on(&mut data, &session_id) {
+        let turn_id = row.turn.turn_id.clone();
+        data.touch(&session_id, now);
+        data.tell(&session_id, Some(&turn_id), Change::Ended(TurnState::Complete), now);
+        if was_open && let Err(error) = self.go_on(&mut data, &session_id, now) {
             return Box::pin(ready(Err(error)));
         }
         done(Persisted::Saved)
@@ -758,6 +925,9 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let (now, mut data) = (self.now(), self.data());
+        if data.is_gone(by.execution_id()) {
+            return gone();
+        }
         let Some(row) = data.turns.get_mut(by.execution_id()) else {
             return broken("an ending of no turn");
         };
@@ -769,7 +939,10 @@ impl ChatStore for MemoryStore {
         row.failure = Some(ending.failure);
         row.answer = Some((ending.partial, now));
         let session_id = row.turn.session_id.clone();
-        match self.go_on(&mut data, &session_id) {
+        let (turn_id, state) = (row.turn.turn_id.clone(), row.state);
+        data.touch(&session_id, now);
+        data.tell(&session_id, Some(&turn_id), Change::Ended(state), now);
+        match self.go_on(&mut data, &session_id, now) {
             Ok(()) => done(true),
             Err(error) => Box::pin(ready(Err(error))),
         }
@@ -779,7 +952,7 @@ impl ChatStore for MemoryStore {
         if let Some(refusal) = self.refusal() {
             return refusal;
         }
-        let mut data = self.data();
+        let (now, mut data) = (self.now(), self.data());
         let Some(row) = data.turns.get_mut(&execution_id) else {
             return done(());
         };
@@ -793,8 +966,13 @@ impl ChatStore for MemoryStore {
             .sessions
             .get(&session_id)
             .is_some_and(|session| session.turns.iter().any(has_ended));
+        let mut is_new = false;
         if let Some(session) = data.sessions.get_mut(&session_id) {
-            session.is_paused |= !is_past && !session.queue.is_empty();
+            is_new = !is_past && !session.queue.is_empty() && !session.is_paused;
+            session.is_paused |= is_new;
+        }
+        if is_new {
+            data.tell(&session_id, None, Change::SessionUpdated, now);
         }
         done(())
     }
@@ -804,6 +982,9 @@ impl ChatStore for MemoryStore {
             return refusal;
         }
         let data = self.data();
+        if data.is_gone(&execution_id) {
+            return gone();
+        }
         let row = data.turns.get(&execution_id).filter(|row| row.state == TurnState::Complete);
         done(row.and_then(|row| row.answer.as_ref()).map(|(answer, _)| answer.clone()))
     }
@@ -848,6 +1029,120 @@ impl ChatStore for MemoryStore {
 
     fn woken(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.kept.freed.rung(&self.heard))
+    }
+
+    fn feed(&self, owner: Principal, read: FeedRead) -> Stored<'_, FeedPage> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let mut data = self.data();
+        data.feeds.entry(owner.clone()).or_insert_with(Feed::new);
+        let Some(feed) = data.feeds.get(&owner) else {
+            return broken("a feed that was just made is gone");
+        };
+        let FeedRead { after, session, limit } = read;
+        let Some(after) = after else {
+            return done(FeedPage::Entries(Vec::new(), feed.end()));
+        };
+        if after.feed != feed.id || !(feed.dropped..=feed.newest).contains(&after.number) {
+            return done(FeedPage::Expired);
+        }
+        let is_it = |entry: &&Entry| {
+            entry.number > after.number
+                && session.as_ref().is_none_or(|session| entry.session_id == *session)
+        };
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for entry in feed.entries.iter().filter(is_it) {
+            if entries.len() == limit || bytes > FEED_PAGE_BYTES {
+                let number = entries.last().map_or(after.number, |last: &FeedEntry| last.number);
+                return done(FeedPage::Entries(entries, FeedId { number, ..after }));
+            }
+            let entry = data.told(entry);
+            bytes += entry.message.as_ref().map_or(0, String::len);
+            entries.push(entry);
+        }
+        done(FeedPage::Entries(entries, feed.end()))
+    }
+
+    fn version(&self) -> Stored<'_, u64> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        done(self.data().version)
+    }
+
+    fn delete_session(&self, deletion: Deletion) -> Stored<'_, bool> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let (now, mut data) = (self.now(), self.data());
+        let Deletion { owner, session_id, if_idle_since } = deletion;
+        let Some(session) = data.session(&owner, &session_id) else {
+            let tombstone = data.tombstones.get(&session_id);
+            return done(tombstone.is_some_and(|tombstone| tombstone.owner == owner));
+        };
+        if if_idle_since.is_some_and(|since| session.active_at > since) {
+            return done(false);
+        }
+        let Some(session) = data.sessions.remove(&session_id) else {
+            return done(false);
+        };
+        data.names.remove(&(owner.clone(), session.name.clone()));
+        for id in session.turns {
+            // What was never dispatched has run nowhere, and nobody can claim it any more.
+            let is_erased = !data.turns.remove(&id).is_some_and(|row| row.dispatched);
+            data.gone.insert(id, (session_id.clone(), is_erased));
+        }
+        if let Some(feed) = data.feeds.get_mut(&owner) {
+            feed.entries.retain(|entry| entry.session_id != session_id);
+        }
+        data.tell_owner(owner.clone(), &session_id, None, Change::SessionDeleted, now);
+        let tombstone = Tombstone { owner, name: session.name, deleted_at: now };
+        data.tombstones.insert(session_id, tombstone);
+        data.forget_old_tombstones(now);
+        done(true)
+    }
+
+    fn idle_sessions(
+        &self,
+        since: SystemTime,
+        limit: usize,
+    ) -> Stored<'_, Vec<(Principal, SessionId)>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let data = self.data();
+        let idle = data.sessions.iter().filter(|(_, session)| session.active_at <= since);
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_by_key(|(_, session)| (session.active_at, session.number));
+        let idle = idle.into_iter().take(limit);
+        done(idle.map(|(id, session)| (session.owner.clone(), id.clone())).collect())
+    }
+
+    fn to_erase(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let data = self.data();
+        let left = data.gone.iter().filter(|(_, (_, is_erased))| !is_erased);
+        let mut left: Vec<_> = left.map(|(id, _)| id.clone()).collect();
+        left.sort();
+        left.truncate(limit);
+        done(left)
+    }
+
+    fn erased(&self, executions: Vec<ExecutionId>) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let (now, mut data) = (self.now(), self.data());
+        for id in executions {
+            if let Some((_, is_erased)) = data.gone.get_mut(&id) {
+                *is_erased = true;
+            }
+        }
+        data.forget_old_tombstones(now);
+        done(())
     }
 
     fn check(&self) -> Stored<'_, ()> {

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::time::Instant;
 use turnkit::{
-    BoxError, FinalText, Hook, Persisted, RawText, TurnContext, TurnError, TurnHooks, TurnOutcome,
-    code,
+    BoxError, Final, FinalText, Hook, Persisted, RawText, TurnContext, TurnError, TurnHooks,
+    TurnOutcome, code,
 };
 use turnkit_wire::{Event, text};
 
 use super::Turns;
+use super::deletion::{DELETED, SESSION_DELETED};
 use crate::observer::{Attempt, AttemptObserver, Role};
-use crate::store::{EndedBy, Lease, StoreError};
+use crate::store::{EndedBy, Lease, StoreError, StoreErrorKind};
 use crate::{Answer, Ending, Failure, Turn};
 
 /// One attempt, as its producer and its hooks share it.
@@ -92,7 +93,15 @@ impl Conduct {
             failure: Failure { code: failure.code().map(str::to_owned), message },
             partial: partial.answer().clone(),
         };
-        let ended = self.turns.settled(|store| store.end(by.clone(), ending.clone())).await?;
+        let ended = self.turns.settled(|store| store.end(by.clone(), ending.clone())).await;
+        let ended = match ended {
+            // Nothing is written of it any more, and nobody waits for it.
+            Err(error) if error.kind() == StoreErrorKind::Gone => {
+                self.has_ended_turn.store(true, Relaxed);
+                return Ok(());
+            }
+            ended => ended?,
+        };
         self.has_ended_turn.store(true, Relaxed);
         if ended {
             self.turns.hooks.on_turn_ended(&self.turn, &ending).await;
@@ -130,7 +139,7 @@ impl TurnHooks for AttemptHooks {
                 return Ok(None);
             }
             let saved = conduct.turns.store.saved(conduct.turn.execution_id.clone()).await;
-            Ok(saved.map_err(HookError::Lookup)?)
+            saved.map_err(|error| of_store(error, HookError::Lookup))
         };
         conduct.observed(Hook::FindCompleted, saved).await
     }
@@ -164,7 +173,7 @@ impl TurnHooks for AttemptHooks {
         let (id, answer) = (&conduct.turn.execution_id, text.answer());
         let save = async {
             let saved = conduct.turns.settled(|store| store.save(id.clone(), answer.clone())).await;
-            Ok(saved.map_err(HookError::Save)?)
+            saved.map_err(|error| of_store(error, HookError::Save))
         };
         let persisted = conduct.observed(Hook::PersistAssistantMessage, save).await?;
         conduct.has_ended_turn.store(true, Relaxed);
@@ -192,6 +201,14 @@ impl TurnHooks for AttemptHooks {
 
     async fn trace_flush(&self, _: &TurnContext) -> Result<(), BoxError> {
         self.0.observed(Hook::TraceFlush, async { Ok(()) }).await
+    }
+}
+
+/// No other attempt mends that the session was deleted.
+fn of_store(error: StoreError, otherwise: impl FnOnce(StoreError) -> HookError) -> BoxError {
+    match error.kind() {
+        StoreErrorKind::Gone => Final::new(SESSION_DELETED, DELETED).into(),
+        _ => otherwise(error).into(),
     }
 }
 

@@ -11,6 +11,7 @@ use turnkit_id::LogId;
 use turnkit_sandbox::{Error, RunRequest, SandboxTurn};
 
 use super::attempt::Conduct;
+use super::deletion::{DELETED, SESSION_DELETED};
 use crate::store::{Find, Found, StoreError, TurnRow, unnamed_log};
 use crate::{Failure, Role, Said, TurnState};
 
@@ -68,6 +69,12 @@ impl Execution {
     async fn failed(&mut self, error: Error) -> Result<(), ExecutionError> {
         if matches!(error, Error::Failed(_) | Error::Cancelled(_)) {
             self.conduct.log_has_ended.store(true, Relaxed);
+        }
+        // What is erased is cancelled or lost to all who read it, and they are told why. A row that cannot be read says nothing else.
+        if !error.is_retryable()
+            && let Err(deleted @ ExecutionError::Deleted) = row(&self.conduct).await
+        {
+            return Err(deleted);
         }
         match (&mut self.part, &error) {
             (Part::Run(run), Error::LogChanged(_)) => {
@@ -140,6 +147,7 @@ async fn row(conduct: &Conduct) -> Result<Option<TurnRow>, ExecutionError> {
     let id = conduct.turn.execution_id.clone();
     match conduct.turns.store.find(Find::Execution(id)).await {
         Ok(Found::Turn(row)) => Ok(Some(row)),
+        Ok(Found::Gone) => Err(ExecutionError::Deleted),
         Ok(_) => Ok(None),
         Err(error) => Err(ExecutionError::Unknown(error)),
     }
@@ -150,7 +158,7 @@ async fn row(conduct: &Conduct) -> Result<Option<TurnRow>, ExecutionError> {
 async fn is_due(conduct: Arc<Conduct>) -> bool {
     match row(&conduct).await {
         Ok(Some(row)) => row.state == TurnState::Open && (!row.dispatched || row.is_held),
-        Ok(None) => false,
+        Ok(None) | Err(ExecutionError::Deleted) => false,
         Err(_) => true,
     }
 }
@@ -194,6 +202,7 @@ impl TurnProducer for Execution {
         match error {
             ExecutionError::Sandbox(error) => Some(error.code()),
             ExecutionError::Ended(failure) => failure.code.as_deref(),
+            ExecutionError::Deleted => Some(SESSION_DELETED),
             _ => Some("execution_lost"),
         }
     }
@@ -224,6 +233,9 @@ pub(super) enum ExecutionError {
     /// The turn has ended without an answer before, and ends in the same way for everyone.
     #[error("{}", .0.message)]
     Ended(Failure),
+    /// Its session was deleted.
+    #[error("{DELETED}")]
+    Deleted,
     /// It is cancelled, and no user wanted that.
     #[error(
         "the execution was cancelled before its first event, although nobody had asked to stop the turn"

@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt as _;
 use turnkit::TurnProducer as _;
+use turnkit_chat::store::{ChatStore as _, SessionPage};
 use turnkit_chat::{Chat, NewTurn, Principal, Refusal, Started, TurnRef, TurnState};
 use turnkit_sandbox::{RunRequest, SandboxClient};
 
@@ -210,4 +211,74 @@ async fn a_stop_is_answered_in_time_although_the_substrate_hangs() {
     let stopped = chat.stop(&rig.ann, &TurnRef::new(session, "t")).await.unwrap();
     assert!(since.elapsed() <= std::time::Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(stopped.state, TurnState::Stopped);
+}
+
+#[tokio::test]
+async fn a_session_that_is_deleted_while_it_runs_ends_honestly_for_everybody() {
+    let rig = Rig::new();
+    let (chat, _attending) = rig.worker().await;
+    let (elsewhere, _attending_too) = rig.worker().await;
+    let session = chat.open_named(&rig.ann, "chat").await.unwrap();
+    let driven = chat.start(&rig.ann, &session, NewTurn::new("t", "hello")).await.unwrap();
+    let waits = NewTurn::new("later", "later").queued();
+    chat.start(&rig.ann, &session, waits).await.unwrap();
+    let at = TurnRef::new(session.clone(), "t");
+    let read = elsewhere.resume(&rig.ann, &at, 0).await.unwrap();
+    rig.gate.add_permits(2);
+    let bob = Principal::new("acme", "bob");
+    assert!(matches!(chat.delete_session(&bob, &session).await, Err(Refusal::NoSession)));
+    chat.delete_session(&rig.ann, &session).await.unwrap();
+    let (driven, read) = tokio::join!(lines(driven), lines(read));
+    for told in [driven, read] {
+        let last = told.last().unwrap();
+        assert!(last.contains(r#""code":"session_deleted""#), "{told:?}");
+        assert!(last.contains(r#""retryable":false"#), "{told:?}");
+    }
+    chat.drained().await;
+    let again = chat.start(&rig.ann, &session, NewTurn::new("t", "hello")).await.unwrap_err();
+    assert!(matches!(again, Refusal::NoSession), "{again:?}");
+    assert!(matches!(chat.resume(&rig.ann, &at, 0).await, Err(Refusal::NoSession)));
+    assert!(matches!(chat.open_named(&rig.ann, "chat").await, Err(Refusal::NoSession)));
+    chat.delete_session(&rig.ann, &session).await.unwrap();
+    // The agent was stopped, and nothing of its words is left.
+    while !rig.store.to_erase(9).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let execution = turnkit_id::ExecutionId::derive("acme", session.as_str(), 0).unwrap();
+    let status = rig.agents().status(&execution).await.unwrap_err();
+    assert!(format!("{status:?}").contains("execution_expired"), "{status:?}");
+    assert_eq!(rig.runs(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_saved_too_late_is_told_as_deleted() {
+    let rig = Rig::new();
+    let (chat, attending) = rig.worker().await;
+    let session = chat.open_session(&rig.ann).await.unwrap();
+    let stream = chat.start(&rig.ann, &session, NewTurn::new("t", "hello")).await.unwrap();
+    // Nobody erases anything: the driver reads the whole answer, and finds nowhere to save it.
+    attending.abort();
+    let _ = attending.await;
+    chat.delete_session(&rig.ann, &session).await.unwrap();
+    rig.gate.add_permits(5);
+    let told = lines(stream).await;
+    let last = told.last().unwrap();
+    assert!(last.contains("session_deleted") && last.contains(r#""retryable":false"#), "{told:?}");
+    assert_eq!(rig.store.to_erase(9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_user_leaves_nothing_behind_and_others_keep_what_is_theirs() {
+    let rig = Rig::new();
+    let (chat, _attending) = rig.worker().await;
+    let bob = Principal::new("acme", "bob");
+    for who in [&rig.ann, &bob] {
+        for _ in 0..70 {
+            chat.open_session(who).await.unwrap();
+        }
+    }
+    chat.delete_user(&rig.ann).await.unwrap();
+    let page = SessionPage { before: None, limit: 100 };
+    assert!(chat.sessions(&rig.ann, page.clone()).await.unwrap().is_empty());
+    assert_eq!(chat.sessions(&bob, page).await.unwrap().len(), 70);
 }

@@ -139,6 +139,9 @@ mod with_threads {
             for (table, column) in [
                 ("turnkit_workers", "renewed_at"),
                 ("turnkit_turns", "claimed_at"),
+                ("turnkit_sessions", "created_at"),
+                ("turnkit_sessions", "active_at"),
+                ("turnkit_deleted_sessions", "deleted_at"),
                 ("turnkit_sign_ins", "created_at"),
                 ("turnkit_sign_ins", "ends_at"),
             ] {

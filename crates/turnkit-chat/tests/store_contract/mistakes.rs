@@ -10,9 +10,9 @@ use tokio::task::yield_now;
 use turnkit::Persisted;
 use turnkit_chat::store::memory::MemoryStore;
 use turnkit_chat::store::{
-    Accepted, Claim, Claimed, Digest, EndedBy, Find, Found, HistoryLimits, Joined, LEASE, Lease,
-    MessagePage, NewRow, QueueChange, QueueChanged, Renewed, SessionPage, SessionState, Siblings,
-    SignIns, Stored, TurnRow, Veto,
+    Accepted, Claim, Claimed, Deletion, Digest, EndedBy, FeedPage, FeedRead, Find, Found,
+    HistoryLimits, Joined, LEASE, Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed,
+    SessionPage, SessionState, Siblings, SignIns, Stored, TurnRow, Veto,
 };
 use turnkit_chat::{
     Answer, ChatStore, Ending, Failure, Message, Principal, QueuedTurn, Role, Said, SessionId,
@@ -76,6 +76,14 @@ enum Mistake {
     OvertakesThoseThatWait,
     EditsWhatHasBegun,
     ForgetsWhatWasRemoved,
+    SavesOntoATombstone,
+    ForgetsWhatWasDeleted,
+    ForgetsToErase,
+    FreesNamesAtOnce,
+    DeletesWhatIsUsed,
+    TellsAnEntryTwice,
+    LosesAnEntry,
+    TakesAnyPlace,
     WritesForKnownTurns,
     WritesForSavedAnswers,
     WritesForLateEndings,
@@ -369,7 +377,10 @@ impl ChatStore for Wrong {
         name: String,
         open: Option<SessionId>,
     ) -> Stored<'_, Option<SessionId>> {
-        Box::pin(async move { self.handle().named(owner, name, open).await })
+        Box::pin(async move {
+            let named = self.handle().named(owner, name, open.clone()).await?;
+            Ok(if self.makes(Mistake::FreesNamesAtOnce) { named.or(open) } else { named })
+        })
     }
 
     fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
@@ -567,6 +578,7 @@ impl ChatStore for Wrong {
             };
             Ok(match self.handle().find(what).await? {
                 Found::Turn(row) => Found::Turn(self.told(row)),
+                Found::Gone if self.makes(Mistake::ForgetsWhatWasDeleted) => Found::NoTurn,
                 found => found,
             })
         })
@@ -642,7 +654,9 @@ impl ChatStore for Wrong {
                 };
             }
             let Some(looked) = looked else {
-                return if self.makes(Mistake::SavesForNoTurn) {
+                return if self.makes(Mistake::SavesForNoTurn)
+                    || self.makes(Mistake::SavesOntoATombstone)
+                {
                     Ok(Persisted::Saved)
                 } else {
                     self.handle().save(id, answer).await
@@ -776,6 +790,58 @@ impl ChatStore for Wrong {
         })
     }
 
+    fn feed(&self, owner: Principal, read: FeedRead) -> Stored<'_, FeedPage> {
+        Box::pin(async move {
+            let after = read.after.clone();
+            let mut page = self.handle().feed(owner.clone(), read).await?;
+            if let FeedPage::Entries(entries, at) = &mut page {
+                if self.makes(Mistake::TellsAnEntryTwice) && entries.len() == 1 {
+                    at.number -= drawn_back(&self.shared);
+                }
+                if self.makes(Mistake::LosesAnEntry) && (2..9).contains(&entries.len()) {
+                    entries.remove(0);
+                }
+            } else if self.makes(Mistake::TakesAnyPlace) {
+                return Ok(FeedPage::Entries(Vec::new(), after.unwrap()));
+            }
+            Ok(page)
+        })
+    }
+
+    fn version(&self) -> Stored<'_, u64> {
+        Box::pin(async move { self.handle().version().await })
+    }
+
+    fn delete_session(&self, deletion: Deletion) -> Stored<'_, bool> {
+        Box::pin(async move {
+            let is_used = self.makes(Mistake::DeletesWhatIsUsed);
+            let if_idle_since = deletion.if_idle_since.filter(|_| !is_used);
+            self.handle().delete_session(Deletion { if_idle_since, ..deletion }).await
+        })
+    }
+
+    fn idle_sessions(
+        &self,
+        since: SystemTime,
+        limit: usize,
+    ) -> Stored<'_, Vec<(Principal, SessionId)>> {
+        Box::pin(async move { self.handle().idle_sessions(since, limit).await })
+    }
+
+    fn to_erase(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
+        Box::pin(async move {
+            let mut left = self.handle().to_erase(limit).await?;
+            if self.makes(Mistake::ForgetsToErase) {
+                left.truncate(1);
+            }
+            Ok(left)
+        })
+    }
+
+    fn erased(&self, executions: Vec<ExecutionId>) -> Stored<'_, ()> {
+        Box::pin(async move { self.handle().erased(executions).await })
+    }
+
     fn check(&self) -> Stored<'_, ()> {
         Box::pin(async move { self.handle().check().await })
     }
@@ -820,6 +886,11 @@ impl SignIns for Wrong {
     fn sign_out(&self, secret: Digest) -> Stored<'_, ()> {
         Box::pin(async move { self.handle().sign_out(secret).await })
     }
+}
+
+/// Once in a while one entry back.
+fn drawn_back(shared: &Shared) -> u64 {
+    u64::from(shared.refused.fetch_add(1, SeqCst) % 3 == 2)
 }
 
 // Without a mistake it keeps the contract, so what is found is the mistake.
@@ -959,6 +1030,17 @@ finds! {
     history_keeps_to_its_limits:
         SendsTheTurnItself "of what was said before turn 4",
         IgnoresTheBytes "look for: a turn that is later, cut in two";
+    what_is_deleted_is_gone:
+        SavesOntoATombstone "of a late answer\n",
+        ForgetsWhatWasDeleted "of a deleted turn that is looked for\n",
+        ForgetsToErase "of what is to be erased\n";
+    a_deleted_name_rests_and_what_is_idle_can_go:
+        FreesNamesAtOnce "of a name that rests\n",
+        DeletesWhatIsUsed "if it is idle\n";
+    a_feed_tells_everything_once_and_in_order:
+        TellsAnEntryTwice "of entries that were followed while others wrote, at place",
+        LosesAnEntry "of entries that were followed while others wrote, at place",
+        TakesAnyPlace "of a place that the feed never gave out\n";
     a_sign_in_ends_in_time:
         KeepsSignInsForEver "an hour later, of one that lasts an hour\n",
         CountsASignInTwice "of the newest 100 of a token\n",

@@ -1,10 +1,13 @@
 //! What the adapter sends (PROTOCOL 3.1, 4.1).
 
-use super::support::{Answer, Server, completed, frames, id, lines, read, refusal, stream};
+use super::support::{
+    Answer, Server, completed, frames, id, lines, read, refusal, response, stream,
+};
 use serde_json::json;
 use turnkit::TurnProducer;
 use turnkit_id::{ExecutionId, LogId};
 use turnkit_sandbox::{AgentList, Error, ExecutionState, RunRequest};
+use turnkit_wire::{interaction::Outcome, write::Json};
 
 #[tokio::test]
 async fn a_run_carries_its_id_its_token_and_its_message() {
@@ -222,4 +225,52 @@ async fn the_status_of_an_id_that_no_url_can_name_is_not_asked_for() {
         assert_eq!(error.code(), "substrate_protocol");
     }
     assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_to_a_question_and_an_input_are_each_one_request() {
+    let answers = [
+        response("200 OK", "", r#"{"state":"answered","outcome":"accepted"}"#),
+        response("202 Accepted", "", r#"{"id":"i","state":"accepted"}"#),
+    ];
+    let server = Server::start(answers.map(Answer::Bytes)).await;
+    let client = server.client();
+    let data = Json::verify(r#"{"n":1E5}"#).unwrap();
+    client.answer(&id(), "q:1", Outcome::Accepted, Some(&data), Some("ann")).await.unwrap();
+    client.input(&id(), "i", "more", None).await.unwrap();
+    let [answer, input] = &server.requests()[..] else { panic!("two requests") };
+    let path = "POST /agents/executions/project:session:0";
+    assert!(answer.head.starts_with(&format!("{path}/interactions/q:1 ")), "{}", answer.head);
+    let body = br#"{"id":"q:1","outcome":"accepted","data":{"n":1E5},"by":"ann"}"#;
+    assert_eq!(&answer.body[..], body, "the data is sent as it is spelt");
+    assert!(input.head.starts_with(&format!("{path}/input ")), "{}", input.head);
+    assert_eq!(input.json(), json!({ "id": "i", "message": "more" }));
+}
+
+#[tokio::test]
+async fn why_an_answer_was_not_taken_is_told() {
+    let error =
+        |code: &str, more: &str| format!(r#"{{"error":{{"code":"{code}",{more}"message":"m"}}}}"#);
+    let answers = [
+        ("409 Conflict", error("interaction_answered", r#""outcome":"declined","#)),
+        ("422 Unprocessable Content", error("invalid_answer", r#""field":"data.age","#)),
+        ("503 Service Unavailable", error("unavailable", "")),
+    ];
+    let server = Server::start(answers.map(|(status, body)| refusal(status, "", &body))).await;
+    let mut refusals = Vec::new();
+    for _ in 0..3 {
+        match server.client().answer(&id(), "q", Outcome::Accepted, None, None).await {
+            Err(Error::Refused(refusal)) => refusals.push(refusal),
+            other => panic!("it is refused: {other:?}"),
+        }
+    }
+    let said: Vec<_> = refusals
+        .iter()
+        .map(|refusal| (refusal.outcome(), refusal.field(), refusal.is_transient()))
+        .collect();
+    assert_eq!(
+        said,
+        [(Some("declined"), None, false), (None, Some("data.age"), false), (None, None, true)]
+    );
+    assert_eq!(server.requests().len(), 3, "none is asked again by itself");
 }

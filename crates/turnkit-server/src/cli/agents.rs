@@ -77,6 +77,9 @@ pub(super) struct AgentOptions {
     /// What is answered where a program of the format acp asks for a permission. Without it, it is refused.
     #[arg(long, value_name = "PERMISSION", env = "TURNKIT_COMMAND_PERMISSION", value_enum)]
     command_permission: Option<Permission>,
+    /// The program asks questions, and reads answers and messages from its standard input while it runs; with the format events.
+    #[arg(long, env = "TURNKIT_COMMAND_INPUT")]
+    command_input: bool,
     /// The agents of the configuration file, and where they stand there.
     #[arg(skip)]
     file: Vec<(Entry, Place)>,
@@ -228,12 +231,16 @@ impl AgentOptions {
             );
             return Err(Misuse::new(ErrorKind::InvalidValue, message));
         }
+        if self.command_input && self.command_format != Format::Events {
+            return Err(misuse("--command-input is for programs of the format events"));
+        }
         Ok(Program {
             words,
             format: self.command_format,
             env: self.command_env.clone(),
             dir: self.command_dir.clone(),
             permission: self.command_permission,
+            input: self.command_input,
             grace: None,
             max_event: None,
         })

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use http::HeaderName;
@@ -35,7 +36,7 @@ pub(super) struct Options {
         long,
         value_name = "URL",
         env = "TURNKIT_SUBSTRATE",
-        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "model_api", "command", "command_format", "command_env", "command_dir", "command_permission", "log_memory", "log_retention", "log_binding", "run_timeout", "max_run_timeout", "max_runs", "max_run_events", "max_run_memory", "max_event"]
+        conflicts_with_all = ["log", "agent", "demo_pace", "openai_base_url", "openai_model", "model_api", "command", "command_format", "command_env", "command_dir", "command_permission", "command_input", "log_memory", "log_retention", "log_binding", "run_timeout", "max_run_timeout", "max_runs", "max_run_events", "max_run_memory", "max_event"]
     )]
     substrate: Option<String>,
     /// Bearer token for --substrate. Better set by the environment: other users can see a command line.
@@ -77,6 +78,9 @@ pub(super) struct Options {
     /// needs nothing here.
     #[arg(long, value_name = "PATH", env = "TURNKIT_BASE_PATH", default_value = "/")]
     base_path: BasePath,
+    /// Delete sessions in which nothing happened for so long, such as 90d. Without it they are kept until somebody deletes them.
+    #[arg(long, value_name = "DURATION", env = "TURNKIT_RETENTION", value_parser = retention)]
+    retention: Option<Duration>,
     #[command(flatten)]
     embedded: AgentOptions,
     /// How many turns this server drives at a time.
@@ -87,6 +91,8 @@ pub(super) struct Options {
     #[command(flatten)]
     logs: LogLimits,
 }
+
+const SHORTEST_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -159,6 +165,7 @@ impl Options {
             base_path: self.base_path,
             limits: self.logs.with(&self.serving),
             max_turns: self.max_turns,
+            retention: self.retention,
             ..ServerConfig::new(self.listen, self.data_dir, substrate)
         })
     }
@@ -167,6 +174,15 @@ impl Options {
 /// What --listen takes: no name, which could have several addresses.
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "it must be an IP address and a port, such as 127.0.0.1:8787")
+}
+
+/// What --retention takes: what is shorter than an hour would delete what somebody is about to answer.
+fn retention(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time >= SHORTEST_RETENTION => Ok(time),
+        Ok(_) => Err("it must be at least 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What --allow-origin takes.

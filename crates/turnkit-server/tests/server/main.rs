@@ -10,7 +10,9 @@
 mod agents;
 mod cancelling;
 mod chat;
+mod deletion;
 mod faults;
+mod feed;
 mod history;
 mod identity;
 mod queue;

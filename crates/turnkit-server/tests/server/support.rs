@@ -20,7 +20,7 @@ use turnkit_substrate::{Agent, AgentError, Run, Substrate, SubstrateBuilder};
 use turnkit_wire::Event;
 
 /// Only a test that hangs waits so long.
-const HANG: Duration = Duration::from_secs(60);
+pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 /// How long a write waits for another process's.
 pub(crate) const BUSY: Duration = Duration::from_secs(5);

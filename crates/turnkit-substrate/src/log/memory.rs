@@ -1,6 +1,7 @@
 //! The embedded default: everything in this process's memory, and gone with it.
 
 mod budget;
+mod inbox;
 mod journal;
 mod segments;
 mod table;
@@ -15,14 +16,15 @@ use uuid::Uuid;
 
 use self::{
     budget::Budget,
+    inbox::{ask_cost, post_cost},
     journal::{INDEX, Journal},
     segments::Segments,
     table::{Bond, EXECUTION, Table, charge, id_bytes},
 };
 use super::{
-    AppendError, Bound, Ending, ExecutionKey, ExecutionLog, Fingerprint, Found, LogError,
-    LogFuture, LogReader, LogWriter, Opening, Page, Position, Start, Status, Usage,
-    frame::FrameBuffer,
+    AppendError, Bound, Change, Ending, ExecutionKey, ExecutionLog, Fingerprint, Found, LogError,
+    LogFuture, LogReader, LogWriter, Opening, Page, Position, Post, Slot, SlotState, Start, Status,
+    Usage, frame::FrameBuffer,
 };
 use crate::{
     Clock, Cursor, EventId, Limits, Scope, SystemClock, events,
@@ -97,6 +99,15 @@ impl ExecutionLog for MemoryLog {
         Box::pin(ready(Ok(self.shared.erase(key))))
     }
 
+    fn post<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        slot: &'a Slot,
+        event: &'a Event,
+    ) -> LogFuture<'a, Result<Post, LogError>> {
+        Box::pin(ready(self.shared.post(key, slot, event)))
+    }
+
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         lock(&self.shared.table).sweep(self.shared.clock.unix_ms());
         self.shared.segments.trim();
@@ -137,7 +148,7 @@ impl Shared {
         table.charge(&key.scope, bytes, now).map_err(LogError::Full)?;
         let scope = table.scope(&key.scope);
         let journal = Journal::new(now, now, Arc::clone(&self.segments));
-        let execution = Arc::new(Execution::new(key, opening.fingerprint, &scope.budget, journal));
+        let execution = Arc::new(Execution::new(key, opening, &scope.budget, journal));
         lock(&execution.journal).push(frame.as_bytes());
         scope.bound.insert(key.id.clone(), Bond::Log(Arc::clone(&execution)));
         let reader = Arc::clone(&execution) as Arc<dyn LogReader>;
@@ -183,6 +194,24 @@ impl Shared {
         Some(self.writer(execution, last))
     }
 
+    fn post(&self, key: &ExecutionKey, slot: &Slot, event: &Event) -> Result<Post, LogError> {
+        let Some(Bond::Log(execution)) = lock(&self.table).find(&key.scope, &key.id) else {
+            return Ok(Post::Ended);
+        };
+        // Before the lock of the journal, which must not be held where ended executions make room.
+        let bytes = post_cost(slot, event);
+        self.charge(&execution, bytes).map_err(LogError::Full)?;
+        let post = {
+            let mut journal = lock(&execution.journal);
+            if journal.is_ended() { Post::Ended } else { journal.inbox.post(slot, event) }
+        };
+        if post != Post::Set {
+            self.give_back(&execution, bytes);
+        }
+        execution.posted.notify_waiters();
+        Ok(post)
+    }
+
     fn writer(self: &Arc<Self>, execution: Arc<Execution>, last: EventId) -> Box<dyn LogWriter> {
         Box::new(MemoryWriter {
             shared: Arc::clone(self),
@@ -216,24 +245,24 @@ impl Shared {
 struct Execution {
     key: ExecutionKey,
     fingerprint: Option<Fingerprint>,
+    takes_input: bool,
     budget: Arc<Budget>,
     journal: Mutex<Journal>,
     changed: Notify,
+    /// Something was put into the inbox.
+    posted: Notify,
 }
 
 impl Execution {
-    fn new(
-        key: &ExecutionKey,
-        fingerprint: Option<Fingerprint>,
-        budget: &Arc<Budget>,
-        journal: Journal,
-    ) -> Self {
+    fn new(key: &ExecutionKey, opening: &Opening, budget: &Arc<Budget>, journal: Journal) -> Self {
         Self {
             key: key.clone(),
-            fingerprint,
+            fingerprint: opening.fingerprint,
+            takes_input: opening.takes_input,
             budget: Arc::clone(budget),
             journal: Mutex::new(journal),
             changed: Notify::new(),
+            posted: Notify::new(),
         }
     }
 
@@ -264,11 +293,20 @@ impl LogReader for Execution {
     }
 
     fn status(&self) -> LogFuture<'_, Result<Status, LogError>> {
-        Box::pin(ready(self.with_journal(Journal::status)))
+        let takes_input = self.takes_input;
+        Box::pin(ready(self.with_journal(|journal| Status { takes_input, ..journal.status() })))
     }
 
     fn locate(&self, cursor: Cursor) -> LogFuture<'_, Result<Position, LogError>> {
         Box::pin(ready(self.with_journal(|journal| journal.locate(cursor))))
+    }
+
+    fn slot<'a>(&'a self, slot: &'a Slot) -> LogFuture<'a, Result<Option<SlotState>, LogError>> {
+        Box::pin(ready(self.with_journal(|journal| journal.inbox.slot(slot))))
+    }
+
+    fn pending(&self) -> LogFuture<'_, Result<Vec<u64>, LogError>> {
+        Box::pin(ready(self.with_journal(|journal| journal.inbox.pending())))
     }
 
     fn next(&self, after: u64) -> LogFuture<'_, Result<Option<Page>, LogError>> {
@@ -294,11 +332,14 @@ struct MemoryWriter {
 }
 
 impl MemoryWriter {
-    fn append_now(&mut self, event: &Event) -> Result<EventId, AppendError> {
+    fn append_now(&mut self, event: &Event, change: Change<'_>) -> Result<EventId, AppendError> {
         let id = self.encode(event)?;
-        self.shared.charge(&self.execution, cost(&self.frame)).map_err(AppendError::Full)?;
-        self.store(id)
-            .inspect_err(|_| self.shared.give_back(&self.execution, cost(&self.frame)))?;
+        let slot = if let Change::Asks(id) = change { ask_cost(id) } else { 0 };
+        let bytes = cost(&self.frame) + slot;
+        self.shared.charge(&self.execution, bytes).map_err(AppendError::Full)?;
+        let stored = self.store(id, change);
+        let freed = stored.inspect_err(|_| self.shared.give_back(&self.execution, bytes))?;
+        self.shared.give_back(&self.execution, freed);
         self.advance(id);
         Ok(id)
     }
@@ -310,8 +351,9 @@ impl MemoryWriter {
             let mut journal = lock(&self.execution.journal);
             self.check_fence(&journal)?;
             journal.push(self.frame.as_bytes());
-            journal.end(ending, now);
+            let freed = journal.end(ending, now);
             self.shared.force(&self.execution, cost(&self.frame));
+            self.shared.give_back(&self.execution, freed);
         }
         let key = &self.execution.key;
         lock(&self.shared.table).ended(&key.scope, &key.id, now);
@@ -332,10 +374,11 @@ impl MemoryWriter {
             journal.begin_epoch(self.last.epoch);
         }
         let id = &self.execution.key.id;
+        let untaken = lock(&self.execution.journal).inbox.untaken();
         let ended =
-            events::runner_lost(id, now).map_err(|error| error.to_string()).and_then(|lost| {
-                self.end_now(Ending::Failed, &lost).map_err(|error| error.to_string())
-            });
+            events::runner_lost(id, &untaken, now).map_err(|error| error.to_string()).and_then(
+                |lost| self.end_now(Ending::Failed, &lost).map_err(|error| error.to_string()),
+            );
         if let Err(error) = ended {
             tracing::error!(execution_id = %self.execution.key.id, error, "a lost run could not be ended");
         }
@@ -347,7 +390,8 @@ impl MemoryWriter {
         Ok(id)
     }
 
-    fn store(&self, id: EventId) -> Result<(), AppendError> {
+    /// Gives how many bytes of the inbox are free by that.
+    fn store(&self, id: EventId, change: Change<'_>) -> Result<u64, AppendError> {
         let limits = &self.shared.limits;
         let mut journal = lock(&self.execution.journal);
         self.check_fence(&journal)?;
@@ -357,8 +401,11 @@ impl MemoryWriter {
         if journal.frame_bytes() + self.frame.as_bytes().len() as u64 > limits.bytes_per_execution {
             return Err(AppendError::Full(Bound::BytesPerExecution(limits.bytes_per_execution)));
         }
+        if matches!(change, Change::Asks(id) if !journal.inbox.is_new(id)) {
+            return Err(AppendError::AskedBefore);
+        }
         journal.push(self.frame.as_bytes());
-        Ok(())
+        Ok(journal.inbox.apply(change, id.seq))
     }
 
     fn check_fence(&self, journal: &Journal) -> Result<(), AppendError> {
@@ -377,8 +424,31 @@ impl LogWriter for MemoryWriter {
         self.last.epoch
     }
 
-    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>> {
-        Box::pin(ready(self.append_now(event)))
+    fn append_with<'a>(
+        &'a mut self,
+        event: &'a Event,
+        change: Change<'a>,
+    ) -> LogFuture<'a, Result<EventId, AppendError>> {
+        Box::pin(ready(self.append_now(event, change)))
+    }
+
+    fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
+        let execution = Arc::clone(&self.execution);
+        Box::pin(async move {
+            loop {
+                // Made before looking, so that a post in between wakes it.
+                let posted = execution.posted.notified();
+                let found = lock(&execution.journal).inbox.posted();
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+                posted.await;
+            }
+        })
+    }
+
+    fn untaken(&self) -> LogFuture<'_, Result<Vec<String>, LogError>> {
+        Box::pin(ready(Ok(lock(&self.execution.journal).inbox.untaken())))
     }
 
     fn end(

@@ -1,6 +1,7 @@
 //! The log of an execution, behind one trait: append, then deliver; readers pull by cursor (PROTOCOL 3.1, 3.5).
 
 mod frame;
+mod inbox;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -13,6 +14,8 @@ use thiserror::Error;
 use turnkit_id::{ExecutionId, LogId};
 use turnkit_wire::{Event, sse::InvalidFrame};
 
+use self::inbox::SLOT;
+pub use self::inbox::{Change, Content, MAX_UNTAKEN, Post, Slot, SlotState};
 use crate::{Cursor, EventId, Limits, Scope};
 
 /// What every operation of a log gives back: a boxed future, so that a log is an object.
@@ -31,6 +34,8 @@ pub type LogFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// - **Its id is its memory.** [`id`](Self::id) is the same for as long as the log remembers what it has bound, on each node
 ///   that shares it, and another one once it has forgotten. A start that names another id binds nothing, and no start slips
 ///   between the comparison and the binding.
+/// - **One event for each slot.** Of any number of [`post`](Self::post)s into one [`Slot`], one sets it, whoever asks on whichever
+///   node; its event comes into the log by the writer alone, and what was posted and not appended at the end never does.
 /// - **A lost writer is told.** A log whose writer is gone without an end gets `execution.failed` with the code
 ///   `runner_lost` at the next epoch. Nothing is run again.
 ///
@@ -89,6 +94,18 @@ pub trait ExecutionLog: Send + Sync + 'static {
     /// [`LogError::Store`].
     fn erase<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>>;
 
+    /// Puts an `interaction.answered` or an `input` into its slot, if nothing is in it, for the runner of a running execution to
+    /// append: see [`LogWriter::posted`]. Where the slot is set already, the runner is woken once more.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] where a budget has no room left.
+    fn post<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        slot: &'a Slot,
+        event: &'a Event,
+    ) -> LogFuture<'a, Result<Post, LogError>>;
+
     /// Drops what is over. A log also does so by itself at each [`start`](Self::start) and [`find`](Self::find).
     ///
     /// # Errors
@@ -112,7 +129,32 @@ pub trait LogWriter: Send {
     /// # Errors
     /// [`AppendError::Full`] where a bound or budget is reached, and the log can then only be ended;
     /// [`AppendError::Fenced`] where another writer took over, or the log has ended.
-    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>>;
+    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>> {
+        self.append_with(event, Change::None)
+    }
+
+    /// The same, and in the same step what the event does to the inbox (PROTOCOL 3.6).
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append); [`AppendError::AskedBefore`] where the id of a question is not new.
+    fn append_with<'a>(
+        &'a mut self,
+        event: &'a Event,
+        change: Change<'a>,
+    ) -> LogFuture<'a, Result<EventId, AppendError>>;
+
+    /// What was posted and is not appended yet, the oldest first, and at least one; waits where there is nothing. To be appended
+    /// in this order, each by [`Change::Tells`]. Dropping the future takes nothing. Never resolves where the log is gone.
+    ///
+    /// # Errors
+    /// [`LogError::Store`].
+    fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>>;
+
+    /// The ids of the inputs in the log that the agent has not taken, the oldest first: what the terminal event names.
+    ///
+    /// # Errors
+    /// [`LogError::Store`].
+    fn untaken(&self) -> LogFuture<'_, Result<Vec<String>, LogError>>;
 
     /// Resolves when another writer has taken over, or the log is gone: nothing can be appended any more. A log whose writers
     /// are told of it by their next append alone, as by default, never resolves it.
@@ -148,6 +190,18 @@ pub trait LogReader: Send + Sync {
     /// [`LogError::Expired`] once the log was dropped.
     fn locate(&self, cursor: Cursor) -> LogFuture<'_, Result<Position, LogError>>;
 
+    /// How a slot of the inbox stands; `None` where there is none of this id.
+    ///
+    /// # Errors
+    /// [`LogError::Expired`] once the log was dropped.
+    fn slot<'a>(&'a self, slot: &'a Slot) -> LogFuture<'a, Result<Option<SlotState>, LogError>>;
+
+    /// The numbers of the events whose questions wait for an answer in the log, the oldest first; none once it has ended.
+    ///
+    /// # Errors
+    /// [`LogError::Expired`] once the log was dropped.
+    fn pending(&self) -> LogFuture<'_, Result<Vec<u64>, LogError>>;
+
     /// The stored frames after event number `after`, as many as are at hand in one piece; waits for one where there is none.
     ///
     /// `None` after the terminal event. Dropping the future reads nothing.
@@ -173,6 +227,8 @@ pub struct Opening {
     pub fingerprint: Option<Fingerprint>,
     /// Its first event, `execution.started`.
     pub first: Event,
+    /// Its agent takes input (PROTOCOL 3.6).
+    pub takes_input: bool,
     /// The [`id`](ExecutionLog::id) that the log must have. `None` binds in any.
     pub log_id: Option<LogId>,
 }
@@ -233,6 +289,8 @@ pub struct Status {
     pub started_at: u64,
     /// When it ended, in Unix milliseconds.
     pub ended_at: Option<u64>,
+    /// Its agent takes input (PROTOCOL 3.6).
+    pub takes_input: bool,
 }
 
 /// Whether an execution runs, or how it ended.
@@ -303,8 +361,8 @@ pub struct Usage {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// A budget has no room for another execution.
-    #[error("start an execution: {0} is used up")]
+    /// A budget has no room for another execution, or for what is posted into one.
+    #[error("take more: {0} is used up")]
     Full(Bound),
     /// The first event does not fit into a frame.
     #[error("start an execution: its first event does not fit into a frame")]
@@ -324,6 +382,9 @@ pub enum AppendError {
     /// A bound or a budget is reached.
     #[error("append an event: {0} is used up")]
     Full(Bound),
+    /// A question of this id was asked before.
+    #[error("append a question whose id was used before")]
+    AskedBefore,
     /// Another writer took over, or the log has ended.
     #[error("append an event to a log that has another writer or has ended")]
     Fenced,

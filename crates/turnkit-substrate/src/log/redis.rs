@@ -14,6 +14,7 @@ use ::redis::ConnectionAddr;
 use rustls::crypto::CryptoProvider;
 use thiserror::Error;
 use turnkit_id::LogId;
+use turnkit_wire::Event;
 use uuid::Uuid;
 
 use self::{
@@ -25,8 +26,8 @@ use self::{
     writer::RedisWriter,
 };
 use super::{
-    ExecutionKey, ExecutionLog, Found, LogError, LogFuture, LogReader, LogWriter, Opening, Start,
-    Usage, frame::FrameBuffer,
+    ExecutionKey, ExecutionLog, Found, LogError, LogFuture, LogReader, LogWriter, Opening, Post,
+    Slot, Start, Usage, frame::FrameBuffer,
 };
 use crate::{Clock, EventId, Limits, Scope, SystemClock};
 
@@ -241,6 +242,18 @@ impl ExecutionLog for RedisLog {
         Box::pin(async { Ok(self.shared.store.erase(&Name::of(key)).await?) })
     }
 
+    fn post<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        slot: &'a Slot,
+        event: &'a Event,
+    ) -> LogFuture<'a, Result<Post, LogError>> {
+        Box::pin(async move {
+            let post = self.shared.store.post(&Name::of(key), slot, event).await?;
+            post.map_err(LogError::Full)
+        })
+    }
+
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
         Box::pin(async {
             while self.shared.store.sweep().await? > 0 {}
@@ -286,8 +299,7 @@ impl Shared {
         let first = EventId { epoch, seq: 1 };
         let mut frame = FrameBuffer::default();
         frame.encode(first, &opening.first).map_err(LogError::Frame)?;
-        let (print, log_id) = (opening.fingerprint, opening.log_id.as_ref());
-        let begun = self.store.start(&name, writer, epoch, print, frame.as_bytes(), log_id);
+        let begun = self.store.start(&name, writer, epoch, &opening, frame.as_bytes());
         Ok(match begun.await? {
             Begun::Started(bound_at) => {
                 let origin = Origin { fingerprint: opening.fingerprint, bound_at };
@@ -339,7 +351,6 @@ impl Shared {
 mod tests {
     use turnkit_id::ExecutionId;
     use turnkit_testkit::redis::RedisServer;
-    use turnkit_wire::Event;
 
     use super::*;
     use crate::log::Ending;
@@ -357,7 +368,8 @@ mod tests {
         let id = ExecutionId::parse("one").unwrap();
         let key = ExecutionKey { scope: Scope::local(), id };
         let event = Event::bare("event").unwrap();
-        let opening = Opening { fingerprint: None, first: event.clone(), log_id: None };
+        let opening =
+            Opening { fingerprint: None, first: event.clone(), takes_input: false, log_id: None };
         let Ok(Start::Started { writer, .. }) = log.start(&key, opening).await else {
             panic!("the id is free");
         };

@@ -45,7 +45,7 @@ async fn cancel_execution(shared: Arc<Shared>, key: ExecutionKey) -> Result<Resp
         Found::Unknown => bind_cancelled(&shared, &key).await?,
     };
     stop(&shared, &key, &*reader).await?;
-    Ok(status::respond(&key.id, &reader.status().await?))
+    Ok(status::respond(&key.id, &reader.status().await?, &[]))
 }
 
 #[derive(Deserialize)]
@@ -61,7 +61,7 @@ async fn bind_cancelled(
 ) -> Result<Arc<dyn LogReader>, ApiError> {
     let first =
         events::started(&key.id, None, shared.clock.unix_ms()).map_err(|error| encoding(&error))?;
-    let opening = Opening { fingerprint: None, first, log_id: None };
+    let opening = Opening { fingerprint: None, first, takes_input: false, log_id: None };
     match shared.log.start(key, opening).await? {
         Start::Exists(reader) => Ok(reader),
         Start::Spent => Err(refusal::execution_expired()),
@@ -101,8 +101,9 @@ async fn end(
     key: &ExecutionKey,
     writer: Box<dyn LogWriter>,
 ) -> Result<(), ApiError> {
-    let cancelled =
-        events::cancelled(&key.id, shared.clock.unix_ms()).map_err(|error| encoding(&error))?;
+    let untaken = writer.untaken().await?;
+    let cancelled = events::cancelled(&key.id, &untaken, shared.clock.unix_ms())
+        .map_err(|error| encoding(&error))?;
     match writer.end(Ending::Cancelled, &cancelled).await {
         // Fenced: whoever took over ends it.
         Ok(_) | Err(AppendError::Fenced) => Ok(()),

@@ -22,7 +22,7 @@ pub(super) async fn capabilities(State(shared): State<Arc<Shared>>) -> Result<Re
     let log_id = shared.log.id().await?;
     let body = json!({
         "protocolVersion": 1,
-        "features": ["attach", "cancel", "detach", "replay", "status"],
+        "features": ["attach", "cancel", "detach", "input", "interactions", "replay", "status"],
         "logId": log_id.as_str(),
         "limits": shared.limits.to_json(),
     });

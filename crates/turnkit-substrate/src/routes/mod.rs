@@ -3,6 +3,7 @@
 mod cancel;
 mod erase;
 mod headers;
+mod inbox;
 mod info;
 mod run;
 mod status;
@@ -26,6 +27,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/agents", get(info::agents))
         .route("/agents/executions/{id}", get(status::status).delete(erase::erase))
+        .route("/agents/executions/{id}/input", post(inbox::input))
+        .route("/agents/executions/{id}/interactions/{interaction}", post(inbox::answer))
         .route("/agents/executions/{id}/stream", get(stream::attach))
         .route("/agents/run/cancel", post(cancel::cancel))
         .route("/agents/run/stream", post(run::run))

@@ -75,21 +75,15 @@ async fn start(
     let timeout = timeout(&shared, &request)?;
     let first = first(&shared, &request)?;
     let permit = shared.runs.admit(&key.scope, &shared.limits)?;
-    let opening = Opening { fingerprint: Some(fingerprint), first, log_id };
+    let takes_input = agent.takes_boxed().input;
+    let opening = Opening { fingerprint: Some(fingerprint), first, takes_input, log_id };
     match shared.log.start(&key, opening).await? {
         Start::Exists(reader) => same(reader, fingerprint),
         Start::Spent => Err(refusal::execution_expired()),
         Start::LogChanged => Err(refusal::log_changed()),
         Start::Started { writer, reader } => {
-            let run = Run {
-                key,
-                agent,
-                writer,
-                clock: Arc::clone(&shared.clock),
-                timeout,
-                max_event: shared.limits.event,
-            };
-            run.spawn(request, permit);
+            let timeout = timeout.min(shared.limits.run_in_all);
+            Run::spawn(shared, key, agent, request, writer, permit, timeout);
             Ok(reader)
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
-use turnkit_substrate::{Agent, AgentError, Cancel, Run, RunRequest};
+use turnkit_substrate::{Agent, AgentError, Cancel, Inbox, Run, RunRequest, Takes};
 use turnkit_wire::Event;
 
 type Step = Result<Event, AgentError>;
@@ -14,12 +14,14 @@ type Step = Result<Event, AgentError>;
 #[derive(Clone)]
 pub(crate) struct Driven {
     runs: mpsc::UnboundedSender<Driver>,
+    takes: Takes,
 }
 
 /// The test's end of one run. Dropping it ends the run.
 pub(crate) struct Driver {
     pub(crate) request: RunRequest,
     pub(crate) cancel: Cancel,
+    pub(crate) inbox: Inbox,
     steps: mpsc::UnboundedSender<Step>,
 }
 
@@ -27,7 +29,13 @@ impl Driven {
     /// The agent, and the runs that it is asked for.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Driver>) {
         let (runs, started) = mpsc::unbounded_channel();
-        (Self { runs }, started)
+        (Self { runs, takes: Takes::default() }, started)
+    }
+
+    /// The same, and it declares that it takes this.
+    pub(crate) fn taking(takes: Takes) -> (Self, mpsc::UnboundedReceiver<Driver>) {
+        let (agent, started) = Self::new();
+        (Self { takes, ..agent }, started)
     }
 }
 
@@ -49,9 +57,14 @@ impl Agent for Driven {
     fn run(&self, run: Run) -> impl Stream<Item = Step> + Send + 'static {
         let (steps, stepped) = mpsc::unbounded_channel();
         let cancel = run.cancel().clone();
-        let driver = Driver { request: run.into_request(), cancel, steps };
+        let inbox = run.inbox().clone();
+        let driver = Driver { request: run.into_request(), cancel, inbox, steps };
         self.runs.send(driver).unwrap();
         stream::unfold(stepped, async |mut stepped| Some((stepped.recv().await?, stepped))).boxed()
+    }
+
+    fn takes(&self) -> Takes {
+        self.takes
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "what the tests share fails them by panicking"
 )]
@@ -11,6 +12,7 @@ mod budgets;
 mod cancel;
 mod client;
 mod connections;
+mod questions;
 mod races;
 mod requests;
 mod runs;

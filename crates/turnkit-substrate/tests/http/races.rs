@@ -11,8 +11,9 @@ use tokio::{
 use turnkit_id::LogId;
 use turnkit_substrate::{
     ExecutionLog, Limits, MemoryLog, Scope, Substrate,
-    log::{ExecutionKey, Found, LogError, LogFuture, LogWriter, Opening, Start, Usage},
+    log::{ExecutionKey, Found, LogError, LogFuture, LogWriter, Opening, Post, Slot, Start, Usage},
 };
+use turnkit_wire::Event;
 
 use crate::{
     agents::{Driven, Fixed, text},
@@ -90,6 +91,15 @@ impl ExecutionLog for Late {
 
     fn erase<'a>(&'a self, key: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>> {
         self.log.erase(key)
+    }
+
+    fn post<'a>(
+        &'a self,
+        key: &'a ExecutionKey,
+        slot: &'a Slot,
+        event: &'a Event,
+    ) -> LogFuture<'a, Result<Post, LogError>> {
+        self.log.post(key, slot, event)
     }
 
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {

@@ -334,12 +334,12 @@ async fn a_status_tells_where_an_execution_stands() {
     assert_eq!(running.status, 200);
     assert_eq!(
         running.body,
-        json!({ "executionId": "running", "state": "running", "last": house.cursor(3), "startedAt": started_at, "endedAt": null })
+        json!({ "executionId": "running", "state": "running", "last": house.cursor(3), "startedAt": started_at, "endedAt": null, "acceptsInput": false, "pending": [] })
     );
     let retained = house.server.status("retained").await;
     assert_eq!(
         retained.body,
-        json!({ "executionId": "retained", "state": "completed", "last": house.cursor(4), "startedAt": started_at, "endedAt": started_at })
+        json!({ "executionId": "retained", "state": "completed", "last": house.cursor(4), "startedAt": started_at, "endedAt": started_at, "acceptsInput": false, "pending": [] })
     );
     house.server.status("unknown").await.assert_error(404, "execution_not_found");
     house.server.status("spent").await.assert_error(410, "execution_expired");

@@ -18,6 +18,8 @@ mod cancel;
 #[path = "../http/client.rs"]
 #[expect(dead_code, reason = "connections are tested with the log in memory")]
 mod client;
+#[path = "../http/questions.rs"]
+mod questions;
 #[path = "../http/runs.rs"]
 mod runs;
 #[path = "../http/streams.rs"]
@@ -59,9 +61,14 @@ fn key(id: &str) -> ExecutionKey {
     ExecutionKey { scope: Scope::new("a:b"), id: ExecutionId::parse(id).unwrap() }
 }
 
+/// Of the scope in which everybody acts where there are no tokens.
+fn local(id: &str) -> ExecutionKey {
+    ExecutionKey { scope: Scope::local(), ..key(id) }
+}
+
 fn opening() -> Opening {
     let first = Event::bare("first").unwrap();
-    Opening { fingerprint: Some(Fingerprint::of(b"body")), first, log_id: None }
+    Opening { fingerprint: Some(Fingerprint::of(b"body")), first, takes_input: false, log_id: None }
 }
 
 fn number(number: u64) -> Event {
@@ -69,9 +76,13 @@ fn number(number: u64) -> Event {
 }
 
 async fn start(log: &RedisLog, id: &str) -> (Box<dyn LogWriter>, Arc<dyn LogReader>) {
-    match log.start(&key(id), opening()).await.unwrap() {
+    start_in(log, &key(id)).await
+}
+
+async fn start_in(log: &RedisLog, key: &ExecutionKey) -> (Box<dyn LogWriter>, Arc<dyn LogReader>) {
+    match log.start(key, opening()).await.unwrap() {
         Start::Started { writer, reader } => (writer, reader),
-        _ => panic!("{id} must be free"),
+        _ => panic!("{} must be free", key.id),
     }
 }
 

@@ -8,16 +8,21 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::join_all};
+use serde_json::json;
+use turnkit_agent::Received;
 use turnkit_substrate::{
-    ExecutionLog as _, Substrate,
-    log::{AppendError, Ending, Found, Start, State, redis::RedisLog},
+    ExecutionLog as _, Substrate, Takes,
+    log::{AppendError, Change, Ending, Found, Slot, Start, State, redis::RedisLog},
 };
 
 use turnkit_testkit::{
     log_contract::ManualClock,
     proxy::{CuttingProxy, Fault},
 };
-use turnkit_wire::Event;
+use turnkit_wire::{
+    Event,
+    interaction::{Interaction, Kind},
+};
 
 use super::{REDIS, key, number, numbers, opening, retained, start};
 use crate::{
@@ -298,4 +303,97 @@ async fn a_reader_goes_on_at_another_node_without_gap_or_duplicate() {
     let whole = whole.rest().await;
     assert_eq!(frames, whole[..60]);
     assert_eq!(whole.len(), 62);
+}
+
+#[tokio::test]
+async fn an_answer_goes_to_any_node_and_one_of_many_is_taken() {
+    let [first, second, third] = nodes(LONG);
+    let (agent, mut runs) = Driven::taking(Takes { answers: true, input: true });
+    let ((second_agent, _), (third_agent, _)) = (Driven::new(), Driven::new());
+    let running = serve(first, agent).await;
+    let others = [serve(second, second_agent).await, serve(third, third_agent).await];
+    let mut reader = Stream::open(running.run("one", "hello")).await;
+    let run = runs.recv().await.unwrap();
+    for round in 0..20 {
+        let id = format!("q{round}");
+        run.send(Interaction::new(Kind::Approval, &id).event());
+        while reader.next().await.unwrap().kind != "interaction" {}
+        assert_eq!(others[0].status("one").await.body["pending"][0]["id"], id);
+        let answers = (0..8).map(|at| {
+            let outcome = if at < 4 { "accepted" } else { "declined" };
+            let path = format!("/agents/executions/one/interactions/{id}");
+            let body = json!({ "outcome": outcome });
+            let request = others[at % 2].post(&path, &body);
+            async move { (outcome, Answer::of(request).await) }
+        });
+        let answers = join_all(answers).await;
+        let Some(Received::Answer(heard)) = run.inbox.next().await else {
+            panic!("the agent hears an answer");
+        };
+        assert_eq!(heard.id(), id);
+        let heard = heard.outcome().as_str();
+        for (outcome, answer) in answers {
+            let told = answer.body.pointer("/outcome").or(answer.body.pointer("/error/outcome"));
+            assert_eq!(told.unwrap(), heard, "everybody hears which");
+            assert_eq!(answer.status == 200, outcome == heard);
+        }
+        let frame = reader.next().await.unwrap();
+        assert_eq!((&*frame.kind, &frame.data["outcome"]), ("interaction.answered", &json!(heard)));
+        assert_eq!(others[1].status("one").await.body["pending"], json!([]));
+    }
+    let input = json!({ "id": "i", "message": "more" });
+    for other in &others {
+        let answer = Answer::of(other.post("/agents/executions/one/input", &input)).await;
+        assert_eq!(answer.status, 202);
+    }
+    assert!(matches!(run.inbox.next().await, Some(Received::Input(_))));
+    drop(run);
+    let rest = reader.rest().await;
+    assert_eq!(kinds(&rest), ["input", "input.taken", "execution.completed"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_its_runner_has_not_appended_is_safe_to_be_sent_again() {
+    let [running, other] = nodes(LONG);
+    let (mut writer, _) = super::start_in(&running, &super::local("one")).await;
+    let question = Interaction::new(Kind::Approval, "q").event();
+    writer.append_with(&question, Change::Asks("q")).await.unwrap();
+    let (agent, _runs) = Driven::new();
+    let other = serve(other, agent).await;
+    let answer = |outcome| {
+        let path = "/agents/executions/one/interactions/q";
+        Answer::of(other.post(path, &json!({ "outcome": outcome })))
+    };
+    answer("accepted").await.assert_error(503, "unavailable");
+    let (slot, event) = writer.posted().await.unwrap().swap_remove(0);
+    let (late, other, append) = tokio::join!(
+        answer("declined"),
+        answer("accepted"),
+        writer.append_with(&event, Change::Tells(&slot)),
+    );
+    append.unwrap();
+    late.assert_error(409, "interaction_answered");
+    assert_eq!(other.status, 200);
+}
+
+#[tokio::test]
+async fn what_was_posted_is_found_although_its_message_was_lost() {
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let node = || RedisLog::builder(REDIS.url()).prefix(&prefix).lease(LEASE).build().unwrap();
+    let log = node();
+    let (mut writer, _) = start(&log, "one").await;
+    let question = Interaction::new(Kind::Approval, "q").event();
+    writer.append_with(&question, Change::Asks("q")).await.unwrap();
+    let waiting = tokio::spawn(writer.posted());
+    // As a post does, but for its message.
+    let name = "3:a:b:one";
+    let item = "iq\\n{\"type\":\"interaction.answered\",\"data\":{\"id\":\"q\"}}";
+    for command in [
+        format!("HINCRBY {{{prefix}}}:e:{name} posted 1"),
+        format!("RPUSH {{{prefix}}}:b:{name} \"{}\"", item.replace('"', "\\\"")),
+    ] {
+        assert_eq!(REDIS.command(&command), ":1\r\n");
+    }
+    let posted = waiting.await.unwrap().unwrap();
+    assert_eq!(posted[0].0, Slot::Interaction("q".into()));
 }

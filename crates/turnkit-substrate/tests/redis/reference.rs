@@ -122,7 +122,8 @@ impl Subject {
 
     async fn start(&mut self, key: &ExecutionKey) -> String {
         let fingerprint = Some(Fingerprint::of(key.id.as_str().as_bytes()));
-        let opening = Opening { fingerprint, first: sized("first", 20), log_id: None };
+        let opening =
+            Opening { fingerprint, first: sized("first", 20), takes_input: false, log_id: None };
         match self.node().start(key, opening).await {
             Ok(Start::Started { writer, reader }) => {
                 let epoch = writer.epoch();

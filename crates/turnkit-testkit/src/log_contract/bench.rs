@@ -107,7 +107,7 @@ pub(super) fn key_in(scope: &str, id: &str) -> ExecutionKey {
 
 pub(super) fn opening(id: &str) -> Opening {
     let fingerprint = Some(Fingerprint::of(id.as_bytes()));
-    Opening { fingerprint, first: started(id), log_id: None }
+    Opening { fingerprint, first: started(id), takes_input: true, log_id: None }
 }
 
 pub(super) fn started(id: &str) -> Event {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use turnkit::Persisted;
 use turnkit_chat::store::{
-    Accepted, Claimed, EndedBy, Joined, Lease, MessagePage, QueueChange, SessionPage,
+    Accepted, Claimed, Deletion, EndedBy, FeedRead, Joined, Lease, MessagePage, QueueChange,
+    SessionPage,
 };
 use turnkit_chat::{Answer, ChatStore, Role, StoreErrorKind, TurnRef, TurnState};
 use turnkit_id::ExecutionId;
@@ -158,6 +159,7 @@ pub async fn a_closed_handle_holds_nothing_and_does_nothing<F: StoreFixture>(fix
     let id = || turn.execution_id.clone();
     let page = SessionPage { before: None, limit: 9 };
     let of_turns = MessagePage::newest(9);
+    let deletion = Deletion { owner: owner(), session_id: session_id(0), if_idle_since: None };
     let errors = [
         ("check", closed.check().await.err()),
         ("join", closed.join(log("log")).await.err()),
@@ -174,6 +176,14 @@ pub async fn a_closed_handle_holds_nothing_and_does_nothing<F: StoreFixture>(fix
                 .await
                 .err(),
         ),
+        ("delete_session", closed.delete_session(deletion.clone()).await.err()),
+        (
+            "feed",
+            closed.feed(owner(), FeedRead { after: None, session: None, limit: 9 }).await.err(),
+        ),
+        ("version", closed.version().await.err()),
+        ("to_erase", closed.to_erase(9).await.err()),
+        ("erased", closed.erased(Vec::new()).await.err()),
         ("claim", closed.claim(bench.claim(&turn, 1)).await.err()),
         ("release", closed.release(lease.clone()).await.err()),
         ("save", closed.save(id(), Answer::new("whole")).await.err()),

@@ -77,6 +77,25 @@ impl Object<'_> {
         self
     }
 
+    /// An array of objects, each with the members that `members` writes of its item.
+    pub(crate) fn objects<T: Copy>(
+        &mut self,
+        key: &str,
+        items: &[T],
+        mut members: impl FnMut(T, &mut Object<'_>),
+    ) -> &mut Self {
+        self.key(key);
+        self.line.push(b'[');
+        for (at, item) in items.iter().enumerate() {
+            if at > 0 {
+                self.line.push(b',');
+            }
+            Object::write(self.line, |object| members(*item, object));
+        }
+        self.line.push(b']');
+        self
+    }
+
     /// `key` is one that is spelt as it stands.
     fn key(&mut self, key: &str) {
         if !self.is_empty {

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, string::String, vec::Vec};
 
 use super::*;
 
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 21] = [
     RUN_STARTED,
     RUN_COMPLETED,
     RUN_FAILED,
@@ -10,6 +10,10 @@ const KINDS: [&str; 17] = [
     RESULT,
     ERROR,
     WARNING,
+    INTERACTION,
+    INTERACTION_ANSWERED,
+    INPUT,
+    INPUT_TAKEN,
     EXECUTION_STARTED,
     EXECUTION_COMPLETED,
     EXECUTION_FAILED,
@@ -44,6 +48,9 @@ fn the_classes_are_those_of_the_protocol() {
     envelope.insert(RUN_FAILED);
     assert_eq!(kinds_of(Class::is_envelope), envelope);
     assert_eq!(kinds_of(|class| !class.is_forwarded()), row("the adapter: not forwarded"));
+    let mut questions = kinds_of(Class::is_of_inbox);
+    questions.insert(INTERACTION);
+    assert_eq!(questions, row("the substrate: what a running agent asks"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    future::ready,
+    future::{pending, ready},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
 };
@@ -14,8 +14,9 @@ use turnkit_id::LogId;
 use turnkit_substrate::{
     Cursor, EventId, ExecutionLog, Limits, Scope,
     log::{
-        AppendError, Ending, ExecutionKey, Fingerprint, Found, LogError, LogFuture, LogReader,
-        LogWriter, Opening, Page, Position, Start, State, Status, Usage,
+        AppendError, Change, Ending, ExecutionKey, Fingerprint, Found, LogError, LogFuture,
+        LogReader, LogWriter, Opening, Page, Position, Post, Slot, SlotState, Start, State, Status,
+        Usage,
     },
 };
 use turnkit_wire::{Event, sse};
@@ -91,6 +92,16 @@ impl ExecutionLog for FaultyLog {
     /// Nobody deletes anything where the log is at fault.
     fn erase<'a>(&'a self, _: &'a ExecutionKey) -> LogFuture<'a, Result<bool, LogError>> {
         Box::pin(ready(Ok(false)))
+    }
+
+    /// It has no inbox: an agent that asks runs over the real log.
+    fn post<'a>(
+        &'a self,
+        _: &'a ExecutionKey,
+        _: &'a Slot,
+        _: &'a Event,
+    ) -> LogFuture<'a, Result<Post, LogError>> {
+        Box::pin(ready(Ok(Post::Unknown)))
     }
 
     fn sweep(&self) -> LogFuture<'_, Result<(), LogError>> {
@@ -178,6 +189,7 @@ impl Execution {
             last,
             started_at: self.started_at,
             ended_at: journal.ended.map(|(_, at)| at),
+            takes_input: false,
         }
     }
 }
@@ -193,6 +205,14 @@ impl LogReader for Execution {
 
     fn locate(&self, cursor: Cursor) -> LogFuture<'_, Result<Position, LogError>> {
         Box::pin(ready(Ok(self.position(cursor))))
+    }
+
+    fn slot<'a>(&'a self, _: &'a Slot) -> LogFuture<'a, Result<Option<SlotState>, LogError>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn pending(&self) -> LogFuture<'_, Result<Vec<u64>, LogError>> {
+        Box::pin(ready(Ok(Vec::new())))
     }
 
     fn next(&self, after: u64) -> LogFuture<'_, Result<Option<Page>, LogError>> {
@@ -239,8 +259,20 @@ impl LogWriter for Writer {
         self.epoch
     }
 
-    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>> {
+    fn append_with<'a>(
+        &'a mut self,
+        event: &'a Event,
+        _: Change<'a>,
+    ) -> LogFuture<'a, Result<EventId, AppendError>> {
         Box::pin(ready(self.push(event, None)))
+    }
+
+    fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
+        Box::pin(pending())
+    }
+
+    fn untaken(&self) -> LogFuture<'_, Result<Vec<String>, LogError>> {
+        Box::pin(ready(Ok(Vec::new())))
     }
 
     fn end(

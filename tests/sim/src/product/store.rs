@@ -14,9 +14,9 @@ use turnkit_chat::{
     Turn, TurnRef,
     sqlite::SqliteStore,
     store::{
-        Accepted, Claim, Claimed, EndedBy, Find, Found, HistoryLimits, Joined, Lease, MessagePage,
-        NewRow, QueueChange, QueueChanged, Renewed, SessionPage, SessionState, Siblings, Stored,
-        memory::MemoryStore,
+        Accepted, Claim, Claimed, Deletion, EndedBy, FeedPage, FeedRead, Find, Found,
+        HistoryLimits, Joined, Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed,
+        SessionPage, SessionState, Siblings, Stored, memory::MemoryStore,
     },
 };
 use turnkit_id::{ExecutionId, LogId};
@@ -263,6 +263,38 @@ impl ChatStore for Unreliable {
 
     fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
         self.read(move |store| store.history(turn, limits))
+    }
+
+    fn delete_session(&self, deletion: Deletion) -> Stored<'_, bool> {
+        self.write(move |store| store.delete_session(deletion))
+    }
+
+    fn feed(&self, owner: Principal, read: FeedRead) -> Stored<'_, FeedPage> {
+        self.read(move |store| store.feed(owner, read))
+    }
+
+    fn version(&self) -> Stored<'_, u64> {
+        self.store.version()
+    }
+
+    fn idle_sessions(
+        &self,
+        since: SystemTime,
+        limit: usize,
+    ) -> Stored<'_, Vec<(Principal, SessionId)>> {
+        self.read(move |store| store.idle_sessions(since, limit))
+    }
+
+    fn to_erase(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
+        self.read(move |store| store.to_erase(limit))
+    }
+
+    fn erased(&self, executions: Vec<ExecutionId>) -> Stored<'_, ()> {
+        self.write(move |store| store.erased(executions))
+    }
+
+    fn scrub(&self) -> Stored<'_, bool> {
+        self.write(move |store| store.scrub())
     }
 
     fn woken(&self) -> BoxFuture<'_, ()> {

@@ -74,6 +74,7 @@ pub(super) struct Program {
     pub(super) env: Vec<String>,
     pub(super) dir: Option<PathBuf>,
     pub(super) permission: Option<Permission>,
+    pub(super) input: bool,
     pub(super) grace: Option<Duration>,
     pub(super) max_event: Option<usize>,
 }
@@ -333,6 +334,7 @@ impl Program {
                 Permission::RejectAlways => command::Permission::RejectAlways,
             });
         }
+        command = command.input(self.input);
         if let Some(grace) = self.grace {
             command = command.grace(grace);
         }

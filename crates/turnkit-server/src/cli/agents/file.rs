@@ -65,7 +65,8 @@ const MODEL: &[&str] = &[
     "answer-timeout",
     "idle-timeout",
 ];
-const PROGRAM: &[&str] = &["command", "format", "env", "dir", "permission", "grace", "max-event"];
+const PROGRAM: &[&str] =
+    &["command", "format", "env", "dir", "permission", "input", "grace", "max-event"];
 
 fn entry(table: &DeTable<'_>, at: Range<usize>) -> Result<Entry, Wrong> {
     let fields = Fields { table, at };
@@ -201,6 +202,12 @@ fn program(fields: &Fields<'_>) -> Result<Program, Wrong> {
     if permission.is_some() && format != Format::Acp {
         return Err(fields.wrong("permission", "only agents of the format acp ask for permissions"));
     }
+    let input = fields.boolean("input")?.unwrap_or_default();
+    if input && format != Format::Events {
+        return Err(
+            fields.wrong("input", "only programs of the format events read answers and input")
+        );
+    }
     let env = fields.texts("env")?;
     if env.iter().any(|name| name.contains('=') || name.is_empty()) {
         return Err(fields.wrong(
@@ -214,6 +221,7 @@ fn program(fields: &Fields<'_>) -> Result<Program, Wrong> {
         env,
         dir: fields.text("dir")?.map(PathBuf::from),
         permission,
+        input,
         grace: fields.duration("grace")?,
         max_event: fields.number("max-event")?,
     })
@@ -324,6 +332,14 @@ impl Fields<'_> {
                 texts.collect()
             }
             Some(_) => Err(wrong()),
+        }
+    }
+
+    fn boolean(&self, name: &str) -> Result<Option<bool>, Wrong> {
+        match self.table.get(name).map(Spanned::get_ref) {
+            None => Ok(None),
+            Some(DeValue::Boolean(is)) => Ok(Some(*is)),
+            Some(_) => Err(self.wrong(name, "it is true or false")),
         }
     }
 

@@ -2,7 +2,10 @@ use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::segments::{SEGMENT, Segments};
+use super::{
+    inbox::Inbox,
+    segments::{SEGMENT, Segments},
+};
 use crate::{
     Cursor, EventId,
     log::{Ending, Page, Position, State, Status},
@@ -22,6 +25,7 @@ pub(super) struct Journal {
     ended: Option<(Ending, u64)>,
     dropped: bool,
     frame_bytes: u64,
+    pub(super) inbox: Inbox,
 }
 
 impl Journal {
@@ -36,6 +40,7 @@ impl Journal {
             ended: None,
             dropped: false,
             frame_bytes: 0,
+            inbox: Inbox::default(),
         }
     }
 
@@ -54,9 +59,9 @@ impl Journal {
         self.frame_bytes
     }
 
-    /// Bytes of all frames and of their index.
+    /// Bytes of all frames, of their index and of the inbox.
     pub(super) fn bytes(&self) -> u64 {
-        self.frame_bytes + self.last() * INDEX
+        self.frame_bytes + self.last() * INDEX + self.inbox.bytes()
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -70,6 +75,7 @@ impl Journal {
             last: self.id_of(self.last()),
             started_at: self.started_at,
             ended_at: self.ended.map(|(_, at)| at),
+            takes_input: false,
         }
     }
 
@@ -97,9 +103,11 @@ impl Journal {
         self.frame_bytes += frame.len() as u64;
     }
 
-    pub(super) fn end(&mut self, ending: Ending, at: u64) {
+    /// Gives how many bytes of the inbox are free by that.
+    pub(super) fn end(&mut self, ending: Ending, at: u64) -> u64 {
         self.ended = Some((ending, at));
         self.seal();
+        self.inbox.close()
     }
 
     pub(super) fn locate(&self, cursor: Cursor) -> Position {
@@ -127,11 +135,12 @@ impl Journal {
         }
     }
 
-    /// Frees the frames; slices that readers hold stay whole.
+    /// Frees the frames and the inbox; slices that readers hold stay whole.
     pub(super) fn drop_frames(&mut self) {
         self.dropped = true;
         self.sealed = Vec::new();
         self.open = Segment::after(self.last());
+        self.inbox.clear();
     }
 
     /// Whether the frames are gone.

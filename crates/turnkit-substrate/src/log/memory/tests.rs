@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use shuttle::{future::block_on, thread};
+use turnkit_wire::interaction::{self, Interaction, Kind, Outcome};
 
 use super::*;
 use crate::log::State;
@@ -28,7 +29,7 @@ fn key(id: &str) -> ExecutionKey {
 }
 
 fn start(log: &MemoryLog, id: &str) -> Start {
-    let opening = Opening { fingerprint: None, first: event(0), log_id: None };
+    let opening = Opening { fingerprint: None, first: event(0), takes_input: true, log_id: None };
     block_on(log.start(&key(id), opening)).unwrap()
 }
 
@@ -187,6 +188,37 @@ fn a_writer_that_is_dropped_ends_its_run_for_whoever_waits() {
         drop(writer);
         let frames = waiting.join().unwrap();
         assert!(frames.starts_with(b"id: 1001-2\nevent: execution.failed\n"));
+    };
+    shuttle::check_random(race, SCHEDULES);
+}
+
+#[test]
+fn of_racing_posts_one_is_told_and_the_writer_that_waits_is_woken() {
+    let race = || {
+        let (log, _) = log(Limits::default());
+        let (mut writer, reader) = started(&log, "a");
+        let question = Interaction::new(Kind::Approval, "q").event();
+        block_on(writer.append_with(&question, Change::Asks("q"))).unwrap();
+        let posts = [Outcome::Accepted, Outcome::Declined].map(|outcome| {
+            let log = log.clone();
+            thread::spawn(move || {
+                let event = interaction::answered("q", outcome, None, None);
+                let slot = Slot::of(&event).unwrap();
+                (block_on(log.post(&key("a"), &slot, &event)).unwrap(), event)
+            })
+        });
+        let (slot, told) = block_on(writer.posted()).unwrap().swap_remove(0);
+        block_on(writer.append_with(&told, Change::Tells(&slot))).unwrap();
+        block_on(writer.end(Ending::Completed, &event(9))).unwrap();
+        let mut set = Vec::new();
+        for post in posts {
+            match post.join().unwrap() {
+                (Post::Set, event) => set.push(event),
+                (post, _) => assert!(matches!(post, Post::Occupied | Post::Ended), "{post:?}"),
+            }
+        }
+        assert_eq!(set, [told]);
+        assert_whole(&follow(&*reader, 0), 4);
     };
     shuttle::check_random(race, SCHEDULES);
 }

@@ -1,6 +1,6 @@
 //! What Redis answers, read.
 
-use std::str;
+use std::{slice, str};
 
 use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, RedisError, Value};
@@ -52,9 +52,16 @@ impl Answer {
         Ok(Some(Fingerprint(print)))
     }
 
+    pub(super) fn name(&self, at: usize) -> Result<Name, StoreError> {
+        Name::parse(self.text(at)?).ok_or_else(|| self.unknown())
+    }
+
     pub(super) fn names(&self) -> Result<Vec<Name>, StoreError> {
-        let name = |at| Name::parse(self.text(at)?).ok_or_else(|| self.unknown());
-        (0..self.0.len()).map(name).collect()
+        (0..self.0.len()).map(|at| self.name(at)).collect()
+    }
+
+    pub(super) fn items(&self) -> slice::Iter<'_, Bytes> {
+        self.0.iter()
     }
 
     /// Says the first word alone: what follows may be a user's.

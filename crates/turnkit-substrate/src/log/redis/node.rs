@@ -22,6 +22,7 @@ use super::{Heir, Shared, answer::StoreError, name::Name, writer};
 pub(super) struct Watch {
     changed: Notify,
     fenced: Notify,
+    posted: Notify,
 }
 
 impl Watch {
@@ -33,6 +34,11 @@ impl Watch {
     /// Resolves when, after this call, there may be another writer.
     pub(super) fn fenced(&self) -> Notified<'_> {
         self.fenced.notified()
+    }
+
+    /// Resolves when, after this call, there may be something in the inbox.
+    pub(super) fn posted(&self) -> Notified<'_> {
+        self.posted.notified()
     }
 }
 
@@ -92,9 +98,13 @@ impl Node {
         };
         let watch = Name::parse(name).and_then(|name| lock(&self.watches).find(&name));
         if let Some(watch) = watch {
-            watch.changed.notify_waiters();
-            if what == "w" {
-                watch.fenced.notify_waiters();
+            match what {
+                "i" => watch.posted.notify_waiters(),
+                "w" => {
+                    watch.changed.notify_waiters();
+                    watch.fenced.notify_waiters();
+                }
+                _ => watch.changed.notify_waiters(),
             }
         }
     }
@@ -106,6 +116,13 @@ impl Node {
         }
     }
 
+    fn knock(&self, name: &Name) {
+        let watch = lock(&self.watches).find(name);
+        if let Some(watch) = watch {
+            watch.posted.notify_waiters();
+        }
+    }
+
     /// Whatever was missed: everybody looks for it.
     fn wake_all(&self) {
         let watches: Vec<_> =
@@ -113,6 +130,7 @@ impl Node {
         for watch in watches {
             watch.changed.notify_waiters();
             watch.fenced.notify_waiters();
+            watch.posted.notify_waiters();
         }
     }
 }
@@ -205,8 +223,12 @@ fn look_again(before: &Suspects, lost: Vec<Name>) -> Suspects {
 
 /// Gives the runs of all nodes whose lease is over.
 async fn renew_leases(shared: &Shared) -> Result<Vec<Name>, StoreError> {
-    for name in shared.store.renew(&shared.node.held()).await? {
+    let renewed = shared.store.renew(&shared.node.held()).await?;
+    for name in renewed.fenced {
         shared.node.fence(&name);
+    }
+    for name in renewed.posted {
+        shared.node.knock(&name);
     }
     shared.store.lost().await
 }

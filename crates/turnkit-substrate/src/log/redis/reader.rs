@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Cursor,
-    log::{Fingerprint, LogError, LogFuture, LogReader, Page, Position, Status},
+    log::{Fingerprint, LogError, LogFuture, LogReader, Page, Position, Slot, SlotState, Status},
 };
 
 /// How long a reader waits to be woken before it looks by itself: a wake-up may have been lost.
@@ -57,6 +57,20 @@ impl LogReader for RedisReader {
         Box::pin(async move {
             let (status, epochs) = self.look().await?;
             Ok(epochs.locate(cursor, &status))
+        })
+    }
+
+    fn slot<'a>(&'a self, slot: &'a Slot) -> LogFuture<'a, Result<Option<SlotState>, LogError>> {
+        Box::pin(async move {
+            Ok(self.shared.store.slot(&self.name, self.origin.bound_at, slot).await?)
+        })
+    }
+
+    fn pending(&self) -> LogFuture<'_, Result<Vec<u64>, LogError>> {
+        Box::pin(async move {
+            let open = self.shared.store.open(&self.name, Some(self.origin.bound_at)).await?;
+            let pending = |(seq, slot)| matches!(slot, Slot::Interaction(_)).then_some(seq);
+            Ok(open.into_iter().filter_map(pending).collect())
         })
     }
 

@@ -1,7 +1,8 @@
 //! What is asked of Redis, and what it answers. Every change is one script, and may be asked again where its answer was lost.
 
 use std::{
-    io,
+    collections::BTreeMap,
+    io, str,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use futures_util::StreamExt as _;
 use redis::{Client, Cmd, FromRedisValue, Script, ScriptInvocation, aio::PubSub};
 use tokio::{runtime::Handle, time};
 use turnkit_id::LogId;
+use turnkit_wire::Event;
 use uuid::Uuid;
 
 use super::{
@@ -21,7 +23,10 @@ use super::{
 use crate::{
     Clock, EventId, Limits, Scope,
     limits::millis,
-    log::{Bound, Ending, Fingerprint, Page, State, Status, Usage},
+    log::{
+        Bound, Change, Content, Ending, Fingerprint, MAX_UNTAKEN, Opening, Page, Post, Slot,
+        SlotState, State, Status, Usage,
+    },
 };
 
 /// How many bytes of frames a reader gets at once, more or less.
@@ -53,6 +58,7 @@ pub(super) enum Appended {
     /// The last event of the log is another one than the writer knows.
     At(u64),
     Full(Bound),
+    AskedBefore,
     Fenced,
 }
 
@@ -79,6 +85,16 @@ pub(super) struct Entry<'a> {
     pub(super) call: u64,
     pub(super) frame: &'a [u8],
     pub(super) ending: Option<Ending>,
+    pub(super) change: Change<'a>,
+}
+
+/// What a renewal found out.
+#[derive(Default)]
+pub(super) struct Renewed {
+    /// Those that are writers no more.
+    pub(super) fenced: Vec<Name>,
+    /// Those that have something in their inbox.
+    pub(super) posted: Vec<Name>,
 }
 
 pub(super) struct Store {
@@ -203,15 +219,15 @@ impl Store {
         name: &Name,
         writer: Uuid,
         epoch: u64,
-        fingerprint: Option<Fingerprint>,
+        opening: &Opening,
         frame: &[u8],
-        log_id: Option<&LogId>,
     ) -> Result<Begun, StoreError> {
-        let print = fingerprint.map(|Fingerprint(bytes)| bytes);
+        let print = opening.fingerprint.map(|Fingerprint(bytes)| bytes);
         let print = print.as_ref().map_or(&[][..], |bytes| bytes);
         let answer = self.run(&SCRIPTS.start, Some(name), |call| {
             call.arg(writer.as_bytes()).arg(epoch).arg(print).arg(frame);
-            call.arg(log_id.map_or("", LogId::as_str));
+            call.arg(opening.log_id.as_ref().map_or("", LogId::as_str));
+            call.arg(if opening.takes_input { YES } else { "" });
         });
         let answer = answer.await?;
         Ok(match answer.word()? {
@@ -253,12 +269,19 @@ impl Store {
         let append = self.prepare(&SCRIPTS.append, Some(name), |call| {
             call.arg(entry.writer.as_bytes()).arg(entry.id.epoch).arg(entry.id.seq);
             call.arg(entry.call).arg(entry.frame).arg(ending);
+            match entry.change {
+                Change::None => call.arg("").arg(""),
+                Change::Asks(id) => call.arg("asks").arg(question(id)),
+                Change::Tells(slot) => call.arg("tells").arg(name_of(slot)),
+                Change::Takes(id) => call.arg("takes").arg(input(id)),
+            };
         });
         let answer: Answer = self.link.ask(Question::Script(append), PATIENCE_OF_RUNS).await?;
         Ok(match answer.word()? {
             "stored" => Appended::Stored,
             "at" => Appended::At(answer.number(1)?),
             "full" => Appended::Full(self.bound(&answer)?),
+            "asked before" => Appended::AskedBefore,
             "fenced" => Appended::Fenced,
             _ => return Err(answer.unknown()),
         })
@@ -325,8 +348,8 @@ impl Store {
     }
 
     pub(super) async fn status(&self, name: &Name) -> Result<(Status, Epochs), StoreError> {
-        let fields = ["state", "last", "started", "ended", "epochs"];
-        let [state, last, started, ended, epochs] = self.fields(name, fields).await?;
+        let fields = ["state", "last", "started", "ended", "epochs", "takes_input"];
+        let [state, last, started, ended, epochs, takes_input] = self.fields(name, fields).await?;
         let state = match state.as_deref() {
             None | Some("spent") => return Err(StoreError::Gone),
             Some(state) => parse_state(state)?,
@@ -334,24 +357,120 @@ impl Store {
         let (seq, epochs) = (number(last)?, Epochs::parse(epochs)?);
         let last = EventId { epoch: epochs.of(seq), seq };
         let ended_at = ended.map(|ended| number(Some(ended))).transpose()?;
-        Ok((Status { state, last, started_at: number(started)?, ended_at }, epochs))
+        let takes_input = takes_input.as_deref() == Some(YES);
+        Ok((Status { state, last, started_at: number(started)?, ended_at, takes_input }, epochs))
+    }
+}
+
+/// Inboxes.
+impl Store {
+    pub(super) async fn post(
+        &self,
+        name: &Name,
+        slot: &Slot,
+        event: &Event,
+    ) -> Result<Result<Post, Bound>, StoreError> {
+        let answer = self.run(&SCRIPTS.post, Some(name), |call| {
+            call.arg(name_of(slot)).arg(event.as_json()).arg(MAX_UNTAKEN);
+        });
+        let answer = answer.await?;
+        Ok(Ok(match answer.word()? {
+            "set" => Post::Set,
+            "occupied" => Post::Occupied,
+            "unknown" => Post::Unknown,
+            "crowded" => Post::Crowded,
+            "ended" => Post::Ended,
+            "full" => return Ok(Err(self.bound(&answer)?)),
+            _ => return Err(answer.unknown()),
+        }))
+    }
+
+    /// What was posted and is not appended yet, the oldest first.
+    pub(super) async fn posted(&self, name: &Name) -> Result<Vec<(Slot, Event)>, StoreError> {
+        let answer = self.run(&SCRIPTS.posted, Some(name), |_| {}).await?;
+        let item = |bytes: &Bytes| {
+            let line_feed = bytes.iter().position(|byte| *byte == b'\n')?;
+            let slot = slot_of(str::from_utf8(&bytes[..line_feed]).ok()?)?;
+            let json = bytes.slice(line_feed + 1..);
+            let most = json.len();
+            Some((slot, Event::from_bytes_within(json, most).ok()?))
+        };
+        answer.items().map(|bytes| item(bytes).ok_or_else(|| answer.unknown())).collect()
+    }
+
+    /// How a slot stands in the log that was bound at this time.
+    pub(super) async fn slot(
+        &self,
+        name: &Name,
+        bound_at: u64,
+        slot: &Slot,
+    ) -> Result<Option<SlotState>, StoreError> {
+        let answer = self.run(&SCRIPTS.slot, Some(name), |call| {
+            call.arg(bound_at).arg(name_of(slot));
+        });
+        let answer = answer.await?;
+        Ok(match answer.word()? {
+            "slot" => Some(SlotState {
+                asked: answer.number(1)?,
+                content: match answer.text(2)? {
+                    "-" => Content::Nothing,
+                    "p" => Content::Posted,
+                    _ => Content::Appended(answer.number(2)?),
+                },
+            }),
+            "none" => None,
+            "gone" => return Err(StoreError::Gone),
+            _ => return Err(answer.unknown()),
+        })
+    }
+
+    /// The questions that wait for an answer in the log and the inputs that are not taken, by the numbers of their events. Where
+    /// it is given, the log must have been bound at this time.
+    pub(super) async fn open(
+        &self,
+        name: &Name,
+        bound_at: Option<u64>,
+    ) -> Result<BTreeMap<u64, Slot>, StoreError> {
+        let bound_at = bound_at.map_or_else(String::new, |at| at.to_string());
+        let answer = self.run(&SCRIPTS.open, Some(name), |call| {
+            call.arg(bound_at);
+        });
+        let answer = answer.await?;
+        match answer.word()? {
+            "open" => {}
+            "gone" => return Err(StoreError::Gone),
+            _ => return Err(answer.unknown()),
+        }
+        let pair = |at| {
+            let slot = slot_of(answer.text(at)?).ok_or_else(|| answer.unknown())?;
+            Ok((answer.number(at + 1)?, slot))
+        };
+        (1..answer.items().len()).step_by(2).map(pair).collect()
     }
 }
 
 /// Leases.
 impl Store {
-    /// Renews the leases of these writers. Gives the names of those that are writers no more.
-    pub(super) async fn renew(&self, writers: &[(Uuid, Name)]) -> Result<Vec<Name>, StoreError> {
-        let mut fenced = Vec::new();
+    /// Renews the leases of these writers.
+    pub(super) async fn renew(&self, writers: &[(Uuid, Name)]) -> Result<Renewed, StoreError> {
+        let mut renewed = Renewed::default();
         for some in writers.chunks(RENEWED_AT_ONCE) {
             let answer = self.run(&SCRIPTS.renew, None, |call| {
                 for (writer, name) in some {
                     call.arg(name.as_str()).arg(writer.as_bytes());
                 }
             });
-            fenced.extend(answer.await?.names()?);
+            let answer = answer.await?;
+            for at in (0..answer.items().len()).step_by(2) {
+                let told = match answer.text(at)? {
+                    "fenced" => &mut renewed.fenced,
+                    "posted" => &mut renewed.posted,
+                    _ => return Err(answer.unknown()),
+                };
+                told.push(answer.name(at + 1)?);
+            }
         }
-        Ok(fenced)
+        Ok(renewed)
     }
 
     /// Running executions whose lease is over.
@@ -422,6 +541,34 @@ impl Store {
     }
 }
 
+/// What a script is told, and keeps, where something is so.
+const YES: &str = "yes";
+
+/// What a slot is called in Redis.
+fn name_of(slot: &Slot) -> String {
+    match slot {
+        Slot::Interaction(id) => question(id),
+        Slot::Input(id) => input(id),
+    }
+}
+
+fn question(id: &str) -> String {
+    format!("i{id}")
+}
+
+fn input(id: &str) -> String {
+    format!("m{id}")
+}
+
+/// None for what no log has written.
+fn slot_of(name: &str) -> Option<Slot> {
+    match name.split_at_checked(1)? {
+        ("i", id) => Some(Slot::Interaction(id.to_owned())),
+        ("m", id) => Some(Slot::Input(id.to_owned())),
+        _ => None,
+    }
+}
+
 static SCRIPTS: LazyLock<Scripts> = LazyLock::new(Scripts::new);
 
 struct Scripts {
@@ -431,6 +578,10 @@ struct Scripts {
     find: Script,
     erase: Script,
     append: Script,
+    post: Script,
+    posted: Script,
+    slot: Script,
+    open: Script,
     take_over: Script,
     read: Script,
     renew: Script,
@@ -456,6 +607,10 @@ impl Scripts {
             find: script!("find"),
             erase: script!("erase"),
             append: script!("append"),
+            post: script!("post"),
+            posted: script!("posted"),
+            slot: script!("slot"),
+            open: script!("open"),
             take_over: script!("take_over"),
             read: script!("read"),
             renew: script!("renew"),

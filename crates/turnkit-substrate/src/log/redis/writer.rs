@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     EventId, events,
-    log::{AppendError, Ending, ExecutionKey, LogFuture, LogWriter, frame::FrameBuffer},
+    log::{
+        AppendError, Change, Ending, ExecutionKey, LogError, LogFuture, LogWriter, Slot,
+        frame::FrameBuffer,
+    },
 };
 
 /// The writer of one execution's log, as long as its node renews its lease and nobody takes over.
@@ -56,13 +59,14 @@ impl RedisWriter {
         &mut self,
         event: &Event,
         ending: Option<Ending>,
+        change: Change<'_>,
     ) -> Result<EventId, AppendError> {
         self.calls += 1;
         loop {
             let id = EventId { seq: self.claim.last.seq + 1, ..self.claim.last };
             self.frame.encode(id, event)?;
             let (writer, call, frame) = (self.claim.writer, self.calls, self.frame.as_bytes());
-            let entry = Entry { writer, id, call, frame, ending };
+            let entry = Entry { writer, id, call, frame, ending, change };
             match self.shared.store.append(&self.name, &entry).await? {
                 Appended::Stored => {
                     self.claim.last = id;
@@ -72,9 +76,16 @@ impl RedisWriter {
                 Appended::At(seq) if seq > self.claim.last.seq => self.claim.last.seq = seq,
                 Appended::At(_) => self.begin_anew().await?,
                 Appended::Full(bound) => return Err(AppendError::Full(bound)),
+                Appended::AskedBefore => return Err(AppendError::AskedBefore),
                 Appended::Fenced => return Err(AppendError::Fenced),
             }
         }
+    }
+
+    async fn untaken(&self) -> Result<Vec<String>, StoreError> {
+        let open = self.shared.store.open(&self.name, None).await?;
+        let untaken = |slot| if let Slot::Input(id) = slot { Some(id) } else { None };
+        Ok(open.into_values().filter_map(untaken).collect())
     }
 
     /// Redis has lost events that readers may have seen. Nothing may come again under their ids: what is stored after this
@@ -94,8 +105,32 @@ impl LogWriter for RedisWriter {
         self.claim.last.epoch
     }
 
-    fn append<'a>(&'a mut self, event: &'a Event) -> LogFuture<'a, Result<EventId, AppendError>> {
-        Box::pin(self.store(event, None))
+    fn append_with<'a>(
+        &'a mut self,
+        event: &'a Event,
+        change: Change<'a>,
+    ) -> LogFuture<'a, Result<EventId, AppendError>> {
+        Box::pin(self.store(event, None, change))
+    }
+
+    fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
+        let (shared, name) = (Arc::clone(&self.shared), self.name.clone());
+        let watch = Arc::clone(&self.watch);
+        Box::pin(async move {
+            loop {
+                // Made before looking, so that a post in between wakes it.
+                let knocked = watch.posted();
+                let posted = shared.store.posted(&name).await?;
+                if !posted.is_empty() {
+                    return Ok(posted);
+                }
+                knocked.await;
+            }
+        })
+    }
+
+    fn untaken(&self) -> LogFuture<'_, Result<Vec<String>, LogError>> {
+        Box::pin(async { Ok(Self::untaken(self).await?) })
     }
 
     fn fenced(&self) -> LogFuture<'static, ()> {
@@ -119,7 +154,7 @@ impl LogWriter for RedisWriter {
         terminal: &Event,
     ) -> LogFuture<'_, Result<EventId, AppendError>> {
         Box::pin(async move {
-            let ended = self.store(terminal, Some(ending)).await;
+            let ended = self.store(terminal, Some(ending), Change::None).await;
             if ended.is_ok() {
                 self.on_drop = OnDrop::Nothing;
             }
@@ -161,8 +196,9 @@ async fn try_to_lose(
     let mut writer = RedisWriter::new(shared, key, claim);
     // Its own loss is told by its lease, so that a Redis that is gone is not asked for ever.
     writer.on_drop = OnDrop::Nothing;
-    let lost = events::runner_lost(&key.id, shared.store.now())?;
-    match writer.store(&lost, Some(Ending::Failed)).await {
+    let untaken = writer.untaken().await?;
+    let lost = events::runner_lost(&key.id, &untaken, shared.store.now())?;
+    match writer.store(&lost, Some(Ending::Failed), Change::None).await {
         Ok(id) => {
             tracing::warn!(execution_id = %key.id, scope = %key.scope, last = %id, "run lost");
             Ok(())

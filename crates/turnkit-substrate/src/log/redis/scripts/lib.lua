@@ -2,6 +2,10 @@
 --
 --   e:<name>         hash: how it stands; of a spent one what is charged, since when, and what its readers must know
 --   f:<name>         stream: its frames under the ids that clients see, `<epoch>-<seq>`
+--   i:<name>         hash: the slots of its inbox, `i<id of a question>` and `m<id of an input>`: the number of the event that
+--                    asked (or 0), and `-` for nothing, `p` for posted, or the number of the event that was appended
+--   p:<name>         hash: the questions that wait for an answer in the log, and the inputs that are not taken, with their numbers
+--   b:<name>         list: what was posted and is not appended yet, each a slot, a line feed and an event
 --   running          sorted set of names: until when their writers' leases hold, by the clock of Redis
 --   ended[:<scope>]  sorted set of names: when they ended
 --   spent            sorted set of names: since when they are spent
@@ -22,8 +26,8 @@ local RETENTION, BINDING_LIFE, LEASE = tonumber(ARGV[4]), tonumber(ARGV[5]), ton
 local MAX_EVENTS, MAX_BYTES = tonumber(ARGV[7]), tonumber(ARGV[8])
 local MAX_SCOPE, MAX_ALL = tonumber(ARGV[9]), tonumber(ARGV[10])
 
--- What is charged: for an execution, for a frame, and for a spent id, besides their own bytes.
-local EXECUTION, FRAME, BINDING = 1024, 16, 256
+-- What is charged: for an execution, for a frame, for a spent id, and for a slot, besides their own bytes.
+local EXECUTION, FRAME, BINDING, SLOT = 1024, 16, 256, 128
 
 -- How many executions one call drops for their age, at most.
 local SWEEP = 100
@@ -42,7 +46,7 @@ local function count(scope, what, by)
   redis.call('HINCRBY', P .. 'use:' .. scope, what, whole(by))
 end
 
--- Tells every node that a log has changed (`c`), or that it has another writer (`w`).
+-- Tells every node that a log has changed (`c`), that it has another writer (`w`), or that something is in its inbox (`i`).
 local function wake(what, name)
   redis.call('PUBLISH', P .. 'wake', what .. name)
 end
@@ -61,7 +65,7 @@ end
 local function drop(name)
   local scope, id = split(name)
   local charged, last, started = unpack(redis.call('HMGET', P .. 'e:' .. name, 'charged', 'last', 'started'))
-  redis.call('UNLINK', P .. 'e:' .. name, P .. 'f:' .. name)
+  redis.call('UNLINK', P .. 'e:' .. name, P .. 'f:' .. name, P .. 'i:' .. name, P .. 'p:' .. name, P .. 'b:' .. name)
   redis.call('ZREM', P .. 'ended', name)
   redis.call('ZREM', P .. 'ended:' .. scope, name)
   local keeps = BINDING + #id

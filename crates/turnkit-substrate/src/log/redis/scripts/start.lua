@@ -1,4 +1,5 @@
--- ARGV: writer, its epoch, fingerprint, first frame, the id that the log must have (or none). The id of the frame is `<epoch>-1`.
+-- ARGV: writer, its epoch, fingerprint, first frame, the id that the log must have (or none), whether its agent takes input (`yes`).
+-- The id of the frame is `<epoch>-1`.
 local writer, epoch, fingerprint, frame, log = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 local state = state_now()
 if state == 'spent' then return { 'spent' } end
@@ -21,7 +22,7 @@ if full then return { 'full', full } end
 
 redis.call('HSET', execution, 'state', 'running', 'epoch', epoch, 'last', '1', 'started', whole(NOW),
   'fingerprint', fingerprint, 'epochs', epoch .. ':1', 'bytes', whole(#frame), 'charged', whole(bytes),
-  'writer', writer, 'call', '0')
+  'writer', writer, 'call', '0', 'takes_input', ARGV[16])
 redis.call('XADD', P .. 'f:' .. NAME, epoch .. '-1', 'f', frame)
 count(scope, 'executions', 1)
 renew_lease(NAME)
