@@ -94,6 +94,8 @@ impl Attendant {
         // Beside the renewals, which must not wait: a substrate may take long to erase.
         let work = Box::pin(async move {
             tokio::select! {
+                // Neither ever ends: no need to draw lots at each poll, and what is simulated is the same each time.
+                biased;
                 () = Arc::clone(&attending).attend(sweep_every) => {}
                 () = attending.clear_when_told() => {}
             }
