@@ -53,8 +53,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Options),
-    Serve(serve::Options),
-    Substrate(substrate::Options),
+    Serve(Box<serve::Options>),
+    Substrate(Box<substrate::Options>),
     Chat(chat::Options),
 }
 
@@ -182,8 +182,8 @@ impl Command {
     async fn run(self) -> Result<End, anyhow::Error> {
         match self {
             Command::Demo(options) => demo::run(options).await,
-            Command::Serve(options) => serve::run(options).await,
-            Command::Substrate(options) => substrate::run(options).await,
+            Command::Serve(options) => serve::run(*options).await,
+            Command::Substrate(options) => substrate::run(*options).await,
             Command::Chat(options) => chat::run(options).await,
         }
     }
