@@ -24,7 +24,7 @@ const MAX_NAME: usize = 256;
 ///
 /// # fn with(chat: turnkit_chat::Chat) -> Result<(), Box<dyn std::error::Error>> {
 /// let users = TrustedHeader::new("X-Forwarded-User".parse()?, ["10.0.0.0/8".parse()?]);
-/// let routes = chat.router::<TrustedHeader, TrustedUser>().with_state(users);
+/// let routes: axum::Router = chat.router::<TrustedHeader, TrustedUser>().with_state(users);
 /// # Ok(()) }
 /// ```
 ///
