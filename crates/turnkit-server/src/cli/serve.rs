@@ -20,7 +20,7 @@ use crate::{BasePath, Server, ServerConfig, SubstrateChoice, UsersChoice};
 
 /// Serve the chat page and its routes.
 ///
-/// Without --substrate the agents run in this process, behind a substrate on a loopback port of its own. Its log of running
+/// Without --substrate the agents run in this process, behind a substrate that opens no port. Its log of running
 /// turns survives clients; the server too, where --log keeps it in Redis. Messages are kept in the data directory.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
