@@ -542,10 +542,5 @@ fn number(value: Value<'_>) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-/// The bound of a keyword, for people.
-fn spelt(number: f64) -> String {
-    number.to_string()
-}
-
 #[cfg(test)]
 mod tests;

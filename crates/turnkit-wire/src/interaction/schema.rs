@@ -1,7 +1,7 @@
 use alloc::{borrow::Cow, format, string::String, vec::Vec};
 use core::cmp::Ordering;
 
-use super::{Malformed, Misfit, number, spelt};
+use super::{Malformed, Misfit, number};
 use crate::value::Value;
 
 /// The shape of an answer's data: a subset of JSON Schema, an object whose members are strings, numbers, booleans or one of
@@ -254,10 +254,10 @@ impl<'a> Property<'a> {
         }
         if let Some(number) = number {
             if let Some(least) = self.minimum.filter(|least| number < *least) {
-                return Err(self.misfit(format!("be at least {}", spelt(least))));
+                return Err(self.misfit(format!("be at least {least}")));
             }
             if let Some(most) = self.maximum.filter(|most| number > *most) {
-                return Err(self.misfit(format!("be at most {}", spelt(most))));
+                return Err(self.misfit(format!("be at most {most}")));
             }
         }
         Ok(())
