@@ -71,7 +71,7 @@ impl Lines {
 
 impl Shared {
     fn write_for_ever(&self, mut output: impl Write) {
-        let mut lines = Vec::new();
+        let (mut lines, mut missing) = (Vec::new(), 0);
         loop {
             let mut queue = self.lock();
             queue.is_writing = false;
@@ -80,22 +80,23 @@ impl Shared {
             queue = waited.unwrap_or_else(PoisonError::into_inner);
             queue.is_writing = true;
             mem::swap(&mut queue.waiting, &mut lines);
-            let mut dropped = mem::take(&mut queue.dropped);
+            missing += mem::take(&mut queue.dropped);
             drop(queue);
             if output.write_all(&lines).is_err() {
+                // Told once something is written again. A line about it now would be lost as well, and be told of in its turn.
                 let lost = lines.split_inclusive(|byte| *byte == b'\n').count() as u64;
                 DROPPED.fetch_add(lost, Relaxed);
-                dropped += lost;
-            }
-            lines.clear();
-            if dropped > 0 {
+                missing += lost;
+            } else if missing > 0 {
+                let lines = mem::take(&mut missing);
                 let in_all = dropped_lines();
                 tracing::warn!(
-                    lines = dropped,
+                    lines,
                     in_all,
                     "lines of the log are missing here: standard error was not read"
                 );
             }
+            lines.clear();
         }
     }
 

@@ -73,11 +73,7 @@ async fn who_stops_reading_the_log_stops_nothing() {
     };
     let ends: Vec<_> = stream::iter(0..700).map(turn).buffer_unordered(32).collect().await;
     assert!(ends.iter().all(|line| line.contains("session.run.completed")), "{ends:?}");
-    let metrics = http().get(format!("{}/metrics", server.url)).send().await.unwrap();
-    let metrics = metrics.text().await.unwrap();
-    let name = "turnkit_stderr_lines_dropped_total ";
-    let dropped = metrics.lines().find_map(|line| line.strip_prefix(name));
-    assert_ne!(dropped.unwrap(), "0");
+    assert_ne!(dropped_lines(&server).await, 0);
 
     let mut log = server.log();
     let missing =
@@ -85,4 +81,36 @@ async fn who_stops_reading_the_log_stops_nothing() {
     assert!(missing.unwrap().unwrap().contains("WARN"));
     // Nobody reads the rest.
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_reader_is_gone_loses_each_line_once() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let data = data_dir.path().to_str().unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--demo-pace", "0ms", "--data-dir", data];
+    let mut server = Process::logging_to(Stdio::piped(), &serve);
+    drop(server.log());
+    let client = Client::builder(&server.url).build().unwrap();
+    let session = client.create_session().await.unwrap();
+    let mut body = client.start(&session, &NewTurn::new("t", "hello")).await.unwrap();
+    while body.next().await.unwrap().is_some() {}
+    let mut dropped = 0;
+    while dropped == 0 {
+        dropped = dropped_lines(&server).await;
+    }
+    // To say that lines are lost is a line too, and is lost as well: it must not be said of itself.
+    for _ in 0..20 {
+        dropped = dropped_lines(&server).await;
+    }
+    assert!(dropped < 100, "{dropped} lines of one turn");
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[cfg(unix)]
+async fn dropped_lines(server: &Process) -> u64 {
+    let metrics = http().get(format!("{}/metrics", server.url)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    let name = "turnkit_stderr_lines_dropped_total ";
+    metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }
