@@ -17,12 +17,7 @@
 
 mod schema;
 
-use alloc::{
-    borrow::Cow,
-    format,
-    string::{String, ToString as _},
-    vec::Vec,
-};
+use alloc::{borrow::Cow, format, string::String, vec::Vec};
 use core::fmt;
 
 pub use self::schema::Schema;

@@ -1,4 +1,8 @@
-use std::{format, string::String, vec::Vec};
+use std::{
+    format,
+    string::{String, ToString as _},
+    vec::Vec,
+};
 
 use super::*;
 
