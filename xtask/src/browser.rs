@@ -1,11 +1,11 @@
 //! The page in a real browser: its tests, and its pictures.
 
-use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
-use crate::shell::{cargo, root, run as sh};
+use crate::programs::Programs;
+use crate::shell::{root, run as sh};
 
 /// What the scripts in `tests/browser` need, and where it comes from.
 const NEEDS: &str = "the browser tests need node 20.11 or later, and Chromium.
@@ -26,10 +26,10 @@ pub(crate) fn screenshots() -> anyhow::Result<()> {
 
 fn run(arguments: &[&str]) -> anyhow::Result<()> {
     ensure!(node_version().is_some_and(|version| version >= NODE), "{NEEDS}");
-    sh(&mut cargo(["build", "--locked", "-p", "turnkit-server"]))?;
-    let binary = target_directory()?.join("debug/turnkit");
+    let programs = Programs::build()?;
     let mut scripts = Command::new("node");
-    sh(scripts.arg("tests/browser/run.mjs").arg(binary).args(arguments).current_dir(root()))
+    scripts.arg("tests/browser/run.mjs").arg(programs.turnkit).args(arguments);
+    sh(scripts.current_dir(root()))
 }
 
 /// The first two numbers of what `node --version` prints.
@@ -38,9 +38,4 @@ pub(crate) fn node_version() -> Option<(u32, u32)> {
     let text = String::from_utf8(output.stdout).ok()?;
     let mut numbers = text.trim().strip_prefix('v')?.split('.').map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-pub(crate) fn target_directory() -> anyhow::Result<PathBuf> {
-    let metadata = cargo_metadata::MetadataCommand::new().current_dir(root()).no_deps().exec();
-    Ok(metadata.context("cargo metadata")?.target_directory.into())
 }

@@ -7,6 +7,7 @@ mod front_ends;
 mod fuzz;
 mod mutants;
 mod no_std;
+mod programs;
 mod run;
 mod shell;
 mod test;
