@@ -15,15 +15,16 @@ const MEMBER: &str = r#","sentAt":"#;
 
 impl Agent for Dated {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        self.0.run(run).map(|event| event.and_then(|event| dated(&event)))
+        self.0.run(run).map(|event| {
+            Event::from_bytes(dated(event?.as_json()).into())
+                .map_err(|error| AgentError::new("load_failed", error.to_string()))
+        })
     }
 }
 
-fn dated(event: &Event) -> Result<Event, AgentError> {
-    let members = event.as_json().strip_suffix('}').unwrap_or_default();
-    let json = format!("{members}{MEMBER}{}}}", unix_micros());
-    Event::from_bytes(json.into())
-        .map_err(|error| AgentError::new("load_failed", error.to_string()))
+/// The JSON of an event, with that member.
+pub(crate) fn dated(json: &str) -> String {
+    format!("{}{MEMBER}{}}}", json.strip_suffix('}').unwrap_or_default(), unix_micros())
 }
 
 /// How old an event of this agent is, in microseconds. None for one that is not the agent's.
@@ -50,7 +51,7 @@ mod tests {
     fn an_event_says_when_it_was_made_and_is_else_the_same() {
         let event = Part::new("p").text_delta(r#"a word,"sentAt":1}"#);
         assert_eq!(age(&event), None, "what an agent says is no moment");
-        let dated = dated(&event).unwrap();
+        let dated = Event::from_bytes(dated(event.as_json()).into()).unwrap();
         let (same, _) = dated.as_json().rsplit_once(MEMBER).unwrap();
         assert_eq!(format!("{same}}}"), event.as_json());
         assert_ne!(age(&dated), Some(u32::MAX));
