@@ -12,15 +12,18 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Full};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tokio::time::{Instant, timeout};
 use tower::{Service, ServiceExt as _};
 use turnkit_http::client::{BaseUrl, BearerToken, retry_after};
 use turnkit_wire::ndjson;
 
 use crate::{
-    Agents, BoxError, BuildError, Cancelled, Error, Me, Message, NewTurn, OpenTurn, Refusal,
-    SessionInfo, SessionState, Turn, TurnBody,
+    Agents, Answered, BoxError, BuildError, Cancelled, Error, Me, Message, NewAnswer, NewTurn,
+    OpenTurn, Refusal, SessionInfo, SessionState, Turn, TurnBody,
     follow::{Answer, Policy, Row},
     model::{Created, Messages, OpenTurns, Sessions},
     transport::{self, Body, Transport},
@@ -255,6 +258,39 @@ impl Client {
         self.call(self.cancel_request(session, turn)?).await
     }
 
+    /// Answers a question of a turn's agent: one request, which the server answers within 10 s or so. It is safe to be asked again:
+    /// the same answer is told the same, and another one never takes its place. [`Turn::answer`] asks again where that is lost.
+    ///
+    /// # Errors
+    /// As [`create_session`](Client::create_session). A refusal with 409 `interaction_answered` where somebody else has answered,
+    /// 410 `interaction_gone` where nobody wants to know any more, and 422 `invalid_answer` where the data does not fit.
+    pub async fn answer(
+        &self,
+        session: &str,
+        turn: &str,
+        interaction: &str,
+        answer: &NewAnswer,
+    ) -> Result<Answered, Error> {
+        self.call(self.answer_request(session, turn, interaction, answer)?).await
+    }
+
+    /// Sends a message into a running turn, whose agent must take any: one request. It is safe to be asked again under the same `id` (1 to
+    /// 128 of `A-Za-z0-9:_-`, new for each message). [`Turn::input`] asks again where that is lost.
+    ///
+    /// # Errors
+    /// As [`create_session`](Client::create_session). A refusal with 409 `input_not_accepted` where the agent takes none, and 410 where
+    /// the turn has ended: it can be sent as a turn of its own then.
+    pub async fn input(
+        &self,
+        session: &str,
+        turn: &str,
+        id: &str,
+        message: &str,
+    ) -> Result<(), Error> {
+        let IgnoredAny = self.call(self.input_request(session, turn, id, message)?).await?;
+        Ok(())
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         self.settings.policy.clone()
     }
@@ -287,19 +323,77 @@ impl Client {
         self.request(Method::POST, &["sessions", session, "turns", turn, "cancel"])
     }
 
-    /// Cancels by the rules of PROTOCOL 4.4: asks again where that was lost or refused for now.
+    fn answer_request(
+        &self,
+        session: &str,
+        turn: &str,
+        interaction: &str,
+        answer: &NewAnswer,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        let path = ["sessions", session, "turns", turn, "interactions", interaction];
+        with_json(self.request(Method::POST, &path)?, answer)
+    }
+
+    fn input_request(
+        &self,
+        session: &str,
+        turn: &str,
+        id: &str,
+        message: &str,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        #[derive(Serialize)]
+        struct Input<'a> {
+            id: &'a str,
+            message: &'a str,
+        }
+        let path = ["sessions", session, "turns", turn, "input"];
+        with_json(self.request(Method::POST, &path)?, &Input { id, message })
+    }
+
+    /// Cancels by the rules of PROTOCOL 4.4.
     pub(crate) fn cancel_until_answered(
         &self,
         session: &str,
         turn: &str,
     ) -> impl Future<Output = Result<Cancelled, Error>> + Send + use<> {
-        let (client, request) = (self.clone(), self.cancel_request(session, turn));
+        self.until_answered(self.cancel_request(session, turn))
+    }
+
+    /// Answers by the same rules.
+    pub(crate) fn answer_until_answered(
+        &self,
+        session: &str,
+        turn: &str,
+        interaction: &str,
+        answer: &NewAnswer,
+    ) -> impl Future<Output = Result<Answered, Error>> + Send + use<> {
+        self.until_answered(self.answer_request(session, turn, interaction, answer))
+    }
+
+    /// Sends a message into a turn by the same rules.
+    pub(crate) fn input_until_answered(
+        &self,
+        session: &str,
+        turn: &str,
+        id: &str,
+        message: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let sent = self.until_answered(self.input_request(session, turn, id, message));
+        async { sent.await.map(|IgnoredAny| ()) }
+    }
+
+    /// Sends a request that is idempotent again where it was lost or refused for now.
+    fn until_answered<T: DeserializeOwned>(
+        &self,
+        request: Result<Request<Full<Bytes>>, Error>,
+    ) -> impl Future<Output = Result<T, Error>> + Send + use<T> {
+        let client = self.clone();
         async move {
             let request = request?;
             let (began, mut row, mut jitter) = (Instant::now(), Row::default(), client.jitter());
             loop {
                 let error = match client.call(request.clone()).await {
-                    Ok(cancelled) => return Ok(cancelled),
+                    Ok(answer) => return Ok(answer),
                     Err(error) if error.is_transient() => error,
                     Err(error) => return Err(error),
                 };

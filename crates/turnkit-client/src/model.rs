@@ -47,6 +47,60 @@ impl fmt::Debug for NewTurn {
     }
 }
 
+/// What is answered to a question of a turn's agent (PROTOCOL 3.6).
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct NewAnswer {
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
+}
+
+impl NewAnswer {
+    /// Yes; or, with [`data`](Self::data), the answer.
+    #[must_use]
+    pub fn accepted() -> NewAnswer {
+        NewAnswer { outcome: "accepted", data: None }
+    }
+
+    /// No.
+    #[must_use]
+    pub fn declined() -> NewAnswer {
+        NewAnswer { outcome: "declined", data: None }
+    }
+
+    /// Nobody wants to answer it.
+    #[must_use]
+    pub fn cancelled() -> NewAnswer {
+        NewAnswer { outcome: "cancelled", data: None }
+    }
+
+    /// What is answered: `{"option":id}` where the question has options, an object that fits where it has a schema, the output of
+    /// a tool.
+    #[must_use]
+    pub fn data(mut self, data: Value) -> NewAnswer {
+        self.data = Some(data);
+        self
+    }
+}
+
+/// Without the data, which is a user's.
+impl fmt::Debug for NewAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewAnswer").field("outcome", &self.outcome).finish_non_exhaustive()
+    }
+}
+
+/// What became of an answer that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Answered {
+    /// `answered`: it is in the log.
+    pub state: String,
+    /// What the agent is told.
+    pub outcome: String,
+}
+
 /// A session, as the list of them tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use turnkit_wire::{Event, ndjson};
 
 use crate::{
-    Cancelled, Client, Error, NewTurn, TurnFailure,
+    Answered, Cancelled, Client, Error, NewAnswer, NewTurn, TurnFailure,
     follow::{Answer, End, Follow, Request as Ask, Step, Verdict},
     transport::Body,
 };
@@ -140,6 +140,33 @@ impl Turn {
     /// The last refusal or failure, where it is final or one too many (PROTOCOL 4.4).
     pub fn cancel(&self) -> impl Future<Output = Result<Cancelled, Error>> + Send + use<> {
         self.client.cancel_until_answered(&self.session, &self.id)
+    }
+
+    /// Answers a question that the turn's agent asks (`interaction`, PROTOCOL 3.6), and asks again where that is lost or refused for
+    /// now. What the agent was told comes as `interaction.answered`, whoever has answered. The future is independent of this turn,
+    /// which is to be followed on beside it.
+    ///
+    /// # Errors
+    /// As [`Client::answer`], where that is final or one too many (PROTOCOL 4.4).
+    pub fn answer(
+        &self,
+        interaction: &str,
+        answer: &NewAnswer,
+    ) -> impl Future<Output = Result<Answered, Error>> + Send + use<> {
+        self.client.answer_until_answered(&self.session, &self.id, interaction, answer)
+    }
+
+    /// Sends a message into this turn while it runs, under an id that is new for each message, and asks again where that is lost. It
+    /// comes as `input`, and as `input.taken` once the agent has it.
+    ///
+    /// # Errors
+    /// As [`Client::input`], where that is final or one too many (PROTOCOL 4.4).
+    pub fn input(
+        &self,
+        id: &str,
+        message: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        self.client.input_until_answered(&self.session, &self.id, id, message)
     }
 
     /// The next update; none after the last one, and after an error.
