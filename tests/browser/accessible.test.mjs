@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 import { begun, ended, send } from "./browser.mjs";
-import { PLAIN, ScriptedPage } from "./suite.mjs";
+import { PLAIN, QUESTIONS, ScriptedPage } from "./suite.mjs";
 
 const AXE = await readFile(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const MARKDOWN = "# Title\n\nText with `code`, a [link](https://a.example) and **weight**.\n\n> A quote\n\n```sh\nls -l\n```\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n1. one\n   - two\n";
@@ -48,6 +48,14 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
       await send(tab, "waiting");
       await tab.locator(".turn[data-state=queued]").getByRole("button", { name: "Edit" }).click();
     },
+    "questions of an agent: answered, and one that waits, with a wrong value": async (tab) => {
+      await send(tab, "asks");
+      await tab.getByRole("button", { name: "Approve" }).click();
+      await tab.getByRole("button", { name: "Red" }).click();
+      await tab.getByLabel("Floor").fill("high");
+      await tab.getByRole("button", { name: "Answer", exact: true }).click();
+      await tab.locator(".answer-field .wrong:not(:empty)").first().waitFor();
+    },
     "a question before a chat is deleted": async (tab) => {
       await send(tab, "hello");
       await ended(tab, "complete");
@@ -77,6 +85,7 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
     for (const [name, viewport] of Object.entries(WIDTHS)) {
       test(`${state}, ${name}, light and dark`, async () => {
         page.scripts.markdown = { ...PLAIN, deltas: [MARKDOWN], events: EVENTS };
+        page.scripts.asks = { ...PLAIN, questions: QUESTIONS };
         page.scripts.failing = { ...PLAIN, failure: { code: "timeout", message: "too long" } };
         const tab = await page.tab();
         await tab.setViewportSize(viewport);

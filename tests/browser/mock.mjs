@@ -11,7 +11,8 @@ const POLICY =
 /**
  * What an agent says to a message.
  * @typedef {{ deltas: string[], events?: { type: string, data?: any }[], reasoning?: string[], tool?: boolean, pace?: number, gate?: Promise<void>, gateAt?: number,
- *   failure?: { code: string, message: string, retryable?: boolean } }} Script
+ *   failure?: { code: string, message: string, retryable?: boolean }, questions?: any[], takesInput?: boolean,
+ *   misfit?: (data: any) => { field: string, message: string } | null }} Script  `questions`: interactions, asked one after the other before the text
  */
 export class Mock {
   sessions = new Map();
@@ -68,7 +69,7 @@ export class Mock {
   async #route(request, response) {
     if (!request.url.startsWith(`${this.prefix}/`)) return refuse(response, 404, "not_found", "nothing is served beside the path");
     const url = new URL(request.url.slice(this.prefix.length), this.url);
-    const [, api, collection, session, leaf, turnId, action] = url.pathname.split("/").map(decodeURIComponent);
+    const [, api, collection, session, leaf, turnId, action, interaction] = url.pathname.split("/").map(decodeURIComponent);
     if (api !== "api") return this.#asset(url.pathname, response);
     const body = ["POST", "PATCH"].includes(request.method) ? JSON.parse(await text(request)) : null;
     if (this.refuseWith) return refuse(response, this.refuseWith, "unavailable", "not now");
@@ -85,7 +86,7 @@ export class Mock {
     if (!turns) return refuse(response, 404, "session_not_found", "no such session");
     if (!leaf && request.method === "DELETE") return this.#delete(session, response);
     const queue = this.queues.get(session);
-    const open = turns.filter(({ state }) => state === "open").map(named);
+    const open = turns.filter(({ state }) => state === "open").map((turn) => ({ ...named(turn), acceptsInput: turn.takesInput, pending: turn.pending ? [turn.pending] : [] }));
     const branch = url.searchParams.get("branch");
     if (branch && !turns.some(({ turnId }) => turnId === branch)) return refuse(response, 404, "turn_not_found", "no such turn");
     const said = branchOf(turns, branch).flatMap((turn) => messages(turn, turns));
@@ -101,6 +102,8 @@ export class Mock {
     if (["PATCH", "DELETE"].includes(request.method)) return refuse(response, 409, "turn_started", "the turn has begun");
     if (action === "trace") return json(response, 200, { attempts: turn.attempts });
     if (action === "cancel") return this.#cancel(turn, response);
+    if (action === "interactions") return this.#answer(turn, interaction, body, response);
+    if (action === "input") return this.#input(turn, body, response);
     const after = Number(url.searchParams.get("after") ?? 0);
     attempt(turn, "resumed", after);
     return this.#stream(turn, after, response);
@@ -163,7 +166,7 @@ export class Mock {
     const turns = this.sessions.get(session);
     const indexOf = (name) => turns.findIndex(({ turnId }) => turnId === name);
     const parent = replaces ? turns[indexOf(replaces)].parent : after ? indexOf(after) : turns.length - 1;
-    const turn = { session, turnId, message, parent, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, agent, events: [], ending: [], state: "open", text: "", waiting: new Set(), attempts: [] };
+    const turn = { session, turnId, message, parent, turnIndex: turns.length, executionId: `demo:${session}:${turns.length}`, agent, events: [], ending: [], state: "open", text: "", waiting: new Set(), attempts: [], answers: new Map(), inputs: new Map() };
     turns.push(turn);
     attempt(turn, "accepted", 0);
     this.#tellOf("turn.accepted", turn, session);
@@ -213,9 +216,42 @@ export class Mock {
     response.writeHead(204).end();
   }
 
+  /** Of all answers the first one is taken (PROTOCOL 3.6). */
+  #answer(turn, id, body, response) {
+    const told = JSON.stringify([body.outcome, body.data]);
+    if (turn.answers.has(id)) return turn.answers.get(id) === told ? json(response, 200, { state: "answered", outcome: body.outcome }) : refuse(response, 409, "interaction_answered", "it was answered otherwise");
+    if (turn.pending?.id !== id) return refuse(response, 404, "interaction_not_found", "no such question");
+    const misfit = body.outcome === "accepted" ? this.answer(turn.message).misfit?.(body.data) : null;
+    if (misfit) return refuse(response, 422, "invalid_answer", misfit.message, { field: misfit.field });
+    turn.answers.set(id, told);
+    this.settle(turn, body.outcome, body.data, "ann");
+    json(response, 200, { state: "answered", outcome: body.outcome });
+  }
+
+  /** The question that waits has come to this. */
+  settle(turn, outcome, data, by) {
+    emit(turn, "interaction.answered", { id: turn.pending.id, outcome, data, by });
+    this.#tellOf("interaction.answered", turn, turn.session);
+    turn.pending = null;
+    turn.goOn();
+  }
+
+  #input(turn, { id, message }, response) {
+    if (!turn.takesInput) return refuse(response, 409, "input_not_accepted", "the agent takes none");
+    if (!turn.inputs.has(id)) {
+      turn.inputs.set(id, message);
+      emit(turn, "input", { id, message, by: "ann" });
+      emit(turn, "input.taken", { id });
+      // The two halves of an answer are joined as two texts are (PROTOCOL 2.3).
+      if (turn.text) turn.text += "\n\n";
+    }
+    json(response, 202, { id, state: "accepted" });
+  }
+
   async #drive(turn) {
     this.runs.set(turn.turnId, (this.runs.get(turn.turnId) ?? 0) + 1);
-    const { deltas, events = [], reasoning = [], tool = false, pace = 0, gate, gateAt = 0, failure } = this.answer(turn.message);
+    const { deltas, events = [], reasoning = [], tool = false, pace = 0, gate, gateAt = 0, failure, questions = [], takesInput = false } = this.answer(turn.message);
+    turn.takesInput = takesInput;
     const part = (data, delta) => emit(turn, "message.part.updated", { part: { messageID: "m1", ...data }, ...(delta !== undefined && { delta }) });
     emit(turn, "session.run.started", { sessionId: turn.session, tenantId: "t", turnIndex: turn.turnIndex });
     for (const { type, data } of events) emit(turn, type, data);
@@ -223,6 +259,13 @@ export class Mock {
     const state = { input: { command: "wc -w" }, title: "Count the words" };
     if (tool) part({ id: "t1", type: "tool", tool: "bash", state: { status: "running", ...state } });
     if (tool) part({ id: "t1", type: "tool", tool: "bash", state: { status: "completed", output: "4\n", ...state } });
+    for (const question of questions) {
+      turn.pending = question;
+      emit(turn, "interaction", question);
+      this.#tellOf("interaction.pending", turn, turn.session);
+      await new Promise((resolve) => (turn.goOn = () => resolve(undefined)));
+      if (turn.state !== "open") return;
+    }
     for (const [index, delta] of deltas.entries()) {
       if (gate && index === gateAt) await gate;
       if (pace > 0) await new Promise((resolve) => setTimeout(resolve, pace));
@@ -238,6 +281,7 @@ export class Mock {
   #cancel(turn, response) {
     this.queues.get(turn.session).paused = true;
     if (turn.state === "open") fail(turn, "stopped", { code: "cancelled", message: "the turn was cancelled" });
+    turn.goOn?.();
     this.#tellOf("turn.ended", turn, turn.session);
     json(response, 200, { ...named(turn), state: turn.state });
   }

@@ -9,6 +9,27 @@ export const words = (count) => Array.from({ length: count }, (_, at) => (at % 4
 /** What the agent says to a message that no script names. */
 export const PLAIN = { deltas: words(60), reasoning: ["I think, ", "therefore I answer."], tool: true };
 
+/** A question of each kind that a page can answer by itself. */
+export const QUESTIONS = [
+  { id: "may", kind: "approval", title: "Delete the folder build?", message: "It was made by the last build.", callId: "c1", tool: "bash", input: { command: "rm -r build" } },
+  { id: "which", kind: "question", title: "Which colour?", options: [{ id: "r", label: "Red" }, { id: "g", label: "Green" }] },
+  {
+    id: "form",
+    kind: "question",
+    title: "Where shall it go?",
+    schema: {
+      type: "object",
+      properties: {
+        name: { type: "string", title: "Name" },
+        floor: { type: "integer", title: "Floor" },
+        size: { enum: ["small", "large"], title: "Size" },
+        gift: { type: "boolean", title: "Wrap it" },
+      },
+      required: ["name", "floor"],
+    },
+  },
+];
+
 export class ScriptedPage {
   /** What the agent says to a message; `gated` waits in the middle until `open`. @type {Record<string, import("./mock.mjs").Script>} */
   scripts = {};

@@ -2,18 +2,14 @@
  * Draws one answer: its parts, each in its place, with constant work for each event. Events of a turn that runs and parts at rest (PROTOCOL
  * 1.1, 2.3) go one way, so that an answer looks the same whenever and wherever it is drawn.
  */
+import { field, inLine, isObject, make } from "./elements.js";
 import { anchorAt } from "./inline.js";
 import { Markdown } from "./markdown.js";
+import { QuestionPart } from "./question.js";
 
 /** @typedef {import("./turnkit.js").TurnEvent} TurnEvent */
-/** @typedef {TextPart | ReasoningPart | ToolPart | FilePart | SourcePart | DataPart | WarningPart} Part */
-
-/** Characters of a tool's input or output that are shown. */
-const SHOWN = 20_000;
-/** Characters of a tool's name and title that are shown. */
-const LINE = 200;
-/** What colours a terminal, moves its cursor, names its window: programs write it, and here it means nothing. */
-const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])/g;
+/** @typedef {import("./question.js").Asking} Asking */
+/** @typedef {TextPart | ReasoningPart | ToolPart | FilePart | SourcePart | DataPart | WarningPart | QuestionPart | InputPart | Mark} Part */
 
 /** What is said of a part that was too large to be kept whole. */
 const CUT = "The rest was too large to be kept.";
@@ -30,25 +26,34 @@ export class Answer {
   #thoughts = new Set();
   /** The first text part, while it may be the user's message sent back (PROTOCOL 4.1). @type {TextPart | null} */
   #echo = null;
+  /** How many messages into the turn its agent has had: what text and thoughts say from then on are parts of their own (PROTOCOL 2.3). */
+  #half = 0;
   #prompt;
   #element;
+  #asking;
 
-  /** @param {HTMLElement} element @param {string} prompt */
-  constructor(element, prompt) {
+  /** @param {HTMLElement} element @param {string} prompt @param {Asking} [asking]  without it nothing can be answered */
+  constructor(element, prompt, asking = { answer: () => Promise.reject(new Error("nobody can be told")), announce() {} }) {
     this.#element = element;
     this.#prompt = prompt;
+    this.#asking = asking;
   }
 
   /** @param {TurnEvent} event */
   take({ type, data }) {
     if (type === "message.part.updated" && isObject(data?.part) && data.part.type !== "warning") this.#takePart(data.part, data.delta);
     if (type === "warning") this.#takePart({ type, message: data?.message, code: data?.code });
+    if (EVENTS.has(type) && isObject(data)) this.#takePart({ ...data, type });
+    if (type === "input.taken") this.#taken(data?.id);
     if (type === "result" && isText(data?.finalText)) this.#result(data.finalText);
   }
 
-  /** Takes an answer at rest. @param {object[]} parts */
+  /** Takes an answer at rest. @param {any[]} parts */
   restore(parts) {
-    for (const part of parts) this.#takePart(part);
+    for (const part of parts) {
+      this.#takePart(part);
+      if (part.type === "input") this.#taken(part.id);
+    }
   }
 
   /** Whether nothing was taken yet. */
@@ -67,6 +72,8 @@ export class Answer {
     this.#dropBlank();
     if (finalText !== undefined) this.replaceText(finalText);
     this.#dropBlank();
+    // What the agent has not had is sent again as a turn of its own.
+    for (const part of this.#parts.values()) if (part instanceof InputPart && !part.isTaken) this.#remove(part);
     this.draw();
     for (const part of this.#parts.values()) part.end(this.#texts.size > 0);
   }
@@ -74,6 +81,7 @@ export class Answer {
   clear() {
     for (const parts of [this.#parts, this.#changed, this.#texts, this.#thoughts]) parts.clear();
     this.#echo = null;
+    this.#half = 0;
     this.#element.replaceChildren();
   }
 
@@ -100,19 +108,19 @@ export class Answer {
 
   /** The joined text, what follows the last blank line that joining put in, and the texts without such lines. */
   #joined() {
-    let [text, last, plain, hasTool] = ["", 0, "", false];
+    let [text, last, plain, isApart] = ["", 0, "", false];
     /** @type {TextPart | null} */
     let before = null;
     for (const part of this.#parts.values()) {
-      hasTool ||= part instanceof ToolPart;
+      isApart ||= [ToolPart, QuestionPart, InputPart, Mark].some((Kind) => part instanceof Kind);
       if (!(part instanceof TextPart) || part.text.trim() === "") continue;
       const isOther = before?.message !== undefined && part.message !== undefined && before.message !== part.message;
-      if (before && (hasTool || isOther)) {
+      if (before && (isApart || isOther)) {
         const breaks = `${/[\r\n]*$/.exec(text)}${/^[\r\n]*/.exec(part.text)}`.split("\n").length - 1;
         text += "\n".repeat(Math.max(2 - breaks, 0));
         last = text.length;
       }
-      [text, plain, before, hasTool] = [text + part.text, plain + part.text, part, false];
+      [text, plain, before, isApart] = [text + part.text, plain + part.text, part, false];
     }
     return { text, last: text.slice(last), plain };
   }
@@ -123,11 +131,40 @@ export class Answer {
     const Kind = KINDS.get(data.type);
     if (!Kind) return;
     const id = data.type === "warning" ? this.#parts.size : (data.id ?? (data.type === "tool" ? data.callID : undefined) ?? "");
-    const key = `${data.type} ${typeof id === "string" ? id : JSON.stringify(id)}`;
+    // A question and its answer are one part.
+    const type = data.type === "interaction.answered" ? "interaction" : data.type;
+    const name = `${type} ${typeof id === "string" ? id : JSON.stringify(id)}`;
+    const isSplit = this.#half > 0 && (data.type === "text" || data.type === "reasoning");
+    const key = isSplit ? `${name}#${this.#half}` : name;
     /** @type {any} */
-    const part = this.#parts.get(key) ?? this.#add(new Kind(key));
+    const part = this.#parts.get(key) ?? this.#add(new Kind(key, this.#asking));
+    if (isSplit && typeof delta !== "string") data = this.#rest(name, data);
     this.#change(part).take(data, delta);
     if (part instanceof TextPart) part.message ??= data.messageID;
+    if (data.type === "interaction.answered") this.#parts.set(`answered ${name}`, new Mark(`answered ${name}`));
+  }
+
+  /** What a snapshot says beyond what stands before an input; that gives way where it says something else. @param {string} name @param {any} data */
+  #rest(name, data) {
+    const before = [...this.#parts].filter(([key, part]) => part instanceof Growing && (key === name || key.startsWith(`${name}#`)) && key !== `${name}#${this.#half}`);
+    const told = before.map(([, part]) => /** @type {Growing} */ (part).text).join("");
+    const text = data.text ?? data.content;
+    if (typeof text !== "string" || text === "") return data;
+    if (text.startsWith(told)) return { ...data, text: text.slice(told.length) };
+    for (const [, part] of before) /** @type {any} */ (this.#change(part)).set("");
+    return data;
+  }
+
+  /** The agent has a message that was sent into its turn: it stands here. @param {unknown} id */
+  #taken(id) {
+    const key = `input ${id}`;
+    const part = this.#parts.get(key);
+    if (!(part instanceof InputPart)) return;
+    this.#half += 1;
+    this.#change(part).isTaken = true;
+    this.#parts.delete(key);
+    this.#parts.set(key, part);
+    this.#element.append(part.element);
   }
 
   /** @template {Part} P @param {P} part @returns {P} */
@@ -428,38 +465,46 @@ class WarningPart extends Whole {
   }
 }
 
-/** The kinds of parts that are drawn, by their `type`. */
+/** A message that somebody sent into the turn. */
+class InputPart extends Whole {
+  element = make("div", "input");
+  isTaken = false;
+
+  draw() {
+    const { message, by, cut } = this.data;
+    const bubble = Object.assign(make("div", "bubble", typeof message === "string" ? message : ""), { dir: "auto" });
+    const who = typeof by === "string" ? `Sent into the answer by ${inLine(by)}` : "Sent into the answer";
+    this.element.dataset.state = this.isTaken ? "taken" : "sent";
+    this.element.replaceChildren(make("h3", "hidden", who), bubble);
+    if (cut === true) this.element.append(make("p", "cut", CUT));
+    if (!this.isTaken) this.element.append(make("span", "waits", "On its way to the agent"));
+  }
+}
+
+/** The place of an answer to a question, which is drawn with the question. */
+class Mark {
+  element = document.createComment("answered");
+
+  /** @param {string} key */
+  constructor(key) {
+    this.key = key;
+  }
+
+  draw() {}
+
+  end() {}
+}
+
+/** Events that are drawn as parts, and are parts at rest. */
+const EVENTS = new Set(["interaction", "interaction.answered", "input"]);
+
+/** The kinds of parts that are drawn, by their `type`. @type {Map<string, new (key: string, asking: Asking) => any>} */
 const KINDS = new Map(
-  Object.entries({ text: TextPart, reasoning: ReasoningPart, tool: ToolPart, file: FilePart, source: SourcePart, data: DataPart, warning: WarningPart }),
+  /** @type {[string, any][]} */ ([
+    ["text", TextPart], ["reasoning", ReasoningPart], ["tool", ToolPart], ["file", FilePart], ["source", SourcePart], ["data", DataPart],
+    ["warning", WarningPart], ["interaction", QuestionPart], ["interaction.answered", QuestionPart], ["input", InputPart],
+  ]),
 );
-
-/** @param {string} name @param {unknown} value @returns {HTMLElement[]} */
-function field(name, value) {
-  if (value === undefined || value === null || value === "") return [];
-  const whole = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  const more = whole.length > SHOWN ? `\n… ${(whole.length - SHOWN).toLocaleString("en")} characters more` : "";
-  const pre = make("pre", "", whole.slice(0, SHOWN).replace(TERMINAL, "") + more);
-  pre.tabIndex = 0;
-  pre.setAttribute("role", "group");
-  pre.setAttribute("aria-label", name);
-  return [make("div", "label", name), pre];
-}
-
-/** @param {unknown} text  of an agent, for a place that has one line */
-function inLine(text) {
-  return typeof text === "string" ? text.slice(0, LINE) : "";
-}
-
-/** @param {unknown} value @returns {value is object} */
-const isObject = (value) => typeof value === "object" && value !== null;
 
 /** @param {unknown} text @returns {text is string} */
 const isText = (text) => typeof text === "string" && text.trim() !== "";
-
-/** @param {string} tag @param {string} className @param {string} [text] @returns {HTMLElement} */
-export function make(tag, className, text = "") {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text) element.textContent = text;
-  return element;
-}

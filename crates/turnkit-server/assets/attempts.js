@@ -1,5 +1,5 @@
 /** The developer's view of the server: the attempts at a turn, their hooks in order, and how long each took. */
-import { make } from "./answer.js";
+import { make } from "./elements.js";
 import { milliseconds } from "./developer.js";
 
 /**

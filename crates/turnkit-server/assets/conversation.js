@@ -1,5 +1,5 @@
 /** One chat on the page: the turns of one branch, each followed to its end and then checked against what the server saved. */
-import { make } from "./answer.js";
+import { make } from "./elements.js";
 import { TurnLog } from "./developer.js";
 import { ofTab } from "./storage.js";
 import { TurnView } from "./turn.js";
@@ -152,6 +152,37 @@ export class Conversation {
     this.#start({ turnId: newTurnId(), message, agent: this.page.agent(), after });
   }
 
+  /** Whether the agent that answers takes messages meanwhile, as far as that is known. */
+  get takesInput() {
+    const turn = this.running;
+    return turn?.takesInput === true && !turn.wantsStop;
+  }
+
+  /** Asks whether the agent that answers takes messages meanwhile, once for each turn. */
+  async learn() {
+    const turn = this.running;
+    if (!turn?.isTaken || turn.takesInput !== undefined) return;
+    turn.takesInput = null;
+    const open = await this.turnkit.openTurns(this.session).catch(() => []);
+    turn.takesInput = open.some(({ turnId, acceptsInput }) => turnId === turn.turnId && acceptsInput === true);
+    this.#changed();
+  }
+
+  /** Sends a message into the answer that is being written. Where its agent takes none any more, it waits like any other. @param {string} message */
+  async interject(message) {
+    const turn = this.running;
+    if (!turn) return this.send(message);
+    try {
+      await this.turnkit.input(this.session, turn.turnId, message, { signal: turn.left.signal });
+      this.page.announce("Sent into the answer.");
+    } catch (thrown) {
+      const error = /** @type {TurnkitError} */ (thrown);
+      if (!["input_not_accepted", "execution_ended", "execution_expired"].includes(error.code)) throw error;
+      turn.takesInput = false;
+      this.send(message);
+    }
+  }
+
   async stop() {
     const turn = this.running;
     if (!turn) return;
@@ -182,6 +213,8 @@ export class Conversation {
     },
     remove: (turn) => this.#withdraw(turn),
     turnTo: (turn, place) => this.#turnTo(turn, place),
+    answer: (turn, id, reply) => this.turnkit.answer(this.session, turn.turnId, id, reply, { signal: turn.left.signal }),
+    announce: (text) => this.page.announce(text),
   };
 
   /** Asks anew in the place of a turn, which stays beside the new one. @param {TurnView} turn @param {string} message */
@@ -249,6 +282,10 @@ export class Conversation {
     this.#leave(before, messages, queue.turns);
     this.#show(messages);
     this.#isBusyElsewhere = open.some(({ turnId }) => !this.#turns.has(turnId));
+    for (const { turnId, acceptsInput } of open) {
+      const turn = this.#turns.get(turnId);
+      if (turn && acceptsInput !== undefined) turn.takesInput = acceptsInput;
+    }
     for (const { turnId, message, position } of queue.turns) {
       const turn = this.#turns.get(turnId) ?? this.#add(turnId, message);
       turn.say(message);

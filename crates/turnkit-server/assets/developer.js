@@ -1,5 +1,5 @@
 /** The developer's view: a turn's life as this client saw it, line by line. Shows what is known here and nothing else. */
-import { make } from "./answer.js";
+import { make } from "./elements.js";
 
 /** @typedef {import("./turnkit.js").Update} Update */
 /** @typedef {import("./turnkit.js").TurnEvent} TurnEvent */

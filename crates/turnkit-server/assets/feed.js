@@ -2,7 +2,10 @@
 
 /** @typedef {{ sessionId: string, turnId?: string, state?: string }} Entry */
 
-const NAMES = ["turn.accepted", "turn.queued", "turn.changed", "turn.removed", "turn.ended", "session.updated", "session.deleted"];
+const NAMES = [
+  "turn.accepted", "turn.queued", "turn.changed", "turn.removed", "turn.ended", "interaction.pending", "interaction.answered",
+  "session.updated", "session.deleted",
+];
 /** How long it waits before it asks anew where the server refused: at first, and at most, in ms. */
 const PAUSE = 2000;
 const LONGEST = 60_000;

@@ -1,6 +1,6 @@
 /** The page: the list of chats, the message field, and the conversation that is shown. */
 import { Account } from "./account.js";
-import { make } from "./answer.js";
+import { make } from "./elements.js";
 import { Attempts } from "./attempts.js";
 import { Conversation } from "./conversation.js";
 import { Developer } from "./developer.js";
@@ -106,6 +106,18 @@ async function send(text) {
   showState();
 }
 
+/** Sends what stands in the field into the answer that is being written. */
+async function sendNow() {
+  const message = $("message").value.toWellFormed();
+  if (message.trim() === "" || !conversation?.takesInput) return;
+  notice("");
+  const draft = draftKey();
+  setDraft("");
+  const isSent = await attempt(async () => conversation?.interject(message));
+  if (isSent) return ofTab.remove(draft);
+  setDraft([message, $("message").value].filter(Boolean).join("\n"));
+}
+
 function forget() {
   if (!conversation) return;
   turnkit.deleteSession(conversation.session).catch(quietly);
@@ -137,6 +149,7 @@ function showState() {
   $("stop").hidden = running === null;
   $("send").disabled = false;
   $("send").ariaLabel = conversation?.isBusy ? "Send when the answer is done" : "Send";
+  $("send-now").hidden = !conversation?.takesInput;
   $("stop").disabled = running?.wantsStop === true;
   showTitle();
   developer.show(conversation?.last?.log ?? null);
@@ -328,7 +341,9 @@ function told(name, { sessionId, turnId = "" }) {
   // A message that waited may run now.
   if (name === "turn.accepted") turnkit.wake();
   if (name === "turn.accepted" || name === "session.updated") refreshSessions();
-  if (isHere && !(name === "turn.accepted" && conversation?.has(turnId, false))) look();
+  // A turn that is followed tells by itself that it runs, and what its agent asks.
+  const isToldThere = name === "turn.accepted" || name.startsWith("interaction.");
+  if (isHere && !(isToldThere && conversation?.has(turnId, false))) look();
 }
 
 /** A page that nobody sees is told nothing: it reads what there is when somebody looks. */
@@ -369,9 +384,14 @@ on("composer", "submit", (event) => {
 on("message", "keydown", (event) => {
   if (!isSend(event)) return;
   event.preventDefault();
-  send($("message").value);
+  if ((event.ctrlKey || event.metaKey) && conversation?.takesInput) sendNow();
+  else send($("message").value);
 });
-on("message", "input", keepDraft);
+on("message", "input", () => {
+  keepDraft();
+  conversation?.learn().catch(quietly);
+});
+on("send-now", "click", sendNow);
 on("stop", "click", stop);
 on("conversation", "click", ({ target }) => {
   const code = target.closest(".copy")?.closest("figure").querySelector("code");

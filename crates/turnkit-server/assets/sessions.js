@@ -1,5 +1,5 @@
 /** The list of chats, as far as it was loaded, the newest first. */
-import { make } from "./answer.js";
+import { make } from "./elements.js";
 
 /** @typedef {import("./turnkit.js").Session} Session */
 

@@ -1,6 +1,7 @@
 /** One turn on the page: the user's message, the answer to it, and what its reader can do with them. */
-import { Answer, make } from "./answer.js";
+import { Answer } from "./answer.js";
 import { TurnLog } from "./developer.js";
+import { button, make } from "./elements.js";
 import { siblingPlace } from "./turnkit.js";
 
 /**
@@ -11,6 +12,8 @@ import { siblingPlace } from "./turnkit.js";
  * @property {(turn: TurnView, message: string) => void} edit  another message in its place
  * @property {(turn: TurnView) => void} remove  a message that waits
  * @property {(turn: TurnView, place: number) => void} turnTo  the sibling at this place
+ * @property {(turn: TurnView, id: string, reply: import("./turnkit.js").Reply) => Promise<unknown>} answer  a question of its agent
+ * @property {(text: string) => void} announce  for those who do not see the page
  */
 
 /** What the page says of a failure, by its code (PROTOCOL 2.4, 4.1). The rest shows the server's words. */
@@ -46,6 +49,8 @@ export class TurnView {
   left = new AbortController();
   /** How many turns share its parent. */
   siblings = 1;
+  /** Whether its agent takes messages while it runs; null while that is asked. @type {boolean | null | undefined} */
+  takesInput;
   log = new TurnLog();
   element = make("section", "turn");
   #bubble = make("div", "bubble");
@@ -61,7 +66,7 @@ export class TurnView {
     this.turnId = turnId;
     this.prompt = prompt;
     this.#actions = actions;
-    this.answer = new Answer(this.#parts, prompt);
+    this.answer = new Answer(this.#parts, prompt, { answer: (id, reply) => actions.answer(this, id, reply), announce: actions.announce });
     this.#bubble.textContent = prompt;
     this.#bubble.dir = "auto";
     this.#question.append(make("h2", "hidden", "You"), this.#bubble, this.#mine);
@@ -227,13 +232,4 @@ function figuresOf({ usage, timing, model }) {
     isCount(timing?.totalMs) && `${((timing?.totalMs ?? 0) / 1000).toFixed(1)} s`,
   ];
   return figures.filter(Boolean).join(" · ");
-}
-
-/** @param {string} text @param {() => void} pressed */
-function button(text, pressed) {
-  const element = document.createElement("button");
-  element.type = "button";
-  element.textContent = text;
-  element.addEventListener("click", pressed);
-  return element;
 }

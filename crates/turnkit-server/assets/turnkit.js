@@ -26,7 +26,9 @@
  * @typedef {{ kind: "queued", position: number }} Queued  waits until the turns before it have ended, as number `position` from 1
  * @typedef {Connected | Taken | Disconnected | Queued | Completed | Failed} Update  the last two are last
  * @typedef {{ sessionId: string, title?: string | null, createdAt?: number | string }} Session
- * @typedef {{ turnId: string, executionId: string, turnIndex: number }} OpenTurn
+ * @typedef {{ turnId: string, executionId: string, turnIndex: number, acceptsInput?: boolean, pending?: object[] }} OpenTurn  `pending`: what its
+ *   agent asks (3.6)
+ * @typedef {{ outcome: "accepted" | "declined" | "cancelled", data?: unknown }} Reply  to a question
  * @typedef {{ turnId: string, position: number, message: string, agent?: string | null, createdAt: number | string }} QueuedTurn
  * @typedef {{ usage?: { inputTokens: number, outputTokens: number, reasoningTokens?: number, cachedInputTokens?: number },
  *   timing?: { totalMs?: number, firstTokenMs?: number }, model?: string, finishReason?: string }} Account  what the agent told of its answer
@@ -42,8 +44,9 @@ export class TurnkitError extends Error {
   /**
    * @param {string} code  the server's, or `network`, `idle`, `cut`, `bad_response`, `invalid_line`
    * @param {string} message
-   * @param {{ retryable?: boolean, status?: number, phase?: string, turnId?: string, retryAfter?: number }} details
-   *   `retryable`: the same again may succeed; `status`: of HTTP; `retryAfter`: ms that the server asked to wait
+   * @param {{ retryable?: boolean, status?: number, phase?: string, turnId?: string, field?: string, retryAfter?: number }} details
+   *   `retryable`: the same again may succeed; `status`: of HTTP; `field`: what is wrong in the request; `retryAfter`: ms that the server
+   *   asked to wait
    */
   constructor(code, message, details = {}) {
     super(message);
@@ -193,6 +196,39 @@ export class Turnkit {
   /** Stops a turn; who follows it sees it fail with code `cancelled`. @param {string} session @param {string} turnId */
   async stop(session, turnId) { await this.call("POST", `${turnPath(session, turnId)}/cancel`, {}); }
 
+  /**
+   * Answers a question of a running turn's agent (PROTOCOL 3.6); asks again where that is lost. Of all answers one is taken: another one
+   * rejects with `interaction_answered`, and one that does not fit with `invalid_answer` and its place in `details.field`.
+   * @param {string} session @param {string} turnId @param {string} id @param {Reply} reply @param {{ signal?: AbortSignal }} [options]
+   */
+  answer(session, turnId, id, reply, { signal } = {}) {
+    return this.#untilAnswered(`${turnPath(session, turnId)}/interactions/${encodeURIComponent(id)}`, reply, signal);
+  }
+
+  /**
+   * Sends a message into a running turn, once however often it is lost on the way. Rejects with `input_not_accepted` where the agent takes none.
+   * @param {string} session @param {string} turnId @param {string} message @param {{ id?: string, signal?: AbortSignal }} [options]
+   */
+  input(session, turnId, message, { id = newTurnId(), signal } = {}) {
+    return this.#untilAnswered(`${turnPath(session, turnId)}/input`, { id, message }, signal);
+  }
+
+  /** What may be sent twice is sent until it is answered. @param {string} path @param {object} body @param {AbortSignal} [signal] */
+  async #untilAnswered(path, body, signal) {
+    const since = this.options.now();
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.call("POST", path, body);
+      } catch (thrown) {
+        const error = failure(thrown, signal);
+        if (!error.retryable) throw error;
+        const delay = Math.max(this.options.backOff(attempt), error.details.retryAfter ?? 0);
+        if (this.options.now() + delay - since > this.options.patience) throw error;
+        await this.#pause(delay, signal);
+      }
+    }
+  }
+
   /** @param {string} method @param {string} path @param {object} [body] @returns {Promise<any>} */
   async call(method, path, body) {
     const answer = this.#request(method, path, body, new AbortController());
@@ -340,10 +376,10 @@ function concat(pieces, length) {
 /** @param {Response} response @returns {Promise<TurnkitError>}  what the server says where it refuses */
 async function refusal(response) {
   const { error } = (await response.json().catch(() => null)) ?? {};
-  const { code, message, turnId } = { code: `http_${response.status}`, message: "the server refuses", ...error };
+  const { code, message, turnId, field } = { code: `http_${response.status}`, message: "the server refuses", ...error };
   const retryable = [408, 425, 429, 502, 503, 504].includes(response.status);
   const retryAfter = wait(response.headers.get("Retry-After") ?? "");
-  return new TurnkitError(code, message, { status: response.status, turnId, retryable, retryAfter });
+  return new TurnkitError(code, message, { status: response.status, turnId, field, retryable, retryAfter });
 }
 
 /** @param {string} retryAfter  seconds or a date @returns {number}  ms, at most an hour: a timer has no room for all numbers */

@@ -49,7 +49,7 @@ macro_rules! asset {
 static PAGE: Asset =
     Asset { path: "/", content_type: HTML, content: include_str!("../assets/index.html") };
 
-static ASSETS: [Asset; 16] = [
+static ASSETS: [Asset; 18] = [
     asset!("page.css", CSS),
     asset!("icon.svg", SVG),
     asset!("turnkit.js", SCRIPT),
@@ -58,6 +58,8 @@ static ASSETS: [Asset; 16] = [
     asset!("turn.js", SCRIPT),
     asset!("feed.js", SCRIPT),
     asset!("answer.js", SCRIPT),
+    asset!("question.js", SCRIPT),
+    asset!("elements.js", SCRIPT),
     asset!("markdown.js", SCRIPT),
     asset!("inline.js", SCRIPT),
     asset!("entities.js", SCRIPT),
