@@ -61,6 +61,7 @@ function serverFor(options, ...answers) {
     const answer = answers[asked.length];
     asked.push({ method, url, ...(body && { body: JSON.parse(body) }) });
     assert.ok(answer, `no answer is left for ${method} ${url}`);
+    if (answer.queued) return Response.json({ turnId: "t", state: "queued", position: answer.queued }, { status: 202 });
     if (answer.refusal) return Response.json({ success: false, error: answer.refusal }, answer);
     if (answer.status) return new Response("not JSON", answer);
     if (answer.unreachable) throw new TypeError("fetch failed");
@@ -217,17 +218,19 @@ test("ids of turns are valid and do not repeat", () => {
 /** The table that the client in Rust is tried by as well (PROTOCOL 4.4). */
 const table = JSON.parse(readFileSync(new URL("../vectors/client.json", import.meta.url), "utf8"));
 
-function answer({ lines = [], then = "ends", lost, type, status, code, retryAfter }) {
+function answer({ lines = [], then = "ends", lost, queued, type, status, code, retryAfter }) {
   const headers = retryAfter === undefined ? {} : { "Retry-After": retryAfter };
   if (lost) return { unreachable: true };
+  if (queued) return { queued };
   if (status) return { status, headers, ...(code && { refusal: { code, message: "m" } }) };
   return { type, chunks: lines.map((name) => table.lines[name]), then: { ends: "end", breaks: "break", silent: "silence" }[then] };
 }
 
-const told = ({ kind, cursor, delay, replayed, error }) =>
+const told = ({ kind, cursor, position, delay, replayed, error }) =>
   ({
     connected: `connected at ${cursor}`,
     event: `event ${cursor}`,
+    queued: `queued as ${position}`,
     disconnected: `disconnected at ${cursor}, again in ${delay} ms`,
     completed: replayed ? "completed, replayed" : "completed",
     failed: `failed with ${error?.code}`,
@@ -246,8 +249,8 @@ for (const { name, begin = "start", patience = 900, answers, asked, updates } of
       for (let next = await turn.next(); !next.done; ) {
         taken.push(told(next.value));
         const coming = turn.next();
-        if (next.value.kind === "disconnected") {
-          time += next.value.delay;
+        if (["disconnected", "queued"].includes(next.value.kind)) {
+          time += next.value.delay ?? 0;
           it.turnkit.wake();
         }
         next = await coming;

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use turnkit_sandbox::{AgentList, SandboxClient};
+use turnkit_sandbox::{AgentList, AgentTakes, SandboxClient};
 
 use crate::Refusal;
 
@@ -36,6 +36,20 @@ impl Catalog {
         Ok(list)
     }
 
+    /// What an agent takes while it runs (PROTOCOL 3.6), as the substrate says now.
+    pub(crate) async fn ask_what_it_takes(&self, agent: &str) -> Result<AgentTakes, Refusal> {
+        self.ask().await.map(|list| takes(&list, agent).unwrap_or_default())
+    }
+
+    /// The same as it was told last, if it was told. Nothing where the substrate cannot be asked.
+    pub(crate) async fn what_it_takes(&self, agent: &str) -> AgentTakes {
+        let known = takes(&self.last.lock().unwrap_or_else(PoisonError::into_inner), agent);
+        match known {
+            Some(takes) => takes,
+            None => self.ask_what_it_takes(agent).await.unwrap_or_default(),
+        }
+    }
+
     /// Whether a turn of this agent may be accepted. In doubt it may: a substrate that is away for a moment is waited for,
     /// and one that does not know the agent fails the turn.
     pub(crate) async fn may_have(&self, agent: &str) -> bool {
@@ -53,4 +67,14 @@ impl Catalog {
             |list| has(&list),
         )
     }
+}
+
+/// What the list says of an agent, where it has it.
+fn takes(list: &AgentList, agent: &str) -> Option<AgentTakes> {
+    let is_named = |name: &str| list.agents.iter().find(|known| known.identifier == name);
+    let named = match &list.default {
+        Some(default) if agent == DEFAULT_AGENT => is_named(default),
+        _ => is_named(agent),
+    };
+    named.map(|known| known.takes)
 }

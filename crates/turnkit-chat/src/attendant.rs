@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use turnkit_id::LogId;
 
 use crate::chat::BuildError;
-use crate::store::{Find, Found, Joined, StoreError, StoreErrorKind, unnamed_log};
+use crate::store::{Find, Found, Joined, MAX_WAITING, StoreError, StoreErrorKind, unnamed_log};
 use crate::turns::Turns;
 
 /// How often leases are renewed, and how often a process that has not joined tries again.
@@ -98,6 +98,7 @@ impl Attendant {
                 biased;
                 () = Arc::clone(&attending).attend(sweep_every) => {}
                 () = attending.clear_when_told() => {}
+                () = attending.pass_on_when_told() => {}
             }
         });
         Ok(Attendant { work, turns, first: Some(first) })
@@ -142,6 +143,7 @@ impl Turns {
                     tracing::error!(error, "failed to sweep open turns");
                 }
                 self.deleted.notify_one();
+                self.undecided.notify_one();
             }
             tokio::select! {
                 () = sleep_until(renew_at) => {}
@@ -273,7 +275,7 @@ impl Turns {
 
     /// Takes up every open turn that nobody drives. A turn that cannot be taken up is left to the next sweep.
     async fn sweep(self: &Arc<Self>) -> Result<(), StoreError> {
-        for execution in self.store.unattended(self.driven.limit()).await? {
+        for execution in self.store.unattended(self.driven.limit() + MAX_WAITING).await? {
             if self.driven.find(&execution).is_none()
                 && let Found::Turn(row) = self.store.find(Find::Execution(execution)).await?
             {

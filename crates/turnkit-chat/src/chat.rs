@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use turnkit::TurnBody;
 use turnkit_id::{ExecutionId, is_name};
-use turnkit_sandbox::{AgentList, SandboxClient};
+use turnkit_sandbox::{AgentList, Error, SandboxClient};
+use turnkit_wire::interaction::is_id;
+use turnkit_wire::write::Json;
 use uuid::Uuid;
 
 use crate::agents::{Catalog, DEFAULT_AGENT};
@@ -21,8 +23,8 @@ use crate::hooks::{ErasedHooks, Hooks};
 use crate::observer::{Cause, Observer, Observers};
 use crate::store::{
     Accepted, ChatStore, Deletion, FeedId, FeedPage, FeedRead, Find, Found, HistoryLimits,
-    MAX_QUEUED, MessagePage, NewRow, QueueChange, QueueChanged, SessionPage, SessionState,
-    Siblings, StoreError, TurnRow,
+    Intended, MAX_QUEUED, MessagePage, NewRow, Outcome, QueueChange, QueueChanged, SessionPage,
+    SessionState, Siblings, StoreError, TurnRow, Wish,
 };
 use crate::turns::{Registry, Turns};
 use crate::{
@@ -407,6 +409,109 @@ impl Chat {
         Ok(Stopped { execution_id, state })
     }
 
+    /// Answers a question of a running agent (PROTOCOL 3.6, and 4.2, "Questions and inputs"): accepted, declined or cancelled, with data
+    /// as JSON. Returns once the answer is in the log of the execution; of all answers one is taken, and the same one may be given again.
+    ///
+    /// What is wanted is noted before it is passed on, and is passed on although this call fails with [`Refusal::Substrate`] or is
+    /// dropped, for as long as the turn is open.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherAnswer`], [`Refusal::InteractionGone`], [`Refusal::NoInteraction`], [`Refusal::InvalidAnswer`],
+    /// [`Refusal::Invalid`], [`Refusal::TooManyWishes`], [`Refusal::Substrate`]; [`Refusal::Queued`], [`Refusal::Removed`],
+    /// [`Refusal::NoSession`], [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn answer(
+        &self,
+        who: &Principal,
+        at: &TurnRef,
+        interaction: &str,
+        outcome: Outcome,
+        data: Option<&str>,
+    ) -> Result<(), Refusal> {
+        if !is_id(interaction) {
+            return Err(Refusal::NoInteraction);
+        }
+        if !outcome.is_answer() {
+            let must = "outcome must be accepted, declined or cancelled";
+            return Err(Refusal::Invalid(must.to_owned()));
+        }
+        if data.is_some_and(|data| Json::verify(data).is_err()) {
+            return Err(Refusal::Invalid("data must be JSON".to_owned()));
+        }
+        let (interaction, data) = (interaction.to_owned(), data.map(str::to_owned));
+        self.wish(who, at, Wish::Answer { interaction, outcome, data }).await
+    }
+
+    /// Puts a message into a running turn whose agent takes it (PROTOCOL 3.6). Returns once it is in the log of the execution; the same
+    /// message under the same id may be sent again. One that the agent has not had when the turn ends becomes a turn of its own, of
+    /// which the id is the `turnId`.
+    ///
+    /// Noted and passed on as [`answer`](Self::answer) does it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoInput`], [`Refusal::InputConflict`], [`Refusal::InputTooLate`], [`Refusal::TooManyWishes`], [`Refusal::Invalid`],
+    /// [`Refusal::InvalidAnswer`], [`Refusal::Substrate`]; [`Refusal::Queued`], [`Refusal::Removed`], [`Refusal::NoSession`],
+    /// [`Refusal::NoTurn`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn input(
+        &self,
+        who: &Principal,
+        at: &TurnRef,
+        id: &str,
+        message: &str,
+    ) -> Result<(), Refusal> {
+        if !is_id(id) {
+            return Err(Refusal::Invalid("id must be 1 to 128 of A-Z a-z 0-9 : _ -".to_owned()));
+        }
+        check(Some(message), None)?;
+        let (id, message) = (id.to_owned(), message.to_owned());
+        self.wish(who, at, Wish::Input { id, message }).await
+    }
+
+    async fn wish(&self, who: &Principal, at: &TurnRef, wish: Wish) -> Result<(), Refusal> {
+        let (turns, who, at) = (Arc::clone(&self.turns), who.clone(), at.clone());
+        carried_out(async move {
+            let noted = turns.settled(|store| store.intend(who.clone(), at.clone(), wish.clone()));
+            match noted.await? {
+                Intended::Noted(intent) => turns.pass_on(&intent).await,
+                // Who has answered before is told so, and anybody else that it is over.
+                Intended::Ended(row) => {
+                    turns.ask_substrate(&row.turn.execution_id, &who.user_id, &wish).await.1
+                }
+                Intended::Full => Err(Refusal::TooManyWishes { limit: Some(wish.limit()) }),
+                Intended::Queued => Err(Refusal::Queued),
+                Intended::Removed => Err(Refusal::Removed),
+                Intended::NoTurn => Err(Refusal::NoTurn),
+                Intended::NoSession => Err(Refusal::NoSession),
+            }
+        })
+        .await
+    }
+
+    /// The questions of a turn that are pending at this moment, each as the data of its `interaction`, as the substrate says; and whether
+    /// messages can be put into it. Nothing where the turn has ended or was not begun.
+    ///
+    /// # Errors
+    /// [`Refusal::Substrate`], and those of [`turn`](Self::turn).
+    pub async fn pending(&self, who: &Principal, at: &TurnRef) -> Result<Pending, Refusal> {
+        let row = self.row(who, at).await?;
+        if row.state != TurnState::Open {
+            return Ok(Pending::default());
+        }
+        match self.turns.agents.status(&row.turn.execution_id).await {
+            Ok(status) => Ok(Pending {
+                questions: status.pending.iter().map(ToString::to_string).collect(),
+                accepts_input: status.accepts_input,
+            }),
+            Err(Error::Lost(_)) => Ok(Pending::default()),
+            Err(error) => Err(Refusal::Substrate(error.into())),
+        }
+    }
+
+    /// Whether messages can be put into a turn: it is open, and its agent takes them, as the substrate told last.
+    pub async fn accepts_input(&self, row: &TurnRow) -> bool {
+        row.state == TurnState::Open
+            && self.turns.catalog.what_it_takes(&row.turn.agent).await.input
+    }
+
     /// A turn of the user.
     ///
     /// # Errors
@@ -444,6 +549,12 @@ impl Chat {
     /// [`Refusal::Store`], [`Refusal::Busy`].
     pub async fn check(&self) -> Result<(), Refusal> {
         Ok(self.turns.store.check().await?)
+    }
+
+    /// How many of the turns that this process drives wait for an answer to a question.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.turns.driven.waiting()
     }
 
     /// How many turns this process drives.
@@ -612,6 +723,16 @@ impl TurnStream {
     }
 }
 
+/// What is asked in a turn at some moment, and whether it takes messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pending {
+    /// The pending questions, each as the data of its `interaction`; the oldest first.
+    pub questions: Vec<String>,
+    /// Whether messages can be put into it.
+    pub accepts_input: bool,
+}
+
 /// What became of a turn that was to be stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stopped {
@@ -657,7 +778,8 @@ impl ChatBuilder {
         self
     }
 
-    /// How many turns this process drives at once. Default: 4,096; beyond it: 503 `too_many_turns`.
+    /// How many turns this process drives at once. Default: 4,096; beyond it: 503 `too_many_turns`. Turns that wait for an answer to a
+    /// question do not count, up to 20,000 of them.
     pub fn max_turns(mut self, limit: usize) -> ChatBuilder {
         self.max_turns = limit;
         self
@@ -710,6 +832,7 @@ impl ChatBuilder {
             unattended: Notify::new(),
             changes: Changes::default(),
             deleted: Notify::new(),
+            undecided: Notify::new(),
             retention: self.retention,
             log_doubted: Notify::new(),
             attempts: TaskTracker::new(),

@@ -49,7 +49,7 @@ mod turn;
 mod turns;
 
 pub use self::attendant::Attendant;
-pub use self::chat::{BuildError, Chat, ChatBuilder, Ended, Started, Stopped, TurnStream};
+pub use self::chat::{BuildError, Chat, ChatBuilder, Ended, Pending, Started, Stopped, TurnStream};
 pub use self::feed::Events;
 pub use self::hooks::Hooks;
 pub use self::observer::{Attempt, AttemptObserver, Cause, Observer, Role as AttemptRole};

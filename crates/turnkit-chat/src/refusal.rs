@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::store::{StoreError, StoreErrorKind, Veto};
+use crate::store::{Outcome, StoreError, StoreErrorKind, Veto};
 
 /// Why a call is not carried out: nothing was changed by it (PROTOCOL 4.2).
 ///
@@ -87,6 +87,43 @@ pub enum Refusal {
     /// The process is about to end.
     #[error("this server is shutting down")]
     ShuttingDown,
+    /// The agent has asked no question of this id.
+    #[error("there is no such question")]
+    NoInteraction,
+    /// The question was answered otherwise before.
+    #[error("this question was answered already, in another way")]
+    OtherAnswer {
+        /// What came of it, where that is known.
+        outcome: Option<Outcome>,
+    },
+    /// Nobody waits for the answer any more: the question has expired, was withdrawn, or its turn has ended.
+    #[error("nobody waits for an answer to this question any more")]
+    InteractionGone,
+    /// The substrate cannot use what was to be passed on: it does not fit the question's schema or options, or is too large.
+    #[error("{message}")]
+    InvalidAnswer {
+        /// The HTTP status: 422 where it does not fit.
+        status: u16,
+        /// What is wrong.
+        field: Option<String>,
+        /// How.
+        message: String,
+    },
+    /// The agent of this turn takes no messages while it runs.
+    #[error("this agent takes no messages while it answers; send it as a turn of its own")]
+    NoInput,
+    /// The input's id names another message.
+    #[error("this id was used for another message into this turn; make a new one for each")]
+    InputConflict,
+    /// The turn has ended before it could take the message.
+    #[error("this turn has ended; send the message as a turn of its own")]
+    InputTooLate,
+    /// As many answers or messages into this turn are under way as may be.
+    #[error("too much is on its way into this turn already; try again in a moment")]
+    TooManyWishes {
+        /// How many, where this process says so.
+        limit: Option<usize>,
+    },
     /// The substrate did not answer.
     #[error("the substrate cannot be asked at the moment")]
     Substrate(#[source] turnkit::BoxError),
@@ -104,12 +141,26 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::Invalid(_) | Refusal::NoAgent => StatusCode::BAD_REQUEST,
-            Refusal::NoSession | Refusal::NoTurn | Refusal::NoParent => StatusCode::NOT_FOUND,
-            Refusal::Conflict | Refusal::Running { .. } | Refusal::Queued | Refusal::Started => {
-                StatusCode::CONFLICT
+            Refusal::NoSession | Refusal::NoTurn | Refusal::NoParent | Refusal::NoInteraction => {
+                StatusCode::NOT_FOUND
             }
-            Refusal::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Removed | Refusal::FeedExpired => StatusCode::GONE,
+            Refusal::Conflict
+            | Refusal::Running { .. }
+            | Refusal::Queued
+            | Refusal::Started
+            | Refusal::OtherAnswer { .. }
+            | Refusal::NoInput
+            | Refusal::InputConflict => StatusCode::CONFLICT,
+            Refusal::QueueFull { .. } | Refusal::TooManyWishes { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Refusal::Removed
+            | Refusal::FeedExpired
+            | Refusal::InteractionGone
+            | Refusal::InputTooLate => StatusCode::GONE,
+            Refusal::InvalidAnswer { status, .. } => {
+                StatusCode::from_u16(*status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY)
+            }
             Refusal::Vetoed(veto) => {
                 StatusCode::from_u16(veto.status).unwrap_or(StatusCode::FORBIDDEN)
             }
@@ -121,7 +172,11 @@ impl Refusal {
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
-            Refusal::Invalid(_) | Refusal::NoAgent => "invalid_request",
+            Refusal::InvalidAnswer { status: 422, .. } => "invalid_answer",
+            Refusal::InvalidAnswer { status: 413, .. } => "payload_too_large",
+            Refusal::Invalid(_) | Refusal::NoAgent | Refusal::InvalidAnswer { .. } => {
+                "invalid_request"
+            }
             Refusal::NoSession => "session_not_found",
             Refusal::NoTurn | Refusal::NoParent => "turn_not_found",
             Refusal::Conflict => "turn_conflict",
@@ -133,6 +188,13 @@ impl Refusal {
             Refusal::FeedExpired => "feed_expired",
             Refusal::TooMany { .. } => "too_many_turns",
             Refusal::Vetoed(veto) => &veto.code,
+            Refusal::NoInteraction => "interaction_not_found",
+            Refusal::OtherAnswer { .. } => "interaction_answered",
+            Refusal::InteractionGone => "interaction_gone",
+            Refusal::NoInput => "input_not_accepted",
+            Refusal::InputConflict => "input_conflict",
+            Refusal::InputTooLate => "execution_ended",
+            Refusal::TooManyWishes { .. } => "too_many_inputs",
             Refusal::Unattended => "unattended",
             Refusal::ShuttingDown => "shutting_down",
             _ => "unavailable",
@@ -145,6 +207,7 @@ impl Refusal {
         match self {
             Refusal::Busy { retry_after } => Some(*retry_after),
             Refusal::QueueFull { .. } => Some(Duration::from_secs(5)),
+            Refusal::TooManyWishes { .. } => Some(Duration::from_secs(1)),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(Duration::from_secs(1)),
             _ => None,
         }

@@ -21,16 +21,17 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use turnkit_http::server::{
     ApiError, BodyLimits, Hosts, InBody, InPath, InQuery, Nothing, Origins, guard, json_response,
 };
 
 use self::wire::{
-    Agents, Me, Messages, OpenTurns, Opened, Queued, SessionList, SessionWhole, StoppedTurn,
-    Waiting, WaitingTurn,
+    Agents, AnswerTaken, InputAccepted, Me, Messages, OpenTurns, Opened, Queued, SessionList,
+    SessionWhole, StoppedTurn, Waiting, WaitingTurn,
 };
 use crate::chat::X_TURN_ID;
-use crate::store::{MessagePage, SessionPage, SessionState};
+use crate::store::{MessagePage, Outcome, SessionPage, SessionState};
 use crate::{
     Chat, NewTurn, Principal, QueuedTurn, Refusal, SessionId, Started, TurnRef, TurnState,
     TurnStream,
@@ -90,6 +91,11 @@ impl Chat {
                 get(resume::<U>).patch(edit::<U>).delete(remove::<U>),
             )
             .route("/api/sessions/{session}/turns/{turn}/cancel", post(cancel::<U>))
+            .route(
+                "/api/sessions/{session}/turns/{turn}/interactions/{interaction}",
+                post(answer::<U>),
+            )
+            .route("/api/sessions/{session}/turns/{turn}/input", post(input::<U>))
             .merge(ai_sdk::routes::<S, U>())
             .merge(ag_ui::routes::<S, U>())
             .route_layer(Extension(self.clone()))
@@ -228,7 +234,8 @@ async fn session<U: Into<Principal>>(
 ) -> Answer {
     let id = SessionId::new(session);
     let state = query.read(&chat, &user.into(), &id).await?;
-    Ok(json_response(StatusCode::OK, &SessionWhole::new(&id, state)))
+    let open = OpenTurns::of(&chat, &state).await;
+    Ok(json_response(StatusCode::OK, &SessionWhole::new(&id, open, state)))
 }
 
 /// `GET …/messages?before=TURN_INDEX&turns=N`: what was said, the oldest first, of the newest turns.
@@ -239,7 +246,8 @@ async fn messages<U: Into<Principal>>(
     InQuery(query): InQuery<MessagesQuery>,
 ) -> Answer {
     let state = query.read(&chat, &user.into(), &SessionId::new(session)).await?;
-    Ok(json_response(StatusCode::OK, &Messages::new(state.messages, &state.feed)))
+    let open = OpenTurns::of(&chat, &state).await;
+    Ok(json_response(StatusCode::OK, &Messages::new(open, state)))
 }
 
 #[derive(Deserialize)]
@@ -267,7 +275,7 @@ async fn unfinished<U: Into<Principal>>(
     Ok(if is_queue {
         json_response(StatusCode::OK, &Waiting::from(state.queue))
     } else {
-        json_response(StatusCode::OK, &OpenTurns::from(state.open))
+        json_response(StatusCode::OK, &OpenTurns::of(&chat, &state).await)
     })
 }
 
@@ -377,6 +385,49 @@ async fn cancel<U: Into<Principal>>(
     Ok(json_response(status, &StoppedTurn::new(&at.turn_id, &stopped)))
 }
 
+#[derive(Deserialize)]
+struct AnswerGiven {
+    outcome: Option<Value>,
+    data: Option<Box<RawValue>>,
+}
+
+/// `POST …/turns/{turnId}/interactions/{id}`: answers a question of the turn's agent. 200 once the answer is in the log, and for the same
+/// one again.
+async fn answer<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath((session, turn_id, interaction)): InPath<(String, String, String)>,
+    InBody(given): InBody<AnswerGiven>,
+) -> Answer {
+    let at = TurnRef::new(SessionId::new(session), turn_id);
+    let outcome = required(given.outcome, "outcome")?;
+    let outcome = Outcome::parse(&outcome).filter(|outcome| outcome.is_answer());
+    let must = "outcome must be accepted, declined or cancelled";
+    let outcome = outcome.ok_or_else(|| ApiError::invalid_request(must).field("outcome"))?;
+    let data = given.data.as_deref().map(RawValue::get);
+    chat.answer(&user.into(), &at, &interaction, outcome, data).await?;
+    Ok(json_response(StatusCode::OK, &AnswerTaken::new(outcome)))
+}
+
+#[derive(Deserialize)]
+struct InputGiven {
+    id: Option<Value>,
+    message: Option<Value>,
+}
+
+/// `POST …/turns/{turnId}/input`: puts a message into the running turn. 202 once it is in the log, and for the same one again.
+async fn input<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath((session, turn_id)): InPath<(String, String)>,
+    InBody(given): InBody<InputGiven>,
+) -> Answer {
+    let at = TurnRef::new(SessionId::new(session), turn_id);
+    let (id, message) = (required(given.id, "id")?, required(given.message, "message")?);
+    chat.input(&user.into(), &at, &id, &message).await?;
+    Ok(json_response(StatusCode::ACCEPTED, &InputAccepted::new(&id)))
+}
+
 impl IntoResponse for TurnStream {
     fn into_response(self) -> Response {
         TurnStream::into_response(self).map(Body::new)
@@ -417,8 +468,14 @@ impl From<Refusal> for ApiError {
         };
         match refusal {
             Refusal::Running { turn_id } => error.with("turnId", turn_id),
-            Refusal::TooMany { limit } | Refusal::QueueFull { limit } => error.with("limit", limit),
+            Refusal::TooMany { limit }
+            | Refusal::QueueFull { limit }
+            | Refusal::TooManyWishes { limit: Some(limit) } => error.with("limit", limit),
             Refusal::NoAgent => error.field("agent"),
+            Refusal::OtherAnswer { outcome: Some(outcome) } => {
+                error.with("outcome", outcome.as_str())
+            }
+            Refusal::InvalidAnswer { field: Some(field), .. } => error.field(&field),
             _ => error,
         }
     }

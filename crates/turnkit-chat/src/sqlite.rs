@@ -34,7 +34,12 @@
 //!   substrate has erased it.
 //! - `turnkit_feeds`, a row for each user: `tenant_id`, `user_id`; `feed`, its random name; `newest`, the counter of its entries;
 //!   `dropped`, the number up to which they are not kept. `turnkit_feed_entries`: `feed` and `number`; `change` and `state`, what is told;
-//!   `session_id`, `turn_id`, `at`.
+//!   `session_id`, `turn_id`, `at`, `interaction_id`.
+//! - `turnkit_questions`, those of open turns: `number`, in the order in which they were asked; `execution_id`, `session_id`, `interaction_id`;
+//!   `question`, the data of its `interaction`; `outcome`, once it is not pending any more.
+//! - `turnkit_intents`, what users wanted to be passed on into turns: `number`; `execution_id`, `session_id`; `kind`, `answer` or `input`;
+//!   `subject`, the id of the question or of the input; `outcome` and `content`, what was to be said; `user_id` and `created_at`, who said
+//!   so, and when; `status`, what the substrate has answered, or 410 where the turn ended before that.
 //! - `turnkit_sign_ins`: `secret` and `token`, the SHA-256 of each; `created_at` and `ends_at`.
 //! - `turnkit_workers`: `id`; `renewed_at`, its last heartbeat.
 //! - `turnkit_log`: one row, with `log_id`, the log that executions are dispatched to (PROTOCOL 3.5).
@@ -48,6 +53,7 @@ mod damage;
 mod deletion;
 mod feed;
 mod file_watch;
+mod interactions;
 mod leases;
 mod queue;
 mod rows;
@@ -77,9 +83,10 @@ use self::connections::{Connections, Piece, Side};
 use self::file_watch::FileWatch;
 use self::workers::Worker;
 use crate::store::{
-    Accepted, ChatStore, Claim, Claimed, Deletion, Digest, EndedBy, FeedPage, FeedRead, Find,
-    Found, HistoryLimits, Joined, Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed,
-    SessionPage, SessionState, Siblings, SignIns, StoreError, StoreErrorKind, Stored, Veto,
+    Accepted, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy, FeedPage, FeedRead,
+    Find, Found, HistoryLimits, Intended, Intent, Joined, Lease, MessagePage, NewRow, QueueChange,
+    QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
+    StoreErrorKind, Stored, Told, Veto, Wish,
 };
 use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn, TurnRef};
 
@@ -531,6 +538,22 @@ impl ChatStore for SqliteStore {
     fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool> {
         let product = self.product.clone();
         self.frees(move |tx, worker| turns::end(tx, worker, product.as_deref(), &by, &ending))
+    }
+
+    fn note(&self, execution_id: ExecutionId, told: Vec<Told>) -> Stored<'_, ()> {
+        self.writes(move |db, worker| interactions::note(db, worker, &execution_id, told))
+    }
+
+    fn intend(&self, owner: Principal, at: TurnRef, wish: Wish) -> Stored<'_, Intended> {
+        self.writes(move |db, worker| interactions::intend(db, worker, owner, &at, wish))
+    }
+
+    fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()> {
+        self.writes(move |db, worker| interactions::decide(db, worker, intent, decision))
+    }
+
+    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
+        self.reads(move |db, _| interactions::undecided(db, limit))
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {

@@ -14,10 +14,11 @@ use futures_core::future::BoxFuture;
 use tokio::sync::watch;
 use turnkit::{BoxError, Persisted};
 use turnkit_id::{ExecutionId, LogId};
+pub use turnkit_wire::interaction::Outcome;
 
 use crate::{
-    Answer, Ending, Failure, Message, Principal, QueuedTurn, Said, SessionId, SessionInfo, Turn,
-    TurnRef, TurnState,
+    Answer, AnswerPart, Ending, Failure, Message, PartKind, Principal, QueuedTurn, Role, Said,
+    SessionId, SessionInfo, Turn, TurnRef, TurnState,
 };
 
 /// How long a lease holds that its worker does not renew, by the store's clock (PROTOCOL 4.2).
@@ -111,6 +112,10 @@ pub trait ChatStore: Send + Sync + 'static {
     /// answer that was kept gives way. Where the turn was open, the first one that waits in its session is opened, unless the queue is
     /// paused.
     ///
+    /// With a turn its questions end, and its intents without a decision are decided as gone ([`Decision::GONE`]). Each input that was
+    /// noted and is none of the answer's parts is queued, before anything is opened: as a turn of its own, by [`input_turn`], behind
+    /// what waits. Where the turn was stopped, the queue is paused then.
+    ///
     /// An execution of no turn is an error, [`StoreErrorKind::Broken`]. Of a deleted session this, [`claim`](Self::claim),
     /// [`end`](Self::end) and [`saved`](Self::saved) fail with [`StoreErrorKind::Gone`], and write nothing.
     fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted>;
@@ -118,6 +123,22 @@ pub trait ChatStore: Send + Sync + 'static {
     /// Ends an open turn without an answer, and keeps what there is of it. Says whether this call did; then the first turn that waits is
     /// opened as [`save`](Self::save) does it.
     fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool>;
+
+    /// Notes what the log of an execution tells of its questions, while its turn is open (PROTOCOL 4.2, "Questions and inputs"). Each
+    /// question has one row, by its id: what is known already changes nothing, and tells the feed nothing.
+    fn note(&self, execution_id: ExecutionId, told: Vec<Told>) -> Stored<'_, ()>;
+
+    /// Notes what a user wants to be passed on into an open turn, before it is passed on: it gates nothing. The same wish again is
+    /// the same intent.
+    fn intend(&self, owner: Principal, at: TurnRef, wish: Wish) -> Stored<'_, Intended>;
+
+    /// Writes beside an intent what the substrate has said to it. Where that tells what came of a question, the question is
+    /// answered. What was neither taken nor is an answer to a question that was asked is forgotten:
+    /// [`Decision::is_kept`].
+    fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()>;
+
+    /// At most `limit` intents of open turns that nothing was written beside, the oldest first.
+    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>>;
 
     /// Notes that a user has asked to stop the turn, where it is still open. Pauses the session's queue then, and also where the turn has
     /// ended and none that came after it has.
@@ -377,6 +398,10 @@ pub struct FeedEntry {
     pub position: Option<u64>,
     /// What the user says, in the entries that a turn begins to be seen or changes by.
     pub message: Option<String>,
+    /// The id of the question that it is about.
+    pub interaction: Option<String>,
+    /// The question, as the data of its `interaction`, where it was asked and still is pending.
+    pub question: Option<String>,
 }
 
 /// What an entry of a feed tells.
@@ -392,6 +417,10 @@ pub enum Change {
     Removed,
     /// A turn has ended in this state.
     Ended(TurnState),
+    /// The agent of an open turn asks something.
+    Asked,
+    /// So came of what it had asked.
+    Answered(Outcome),
     /// A session was opened, or its queue was paused or resumed.
     SessionUpdated,
     /// A session was deleted.
@@ -399,7 +428,7 @@ pub enum Change {
 }
 
 impl Change {
-    const ALL: [Change; 9] = [
+    const ALL: [Change; 15] = [
         Change::Accepted,
         Change::Queued,
         Change::Edited,
@@ -407,6 +436,12 @@ impl Change {
         Change::Ended(TurnState::Complete),
         Change::Ended(TurnState::Stopped),
         Change::Ended(TurnState::Failed),
+        Change::Asked,
+        Change::Answered(Outcome::Accepted),
+        Change::Answered(Outcome::Declined),
+        Change::Answered(Outcome::Cancelled),
+        Change::Answered(Outcome::Expired),
+        Change::Answered(Outcome::Withdrawn),
         Change::SessionUpdated,
         Change::SessionDeleted,
     ];
@@ -420,18 +455,22 @@ impl Change {
             Change::Edited => "turn.changed",
             Change::Removed => "turn.removed",
             Change::Ended(_) => "turn.ended",
+            Change::Asked => "interaction.pending",
+            Change::Answered(_) => "interaction.answered",
             Change::SessionUpdated => "session.updated",
             Change::SessionDeleted => "session.deleted",
         }
     }
 
-    /// The state of the turn that it tells of.
+    /// The state of the turn that it tells of, or the outcome of the question.
     #[must_use]
     pub fn state(self) -> Option<&'static str> {
         match self {
             Change::Accepted => Some(TurnState::Open.as_str()),
             Change::Queued | Change::Edited => Some("queued"),
             Change::Ended(state) => Some(state.as_str()),
+            Change::Asked => Some("pending"),
+            Change::Answered(outcome) => Some(outcome.as_str()),
             Change::Removed | Change::SessionUpdated | Change::SessionDeleted => None,
         }
     }
@@ -474,6 +513,172 @@ pub enum Find {
     OfUser(Principal, String),
     /// Any turn, by its execution.
     Execution(ExecutionId),
+}
+
+/// What the log of an execution tells of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It was asked.
+    Asked {
+        /// Its id.
+        id: String,
+        /// The data of its `interaction`, as JSON.
+        question: String,
+    },
+    /// It is not pending any more.
+    Answered {
+        /// Its id.
+        id: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+}
+
+/// What a user wants to be passed on into a running turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// An answer to a question of the agent's.
+    Answer {
+        /// The question's id.
+        interaction: String,
+        /// Accepted, declined or cancelled.
+        outcome: Outcome,
+        /// What goes with it, as JSON.
+        data: Option<String>,
+    },
+    /// A message into the turn.
+    Input {
+        /// Its id.
+        id: String,
+        /// What it says.
+        message: String,
+    },
+}
+
+impl Wish {
+    /// The id that it is about: the question's, or the input's.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Wish::Answer { interaction: id, .. } | Wish::Input { id, .. } => id,
+        }
+    }
+
+    /// How many of its kind are noted of one execution, at most. Of answers the oldest that is decided gives way.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        match self {
+            Wish::Answer { .. } => 256,
+            Wish::Input { .. } => 1_024,
+        }
+    }
+}
+
+/// A wish that was noted: who, and when, is kept with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Its number, in the order in which they were noted.
+    pub number: u64,
+    /// The execution of its turn.
+    pub execution_id: ExecutionId,
+    /// The user, by the name that the tenant has for them.
+    pub by: String,
+    /// What is to be passed on.
+    pub wish: Wish,
+}
+
+/// What became of a wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intended {
+    /// It is noted, now or since before.
+    Noted(Intent),
+    /// The turn has ended, and nothing is noted.
+    Ended(TurnRow),
+    /// As many are noted of this execution as may be.
+    Full,
+    /// The turn waits behind others.
+    Queued,
+    /// The turn was queued, and was removed.
+    Removed,
+    /// The session has no such turn.
+    NoTurn,
+    /// The user has no such session.
+    NoSession,
+}
+
+/// What the substrate has said to an intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The status of its answer: 200, 202, 409, 410, 422 and so on (PROTOCOL 3.6).
+    pub status: u16,
+    /// What has come of the question, where it tells that.
+    pub outcome: Option<Outcome>,
+}
+
+impl Decision {
+    /// The turn has ended before the substrate had said anything.
+    pub const GONE: Decision = Decision { status: 410, outcome: None };
+
+    /// Whether the intent is kept with it, as a record of who wanted what: an input that was taken into the log, and an answer to a
+    /// question that was asked.
+    #[must_use]
+    pub fn is_kept(self, wish: &Wish) -> bool {
+        match wish {
+            Wish::Answer { .. } => matches!(self.status, 200 | 409 | 410 | 422),
+            Wish::Input { .. } => self.status == 202,
+        }
+    }
+}
+
+/// Executions with a pending question that a process drives beside its others (PROTOCOL 4.2).
+pub const MAX_WAITING: usize = 20_000;
+
+/// The `turnId` of the turn that an input becomes which its agent has not taken, the first of these that is free: the input's id, then
+/// with a number. `None` where there is nothing to queue: a turn of this name says the same already. `known` is what a turn of a name
+/// says, where the session has one, waiting or not, or had one that was removed.
+///
+/// # Errors
+/// Those of `known`.
+pub fn input_turn<E>(
+    id: &str,
+    message: &str,
+    mut known: impl FnMut(&str) -> Result<Option<String>, E>,
+) -> Result<Option<String>, E> {
+    let mut name = id.to_owned();
+    for number in 2_u64.. {
+        match known(&name)? {
+            None => return Ok(Some(name)),
+            Some(said) if number == 2 && said == message => return Ok(None),
+            Some(_) => name = format!("{id}:i{number}"),
+        }
+    }
+    Ok(None)
+}
+
+/// The ids of the inputs that an answer shows its agent has had.
+#[must_use]
+pub fn inputs_of(answer: &Answer) -> Vec<String> {
+    let inputs = answer.parts.iter().filter(|part| part.kind() == PartKind::Input);
+    inputs.filter_map(AnswerPart::id).collect()
+}
+
+/// What a turn adds to the history of those after it: what the user has said, and the answer, with inputs between its halves
+/// (PROTOCOL 4.2). Nothing where the answer has no text.
+#[must_use]
+pub fn said_in(message: &str, answer: &Answer) -> Vec<Said> {
+    if answer.text.trim().is_empty() {
+        return Vec::new();
+    }
+    let mut said = vec![Said { role: Role::User, content: message.to_owned() }];
+    for half in answer.halves() {
+        let input = half.said().and_then(|(_, message)| message);
+        said.extend(input.map(|content| Said { role: Role::User, content }));
+        let content = half.answer.text;
+        if !content.trim().is_empty() {
+            said.push(Said { role: Role::Assistant, content });
+        }
+    }
+    said
 }
 
 /// What was found.
@@ -542,6 +747,10 @@ pub struct Siblings {
 
 /// A turn as its row says at some moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "columns of the row, each independent of the others"
+)]
 pub struct TurnRow {
     /// What never changes of it.
     pub turn: Turn,
@@ -555,6 +764,8 @@ pub struct TurnRow {
     pub epoch: u64,
     /// Whether a living worker holds the lease.
     pub is_held: bool,
+    /// Whether a question of its agent's is pending.
+    pub is_waiting: bool,
     /// Why it was stopped or failed.
     pub failure: Option<Failure>,
 }
@@ -638,6 +849,8 @@ pub struct SessionState {
     pub messages: Vec<Message>,
     /// The open turn, if there is one.
     pub open: Option<TurnRow>,
+    /// Its pending questions, each as the data of its `interaction`; the oldest first.
+    pub pending: Vec<String>,
     /// Those that wait.
     pub queue: Queue,
     /// Where the owner's feed ends at this moment.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use turnkit::{Answer, AnswerPart, Summary};
+use turnkit::{Answer, AnswerPart, PartKind, Summary};
 use turnkit_id::ExecutionId;
 
 use crate::Principal;
@@ -272,9 +272,38 @@ pub struct Message {
     pub created_at: SystemTime,
     /// Why it is not whole.
     pub failure: Option<Failure>,
+    /// The id under which it was put into the running turn, where it is an input: see [`halves`](Self::halves).
+    pub input: Option<String>,
 }
 
 impl Message {
+    /// An answer as its halves, with the inputs that its agent has had as messages of the user's between them; a message in which
+    /// nothing was put is its own one half. What became of the answer is with the last one.
+    #[must_use]
+    pub fn halves(self) -> Vec<Message> {
+        if !self.parts.iter().any(|part| part.kind() == PartKind::Input) {
+            return vec![self];
+        }
+        let (text, parts) = (self.text.as_str(), Arc::clone(&self.parts));
+        let halves = Answer::of_parts(text, parts, self.summary.clone()).halves();
+        let (last, mut messages) = (halves.len().saturating_sub(1), Vec::new());
+        for (place, half) in halves.into_iter().enumerate() {
+            let whole = Message { state: TurnState::Complete, failure: None, ..self.clone() };
+            messages.extend(half.said().map(|(id, message)| Message {
+                role: Role::User,
+                text: message.unwrap_or_default(),
+                parts: Arc::default(),
+                summary: Summary::default(),
+                input: Some(id),
+                ..whole.clone()
+            }));
+            let Answer { text, parts, summary, .. } = half.answer;
+            let of = if place == last { self.clone() } else { whole };
+            messages.push(Message { text, parts, summary, ..of });
+        }
+        messages
+    }
+
     /// The user's message of `turn`, for stores.
     #[must_use]
     pub fn asked(turn: &Turn, created_at: SystemTime) -> Message {
@@ -303,6 +332,7 @@ impl Message {
             execution_id: turn.execution_id.clone(),
             created_at,
             failure: None,
+            input: None,
         }
     }
 }

@@ -8,6 +8,7 @@ mod attempt;
 mod deletion;
 mod driven;
 mod execution;
+mod interactions;
 mod stop;
 
 use std::convert::Infallible;
@@ -65,6 +66,8 @@ pub(crate) struct Turns {
     pub(crate) changes: Changes,
     /// There is something to erase at the substrate.
     pub(crate) deleted: Notify,
+    /// There is something to pass on into turns.
+    pub(crate) undecided: Notify,
     /// How long sessions are kept in which nothing happens.
     pub(crate) retention: Option<Duration>,
     /// The substrate has refused the log id that the attendant knows.
@@ -160,7 +163,7 @@ impl Turns {
         if row.state != TurnState::Open || row.is_held {
             return Ok(None);
         }
-        let Some(permit) = self.driven.enter(&row.turn.execution_id) else {
+        let Some(permit) = self.driven.enter(&row.turn.execution_id, row.is_waiting) else {
             return Ok(None);
         };
         // Asked for before the turn is marked as dispatched: what fails after that is not tried again.

@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use fastrand::Rng;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, SET_COOKIE},
 };
 use http_body_util::{BodyExt as _, Full};
@@ -25,7 +25,7 @@ use crate::{
     Agents, Answered, BoxError, BuildError, Cancelled, Error, Me, Message, NewAnswer, NewTurn,
     OpenTurn, Refusal, SessionInfo, SessionState, Turn, TurnBody,
     follow::{Answer, Policy, Row},
-    model::{Created, Messages, OpenTurns, Sessions},
+    model::{Created, Messages, OpenTurns, Queued, Sessions},
     transport::{self, Body, Transport},
 };
 
@@ -413,6 +413,14 @@ impl Client {
     /// A turn's body.
     pub(crate) async fn open(&self, request: Request<Full<Bytes>>) -> Result<TurnBody, Error> {
         let answer = self.ask(request).await?;
+        if answer.status() == StatusCode::ACCEPTED {
+            let body = timeout(REFUSAL, whole(answer.into_body(), MAX_REFUSAL)).await;
+            let body = body.ok().and_then(Result::ok).unwrap_or_default();
+            let queued = serde_json::from_slice::<Queued>(&body).ok();
+            let queued = queued.filter(|queued| queued.state == "queued");
+            return Err(queued
+                .map_or(Error::NotAnAnswer, |queued| Error::Queued { position: queued.position }));
+        }
         let kind = answer.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if !kind.is_some_and(|kind| kind.starts_with(ndjson::CONTENT_TYPE.as_bytes())) {
             return Err(Error::NotAnAnswer);

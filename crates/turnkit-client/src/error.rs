@@ -53,6 +53,12 @@ pub enum Error {
     /// The turn failed; retryably, where this is told between two connections.
     #[error("get the whole answer: {0}")]
     Failed(TurnFailure),
+    /// The turn has not begun: it is queued behind others.
+    #[error("read the turn: it waits as number {position}")]
+    Queued {
+        /// Its place among those that wait, counted from 1.
+        position: u64,
+    },
     /// Something between here and the server answered, or the server is none of these.
     #[error("read the answer: it is not what was asked for")]
     NotAnAnswer,
@@ -81,6 +87,7 @@ impl Error {
             Error::Cut => "cut",
             Error::Refused(refusal) => refusal.code(),
             Error::Failed(failure) => failure.code.as_deref().unwrap_or("failed"),
+            Error::Queued { .. } => "turn_queued",
             Error::NotAnAnswer | Error::Json(_) | Error::TooLarge(_) => "bad_response",
             Error::Line(_) => "invalid_line",
             Error::Request(_) => "invalid_request",
@@ -96,6 +103,7 @@ impl Error {
                 status: refusal.status(),
                 retry_after: refusal.retry_after(),
             }),
+            Error::Queued { .. } => Some(Answer::Queued),
             Error::NotAnAnswer => Some(Answer::Other),
             _ => None,
         }
@@ -109,6 +117,7 @@ impl Error {
             | Error::Silent(_)
             | Error::Broken(_)
             | Error::Cut
+            | Error::Queued { .. }
             | Error::NotAnAnswer => true,
             Error::Refused(refusal) => refusal.is_transient(),
             Error::Failed(failure) => failure.retryable,
@@ -123,7 +132,9 @@ pub struct Refusal {
     status: u16,
     code: String,
     message: String,
-    turn_id: Option<String>,
+    turn_id: Option<Box<str>>,
+    outcome: Option<Box<str>>,
+    field: Option<Box<str>>,
     retry_after: Option<Duration>,
 }
 
@@ -138,7 +149,9 @@ impl Refusal {
             status,
             code: body.code().unwrap_or_else(|| format!("http_{status}")),
             message: body.message().unwrap_or_else(nothing),
-            turn_id: body.member("turnId", MAX_TURN_ID),
+            turn_id: body.member("turnId", MAX_TURN_ID).map(Into::into),
+            outcome: body.member("outcome", text::MAX_CODE).map(Into::into),
+            field: body.member("field", text::MAX_CODE).map(Into::into),
             retry_after,
         }
     }
@@ -165,6 +178,18 @@ impl Refusal {
     #[must_use]
     pub fn turn_id(&self) -> Option<&str> {
         self.turn_id.as_deref()
+    }
+
+    /// With `interaction_answered`: what came of the question.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&str> {
+        self.outcome.as_deref()
+    }
+
+    /// The place in the request that is wrong, cut to 100 characters.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
     }
 
     /// How long the server asked to be left alone.

@@ -139,6 +139,8 @@ pub enum Request {
 pub enum Answer {
     /// A turn's body: a 2xx with `application/x-ndjson`.
     Body,
+    /// The turn is queued: it waits until those before it have ended.
+    Queued,
     /// Another 2xx: something between client and server has answered.
     Other,
     /// Any other status.
@@ -291,6 +293,11 @@ impl Follow {
                 (self.is_known, self.is_replay) = (true, false);
                 self.row_before = self.row.clone();
                 self.go(State::Read);
+            }
+            Answer::Queued => {
+                // The server has the turn. However long that takes, it is no failure.
+                (self.is_known, self.row.began) = (true, now);
+                self.failed(None, now, spread);
             }
             Answer::Other => self.failed(None, now, spread),
             Answer::Refused { status, retry_after } if is_transient(status) => {

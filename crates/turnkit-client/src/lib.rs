@@ -46,7 +46,7 @@ mod turn;
 pub use client::{Client, ClientBuilder};
 pub use error::{BoxError, BuildError, Error, Refusal, TurnFailure};
 pub use model::{
-    AgentInfo, Agents, Answered, Cancelled, Me, Message, MessageError, NewAnswer, NewTurn,
-    OpenTurn, SessionInfo, SessionState,
+    AgentInfo, AgentTakes, Agents, Answered, Cancelled, Me, Message, MessageError, NewAnswer,
+    NewTurn, OpenTurn, SessionInfo, SessionState,
 };
 pub use turn::{Turn, TurnBody, Update};

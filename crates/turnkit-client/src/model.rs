@@ -13,13 +13,22 @@ pub struct NewTurn {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    queue: bool,
 }
 
 impl NewTurn {
     /// A turn with the caller's id for it: 1 to 160 of `A-Za-z0-9:_-`, and unique in its session. The same id with the same
     /// message is the same turn, however often it is sent.
     pub fn new(turn_id: impl Into<String>, message: impl Into<String>) -> NewTurn {
-        NewTurn { turn_id: turn_id.into(), message: message.into(), agent: None }
+        NewTurn { turn_id: turn_id.into(), message: message.into(), agent: None, queue: false }
+    }
+
+    /// Lets it wait where another turn of the session is open, instead of being refused.
+    #[must_use]
+    pub fn queued(mut self) -> NewTurn {
+        self.queue = true;
+        self
     }
 
     /// Lets this agent answer instead of the server's default one.
@@ -39,10 +48,11 @@ impl NewTurn {
 /// Without the message, which is a user's.
 impl fmt::Debug for NewTurn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NewTurn { turn_id, agent, message: _ } = self;
+        let NewTurn { turn_id, agent, queue, message: _ } = self;
         f.debug_struct("NewTurn")
             .field("turn_id", turn_id)
             .field("agent", agent)
+            .field("queue", queue)
             .finish_non_exhaustive()
     }
 }
@@ -133,6 +143,10 @@ pub struct Message {
     pub execution_id: String,
     /// When it was saved (RFC 3339).
     pub created_at: String,
+    /// The id under which it was put into the running turn, where it is an input: a message of the user's between two halves of an
+    /// answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
     /// Why it is not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<MessageError>,
@@ -176,6 +190,13 @@ pub struct OpenTurn {
     pub execution_id: String,
     /// Its place in the session, from 0.
     pub turn_index: u64,
+    /// Whether messages can be put into it: [`Client::input`](crate::Client::input).
+    #[serde(default)]
+    pub accepts_input: bool,
+    /// The data of each `interaction` that waits for an answer ([`Client::answer`](crate::Client::answer)), the oldest first
+    /// (PROTOCOL 1.1).
+    #[serde(default)]
+    pub pending: Vec<Value>,
 }
 
 /// A session at one moment.
@@ -223,6 +244,21 @@ pub struct AgentInfo {
     /// What it is good for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// What it takes while it runs.
+    #[serde(default)]
+    pub takes: AgentTakes,
+}
+
+/// What an agent takes while it runs (PROTOCOL 3.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AgentTakes {
+    /// Answers to its questions.
+    #[serde(default)]
+    pub answers: bool,
+    /// Messages into its running turn.
+    #[serde(default)]
+    pub input: bool,
 }
 
 /// Who asks.
@@ -242,6 +278,13 @@ pub struct Me {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Created {
     pub(crate) session_id: String,
+}
+
+/// What becomes of a turn that has to wait.
+#[derive(Deserialize)]
+pub(crate) struct Queued {
+    pub(crate) state: String,
+    pub(crate) position: u64,
 }
 
 #[derive(Deserialize)]

@@ -13,7 +13,7 @@ use crate::{
     transport::Body,
 };
 
-/// What happens to a turn that is followed, in this order: any number of the first three, and one of the last two, which is
+/// What happens to a turn that is followed, in this order: any number of the first four, and one of the last two, which is
 /// last. Each event comes once, over any number of connections.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -41,6 +41,11 @@ pub enum Update {
         error: Error,
         /// How long it waits.
         wait: Duration,
+    },
+    /// The turn has not begun: it waits behind others, and is asked for again after a wait.
+    Queued {
+        /// Its place among those that wait, counted from 1.
+        position: u64,
     },
     /// The answer is saved.
     Completed {
@@ -217,7 +222,10 @@ impl Turn {
                     Some(answer) => self.follow.answered(answer, now, spread),
                     None => self.follow.lost(now, spread),
                 }
-                self.disconnected(error, now)
+                match error {
+                    Error::Queued { position } => Ok(Update::Queued { position }),
+                    error => self.disconnected(error, now),
+                }
             }
         }
     }

@@ -49,6 +49,8 @@ struct Scripted {
     #[serde(default)]
     lost: bool,
     r#type: Option<String>,
+    /// The turn waits, in this place.
+    queued: Option<u64>,
     status: Option<u16>,
     code: Option<String>,
     retry_after: Option<String>,
@@ -98,11 +100,13 @@ fn driven(case: &Case, lines: &BTreeMap<String, String>) -> (Vec<String>, Vec<St
     let (mut asked, mut updates) = (Vec::new(), Vec::new());
     let (mut answers, mut now) = (VecDeque::from(case.answers.clone()), Duration::ZERO);
     let (mut body, mut code) = (ndjson::Decoder::new(), String::new());
+    let mut is_queued = false;
     loop {
         match follow.step() {
             Step::Send(ask) => {
                 asked.push(spelt(ask));
                 let answer = answers.pop_front().expect("an answer is left");
+                is_queued = answer.queued.is_some();
                 if answer.lost {
                     follow.lost(now, 0.5);
                 } else if let Some(status) = answer.status {
@@ -110,6 +114,9 @@ fn driven(case: &Case, lines: &BTreeMap<String, String>) -> (Vec<String>, Vec<St
                     let seconds = answer.retry_after.and_then(|seconds| seconds.parse().ok());
                     let retry_after = seconds.map(Duration::from_secs);
                     follow.answered(Answer::Refused { status, retry_after }, now, 0.5);
+                } else if let Some(position) = answer.queued {
+                    follow.answered(Answer::Queued, now, 0.5);
+                    updates.push(format!("queued as {position}"));
                 } else if answer.r#type.is_some() {
                     follow.answered(Answer::Other, now, 0.5);
                 } else {
@@ -143,7 +150,9 @@ fn driven(case: &Case, lines: &BTreeMap<String, String>) -> (Vec<String>, Vec<St
             Step::WaitUntil(until) => {
                 let (cursor, wait) = (follow.cursor(), until.saturating_sub(now));
                 let wait = wait.as_millis();
-                updates.push(format!("disconnected at {cursor}, again in {wait} ms"));
+                if !is_queued {
+                    updates.push(format!("disconnected at {cursor}, again in {wait} ms"));
+                }
                 now = until;
                 follow.tick(now);
             }
@@ -206,6 +215,7 @@ async fn told(mut turn: Turn) -> Vec<String> {
             Ok(Some(Update::Disconnected { cursor, wait, .. })) => {
                 format!("disconnected at {cursor}, again in {} ms", wait.as_millis())
             }
+            Ok(Some(Update::Queued { position })) => format!("queued as {position}"),
             Ok(Some(Update::Completed { replayed: true, .. })) => "completed, replayed".to_owned(),
             Ok(Some(Update::Completed { .. })) => "completed".to_owned(),
             Ok(Some(Update::Failed { failure, .. })) => {
@@ -271,6 +281,11 @@ fn respond(answer: Scripted, lines: &BTreeMap<String, String>) -> Result<Respons
         response = response.header("retry-after", after);
     }
     let whole = |text: String| Full::from(text).map_err(|never: Infallible| match never {});
+    if let Some(position) = answer.queued {
+        let queued = json!({ "turnId": "t", "state": "queued", "position": position });
+        let response = Response::builder().status(202).header("content-type", "application/json");
+        return Ok(response.body(whole(queued.to_string()).boxed_unsync())?);
+    }
     if answer.status.is_some() {
         let error = answer
             .code

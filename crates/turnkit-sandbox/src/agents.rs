@@ -20,4 +20,19 @@ pub struct AgentInfo {
     /// One line about it; empty where the substrate says none.
     #[serde(default)]
     pub description: String,
+    /// What it takes while it runs.
+    #[serde(default)]
+    pub takes: AgentTakes,
+}
+
+/// What an agent takes from outside while it runs (PROTOCOL 3.6): nothing unless the substrate says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct AgentTakes {
+    /// Answers to its questions.
+    #[serde(default)]
+    pub answers: bool,
+    /// Messages into its running turn.
+    #[serde(default)]
+    pub input: bool,
 }

@@ -46,7 +46,7 @@ mod status;
 mod substrate;
 mod transport;
 
-pub use agents::{AgentInfo, AgentList};
+pub use agents::{AgentInfo, AgentList, AgentTakes};
 pub use client::{SandboxClient, SandboxClientBuilder};
 pub use error::{BuildError, Ending, Error, ProtocolError, TransportError};
 pub use producer::SandboxTurn;

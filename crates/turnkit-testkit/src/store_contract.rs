@@ -16,6 +16,7 @@ mod bench;
 mod deletion;
 mod endings;
 mod feed;
+mod interactions;
 mod leases;
 mod opening;
 mod queue;
@@ -35,6 +36,10 @@ pub use self::endings::{
     a_turn_has_one_ending, a_whole_answer_replaces_a_part_of_it, one_of_many_saves_is_the_answer,
 };
 pub use self::feed::a_feed_tells_everything_once_and_in_order;
+pub use self::interactions::{
+    a_question_is_pending_until_it_is_answered, an_input_reaches_an_agent_once,
+    what_a_user_wants_is_listed_until_it_is_decided,
+};
 pub use self::leases::{
     a_fenced_epoch_is_refused_everything_but_saving, a_lease_lasts_by_the_stores_clock,
     a_renewal_keeps_what_it_names, a_seen_epoch_has_one_winner, a_turn_is_run_once_ever,
@@ -177,6 +182,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// | [`the_first_that_waits_is_opened_once`] | opens the next turn in a step of its own, out of order, or two |
 /// | [`a_stop_pauses_the_queue`] | goes on after a stop, or lets a new turn overtake those that wait |
 /// | [`a_queued_turn_is_changed_while_it_waits`] | changes what has begun, or forgets what was removed |
+/// | [`a_question_is_pending_until_it_is_answered`] | asks again with each reading, or takes an intent for the answer |
+/// | [`what_a_user_wants_is_listed_until_it_is_decided`] | notes a wish twice, or passes on what is decided |
+/// | [`an_input_reaches_an_agent_once`] | forgets inputs, or repeats those that the agent has had |
 /// | [`statements_run_once_for_each_execution`] | runs the product's statements for what it did not write |
 /// | [`what_statements_refuse_leaves_nothing`] | runs them outside of its own transaction |
 /// | [`a_dropped_future_leaves_all_or_nothing`] | writes in two steps, or keeps a lock when it is dropped |
@@ -210,6 +218,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// [`the_first_that_waits_is_opened_once`]: crate::store_contract::the_first_that_waits_is_opened_once
 /// [`a_stop_pauses_the_queue`]: crate::store_contract::a_stop_pauses_the_queue
 /// [`a_queued_turn_is_changed_while_it_waits`]: crate::store_contract::a_queued_turn_is_changed_while_it_waits
+/// [`a_question_is_pending_until_it_is_answered`]: crate::store_contract::a_question_is_pending_until_it_is_answered
+/// [`what_a_user_wants_is_listed_until_it_is_decided`]: crate::store_contract::what_a_user_wants_is_listed_until_it_is_decided
+/// [`an_input_reaches_an_agent_once`]: crate::store_contract::an_input_reaches_an_agent_once
 /// [`statements_run_once_for_each_execution`]: crate::store_contract::statements_run_once_for_each_execution
 /// [`what_statements_refuse_leaves_nothing`]: crate::store_contract::what_statements_refuse_leaves_nothing
 /// [`a_dropped_future_leaves_all_or_nothing`]: crate::store_contract::a_dropped_future_leaves_all_or_nothing
@@ -293,6 +304,9 @@ macro_rules! chat_store_contract {
                 the_first_that_waits_is_opened_once,
                 a_stop_pauses_the_queue,
                 a_queued_turn_is_changed_while_it_waits,
+                a_question_is_pending_until_it_is_answered,
+                what_a_user_wants_is_listed_until_it_is_decided,
+                an_input_reaches_an_agent_once,
                 statements_run_once_for_each_execution,
                 what_statements_refuse_leaves_nothing,
                 a_dropped_future_leaves_all_or_nothing,

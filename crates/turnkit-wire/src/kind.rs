@@ -142,6 +142,17 @@ impl Class {
         matches!(self, Self::Part | Self::Result | Self::Warning)
     }
 
+    /// It is a question of a running agent, an input into its run, or what came of one of these: the engine keeps it with the answer
+    /// (PROTOCOL 2.3, 3.6).
+    #[must_use]
+    #[inline]
+    pub const fn is_interaction(self) -> bool {
+        matches!(
+            self,
+            Self::Interaction | Self::InteractionAnswered | Self::Input | Self::InputTaken
+        )
+    }
+
     /// It makes the turn fail that it comes in (PROTOCOL 2.4).
     #[must_use]
     #[inline]

@@ -8,11 +8,12 @@ mod template;
 use std::{fmt, sync::Arc};
 
 use turnkit_wire::{
-    DecodeError, Event,
-    view::TurnResult as TurnResultView,
+    DecodeError, Event, interaction,
+    view::{PartUpdate, TurnResult as TurnResultView},
     write::{FinishReason, TokenUsage, TurnResult},
 };
 
+use self::assembly::{Joined, Piece};
 pub use self::part::{AnswerPart, PartError, PartKind};
 pub(crate) use self::reader::AnswerReader;
 
@@ -70,6 +71,79 @@ impl Answer {
         }
         Self { text, parts: parts.into(), summary: self.summary.clone() }
     }
+}
+
+/// A stretch of an answer between two inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Half {
+    /// The input that it follows; none at the beginning.
+    pub input: Option<AnswerPart>,
+    /// What was said then. The summary is with the last one.
+    pub answer: Answer,
+}
+
+impl Half {
+    /// The id of the input that it follows, and what that says; nothing where there was no room for it.
+    #[must_use]
+    pub fn said(&self) -> Option<(String, Option<String>)> {
+        let event = self.input.as_ref()?.event();
+        let input = interaction::Input::of(&event).unwrap_or_default();
+        let [id, message] =
+            [input.id(), input.message()].map(|text| text.map(|text| text.to_str().into_owned()));
+        Some((id.unwrap_or_default(), message))
+    }
+}
+
+impl Answer {
+    /// The answer with the inputs that its agent has had, as messages between its halves, in order (PROTOCOL 2.3). One half where
+    /// there are none. A first half of nothing is left out.
+    #[must_use]
+    pub fn halves(&self) -> Vec<Half> {
+        let is_input = |part: &AnswerPart| part.kind() == PartKind::Input;
+        if !self.parts.iter().any(is_input) {
+            return vec![Half { input: None, answer: self.clone() }];
+        }
+        let mut halves: Vec<(Option<AnswerPart>, Vec<AnswerPart>)> = vec![(None, Vec::new())];
+        for part in self.parts.iter() {
+            if is_input(part) {
+                halves.push((Some(part.clone()), Vec::new()));
+            } else if let Some((_, parts)) = halves.last_mut() {
+                parts.push(part.clone());
+            }
+        }
+        let last = halves.len() - 1;
+        let halves = halves.into_iter().enumerate();
+        let halves = halves.filter(|(_, (input, parts))| input.is_some() || !parts.is_empty());
+        let half = |(place, (input, parts)): (usize, (_, Vec<AnswerPart>))| {
+            let summary = if place == last { self.summary.clone() } else { Summary::default() };
+            Half { input, answer: Self::of_parts(joined(&parts), parts, summary) }
+        };
+        halves.map(half).collect()
+    }
+}
+
+/// The joined text of parts at rest.
+fn joined(parts: &[AnswerPart]) -> String {
+    let events: Vec<(PartKind, Event)> =
+        parts.iter().map(|part| (part.kind(), part.event())).collect();
+    let views: Vec<_> = events
+        .iter()
+        .map(|(kind, event)| {
+            let update = PartUpdate::of(event).unwrap_or_default();
+            let [text, message] =
+                [update.text(), update.message_id()].map(|text| text.map(|text| text.to_str()));
+            (*kind, text.unwrap_or_default(), message)
+        })
+        .collect();
+    let pieces = views.iter().map(|(kind, text, message)| Piece {
+        kind: *kind,
+        text,
+        message: message.as_deref(),
+        is_cut: false,
+        is_echo: false,
+    });
+    Joined::of_pieces(pieces).text
 }
 
 /// The id of a text part that no event had.

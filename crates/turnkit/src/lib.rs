@@ -55,7 +55,7 @@ mod timer;
 mod turn;
 
 pub use self::{
-    answer::{Answer, AnswerPart, FinalText, PartError, PartKind, RawText, Summary},
+    answer::{Answer, AnswerPart, FinalText, Half, PartError, PartKind, RawText, Summary},
     body::TurnBody,
     driver::{TurnDriver, TurnHandle},
     error::{BoxError, Final, Hook, HookError, Phase, TurnError, code},

@@ -223,6 +223,7 @@ impl Machine {
             Class::Part => self.answer.part(event),
             Class::Result => self.answer.result(event),
             Class::Warning => self.answer.warning(event),
+            class if class.is_interaction() => self.answer.interaction(event),
             Class::Error => {
                 self.reported.own_error(event);
                 return Verdict::Keep;

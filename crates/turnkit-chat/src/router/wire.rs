@@ -5,10 +5,10 @@ use std::time::SystemTime;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use turnkit::wire::write::FinishReason;
-use turnkit_sandbox::AgentList;
+use turnkit_sandbox::{AgentList, AgentTakes};
 
-use crate::store::{FeedEntry, FeedId, Queue, SessionState, TurnRow};
-use crate::{Message, QueuedTurn, Role, SessionId, SessionInfo, Stopped};
+use crate::store::{FeedEntry, FeedId, Outcome, Queue, SessionState};
+use crate::{Chat, Message, QueuedTurn, Role, SessionId, SessionInfo, Stopped};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,13 +29,25 @@ struct Agent {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     description: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    takes: Option<Takes>,
+}
+
+/// What an agent takes while it runs.
+#[derive(Serialize)]
+struct Takes {
+    answers: bool,
+    input: bool,
 }
 
 impl From<AgentList> for Agents {
     fn from(list: AgentList) -> Agents {
         let agents = list.agents.into_iter();
-        let agents =
-            agents.map(|agent| Agent { name: agent.identifier, description: agent.description });
+        let agents = agents.map(|agent| {
+            let AgentTakes { answers, input, .. } = agent.takes;
+            let takes = (answers || input).then_some(Takes { answers, input });
+            Agent { name: agent.identifier, description: agent.description, takes }
+        });
         Agents { agents: agents.collect(), default: list.default }
     }
 }
@@ -75,7 +87,9 @@ impl SessionList {
 #[derive(Serialize)]
 pub(super) struct Messages {
     feed: String,
-    messages: Vec<Item>,
+    #[serde(rename = "messages")]
+    items: Vec<Item>,
+    turns: Vec<Turn>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +106,9 @@ struct Item {
     siblings: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
+    /// The id of an input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<Box<RawValue>>>,
     #[serde(flatten)]
@@ -161,8 +178,9 @@ struct Error {
 }
 
 impl Messages {
-    pub(super) fn new(messages: Vec<Message>, feed: &FeedId) -> Messages {
-        let messages = messages.into_iter().map(|message| Item {
+    pub(super) fn new(open: OpenTurns, state: SessionState) -> Messages {
+        let messages = state.messages.into_iter().flat_map(Message::halves);
+        let messages = messages.map(|message| Item {
             role: message.role.as_str(),
             text: message.text,
             status: message.state.as_str(),
@@ -171,7 +189,8 @@ impl Messages {
             execution_id: message.execution_id.to_string(),
             created_at: rfc3339(message.created_at),
             siblings: message.siblings,
-            client_id: message.client_id,
+            client_id: message.client_id.filter(|_| message.input.is_none()),
+            input: message.input,
             parts: (message.role == Role::Assistant).then(|| {
                 let parts = message.parts.iter().map(|part| part.as_json().to_owned());
                 parts.filter_map(|part| RawValue::from_string(part).ok()).collect()
@@ -179,7 +198,8 @@ impl Messages {
             summary: message.summary.into(),
             error: message.failure.map(|why| Error { code: why.code, message: why.message }),
         });
-        Messages { feed: feed.to_string(), messages: messages.collect() }
+        let feed = state.feed.to_string();
+        Messages { feed, items: messages.collect(), turns: open.turns }
     }
 }
 
@@ -196,16 +216,53 @@ struct Turn {
     execution_id: String,
     #[serde(rename = "turnIndex")]
     index: u64,
+    /// Whether its agent takes messages.
+    accepts_input: bool,
+    /// The data of each `interaction` that waits for an answer.
+    pending: Vec<Box<RawValue>>,
 }
 
-impl From<Option<TurnRow>> for OpenTurns {
-    fn from(open: Option<TurnRow>) -> OpenTurns {
-        let turns = open.into_iter().map(|row| Turn {
-            id: row.turn.turn_id,
+impl OpenTurns {
+    /// The open turn of a session, with what is asked in it.
+    pub(super) async fn of(chat: &Chat, state: &SessionState) -> OpenTurns {
+        let Some(row) = &state.open else {
+            return OpenTurns { turns: Vec::new() };
+        };
+        let pending = state.pending.iter().cloned();
+        let turn = Turn {
+            id: row.turn.turn_id.clone(),
             execution_id: row.turn.execution_id.to_string(),
             index: row.turn.index,
-        });
-        OpenTurns { turns: turns.collect() }
+            accepts_input: chat.accepts_input(row).await,
+            pending: pending.filter_map(|data| RawValue::from_string(data).ok()).collect(),
+        };
+        OpenTurns { turns: vec![turn] }
+    }
+}
+
+/// An answer that is in the log.
+#[derive(Serialize)]
+pub(super) struct AnswerTaken {
+    state: &'static str,
+    outcome: &'static str,
+}
+
+impl AnswerTaken {
+    pub(super) fn new(outcome: Outcome) -> AnswerTaken {
+        AnswerTaken { state: "answered", outcome: outcome.as_str() }
+    }
+}
+
+/// An input that is in the log.
+#[derive(Serialize)]
+pub(super) struct InputAccepted<'a> {
+    id: &'a str,
+    state: &'static str,
+}
+
+impl<'a> InputAccepted<'a> {
+    pub(super) fn new(id: &'a str) -> InputAccepted<'a> {
+        InputAccepted { id, state: "accepted" }
     }
 }
 
@@ -258,6 +315,10 @@ pub(super) struct Entry<'a> {
     position: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interaction_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interaction: Option<&'a RawValue>,
 }
 
 impl<'a> From<&'a FeedEntry> for Entry<'a> {
@@ -271,6 +332,8 @@ impl<'a> From<&'a FeedEntry> for Entry<'a> {
             execution_id: entry.begun.as_ref().map(|(_, id)| id.as_str()),
             position: entry.position,
             message: entry.message.as_deref(),
+            interaction_id: entry.interaction.as_deref(),
+            interaction: entry.question.as_deref().and_then(|json| serde_json::from_str(json).ok()),
         }
     }
 }
@@ -301,14 +364,10 @@ pub(super) struct SessionWhole {
 }
 
 impl SessionWhole {
-    pub(super) fn new(id: &SessionId, state: SessionState) -> SessionWhole {
-        SessionWhole {
-            session_id: id.as_str().to_owned(),
-            messages: Messages::new(state.messages, &state.feed).messages,
-            turns: OpenTurns::from(state.open).turns,
-            queue: state.queue.into(),
-            feed: state.feed.to_string(),
-        }
+    pub(super) fn new(id: &SessionId, open: OpenTurns, mut state: SessionState) -> SessionWhole {
+        let queue = std::mem::take(&mut state.queue).into();
+        let Messages { feed, items: messages, turns } = Messages::new(open, state);
+        SessionWhole { session_id: id.as_str().to_owned(), messages, turns, queue, feed }
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) fn delete(
         SELECT execution_id, session_id, NOT dispatched FROM turnkit_turns WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([id])?;
     for sql in [
+        "DELETE FROM turnkit_questions WHERE session_id = ?1",
+        "DELETE FROM turnkit_intents WHERE session_id = ?1",
         "DELETE FROM turnkit_messages WHERE session_id = ?1",
         "DELETE FROM turnkit_turns WHERE session_id = ?1",
         "DELETE FROM turnkit_queue WHERE session_id = ?1",
@@ -82,7 +84,7 @@ pub(super) fn delete(
         tx.prepare_cached(sql)?.execute([id])?;
     }
     feed::forget(tx, session_id)?;
-    feed::tell_owner(tx, owner, session_id, None, Change::SessionDeleted, now)?;
+    feed::tell_owner(tx, owner, session_id, None, None, Change::SessionDeleted, now)?;
     forget(tx, now)?;
     Ok(true)
 }

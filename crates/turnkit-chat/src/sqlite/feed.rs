@@ -19,10 +19,22 @@ pub(super) fn tell(
     change: Change,
     now: i64,
 ) -> rusqlite::Result<()> {
+    tell_of(db, session, turn_id, None, change, now)
+}
+
+/// The same of a change that is about a question.
+pub(super) fn tell_of(
+    db: &Connection,
+    session: &SessionId,
+    turn_id: Option<&str>,
+    interaction: Option<&str>,
+    change: Change,
+    now: i64,
+) -> rusqlite::Result<()> {
     let sql = "SELECT tenant_id, user_id FROM turnkit_sessions WHERE id = ?1";
     let read = |row: &Row<'_>| Ok(Principal { tenant_id: row.get(0)?, user_id: row.get(1)? });
     let owner = db.prepare_cached(sql)?.query_row([session.as_str()], read)?;
-    tell_owner(db, &owner, session, turn_id, change, now)
+    tell_owner(db, &owner, session, turn_id, interaction, change, now)
 }
 
 pub(super) fn tell_owner(
@@ -30,6 +42,7 @@ pub(super) fn tell_owner(
     owner: &Principal,
     session: &SessionId,
     turn_id: Option<&str>,
+    interaction: Option<&str>,
     change: Change,
     now: i64,
 ) -> rusqlite::Result<()> {
@@ -39,10 +52,11 @@ pub(super) fn tell_owner(
     let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, rows::unsigned(row, 1)?));
     let (feed, number) = db.prepare_cached(sql)?.query_row(values, read)?;
     let sql =
-        "INSERT INTO turnkit_feed_entries (feed, number, change, state, session_id, turn_id, at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        "INSERT INTO turnkit_feed_entries (feed, number, change, state, session_id, turn_id, at, interaction_id)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let (name, state) = (change.as_str(), change.state());
-    let values = params![feed, rows::column(number)?, name, state, session.as_str(), turn_id, now];
+    let (number_column, session) = (rows::column(number)?, session.as_str());
+    let values = params![feed, number_column, name, state, session, turn_id, now, interaction];
     db.prepare_cached(sql)?.execute(values)?;
     if number > FEED_KEPT && number % PIECE == 0 {
         let dropped = rows::column(number - FEED_KEPT)?;
@@ -110,11 +124,12 @@ pub(super) fn read(
             (SELECT count(*) FROM turnkit_queue before
                 WHERE before.session_id = q.session_id AND before.number <= q.number AND before.removed = 0),
             CASE WHEN e.change IN ('turn.accepted', 'turn.queued', 'turn.changed') THEN coalesce(m.text, q.message) END,
-            q.number
+            q.number, e.interaction_id, CASE WHEN e.change = 'interaction.pending' THEN a.question END
         FROM turnkit_feed_entries e
         LEFT JOIN turnkit_turns t ON t.session_id = e.session_id AND t.turn_id = e.turn_id
         LEFT JOIN turnkit_messages m ON m.execution_id = t.execution_id AND m.role = 'user'
         LEFT JOIN turnkit_queue q ON q.session_id = e.session_id AND q.turn_id = e.turn_id AND q.removed = 0
+        LEFT JOIN turnkit_questions a ON a.execution_id = t.execution_id AND a.interaction_id = e.interaction_id AND a.outcome IS NULL
         WHERE e.feed = ?1 AND e.number > ?2 {of_session} ORDER BY e.number LIMIT ?3"
     );
     // One more, to know whether there is one.
@@ -130,7 +145,8 @@ pub(super) fn read(
             return Ok(Some(FeedPage::Entries(entries, at)));
         }
         let entry = entry(row)?;
-        bytes += entry.message.as_ref().map_or(0, String::len);
+        let texts = [&entry.message, &entry.question].into_iter().flatten();
+        bytes += texts.map(String::len).sum::<usize>();
         entries.push(entry);
     }
     Ok(Some(FeedPage::Entries(entries, end)))
@@ -154,5 +170,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<FeedEntry> {
         begun,
         position: if waits { Some(rows::unsigned(row, 8)?) } else { None },
         message: row.get(9)?,
+        interaction: row.get(11)?,
+        question: row.get(12)?,
     })
 }

@@ -79,7 +79,8 @@ fn select(
     let sql = format!(
         "SELECT s.tenant_id, s.user_id, t.session_id, t.turn_id, t.turn_index, t.execution_id, t.agent, m.text,
             t.state, t.dispatched, t.stop_asked, t.epoch, t.failure_code, t.failure_message,
-            iif(t.state = 'open' AND NOT t.released, t.worker, NULL), t.parent_index, t.client_id
+            iif(t.state = 'open' AND NOT t.released, t.worker, NULL), t.parent_index, t.client_id,
+            EXISTS (SELECT 1 FROM turnkit_questions q WHERE q.execution_id = t.execution_id AND q.outcome IS NULL)
         FROM turnkit_turns t
         JOIN turnkit_sessions s ON s.id = t.session_id
         JOIN turnkit_messages m ON m.execution_id = t.execution_id AND m.role = 'user'
@@ -104,6 +105,7 @@ fn select(
             stop_asked: row.get(10)?,
             epoch: unsigned(row, 11)?,
             is_held: holder.map_or(Ok(false), |holder| worker.lives(db, &holder))?,
+            is_waiting: row.get(17)?,
             failure: failure(row, 12)?,
         })
     };

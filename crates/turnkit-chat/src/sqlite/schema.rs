@@ -166,6 +166,36 @@ const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX turnkit_feed_of_session ON turnkit_feed_entries (session_id, number);
 ",
+    r"
+    CREATE TABLE turnkit_questions (
+        number          INTEGER PRIMARY KEY,
+        execution_id    TEXT NOT NULL REFERENCES turnkit_turns (execution_id),
+        session_id      TEXT NOT NULL,
+        interaction_id  TEXT NOT NULL,
+        question        TEXT NOT NULL,
+        outcome         TEXT,
+        UNIQUE (execution_id, interaction_id)
+    ) STRICT;
+    CREATE INDEX turnkit_questions_of_session ON turnkit_questions (session_id);
+
+    CREATE TABLE turnkit_intents (
+        number        INTEGER PRIMARY KEY,
+        execution_id  TEXT NOT NULL REFERENCES turnkit_turns (execution_id),
+        session_id    TEXT NOT NULL,
+        kind          TEXT NOT NULL CHECK (kind IN ('answer', 'input')),
+        subject       TEXT NOT NULL,
+        outcome       TEXT,
+        content       TEXT,
+        user_id       TEXT NOT NULL,
+        created_at    INTEGER NOT NULL,
+        status        INTEGER
+    ) STRICT;
+    CREATE INDEX turnkit_intents_of_execution ON turnkit_intents (execution_id, kind, subject);
+    CREATE INDEX turnkit_intents_of_session ON turnkit_intents (session_id);
+    CREATE INDEX turnkit_undecided_intents ON turnkit_intents (number) WHERE status IS NULL;
+
+    ALTER TABLE turnkit_feed_entries ADD COLUMN interaction_id TEXT;
+",
 ];
 
 /// The schema of a database that a newer version has written.

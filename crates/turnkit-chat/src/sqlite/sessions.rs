@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{self, column, state, unsigned};
 use super::workers::Worker;
-use super::{Fault, deletion, feed, queue};
+use super::{Fault, deletion, feed, interactions, queue};
 use crate::store::{
     Change, HistoryLimits, MessagePage, PAGE_BYTES, SessionPage, SessionState, answer_bytes,
-    json_len,
+    json_len, said_in,
 };
 use crate::{
     Message, Principal, Role, Said, SessionId, SessionInfo, StoreError, StoreErrorKind, Turn,
@@ -123,9 +123,13 @@ pub(super) fn state_of(
         return Ok(None);
     }
     let open = rows::open_of_session(db, worker, id)?;
+    let pending = match &open {
+        Some(row) => interactions::pending(db, &row.turn.execution_id)?,
+        None => Vec::new(),
+    };
     let queue = queue::of_session(db, id)?;
     let (messages, feed) = (messages(db, id, page)?, feed::end(db, owner)?);
-    Ok(Some(SessionState { messages, open, queue, feed }))
+    Ok(Some(SessionState { messages, open, pending, queue, feed }))
 }
 
 /// A branch, newest turn first: the turn at index `?2` of the session `?1`, and its ancestors.
@@ -205,6 +209,7 @@ fn messages(
                 TurnState::Complete => None,
                 _ => rows::failure(row, 6)?,
             },
+            input: None,
         };
         // Roles come in the order of the alphabet, as they lie in the index: the answer before what it answers.
         newest_first.push(message);
@@ -222,7 +227,7 @@ pub(super) fn history(
         return Ok(Vec::new());
     };
     let sql = format!(
-        "{BRANCH} SELECT asked.text, answer.text FROM branch b
+        "{BRANCH} SELECT asked.text, answer.text, iif(instr(answer.parts, '\"type\":\"input\"'), answer.parts, NULL), NULL FROM branch b
         CROSS JOIN turnkit_messages asked ON asked.session_id = ?1 AND asked.turn_index = b.turn_index AND asked.role = 'user'
         CROSS JOIN turnkit_messages answer
             ON answer.session_id = ?1 AND answer.turn_index = b.turn_index AND answer.role = 'assistant'"
@@ -233,17 +238,18 @@ pub(super) fn history(
     while turns < limits.turns
         && let Some(row) = rows.next()?
     {
-        let asked = Said { role: Role::User, content: row.get(0)? };
-        let answer = Said { role: Role::Assistant, content: row.get(1)? };
-        if answer.content.trim().is_empty() {
+        let message: String = row.get(0)?;
+        // Of the parts nothing is needed, unless there are inputs among them.
+        let said = said_in(&message, &rows::answer(row, 1)?);
+        if said.is_empty() {
             continue;
         }
-        bytes += json_len(&asked) + json_len(&answer);
+        bytes += said.iter().map(json_len).sum::<usize>();
         if bytes > limits.bytes {
             break;
         }
         turns += 1;
-        newest_first.extend([answer, asked]);
+        newest_first.extend(said.into_iter().rev());
     }
     newest_first.reverse();
     Ok(newest_first)

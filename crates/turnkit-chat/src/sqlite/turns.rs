@@ -11,7 +11,9 @@ use super::connections::Piece;
 use super::queue::{self, Asked, Named};
 use super::rows::{self, column, unsigned};
 use super::workers::Worker;
-use super::{Fault, InTransaction, NotAccepted, OwnStatements, deletion, feed, sessions};
+use super::{
+    Fault, InTransaction, NotAccepted, OwnStatements, deletion, feed, interactions, sessions,
+};
 use crate::store::{
     Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow,
 };
@@ -46,6 +48,7 @@ pub(super) fn accept(
         stop_asked: false,
         epoch: 0,
         is_held: false,
+        is_waiting: false,
         failure: None,
     };
     Piece::Keep((Accepted::New(row), false))
@@ -281,8 +284,11 @@ pub(super) fn save(
     }
     sessions::touch(tx, &turn.session_id, worker.now())?;
     tell_ended(tx, worker, &turn, TurnState::Complete)?;
-    let freed = was_open && open_next(tx, worker, product, &turn.session_id)?;
-    Ok((Persisted::Saved, freed))
+    if !was_open {
+        return Ok((Persisted::Saved, false));
+    }
+    interactions::close(tx, worker, &turn, answer)?;
+    Ok((Persisted::Saved, open_next(tx, worker, product, &turn.session_id)?))
 }
 
 /// Says also whether a turn that had waited is open now.
@@ -314,6 +320,7 @@ pub(super) fn end(
     }
     sessions::touch(tx, &turn.session_id, worker.now())?;
     tell_ended(tx, worker, &turn, ending.state())?;
+    interactions::close(tx, worker, &turn, &ending.partial)?;
     Ok((true, open_next(tx, worker, product, &turn.session_id)?))
 }
 

@@ -12,15 +12,16 @@ use turnkit::Persisted;
 use turnkit_id::{ExecutionId, LogId};
 
 use super::{
-    Accepted, Bell, Change, ChatStore, Claim, Claimed, Deletion, Digest, EndedBy, FEED_KEPT,
-    FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, HistoryLimits, Joined,
-    LEASE, Lease, MAX_QUEUED, MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, PAGE_BYTES, Queue,
-    QueueChange, QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
-    StoreErrorKind, Stored, TITLE, TOMBSTONE, TurnRow, answer_bytes, json_len, unnamed_log,
+    Accepted, Bell, Change, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy,
+    FEED_KEPT, FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, HistoryLimits,
+    Intended, Intent, Joined, LEASE, Lease, MAX_QUEUED, MAX_SIGN_INS, MessagePage, NAME_RESTS,
+    NewRow, Outcome, PAGE_BYTES, Queue, QueueChange, QueueChanged, Renewed, SessionPage,
+    SessionState, Siblings, SignIns, StoreError, StoreErrorKind, Stored, TITLE, TOMBSTONE, Told,
+    TurnRow, Wish, answer_bytes, input_turn, inputs_of, json_len, said_in, unnamed_log,
 };
 use crate::{
-    Answer, Ending, Failure, Message, Principal, QueuedTurn, Role, Said, SessionId, SessionInfo,
-    Turn, TurnRef, TurnState,
+    Answer, Ending, Failure, Message, Principal, QueuedTurn, Said, SessionId, SessionInfo, Turn,
+    TurnRef, TurnState,
 };
 
 /// Sessions and turns in this process's memory, which end with it.
@@ -65,6 +66,7 @@ struct Data {
     gone: HashMap<ExecutionId, (SessionId, bool)>,
     opened: u64,
     accepted: u64,
+    intended: u64,
     sign_ins: Vec<SignIn>,
 }
 
@@ -81,6 +83,7 @@ struct Entry {
     change: Change,
     session_id: SessionId,
     turn_id: Option<String>,
+    interaction: Option<String>,
     at: SystemTime,
 }
 
@@ -149,6 +152,27 @@ struct Row {
     claimed: Option<Claimant>,
     failure: Option<Failure>,
     answer: Option<(Answer, SystemTime)>,
+    /// While it is open, in the order in which they were asked.
+    questions: Vec<Question>,
+    intents: Vec<Noted>,
+}
+
+struct Question {
+    id: String,
+    /// The data of its `interaction`. Nothing where only what came of it is known.
+    data: String,
+    outcome: Option<Outcome>,
+}
+
+impl Question {
+    fn is_pending(&self) -> bool {
+        self.outcome.is_none()
+    }
+}
+
+struct Noted {
+    intent: Intent,
+    decision: Option<Decision>,
 }
 
 /// Who made the claim that began the row's epoch.
@@ -254,6 +278,7 @@ impl Data {
             stop_asked: row.stop_asked,
             epoch: row.epoch,
             is_held: self.is_held(row, now),
+            is_waiting: row.questions.iter().any(Question::is_pending),
             failure: row.failure.clone(),
         }
     }
@@ -323,6 +348,8 @@ impl Data {
             claimed: None,
             failure: None,
             answer: None,
+            questions: Vec::new(),
+            intents: Vec::new(),
         };
         self.turns.insert(execution_id.clone(), row);
         if let Some(session) = self.sessions.get_mut(session_id) {
@@ -352,24 +379,25 @@ impl Data {
         change: Change,
         at: SystemTime,
     ) {
-        if let Some(owner) = self.sessions.get(session_id).map(|session| session.owner.clone()) {
-            self.tell_owner(owner, session_id, turn_id, change, at);
+        let (session_id, turn_id) = (session_id.clone(), turn_id.map(str::to_owned));
+        let entry = Entry { number: 0, change, session_id, turn_id, interaction: None, at };
+        self.tell_entry(entry);
+    }
+
+    /// Tells the owner of the entry's session, under the next number of the owner's feed.
+    fn tell_entry(&mut self, entry: Entry) {
+        let owner = self.sessions.get(&entry.session_id).map(|session| session.owner.clone());
+        if let Some(owner) = owner {
+            self.tell_owner(owner, entry);
         }
     }
 
-    fn tell_owner(
-        &mut self,
-        owner: Principal,
-        session_id: &SessionId,
-        turn_id: Option<&str>,
-        change: Change,
-        at: SystemTime,
-    ) {
+    fn tell_owner(&mut self, owner: Principal, mut entry: Entry) {
         self.version += 1;
         let feed = self.feeds.entry(owner).or_insert_with(Feed::new);
         feed.newest += 1;
-        let (session_id, turn_id) = (session_id.clone(), turn_id.map(str::to_owned));
-        feed.entries.push_back(Entry { number: feed.newest, change, session_id, turn_id, at });
+        entry.number = feed.newest;
+        feed.entries.push_back(entry);
         let dropped = feed.newest.saturating_sub(FEED_KEPT);
         if dropped > feed.dropped {
             feed.dropped = dropped;
@@ -388,6 +416,9 @@ impl Data {
         let queued = queued.map(|(queued, _)| queued);
         let message = row.map(|row| row.turn.message.clone());
         let message = message.or_else(|| Some(queued.as_ref()?.message.clone()));
+        let asked = row.into_iter().flat_map(|row| &row.questions).find(|question| {
+            entry.interaction.as_ref() == Some(&question.id) && question.is_pending()
+        });
         FeedEntry {
             number: entry.number,
             change: entry.change,
@@ -397,6 +428,91 @@ impl Data {
             begun: row.map(|row| (row.turn.index, row.turn.execution_id.clone())),
             position: queued.map(|queued| queued.position),
             message: message.filter(|_| entry.change.has_message()),
+            interaction: entry.interaction.clone(),
+            question: asked
+                .filter(|_| entry.change == Change::Asked)
+                .map(|question| question.data.clone()),
+        }
+    }
+
+    /// Writes what came of a question, once.
+    fn answered(&mut self, execution_id: &ExecutionId, id: &str, outcome: Outcome, at: SystemTime) {
+        let row = self.turns.get_mut(execution_id);
+        let Some(row) = row.filter(|row| row.state == TurnState::Open) else { return };
+        match row.questions.iter_mut().find(|question| question.id == id) {
+            Some(known) if !known.is_pending() => return,
+            Some(pending) => pending.outcome = Some(outcome),
+            None => row.questions.push(Question {
+                id: id.to_owned(),
+                data: String::new(),
+                outcome: Some(outcome),
+            }),
+        }
+        self.tell_of_question(execution_id, id, Change::Answered(outcome), at);
+    }
+
+    fn tell_of_question(
+        &mut self,
+        execution_id: &ExecutionId,
+        id: &str,
+        change: Change,
+        at: SystemTime,
+    ) {
+        if let Some(row) = self.turns.get(execution_id) {
+            let (session_id, turn_id) =
+                (row.turn.session_id.clone(), Some(row.turn.turn_id.clone()));
+            let interaction = Some(id.to_owned());
+            self.tell_entry(Entry { number: 0, change, session_id, turn_id, interaction, at });
+        }
+    }
+
+    /// A turn has ended: so have its questions, and inputs that its agent has not had become turns that wait.
+    fn close_inbox(&mut self, execution_id: &ExecutionId, answer: &Answer, now: SystemTime) {
+        let Some(row) = self.turns.get_mut(execution_id) else { return };
+        row.questions.clear();
+        let had = inputs_of(answer);
+        let mut left = Vec::new();
+        for noted in &mut row.intents {
+            noted.decision.get_or_insert(Decision::GONE);
+            if let Wish::Input { id, message } = &mut noted.intent.wish {
+                let message = std::mem::take(message);
+                if !had.contains(id) {
+                    left.push((id.clone(), message));
+                }
+            }
+        }
+        let (session_id, agent) = (row.turn.session_id.clone(), row.turn.agent.clone());
+        let is_stopped = row.stop_asked || row.state == TurnState::Stopped;
+        for (id, message) in left {
+            let known = |name: &str| -> Result<_, std::convert::Infallible> {
+                let Some(session) = self.sessions.get(&session_id) else {
+                    return Ok(Some(message.clone()));
+                };
+                let begun = self.named(session, name).map(|row| row.turn.message.clone());
+                let waits = session.waiting(name).map(|(queued, _)| queued.message);
+                let removed = session.removed.contains(name).then(String::new);
+                Ok(begun.or(waits).or(removed))
+            };
+            let Ok(Some(turn_id)) = input_turn(&id, &message, known) else { continue };
+            if let Some(session) = self.sessions.get_mut(&session_id) {
+                session.queue.push(Waiting {
+                    turn_id: turn_id.clone(),
+                    asked: Asked { message, agent: agent.clone() },
+                    first_asked: None,
+                    after: None,
+                    replaces: None,
+                    client_id: None,
+                    created_at: now,
+                });
+            }
+            self.tell(&session_id, Some(&turn_id), Change::Queued, now);
+        }
+        let session = self.sessions.get_mut(&session_id);
+        if let Some(session) =
+            session.filter(|session| is_stopped && !session.is_paused && !session.queue.is_empty())
+        {
+            session.is_paused = true;
+            self.tell(&session_id, None, Change::SessionUpdated, now);
         }
     }
 
@@ -650,7 +766,10 @@ impl ChatStore for MemoryStore {
         let Some(feed) = data.feeds.get(&owner).map(Feed::end) else {
             return broken("a session whose owner has no feed");
         };
-        done(Some(SessionState { messages: newest_first, open, queue, feed }))
+        let asked = data.open_of(session).into_iter().flat_map(|row| &row.questions);
+        let asked = asked.filter(|question| question.is_pending());
+        let pending = asked.map(|question| question.data.clone()).collect();
+        done(Some(SessionState { messages: newest_first, open, pending, queue, feed }))
     }
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
@@ -909,11 +1028,14 @@ impl ChatStore for MemoryStore {
         let was_open = row.state == TurnState::Open;
         row.state = TurnState::Complete;
         row.failure = None;
-        row.answer = Some((answer, now));
+        row.answer = Some((answer.clone(), now));
         let session_id = row.turn.session_id.clone();
         let turn_id = row.turn.turn_id.clone();
         data.touch(&session_id, now);
         data.tell(&session_id, Some(&turn_id), Change::Ended(TurnState::Complete), now);
+        if was_open {
+            data.close_inbox(&execution_id, &answer, now);
+        }
         if was_open && let Err(error) = self.go_on(&mut data, &session_id, now) {
             return Box::pin(ready(Err(error)));
         }
@@ -937,15 +1059,122 @@ impl ChatStore for MemoryStore {
         }
         row.state = ending.state();
         row.failure = Some(ending.failure);
-        row.answer = Some((ending.partial, now));
+        row.answer = Some((ending.partial.clone(), now));
         let session_id = row.turn.session_id.clone();
         let (turn_id, state) = (row.turn.turn_id.clone(), row.state);
         data.touch(&session_id, now);
         data.tell(&session_id, Some(&turn_id), Change::Ended(state), now);
+        data.close_inbox(by.execution_id(), &ending.partial, now);
         match self.go_on(&mut data, &session_id, now) {
             Ok(()) => done(true),
             Err(error) => Box::pin(ready(Err(error))),
         }
+    }
+
+    fn note(&self, execution_id: ExecutionId, told: Vec<Told>) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let (now, mut data) = (self.now(), self.data());
+        if data.is_gone(&execution_id) {
+            return gone();
+        }
+        for told in told {
+            match told {
+                Told::Answered { id, outcome } => data.answered(&execution_id, &id, outcome, now),
+                Told::Asked { id, question } => {
+                    let row = data.turns.get_mut(&execution_id);
+                    let row = row.filter(|row| row.state == TurnState::Open);
+                    if let Some(row) = row
+                        && row.questions.iter().all(|known| known.id != id)
+                    {
+                        row.questions.push(Question {
+                            id: id.clone(),
+                            data: question,
+                            outcome: None,
+                        });
+                        data.tell_of_question(&execution_id, &id, Change::Asked, now);
+                    }
+                }
+            }
+        }
+        done(())
+    }
+
+    fn intend(&self, owner: Principal, at: TurnRef, wish: Wish) -> Stored<'_, Intended> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let (now, mut data) = (self.now(), self.data());
+        let Some(session) = data.session(&owner, &at.session_id) else {
+            return done(Intended::NoSession);
+        };
+        let id = session.by_name.get(&at.turn_id).cloned();
+        let Some((id, row)) = id.and_then(|id| Some((id.clone(), data.turns.get(&id)?))) else {
+            return done(if session.removed.contains(&at.turn_id) {
+                Intended::Removed
+            } else if session.waiting(&at.turn_id).is_some() {
+                Intended::Queued
+            } else {
+                Intended::NoTurn
+            });
+        };
+        if row.state != TurnState::Open {
+            return done(Intended::Ended(data.row(row, now)));
+        }
+        let number = data.intended + 1;
+        let Some(row) = data.turns.get_mut(&id) else { return done(Intended::NoTurn) };
+        if let Some(known) = row.intents.iter().find(|noted| noted.intent.wish == wish) {
+            return done(Intended::Noted(known.intent.clone()));
+        }
+        let is_answer = matches!(wish, Wish::Answer { .. });
+        let is_alike =
+            |noted: &Noted| matches!(noted.intent.wish, Wish::Answer { .. }) == is_answer;
+        if row.intents.iter().filter(|noted| is_alike(noted)).count() >= wish.limit() {
+            let gives_way =
+                |noted: &Noted| is_answer && is_alike(noted) && noted.decision.is_some();
+            match row.intents.iter().position(gives_way) {
+                Some(oldest) => drop(row.intents.remove(oldest)),
+                None => return done(Intended::Full),
+            }
+        }
+        let intent = Intent { number, execution_id: id, by: owner.user_id, wish };
+        row.intents.push(Noted { intent: intent.clone(), decision: None });
+        data.intended = number;
+        done(Intended::Noted(intent))
+    }
+
+    fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let (now, mut data) = (self.now(), self.data());
+        let is_it = |noted: &Noted| noted.intent.number == intent && noted.decision.is_none();
+        let row = data.turns.values_mut().find(|row| row.intents.iter().any(is_it));
+        let Some(row) = row else { return done(()) };
+        let Some(place) = row.intents.iter().position(is_it) else { return done(()) };
+        let Noted { intent, decision: decided } = &mut row.intents[place];
+        *decided = Some(decision);
+        let Intent { execution_id, wish, .. } = intent.clone();
+        if !decision.is_kept(&wish) {
+            row.intents.remove(place);
+        }
+        if let (Wish::Answer { interaction, .. }, Some(outcome)) = (&wish, decision.outcome) {
+            data.answered(&execution_id, interaction, outcome, now);
+        }
+        done(())
+    }
+
+    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let data = self.data();
+        let open = data.turns.values().filter(|row| row.state == TurnState::Open);
+        let left = open.flat_map(|row| &row.intents).filter(|noted| noted.decision.is_none());
+        let left: BTreeMap<u64, &Intent> =
+            left.map(|noted| (noted.intent.number, &noted.intent)).collect();
+        done(left.into_values().take(limit).cloned().collect())
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
@@ -1009,19 +1238,17 @@ impl ChatStore for MemoryStore {
         let data = self.data();
         let session = data.sessions.get(&turn.session_id);
         let rows = session.map(|session| data.branch(session, turn.parent)).unwrap_or_default();
-        let answered = rows.into_iter().filter_map(|row| {
+        let turns = rows.into_iter().filter_map(|row| {
             let (answer, _) = row.answer.as_ref()?;
-            (!answer.text.trim().is_empty()).then_some((row, &answer.text))
+            Some(said_in(&row.turn.message, answer)).filter(|said| !said.is_empty())
         });
         let (mut newest_first, mut bytes) = (Vec::new(), 0);
-        for (row, text) in answered.take(limits.turns as usize) {
-            let asked = Said { role: Role::User, content: row.turn.message.clone() };
-            let answer = Said { role: Role::Assistant, content: text.clone() };
-            bytes += json_len(&asked) + json_len(&answer);
+        for said in turns.take(limits.turns as usize) {
+            bytes += said.iter().map(json_len).sum::<usize>();
             if bytes > limits.bytes {
                 break;
             }
-            newest_first.extend([answer, asked]);
+            newest_first.extend(said.into_iter().rev());
         }
         newest_first.reverse();
         done(newest_first)
@@ -1058,7 +1285,8 @@ impl ChatStore for MemoryStore {
                 return done(FeedPage::Entries(entries, FeedId { number, ..after }));
             }
             let entry = data.told(entry);
-            bytes += entry.message.as_ref().map_or(0, String::len);
+            let texts = [&entry.message, &entry.question].into_iter().flatten();
+            bytes += texts.map(String::len).sum::<usize>();
             entries.push(entry);
         }
         done(FeedPage::Entries(entries, feed.end()))
@@ -1096,7 +1324,15 @@ impl ChatStore for MemoryStore {
         if let Some(feed) = data.feeds.get_mut(&owner) {
             feed.entries.retain(|entry| entry.session_id != session_id);
         }
-        data.tell_owner(owner.clone(), &session_id, None, Change::SessionDeleted, now);
+        let deleted = Entry {
+            number: 0,
+            change: Change::SessionDeleted,
+            session_id: session_id.clone(),
+            turn_id: None,
+            interaction: None,
+            at: now,
+        };
+        data.tell_owner(owner.clone(), deleted);
         let tombstone = Tombstone { owner, name: session.name, deleted_at: now };
         data.tombstones.insert(session_id, tombstone);
         data.forget_old_tombstones(now);

@@ -4,6 +4,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use turnkit::TurnHandle;
 use turnkit_id::ExecutionId;
 
-use crate::store::Lease;
+use crate::store::{Lease, MAX_WAITING};
 
 /// The turns that are driven.
 pub(crate) struct Registry {
@@ -20,27 +21,36 @@ pub(crate) struct Registry {
     left_open: Mutex<HashSet<ExecutionId>>,
     /// How many there are, for those who wait for none.
     count: watch::Sender<usize>,
+    /// How many of them wait for an answer to a question.
+    waiting: AtomicUsize,
     limit: usize,
 }
 
 impl Registry {
-    /// A registry for at most `limit` turns at once.
+    /// A registry for at most `limit` turns at once. Those that wait for an answer do not count, [`MAX_WAITING`] of them.
     pub(crate) fn new(limit: usize) -> Arc<Registry> {
         Arc::new(Registry {
             driven: Mutex::default(),
             left_open: Mutex::default(),
             count: watch::Sender::new(0),
+            waiting: AtomicUsize::new(0),
             limit,
         })
     }
 
     /// The permit to drive this turn in this process; `None` where somebody does already, or where there are as many as may be.
-    pub(crate) fn enter(self: &Arc<Self>, id: &ExecutionId) -> Option<Permit> {
+    pub(crate) fn enter(self: &Arc<Self>, id: &ExecutionId, is_waiting: bool) -> Option<Permit> {
         let mut driven = self.lock();
-        let is_full = driven.len() >= self.limit;
+        let waiting = self.waiting();
+        let is_full = if is_waiting && waiting < MAX_WAITING {
+            false
+        } else {
+            driven.len() - waiting.min(MAX_WAITING) >= self.limit
+        };
         match driven.entry(id.clone()) {
             Entry::Vacant(vacant) if !is_full => {
                 let turn = Arc::clone(vacant.insert(Arc::default()));
+                self.waits(&turn, is_waiting);
                 self.count.send_replace(driven.len());
                 self.lock_left_open().remove(id);
                 Some(Permit { registry: Arc::clone(self), id: id.clone(), turn })
@@ -75,12 +85,26 @@ impl Registry {
         *self.count.borrow()
     }
 
+    /// How many turns wait for an answer to a question.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(SeqCst)
+    }
+
+    /// Notes whether a turn waits for an answer.
+    pub(crate) fn waits(&self, turn: &Driven, is_waiting: bool) {
+        match (turn.is_waiting.swap(is_waiting, SeqCst), is_waiting) {
+            (false, true) => _ = self.waiting.fetch_add(1, SeqCst),
+            (true, false) => _ = self.waiting.fetch_sub(1, SeqCst),
+            _ => {}
+        }
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.limit
+        self.len().saturating_sub(self.waiting().min(MAX_WAITING)) >= self.limit
     }
 
     /// Waits until no turn is driven. Cancel: safe.
@@ -115,6 +139,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut driven = self.registry.lock();
         driven.remove(&self.id);
+        // For good: an attempt that goes on a moment longer finds nobody under this id.
+        self.registry.waits(&self.turn, false);
         self.registry.count.send_replace(driven.len());
         drop(driven);
         self.turn.ended.send_replace(true);
@@ -128,6 +154,8 @@ pub(crate) struct Driven {
     /// An event of the turn's run was read, by whomever.
     begun: watch::Sender<bool>,
     ended: watch::Sender<bool>,
+    /// A question of its agent's is pending.
+    is_waiting: AtomicBool,
     /// Drops the attempt where it is, as if its process had died.
     pub(crate) cut: CancellationToken,
 }
@@ -196,27 +224,42 @@ mod tests {
     #[test]
     fn a_turn_is_driven_once_until_its_permit_is_given_up() {
         let registry = Registry::new(10);
-        let permit = registry.enter(&id("a")).unwrap();
-        assert!(registry.enter(&id("a")).is_none());
+        let permit = registry.enter(&id("a"), false).unwrap();
+        assert!(registry.enter(&id("a"), false).is_none());
         assert!(registry.find(&id("a")).is_some());
         drop(permit);
         assert!(registry.find(&id("a")).is_none());
-        assert!(registry.enter(&id("a")).is_some());
+        assert!(registry.enter(&id("a"), false).is_some());
     }
 
     #[test]
     fn there_are_as_many_permits_as_the_limit_says() {
         let registry = Registry::new(1);
-        let permit = registry.enter(&id("a")).unwrap();
-        assert!(registry.is_full() && registry.enter(&id("b")).is_none());
+        let permit = registry.enter(&id("a"), false).unwrap();
+        assert!(registry.is_full() && registry.enter(&id("b"), false).is_none());
         drop(permit);
-        assert!(registry.enter(&id("b")).is_some());
+        assert!(registry.enter(&id("b"), false).is_some());
+    }
+
+    #[test]
+    fn a_turn_that_waits_for_an_answer_leaves_its_place_to_another() {
+        let registry = Registry::new(1);
+        let first = registry.enter(&id("a"), false).unwrap();
+        registry.waits(&first.turn(), true);
+        let second = registry.enter(&id("b"), false).unwrap();
+        assert!(registry.is_full() && registry.enter(&id("c"), false).is_none());
+        let third = registry.enter(&id("c"), true).unwrap();
+        registry.waits(&first.turn(), false);
+        drop((second, third));
+        assert!(registry.is_full() && registry.waiting() == 0);
+        drop(first);
+        assert!(!registry.is_full());
     }
 
     #[tokio::test]
     async fn who_waits_for_the_end_is_told() {
         let registry = Registry::new(10);
-        let permit = registry.enter(&id("a")).unwrap();
+        let permit = registry.enter(&id("a"), false).unwrap();
         let turn = permit.turn();
         let waits = tokio::spawn({
             let registry = Arc::clone(&registry);

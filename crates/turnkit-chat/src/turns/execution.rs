@@ -1,17 +1,19 @@
 //! An execution as the producer of a turn: the adapter, and what the product's own row adds to what it says.
 
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use turnkit::{Produced, TurnProducer};
 use turnkit_id::LogId;
 use turnkit_sandbox::{Error, RunRequest, SandboxTurn};
 
 use super::attempt::Conduct;
 use super::deletion::{DELETED, SESSION_DELETED};
+use super::interactions::{RETRY, Recorder};
 use crate::store::{Find, Found, StoreError, TurnRow, unnamed_log};
 use crate::{Failure, Role, Said, TurnState};
 
@@ -21,6 +23,8 @@ pub(super) struct Execution {
     inner: SandboxTurn,
     part: Part,
     has_begun: bool,
+    /// Of the attempt that drives the turn.
+    recorder: Option<Recorder>,
 }
 
 /// What this attempt is to the execution.
@@ -62,7 +66,30 @@ impl Execution {
                 agents.join(turn.execution_id.clone(), is_due).answering(&turn.message)
             }
         };
-        Execution { conduct, inner, part, has_begun: false }
+        let drives = !matches!(part, Part::Read { .. });
+        let recorder = drives.then(|| Recorder::new(Arc::clone(&conduct)));
+        Execution { conduct, inner, part, has_begun: false, recorder }
+    }
+
+    /// The adapter's next answer. What could not be written of questions is tried again meanwhile: while one is pending there may be no
+    /// next event for days.
+    async fn produced(&mut self) -> Result<Produced, Error> {
+        let Some(recorder) = &mut self.recorder else {
+            return self.inner.next().await;
+        };
+        let mut next = pin!(self.inner.next());
+        loop {
+            tokio::select! {
+                biased;
+                produced = &mut next => {
+                    if let Ok(Produced::Event(event)) = &produced {
+                        recorder.read(event).await;
+                    }
+                    return produced;
+                }
+                () = sleep(RETRY), if recorder.is_behind() => recorder.catch_up().await,
+            }
+        }
     }
 
     /// The adapter has given up. Says what the turn's failure is, or goes on with a run that has run nowhere.
@@ -172,7 +199,7 @@ impl TurnProducer for Execution {
                 Part::Read { is_saved: true } => {
                     timeout(PATIENCE, self.inner.next()).await.map_err(|_| ExecutionError::Saved)?
                 }
-                _ => self.inner.next().await,
+                _ => self.produced().await,
             };
             match next {
                 Err(error) => self.failed(error).await?,

@@ -5,4 +5,6 @@
 mod calls;
 #[cfg(feature = "axum")]
 mod front_ends;
+#[cfg(feature = "axum")]
+mod interactions;
 mod rig;

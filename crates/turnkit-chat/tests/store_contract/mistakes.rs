@@ -10,13 +10,14 @@ use tokio::task::yield_now;
 use turnkit::Persisted;
 use turnkit_chat::store::memory::MemoryStore;
 use turnkit_chat::store::{
-    Accepted, Claim, Claimed, Deletion, Digest, EndedBy, FeedPage, FeedRead, Find, Found,
-    HistoryLimits, Joined, LEASE, Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed,
-    SessionPage, SessionState, Siblings, SignIns, Stored, TurnRow, Veto,
+    Accepted, Claim, Claimed, Decision, Deletion, Digest, EndedBy, FeedPage, FeedRead, Find, Found,
+    HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MessagePage, NewRow, QueueChange,
+    QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, Stored, Told, TurnRow,
+    Veto, Wish,
 };
 use turnkit_chat::{
-    Answer, ChatStore, Ending, Failure, Message, Principal, QueuedTurn, Role, Said, SessionId,
-    SessionInfo, StoreError, StoreErrorKind, Turn, TurnRef, TurnState,
+    Answer, AnswerPart, ChatStore, Ending, Failure, Message, PartKind, Principal, QueuedTurn, Role,
+    Said, SessionId, SessionInfo, StoreError, StoreErrorKind, Turn, TurnRef, TurnState,
 };
 use turnkit_id::{ExecutionId, LogId};
 use turnkit_testkit::chat_store_contract;
@@ -76,6 +77,13 @@ enum Mistake {
     OvertakesThoseThatWait,
     EditsWhatHasBegun,
     ForgetsWhatWasRemoved,
+    ForgetsQuestions,
+    AsksAgain,
+    TakesTheIntentForTheAnswer,
+    NotesAWishTwice,
+    PassesOnWhatIsDecided,
+    LosesInputs,
+    RepeatsInputs,
     SavesOntoATombstone,
     ForgetsWhatWasDeleted,
     ForgetsToErase,
@@ -140,6 +148,9 @@ struct Data {
     parts: HashMap<ExecutionId, String>,
     failures: HashMap<ExecutionId, Failure>,
     stops: HashSet<ExecutionId>,
+    /// Questions that were asked when they were known already.
+    asked_again: Vec<String>,
+    inputs: HashSet<String>,
 }
 
 impl Shared {
@@ -410,7 +421,12 @@ impl ChatStore for Wrong {
     ) -> Stored<'_, Option<SessionState>> {
         Box::pin(async move {
             let mut state = self.handle().session(self.owner(owner), id, page).await?;
-            let Some(SessionState { messages, open, .. }) = &mut state else { return Ok(None) };
+            let Some(SessionState { messages, open, pending, .. }) = &mut state else {
+                return Ok(None);
+            };
+            if self.makes(Mistake::AsksAgain) {
+                pending.extend(self.data().asked_again.clone());
+            }
             *open = open.take().map(|row| self.told(row));
             if self.makes(Mistake::TearsTurns) && messages.len() > 2 {
                 messages.remove(0);
@@ -642,8 +658,18 @@ impl ChatStore for Wrong {
         })
     }
 
-    fn save(&self, id: ExecutionId, answer: Answer) -> Stored<'_, Persisted> {
+    fn save(&self, id: ExecutionId, mut answer: Answer) -> Stored<'_, Persisted> {
         Box::pin(async move {
+            let mut parts = answer.parts.to_vec();
+            if self.makes(Mistake::RepeatsInputs) {
+                parts.retain(|part| part.kind() != PartKind::Input);
+            }
+            if self.makes(Mistake::LosesInputs) {
+                let inputs = self.data().inputs.clone().into_iter();
+                let inputs = inputs.map(|id| format!(r#"{{"type":"input","id":"{id}"}}"#));
+                parts.extend(inputs.map(|json| AnswerPart::from_json(&json).unwrap()));
+            }
+            answer.parts = parts.into();
             let looked = self.row(&id).await;
             self.has_only_looked(Mistake::SavesAfterLooking).await;
             if answer.text == FAILING {
@@ -722,6 +748,57 @@ impl ChatStore for Wrong {
                 self.makes(Mistake::EndsAfterLooking) && looked == Some(TurnState::Open);
             Ok(ended || has_only_looked || self.makes(Mistake::EndsAgain))
         })
+    }
+
+    fn note(&self, id: ExecutionId, told: Vec<Told>) -> Stored<'_, ()> {
+        Box::pin(async move {
+            if self.makes(Mistake::ForgetsQuestions) {
+                return Ok(());
+            }
+            if self.makes(Mistake::AsksAgain)
+                && let (Some(Told::Asked { question, .. }), Some(row)) =
+                    (told.first(), self.row(&id).await)
+                && row.is_waiting
+            {
+                self.data().asked_again.push(question.clone());
+            }
+            self.handle().note(id, told).await
+        })
+    }
+
+    fn intend(&self, owner: Principal, at: TurnRef, wish: Wish) -> Stored<'_, Intended> {
+        Box::pin(async move {
+            let mut intended = self.handle().intend(self.owner(owner), at, wish.clone()).await?;
+            if let Intended::Noted(intent) = &mut intended {
+                match wish {
+                    Wish::Input { id, .. } => drop(self.data().inputs.insert(id)),
+                    Wish::Answer { interaction: id, outcome, .. }
+                        if self.makes(Mistake::TakesTheIntentForTheAnswer) =>
+                    {
+                        let told = vec![Told::Answered { id, outcome }];
+                        self.handle().note(intent.execution_id.clone(), told).await?;
+                    }
+                    Wish::Answer { .. } => {}
+                }
+                if self.makes(Mistake::NotesAWishTwice) {
+                    intent.number += self.shared.refused.fetch_add(1, SeqCst);
+                }
+            }
+            Ok(intended)
+        })
+    }
+
+    fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()> {
+        Box::pin(async move {
+            if self.makes(Mistake::PassesOnWhatIsDecided) {
+                return Ok(());
+            }
+            self.handle().decide(intent, decision).await
+        })
+    }
+
+    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
+        Box::pin(async move { self.handle().undecided(limit).await })
     }
 
     fn ask_to_stop(&self, id: ExecutionId) -> Stored<'_, ()> {
@@ -996,6 +1073,16 @@ finds! {
         ForgetsWhatWasAsked "of a request with an edit's words\n",
         ForgetsWhatWasRemoved "of a removed turn that is sent again\n",
         EditsWhatHasBegun "of a turn that has begun\n";
+    a_question_is_pending_until_it_is_answered:
+        ForgetsQuestions "of two questions\n",
+        AsksAgain "look for: a row for each question",
+        TakesTheIntentForTheAnswer "once a user wants to answer one of them\n";
+    what_a_user_wants_is_listed_until_it_is_decided:
+        NotesAWishTwice "of the same wish 16 times at once\n",
+        PassesOnWhatIsDecided "once they are decided";
+    an_input_reaches_an_agent_once:
+        LosesInputs "look for: inputs that are no parts of the answer",
+        RepeatsInputs "look for: inputs that are no parts of the answer";
     statements_run_once_for_each_execution:
         WritesForKnownTurns "in the product's tables",
         WritesForSavedAnswers "in the product's tables",

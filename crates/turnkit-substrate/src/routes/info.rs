@@ -11,7 +11,13 @@ use crate::substrate::Shared;
 
 pub(super) async fn agents(State(shared): State<Arc<Shared>>) -> Response {
     let agents = shared.agents.iter().map(|(identifier, agent)| {
-        json!({ "identifier": identifier, "description": agent.description_boxed() })
+        let mut told =
+            json!({ "identifier": identifier, "description": agent.description_boxed() });
+        let takes = agent.takes_boxed();
+        if takes.any() {
+            told["takes"] = json!({ "answers": takes.answers, "input": takes.input });
+        }
+        told
     });
     let default = shared.agents.default_name();
     let body = json!({ "agents": agents.collect::<Value>(), "default": default });

@@ -51,6 +51,7 @@ pub async fn one_of_many_accepts_is_new<F: StoreFixture>(fixture: F) {
             stop_asked: false,
             epoch: 0,
             is_held: false,
+            is_waiting: false,
             failure: None,
         };
         rule.same(

@@ -51,6 +51,7 @@ fn the_classes_are_those_of_the_protocol() {
     let mut questions = kinds_of(Class::is_of_inbox);
     questions.insert(INTERACTION);
     assert_eq!(questions, row("the substrate: what a running agent asks"));
+    assert_eq!(kinds_of(Class::is_interaction), questions);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Assembles an answer out of its events (PROTOCOL 2.3).
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, mem, sync::Arc};
 
 use turnkit_wire::{
+    Event,
+    interaction::is_id,
     value::Value,
     view::{PartUpdate, ToolCall},
     write::{self, Json, Part as PartWriter, ToolStatus},
@@ -17,6 +19,9 @@ use crate::{TurnError, code};
 /// Part ids and bookkeeping up to this many bytes are free. Beyond it they count as text, so that a stream of countless tiny
 /// parts is bounded as well.
 const FREE_INDEX: usize = 16 * 1024;
+
+/// So many inputs are remembered by their ids where there is no room for them.
+const MAX_INPUTS: usize = 1024;
 
 /// What the bookkeeping of one part takes besides its id: its entry in the list and in the index.
 const PART_OVERHEAD: usize = 128;
@@ -44,6 +49,11 @@ pub(super) struct Assembly {
     lost_part: bool,
     saw_part: bool,
     echo: Echo,
+    /// Inputs that the agent has not taken yet.
+    inputs: Vec<(Box<str>, AnswerPart)>,
+    inputs_seen: usize,
+    /// The place behind the last input that it has taken: what a part says from then on is another part.
+    taken_until: usize,
 }
 
 /// A text that may have been cut at the limit.
@@ -63,6 +73,8 @@ struct Part {
     pieces: Text,
     /// It is the user's prompt and counts in no text.
     is_echo: bool,
+    /// The place of the part that it goes on from, behind an input.
+    follows: Option<usize>,
 }
 
 /// Watches for the user's prompt as the first text part (PROTOCOL 4.1).
@@ -89,6 +101,9 @@ impl Assembly {
             lost_part: false,
             saw_part: false,
             echo: Echo { prompt: prompt.map(Into::into), first: None },
+            inputs: Vec::new(),
+            inputs_seen: 0,
+            taken_until: 0,
         }
     }
 
@@ -115,9 +130,15 @@ impl Assembly {
         self.key.push_str(kind.as_str());
         self.key.push(' ');
         self.key.push_str(id);
-        if let Some(&place) = self.index.get(&*self.key) {
+        let known = self.index.get(&*self.key).copied();
+        if let Some(place) = known
+            && (place >= self.taken_until || !matches!(kind, PartKind::Text | PartKind::Reasoning))
+        {
             return Some(place);
         }
+        let former = std::iter::successors(known, |&place| self.parts[place].follows).count();
+        let id: Cow<'_, str> =
+            if former == 0 { id.into() } else { format!("{id}#{}", former + 1).into() };
         let bytes = PART_OVERHEAD + id.len();
         if kind == PartKind::Text {
             let index_bytes = self.index_bytes + bytes;
@@ -131,8 +152,10 @@ impl Assembly {
             self.reserve_beside(bytes)?;
         }
         self.index.insert(self.key.as_str().into(), self.parts.len());
-        self.begin(kind, id, message);
-        Some(self.parts.len() - 1)
+        self.begin(kind, &id, message);
+        let place = self.parts.len() - 1;
+        self.parts[place].follows = known;
+        Some(place)
     }
 
     fn begin(&mut self, kind: PartKind, id: &str, message: Option<&str>) {
@@ -142,7 +165,8 @@ impl Assembly {
             (message, _) => message.map(Arc::from),
         };
         let (content, pieces) = (Text::default(), Text::default());
-        self.parts.push(Part { kind, id: id.into(), message, content, pieces, is_echo: false });
+        let (id, is_echo, follows) = (id.into(), false, None);
+        self.parts.push(Part { kind, id, message, content, pieces, is_echo, follows });
     }
 
     fn reserve_beside(&mut self, bytes: usize) -> Option<()> {
@@ -161,12 +185,21 @@ impl Assembly {
         }
     }
 
-    /// Puts `text` in the place of what a text or a reasoning had. An empty one replaces nothing.
-    pub(super) fn replace(&mut self, place: usize, text: &str) {
-        if !text.is_empty() {
-            self.clear(place, text.len());
-            self.append(place, text);
+    /// Puts `text` in the place of what a text or a reasoning had. An empty one replaces nothing. Of a part that goes on behind an
+    /// input the text is the whole: what stands before the input stays where it says the same, and gives way otherwise.
+    pub(super) fn replace(&mut self, place: usize, mut text: &str) {
+        if text.is_empty() {
+            return;
         }
+        let former = |place: usize| self.parts[place].follows;
+        let former: Vec<usize> = std::iter::successors(former(place), |&at| former(at)).collect();
+        let told = former.iter().rev().map(|&at| &*self.parts[at].content.text);
+        match text.strip_prefix(&*told.collect::<String>()) {
+            Some(rest) => text = rest,
+            None => former.into_iter().for_each(|at| self.clear(at, 0)),
+        }
+        self.clear(place, text.len());
+        self.append(place, text);
     }
 
     /// Puts `character` in the place of the last one that the part has.
@@ -218,12 +251,50 @@ impl Assembly {
     /// A `warning`. One that there is no room for is left out.
     pub(super) fn warn(&mut self, message: &str, code: Option<&str>) {
         let warning = AnswerPart::warning(message, code);
-        if self.reserve_beside(PART_OVERHEAD + warning.as_json().len()).is_some() {
-            self.begin(PartKind::Warning, "", None);
-            if let Some(part) = self.parts.last_mut() {
-                part.content.text.push_str(warning.as_json());
-            }
+        self.tell(&warning);
+    }
+
+    /// A part that is an event of its own, whole. What there is no room for is left out.
+    pub(super) fn tell(&mut self, part: &AnswerPart) {
+        if self.reserve_beside(PART_OVERHEAD + part.as_json().len()).is_some() {
+            self.begin_whole(part);
         }
+    }
+
+    fn begin_whole(&mut self, part: &AnswerPart) {
+        self.begin(part.kind(), "", None);
+        if let Some(begun) = self.parts.last_mut() {
+            begun.content.text.push_str(part.as_json());
+        }
+    }
+
+    /// An `input`. One that there is no room for keeps its id: whoever saves the answer must know which ones the agent has had.
+    pub(super) fn input(&mut self, id: &str, event: &Event) {
+        let Some(part) = AnswerPart::of_event(PartKind::Input, event) else {
+            return;
+        };
+        self.inputs_seen += 1;
+        let has_room = self.reserve_beside(PART_OVERHEAD + part.as_json().len()).is_some();
+        let part = if has_room {
+            part
+        } else if self.inputs_seen <= MAX_INPUTS && is_id(id) {
+            let json = format!(r#"{{"type":"input","id":"{id}","cut":true}}"#);
+            AnswerPart::verbatim(PartKind::Input, &json)
+        } else {
+            return;
+        };
+        self.inputs.push((id.into(), part));
+    }
+
+    /// The agent has an input: it stands here, and what comes is another half of the answer. Says whether there is one of this id.
+    pub(super) fn taken(&mut self, id: &str) -> bool {
+        let Some(place) = self.inputs.iter().position(|(input, _)| **input == *id) else {
+            return false;
+        };
+        let (_, part) = self.inputs.remove(place);
+        self.begin_whole(&part);
+        self.taken_until = self.parts.len();
+        true
     }
 
     /// The whole text, as a `result` (which clients see) or `Done` tells it, unless it is blank or says nothing new.
@@ -463,8 +534,8 @@ impl Echo {
 }
 
 /// The joined text of an answer's text parts, up to where one was first cut (PROTOCOL 2.3).
-struct Joined {
-    text: String,
+pub(super) struct Joined {
+    pub(super) text: String,
     /// Where the text begins that follows the last blank line between parts.
     last: usize,
     /// The place of the last part in it.
@@ -472,36 +543,59 @@ struct Joined {
     is_cut: bool,
 }
 
+/// A part, as far as joining is about it.
+pub(super) struct Piece<'a> {
+    pub(super) kind: PartKind,
+    pub(super) text: &'a str,
+    pub(super) message: Option<&'a str>,
+    pub(super) is_cut: bool,
+    /// It is the user's prompt.
+    pub(super) is_echo: bool,
+}
+
 impl Joined {
     fn of(parts: &[Part]) -> Self {
+        Self::of_pieces(parts.iter().map(|part| Piece {
+            kind: part.kind,
+            text: &part.content.text,
+            message: part.message.as_deref(),
+            is_cut: part.content.cut,
+            is_echo: part.is_echo,
+        }))
+    }
+
+    pub(super) fn of_pieces<'a>(pieces: impl Iterator<Item = Piece<'a>>) -> Self {
         let mut joined = Self { text: String::new(), last: 0, end: 0, is_cut: false };
-        let mut before: Option<&Part> = None;
-        let mut follows_tool = false;
-        for (place, part) in parts.iter().enumerate() {
-            follows_tool |= part.kind == PartKind::Tool;
-            if part.kind != PartKind::Text || part.is_echo || part.is_blank() {
+        let mut before: Option<Piece<'a>> = None;
+        let mut is_apart = false;
+        for (place, piece) in pieces.enumerate() {
+            is_apart |= matches!(
+                piece.kind,
+                PartKind::Tool | PartKind::Interaction | PartKind::Answered | PartKind::Input
+            );
+            if piece.kind != PartKind::Text || piece.is_echo || piece.text.trim().is_empty() {
                 continue;
             }
             if let Some(before) = before {
-                let [one, other] = [before, part].map(|part| part.message.as_deref());
-                if follows_tool || one.zip(other).is_some_and(|(one, other)| one != other) {
+                let messages = before.message.zip(piece.message);
+                if is_apart || messages.is_some_and(|(one, other)| one != other) {
                     let line_feeds = |bytes: &mut dyn Iterator<Item = u8>| {
                         let breaks = bytes.take_while(|byte| b"\r\n".contains(byte));
                         breaks.filter(|&byte| byte == b'\n').count()
                     };
                     let there = line_feeds(&mut joined.text.bytes().rev())
-                        + line_feeds(&mut part.content.text.bytes());
+                        + line_feeds(&mut piece.text.bytes());
                     (there..2).for_each(|_| joined.text.push('\n'));
                     joined.last = joined.text.len();
                 }
             }
-            joined.text.push_str(&part.content.text);
+            joined.text.push_str(piece.text);
             joined.end = place;
-            if part.content.cut {
+            if piece.is_cut {
                 joined.is_cut = true;
                 break;
             }
-            (before, follows_tool) = (Some(part), false);
+            (before, is_apart) = (Some(piece), false);
         }
         joined
     }

@@ -3,7 +3,8 @@
 use std::{error::Error, fmt};
 
 use turnkit_wire::{
-    DecodeError, Event,
+    DecodeError, Event, kind,
+    value::Value,
     view::{PartUpdate, Warning},
     write::{self, Json, Part},
 };
@@ -24,8 +25,14 @@ pub enum PartKind {
     Source,
     /// Data of the application's own.
     Data,
-    /// A `warning`, which is an event of its own on the wire.
+    /// A `warning`, which is an event of its own on the wire, as all that follow are.
     Warning,
+    /// An `interaction`: what the agent has asked.
+    Interaction,
+    /// An `interaction.answered`: what came of it, and who said so.
+    Answered,
+    /// An `input`, at the place where the agent had it: a message of the user's between two halves of the answer.
+    Input,
 }
 
 impl PartKind {
@@ -39,17 +46,28 @@ impl PartKind {
             Self::File => "file",
             Self::Source => "source",
             Self::Data => "data",
-            Self::Warning => "warning",
+            Self::Warning => kind::WARNING,
+            Self::Interaction => kind::INTERACTION,
+            Self::Answered => kind::INTERACTION_ANSWERED,
+            Self::Input => kind::INPUT,
         }
+    }
+
+    /// Whether it is told by a `message.part.updated`. All others are events of their own, of the type that they are named by.
+    #[must_use]
+    pub const fn is_part(self) -> bool {
+        !matches!(self, Self::Warning | Self::Interaction | Self::Answered | Self::Input)
     }
 
     /// The kind of this name. Parts of other types are kept in no answer.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        use PartKind::{Data, File, Reasoning, Source, Text, Tool, Warning};
-        [Text, Reasoning, Tool, File, Source, Data, Warning]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        use PartKind::{
+            Answered, Data, File, Input, Interaction, Reasoning, Source, Text, Tool, Warning,
+        };
+        let all =
+            [Text, Reasoning, Tool, File, Source, Data, Warning, Interaction, Answered, Input];
+        all.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -96,6 +114,17 @@ impl AnswerPart {
         Self { kind: PartKind::Warning, json: json.into() }
     }
 
+    /// The part that an event of its own is: its data, and the kind as its `type`. `None` for data that is no object, is empty, or has
+    /// a `type` of its own: then nobody could tell which one it is.
+    pub(super) fn of_event(kind: PartKind, event: &Event) -> Option<Self> {
+        let members = event.data_json()?.trim_ascii_start().strip_prefix('{')?;
+        if Value::of(event).get("type").is_some() {
+            return None;
+        }
+        let json = format!(r#"{{"type":"{}",{members}"#, kind.as_str());
+        Self::from_json(&json).ok()
+    }
+
     /// What it is.
     #[must_use]
     pub fn kind(&self) -> PartKind {
@@ -112,10 +141,15 @@ impl AnswerPart {
     #[must_use]
     pub fn id(&self) -> Option<String> {
         let event = self.event();
-        Some(PartUpdate::of(&event)?.part_id()?.to_str().into_owned())
+        let id = if self.kind.is_part() {
+            PartUpdate::of(&event)?.part_id()
+        } else {
+            Value::of(&event).get("id")?.string()
+        };
+        Some(id?.to_str().into_owned())
     }
 
-    /// The event that tells it whole: a `message.part.updated`, or the `warning`.
+    /// The event that tells it whole: a `message.part.updated`, or one of its own.
     #[must_use]
     pub fn event(&self) -> Event {
         if self.kind == PartKind::Warning {
@@ -125,6 +159,15 @@ impl AnswerPart {
                 let (message, code) = (warning.message(), warning.code());
                 let message = message.map(|text| text.to_str()).unwrap_or_default();
                 return write::warning(&message, code.map(|text| text.to_str()).as_deref());
+            }
+        }
+        if !self.kind.is_part() {
+            let kind = self.kind.as_str();
+            let members = self.json.strip_prefix(&*format!(r#"{{"type":"{kind}","#));
+            let data = members.map_or_else(|| self.json.to_string(), |rest| format!("{{{rest}"));
+            let line = format!(r#"{{"type":"{kind}","data":{data}}}"#);
+            if let Ok(event) = Event::from_json(line.as_bytes()) {
+                return event;
             }
         }
         // It was verified when the part was made.

@@ -4,10 +4,12 @@ use std::char::REPLACEMENT_CHARACTER;
 
 use turnkit_wire::{
     Event,
+    kind::Class,
+    value::Value,
     view::{PartUpdate, Text, ToolCall, TurnResult, Warning},
 };
 
-use super::{RawText, Summary, assembly::Assembly, part::PartKind, template::Template};
+use super::{AnswerPart, RawText, Summary, assembly::Assembly, part::PartKind, template::Template};
 use crate::{TurnError, turn::Settings};
 
 /// Reads an answer out of its events.
@@ -61,6 +63,28 @@ impl AnswerReader {
         self.assembly.warn(&message, code.as_deref());
     }
 
+    /// An event of the kinds that PROTOCOL 3.6 has.
+    pub(crate) fn interaction(&mut self, event: &Event) {
+        let kind = match event.class() {
+            Class::Interaction => PartKind::Interaction,
+            Class::InteractionAnswered => PartKind::Answered,
+            class => {
+                let id = Value::of(event).get("id").and_then(Value::string);
+                let id = id.map(|id| id.to_str()).unwrap_or_default();
+                if class == Class::Input {
+                    self.assembly.input(&id, event);
+                } else if self.assembly.taken(&id) {
+                    // What the parts say from here on stands behind the input.
+                    self.template = Template::default();
+                }
+                return;
+            }
+        };
+        if let Some(part) = AnswerPart::of_event(kind, event) {
+            self.assembly.tell(&part);
+        }
+    }
+
     /// The producer is done: says whether there is a text that can be the answer.
     pub(crate) fn settle(&mut self, final_text: Option<String>) -> Result<(), TurnError> {
         if let Some(text) = final_text {
@@ -81,7 +105,7 @@ impl AnswerReader {
         let message = update.message_id().map(|id| id.to_str());
         self.assembly.see_part(message.as_deref());
         let kind = update.part_type().and_then(|kind| PartKind::parse(&kind.to_str()));
-        let Some(kind) = kind.filter(|&kind| kind != PartKind::Warning) else {
+        let Some(kind) = kind.filter(|kind| kind.is_part()) else {
             return;
         };
         let call = ToolCall::of(&update);

@@ -14,9 +14,10 @@ use turnkit_chat::{
     Turn, TurnRef,
     sqlite::SqliteStore,
     store::{
-        Accepted, Claim, Claimed, Deletion, EndedBy, FeedPage, FeedRead, Find, Found,
-        HistoryLimits, Joined, Lease, MessagePage, NewRow, QueueChange, QueueChanged, Renewed,
-        SessionPage, SessionState, Siblings, Stored, memory::MemoryStore,
+        Accepted, Claim, Claimed, Decision, Deletion, EndedBy, FeedPage, FeedRead, Find, Found,
+        HistoryLimits, Intended, Intent, Joined, Lease, MessagePage, NewRow, QueueChange,
+        QueueChanged, Renewed, SessionPage, SessionState, Siblings, Stored, Told, Wish,
+        memory::MemoryStore,
     },
 };
 use turnkit_id::{ExecutionId, LogId};
@@ -247,6 +248,22 @@ impl ChatStore for Unreliable {
                 Ok(ended)
             })
         })
+    }
+
+    fn note(&self, execution_id: ExecutionId, told: Vec<Told>) -> Stored<'_, ()> {
+        self.write(move |store| store.note(execution_id, told))
+    }
+
+    fn intend(&self, owner: Principal, at: TurnRef, wish: Wish) -> Stored<'_, Intended> {
+        self.write(move |store| store.intend(owner, at, wish))
+    }
+
+    fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()> {
+        self.write(move |store| store.decide(intent, decision))
+    }
+
+    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
+        self.read(move |store| store.undecided(limit))
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
