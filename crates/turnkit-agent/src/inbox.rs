@@ -119,6 +119,12 @@ impl Inbox {
         self.0.say(Said::Taken(id.to_owned()));
     }
 
+    /// Whether nobody is there who could answer, or nobody any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().is_closed
+    }
+
     /// Takes back a question that was sent as an event.
     pub fn withdraw(&self, id: &str) {
         self.0.say(Said::Withdrawn(id.to_owned()));

@@ -143,8 +143,8 @@ impl Command {
         self
     }
 
-    /// What is answered where the agent asks for a permission, with [`Format::Acp`]. Default: it is refused, and a `warning`
-    /// says so.
+    /// What is answered where the agent asks for a permission, with [`Format::Acp`]. Default: whoever follows the turn is asked, with
+    /// the agent's own options (PROTOCOL 3.6); where nobody can be asked it is refused, and a `warning` says so.
     #[must_use]
     pub fn permission(mut self, permission: Permission) -> Self {
         self.permission = Some(permission);
@@ -269,8 +269,12 @@ impl Agent for Command {
     }
 
     fn takes(&self) -> Takes {
-        let takes = self.takes_input && self.format == Format::Events;
-        Takes { answers: takes, input: takes }
+        match self.format {
+            Format::Events => Takes { answers: self.takes_input, input: self.takes_input },
+            // What is configured is nobody's to decide.
+            Format::Acp => Takes { answers: self.permission.is_none(), input: false },
+            _ => Takes::default(),
+        }
     }
 
     fn description(&self) -> Cow<'_, str> {

@@ -1,14 +1,14 @@
 //! An agent without a key and without a network, whose answer is the same for the same message.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, time::Duration};
 
 use futures_core::Stream;
-use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use sha2::{Digest, Sha256};
-use turnkit_agent::{Agent, AgentError, Run, RunRequest};
+use turnkit_agent::{Agent, AgentError, Inbox, Received, Run, RunRequest, Takes};
 use turnkit_wire::{
     Event,
+    interaction::{Interaction, Kind},
     write::{Json, Part, TokenUsage, ToolCall, ToolStatus, TurnResult},
 };
 
@@ -17,7 +17,11 @@ use crate::millis;
 /// Streams a multi-part answer: reasoning, a tool call, then text in several pieces, then `result` (PROTOCOL 3.4).
 ///
 /// A message with the word "long" gets 200 pieces of text, any other one a short answer. Which events, and every byte of
-/// them, depend on the message and the session alone; only their pace is a matter of time.
+/// them, depend on the message, the session and what it is told while it runs; only their pace is a matter of time.
+///
+/// **It asks** (PROTOCOL 3.6) by these words of the message, one question of each kind, in this order: "approve" asks whether the tool
+/// may run, "choose" offers options, "form" asks for data by a schema, and "location" calls a tool that a client runs. Where nobody can
+/// answer it goes on without. A message into its turn is repeated in its answer.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,15 +69,17 @@ impl Default for Demo {
 impl Agent for Demo {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let pace = self.pace;
-        let script = Answer::to(run.request()).script(pace);
-        let events = stream::unfold(script, move |mut left| async move {
-            let event = left.next()?;
-            if !pace.is_zero() {
-                tokio::time::sleep(pace).await;
-            }
-            Some((event, left))
+        let inbox = run.inbox().clone();
+        let script = Script::of(Answer::to(run.request()));
+        let events = stream::unfold((script, inbox), move |(mut script, inbox)| async move {
+            let event = script.next(pace, &inbox).await?;
+            Some((event, (script, inbox)))
         });
         events.take_until(run.cancel().cancelled())
+    }
+
+    fn takes(&self) -> Takes {
+        Takes { answers: true, input: true }
     }
 
     fn description(&self) -> Cow<'_, str> {
@@ -81,14 +87,123 @@ impl Agent for Demo {
     }
 }
 
-/// Where the tool call begins in the events of an answer, after the reasoning.
-const TOOL_CALL: usize = 3;
-/// Where the text begins, after the two events of the tool call.
-const TEXT: usize = TOOL_CALL + 2;
+/// An answer on its way.
+struct Script {
+    answer: Answer,
+    /// The steps that are still to come.
+    steps: VecDeque<Step>,
+    /// What is told before anything else.
+    ready: VecDeque<Event>,
+    /// How many events were told.
+    told: u32,
+    text: String,
+}
+
+/// What the demo does next.
+enum Step {
+    Think(usize),
+    Call,
+    /// Asks whether the call may be carried out, where the message wants that, and carries it out.
+    Run,
+    Ask(Question),
+    Say(String),
+    End,
+}
+
+/// What a message can make the demo ask beside an approval.
+#[derive(Clone, Copy)]
+enum Question {
+    Choose,
+    Form,
+    Location,
+}
+
+impl Script {
+    fn of(mut answer: Answer) -> Self {
+        let mut steps: VecDeque<_> = (0..THOUGHTS).map(Step::Think).collect();
+        steps.extend([Step::Call, Step::Run]);
+        let asked = [
+            ("choose", Question::Choose),
+            ("form", Question::Form),
+            ("location", Question::Location),
+        ];
+        let asked = asked.into_iter().filter(|(word, _)| answer.has_word(word));
+        steps.extend(asked.map(|(_, question)| Step::Ask(question)));
+        steps.extend(std::mem::take(&mut answer.pieces).into_iter().map(Step::Say));
+        steps.push_back(Step::End);
+        Self { answer, steps, ready: VecDeque::new(), told: 0, text: String::new() }
+    }
+
+    /// The next event, at its time.
+    async fn next(&mut self, pace: Duration, inbox: &Inbox) -> Option<Result<Event, AgentError>> {
+        if self.ready.is_empty() && !pace.is_zero() && !self.steps.is_empty() {
+            tokio::time::sleep(pace).await;
+        }
+        // What comes after the last look into the inbox is told as untaken, and can become a turn of its own.
+        while matches!(self.steps.front(), Some(Step::Say(_) | Step::End))
+            && let Some(Some(received)) = inbox.next().now_or_never()
+        {
+            if let Received::Input(input) = received {
+                let heard = excerpt(&input.message()).replace('\n', " ");
+                self.say(&format!("\n\n> {heard}\n\n"));
+            }
+        }
+        while self.ready.is_empty() {
+            let step = self.steps.pop_front()?;
+            if let Err(error) = self.take(step, pace, inbox).await {
+                self.steps.clear();
+                return Some(Err(error));
+            }
+        }
+        self.told = self.told.saturating_add(1);
+        self.ready.pop_front().map(Ok)
+    }
+
+    async fn take(&mut self, step: Step, pace: Duration, inbox: &Inbox) -> Result<(), AgentError> {
+        match step {
+            Step::Think(at) => self.ready.push_back(self.answer.reasoning(at)),
+            Step::Call => {
+                let status = if self.answer.has_word("approve") {
+                    ToolStatus::Pending
+                } else {
+                    ToolStatus::Running
+                };
+                self.ready.push_back(self.answer.tool_call(status)?);
+            }
+            Step::Run => {
+                if self.answer.has_word("approve") && !self.answer.is_approved(inbox).await? {
+                    self.ready.push_back(self.answer.tool_call(ToolStatus::Error)?);
+                    self.say("You did not approve, so I did not count. ");
+                } else {
+                    self.ready.push_back(self.answer.tool_call(ToolStatus::Completed)?);
+                }
+            }
+            Step::Ask(question) => {
+                let said = self.answer.ask(question, inbox, &mut self.ready).await?;
+                self.say(&said);
+            }
+            Step::Say(piece) => self.say(&piece),
+            Step::End => {
+                let events = self.told.saturating_add(1);
+                self.ready.push_back(self.answer.result(&self.text, events, pace));
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, piece: &str) {
+        self.ready.push_back(self.answer.part("prt_text").text_delta(piece));
+        self.text.push_str(piece);
+    }
+}
+
+/// How many events the reasoning has.
+const THOUGHTS: usize = 3;
 
 /// What the demo answers to one message.
 struct Answer {
     session: String,
+    message: String,
     question: String,
     trace: String,
     words: usize,
@@ -98,65 +213,103 @@ struct Answer {
 impl Answer {
     fn to(request: &RunRequest) -> Self {
         let message = request.message();
-        let is_long = words(message).any(|word| word.eq_ignore_ascii_case("long"));
         let digest = Sha256::digest(message);
-        Self {
+        let answer = Self {
             session: request.session_id().unwrap_or("demo").to_owned(),
+            message: message.to_owned(),
             question: excerpt(message),
             trace: digest
                 .iter()
                 .take(8)
                 .fold(String::from("demo-"), |trace, byte| format!("{trace}{byte:02x}")),
             words: words(message).count(),
-            pieces: if is_long { long() } else { short(message) },
-        }
+            pieces: Vec::new(),
+        };
+        let pieces = if answer.has_word("long") { long() } else { short(message) };
+        Self { pieces, ..answer }
     }
 
-    /// The events, each one made when it is asked for: many answers at once hold little more than their texts.
-    fn script(self, pace: Duration) -> impl Iterator<Item = Result<Event, AgentError>> {
-        let result = TEXT + self.pieces.len();
-        (0..=result).map(move |at| self.event(at, pace))
-    }
-
-    fn event(&self, at: usize, pace: Duration) -> Result<Event, AgentError> {
-        match at {
-            0..TOOL_CALL => Ok(self.reasoning(at)),
-            TOOL_CALL..TEXT => self.tool_call(at > TOOL_CALL),
-            _ => Ok(match self.pieces.get(at - TEXT) {
-                Some(piece) => self.part("prt_text").text_delta(piece),
-                None => self.result(at + 1, pace),
-            }),
-        }
+    fn has_word(&self, wanted: &str) -> bool {
+        words(&self.message).any(|word| word.eq_ignore_ascii_case(wanted))
     }
 
     fn reasoning(&self, step: usize) -> Event {
         let (words, question) = (self.words, &self.question);
         let plural = if words == 1 { "" } else { "s" };
         let thought = format!("The user wrote {words} word{plural}: \u{201c}{question}\u{201d}. ");
-        let steps: [&str; TOOL_CALL] = [&thought, "I count them with a tool, ", "then I answer."];
+        let steps: [&str; THOUGHTS] = [&thought, "I count them with a tool, ", "then I answer."];
         self.part("prt_reasoning").reasoning_delta(steps[step])
     }
 
-    fn tool_call(&self, is_completed: bool) -> Result<Event, AgentError> {
-        let input = json(&BTreeMap::from([("command", "wc -w")]))?;
-        let output = json(&format!("{}\n", self.words))?;
-        let call = if is_completed {
-            let completed = ToolCall::new("bash", ToolStatus::Completed);
-            completed.output(&output).title("Count the words")
-        } else {
-            ToolCall::new("bash", ToolStatus::Running)
+    fn tool_call(&self, status: ToolStatus) -> Result<Event, AgentError> {
+        let (input, output) = (json(COMMAND)?, Json::of(&format!("{}\n", self.words)));
+        let output = output.map_err(|error| failed(&error))?;
+        let call = ToolCall::new("bash", status).call_id("call_1").input(&input);
+        let call = match status {
+            ToolStatus::Completed => call.output(&output).title("Count the words"),
+            ToolStatus::Error => call.error("nobody approved it").title("Count the words"),
+            _ => call,
         };
-        Ok(self.part("prt_tool").tool(&call.call_id("call_1").input(&input)))
+        Ok(self.part("prt_tool").tool(&call))
     }
 
-    fn result(&self, events: usize, pace: Duration) -> Event {
-        let text = self.pieces.concat();
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
+    /// Whether the tool may run. Where nobody can be asked, it may not.
+    async fn is_approved(&self, inbox: &Inbox) -> Result<bool, AgentError> {
+        let input = json(COMMAND)?;
+        let question = Interaction::new(Kind::Approval, "approve")
+            .title("Count the words?")
+            .message("The demo agent would like to run a command that does no harm.")
+            .call_id("call_1")
+            .tool("bash")
+            .input(&input);
+        Ok(inbox.ask(&question).await.is_ok_and(|answer| answer.is_accepted()))
+    }
+
+    /// Asks, and says what came of it.
+    async fn ask(
+        &self,
+        question: Question,
+        inbox: &Inbox,
+        ready: &mut VecDeque<Event>,
+    ) -> Result<String, AgentError> {
+        let (schema, input) = (json(SCHEMA)?, json(r#"{"exact":false}"#)?);
+        let asked = match question {
+            Question::Choose => Interaction::new(Kind::Question, "choose")
+                .title("Which colour?")
+                .options(&[("red", "Red"), ("green", "Green"), ("blue", "Blue")]),
+            Question::Form => Interaction::new(Kind::Question, "form")
+                .title("Where shall the parcel go?")
+                .message("The demo agent sends nothing, and keeps what you write in this chat.")
+                .schema(&schema),
+            Question::Location => Interaction::new(Kind::Tool, "location")
+                .title("Where are you?")
+                .call_id("call_2")
+                .tool("location")
+                .input(&input),
+        };
+        let answer = inbox.ask(&asked).await.ok();
+        let accepted = answer.as_ref().filter(|answer| answer.is_accepted());
+        let data = accepted.and_then(|answer| answer.data()).unwrap_or("null");
+        if matches!(question, Question::Location) {
+            let (output, told) = (json(data)?, accepted.is_some());
+            let status = if told { ToolStatus::Completed } else { ToolStatus::Error };
+            let call = ToolCall::new("location", status).call_id("call_2").input(&input);
+            let call = if told { call.output(&output) } else { call.error("nobody told it") };
+            ready.push_back(self.part("prt_location").tool(&call));
+        }
+        Ok(match (&answer, accepted) {
+            (_, Some(_)) => format!("You answered `{}`. ", excerpt(data)),
+            (Some(answer), None) => format!("Your answer was: {}. ", answer.outcome().as_str()),
+            (None, None) => "Nobody was there to ask. ".to_owned(),
+        })
+    }
+
+    fn result(&self, text: &str, events: u32, pace: Duration) -> Event {
         TurnResult::new()
-            .final_text(&text)
+            .final_text(text)
             .session_id(&self.session)
             .trace_id(&self.trace)
-            .token_usage(TokenUsage::new(self.words as u64, words(&text).count() as u64))
+            .token_usage(TokenUsage::new(self.words as u64, words(text).count() as u64))
             .total_ms(millis(pace.saturating_mul(events)))
             .event()
     }
@@ -166,8 +319,12 @@ impl Answer {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Json<'static>, AgentError> {
-    Json::of(value).map_err(|error| AgentError::new("demo_failed", error.to_string()))
+fn json(text: &str) -> Result<Json<'_>, AgentError> {
+    Json::verify(text).map_err(|error| failed(&error))
+}
+
+fn failed(error: &impl std::fmt::Display) -> AgentError {
+    AgentError::new("demo_failed", error.to_string())
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -202,6 +359,11 @@ fn long() -> Vec<String> {
 fn pieces(text: &str) -> impl Iterator<Item = String> {
     text.split_inclusive(' ').map(str::to_owned)
 }
+
+const COMMAND: &str = r#"{"command":"wc -w"}"#;
+
+/// What the demo asks for with a form.
+const SCHEMA: &str = r#"{"type":"object","properties":{"name":{"type":"string","title":"Name","minLength":1,"maxLength":80},"floor":{"type":"integer","title":"Floor","minimum":0,"maximum":40},"size":{"enum":["small","large"],"title":"Size"},"gift":{"type":"boolean","title":"Wrap it as a gift"}},"required":["name","floor"]}"#;
 
 const LONG_PIECES: usize = 200;
 

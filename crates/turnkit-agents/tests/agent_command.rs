@@ -543,13 +543,38 @@ async fn an_acp_agent_goes_on_with_its_session_from_turn_to_turn() {
 async fn an_acp_agent_is_allowed_what_is_configured_and_nothing_else() {
     let home = tempfile::tempdir().unwrap();
     let ask = async |command: Command| Server::with(command).await.ask("ask").await;
-    let events = ask(acp(&home.path().join("a"))).await;
+    // Without a substrate there is nobody who could be asked.
+    let alone = acp(&home.path().join("a")).run(request("ask").into());
+    let events: Vec<Event> = alone.map(Result::unwrap).collect().await;
     assert_eq!(joined(&events, "text"), "n");
     assert!(events.iter().any(|event| event.kind() == "warning"));
     let events = ask(acp(&home.path().join("b")).permission(Permission::AllowOnce)).await;
     assert_eq!(joined(&events, "text"), "y");
     let events = ask(acp(&home.path().join("c")).permission(Permission::AllowAlways)).await;
     assert_eq!(joined(&events, "text"), "n");
+}
+
+#[tokio::test]
+async fn an_acp_agent_asks_whoever_follows_the_turn() {
+    let home = tempfile::tempdir().unwrap();
+    let answers = [
+        (json!({ "outcome": "accepted", "data": { "option": "y" } }), "y"),
+        (json!({ "outcome": "accepted" }), "y"),
+        (json!({ "outcome": "declined" }), "n"),
+    ];
+    for (at, (answer, done)) in answers.into_iter().enumerate() {
+        let server = Server::with(acp(&home.path().join(format!("{at}")))).await;
+        let mut stream = server.open("exec-1", &json!({ "message": "ask" })).await;
+        let asked = data(&stream.until("interaction").await);
+        let yes_and_no = json!([{ "id": "y", "label": "Yes" }, { "id": "n", "label": "No" }]);
+        assert_eq!((&asked["kind"], &asked["callId"]), (&json!("approval"), &json!("t")));
+        assert_eq!(asked["options"], yes_and_no);
+        let (status, _) = tell(&server, "interactions/permission-1", &answer).await;
+        assert_eq!(status, 200);
+        let events = stream.rest().await;
+        assert_eq!(joined(&events, "text"), done);
+        assert_eq!(events.last().unwrap().kind(), "execution.completed");
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub(super) use self::acp::Task;
 use self::text::Text;
-use super::{code, prompt, told::Told};
+use super::{Received, code, prompt, told::Told};
 use crate::lenient::read;
 
 /// What a program prints, and how it is asked.
@@ -39,8 +39,8 @@ pub enum Format {
     Acp,
 }
 
-/// What is answered where an agent asks for a permission (ACP's `session/request_permission`), by the kind of the option.
-/// Where the agent offers none of that kind, it is refused.
+/// What is answered where an agent asks for a permission (ACP's `session/request_permission`) and nobody is to be asked, by the kind
+/// of the option. Where the agent offers none of that kind, it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Permission {
@@ -87,6 +87,11 @@ pub(super) trait Mapper: Send {
 
     /// The program was silent for that long.
     fn quiet(&mut self, _told: &mut Told) {}
+
+    /// An answer or an input: the event as it is in the log, one line.
+    fn receive(&mut self, received: &Received, told: &mut Told) {
+        told.say(received.event().as_line());
+    }
 
     /// Nobody wants the rest of the answer. Whether the program is told so, and may end by itself.
     fn cancel(&mut self, _told: &mut Told) -> bool {

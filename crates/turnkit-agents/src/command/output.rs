@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio::{io::AsyncReadExt as _, process::ChildStdout};
 
 use super::{
-    code,
+    Received, code,
     format::{Format, Mapper, Reading},
     lines::{Line, Lines},
     told::Told,
@@ -121,6 +121,13 @@ impl Output {
     pub(super) fn quiet(&mut self) {
         if let Reading::Lines(mapper) = &mut self.reading {
             mapper.quiet(&mut self.told);
+        }
+    }
+
+    /// Something that the program is told while it runs.
+    pub(super) fn receive(&mut self, received: &Received) {
+        if let Reading::Lines(mapper) = &mut self.reading {
+            mapper.receive(received, &mut self.told);
         }
     }
 

@@ -135,6 +135,7 @@ impl Program {
             session: session.map(str::to_owned),
             directory: command.work_directory(),
             permission: command.permission,
+            can_ask: command.takes().answers && !inbox.is_closed(),
         };
         let takes_input = command.takes().any();
         let stays_open = takes_input || command.format.has_a_dialogue();
@@ -222,7 +223,7 @@ impl Program {
                 if let Received::Input(input) = &received {
                     self.giving = Some(input.id().into_owned());
                 }
-                self.input.add(received.event().as_line());
+                self.output.receive(&received);
             }
             None => self.inbox = None,
         }

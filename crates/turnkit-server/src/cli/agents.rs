@@ -74,7 +74,7 @@ pub(super) struct AgentOptions {
     /// Directory in which the program works.
     #[arg(long, value_name = "DIR", env = "TURNKIT_COMMAND_DIR")]
     command_dir: Option<PathBuf>,
-    /// What is answered where a program of the format acp asks for a permission. Without it, it is refused.
+    /// What is answered where a program of the format acp asks for a permission. Without it, whoever follows the turn is asked.
     #[arg(long, value_name = "PERMISSION", env = "TURNKIT_COMMAND_PERMISSION", value_enum)]
     command_permission: Option<Permission>,
     /// The program asks questions, and reads answers and messages from its standard input while it runs; with the format events.

@@ -8,12 +8,16 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde_json::{Value, json};
 use turnkit_wire::{
     Event,
-    kind::Class,
+    interaction::{self, Interaction, Question},
+    kind::{self, Class},
     write::{FinishReason, TokenUsage, ToolCall, ToolStatus, TurnResult},
 };
 
 use super::{
-    super::told::{self, Told},
+    super::{
+        Received,
+        told::{self, Told},
+    },
     Format, Mapper, Permission, object, text_of,
 };
 use crate::lenient::{number, words};
@@ -27,6 +31,8 @@ pub(in super::super) struct Task {
     pub(in super::super) session: Option<String>,
     pub(in super::super) directory: PathBuf,
     pub(in super::super) permission: Option<Permission>,
+    /// Whether somebody is there who can be asked for a permission.
+    pub(in super::super) can_ask: bool,
 }
 
 pub(super) struct Acp {
@@ -42,6 +48,9 @@ pub(super) struct Acp {
     open: Option<(bool, String)>,
     /// What is known of each tool call: its part, and its members merged.
     calls: BTreeMap<String, (String, Value)>,
+    /// The requests for a permission that wait for somebody's answer, by the id of the question: their own id, and the options.
+    asked: BTreeMap<String, (Value, Vec<Value>)>,
+    questions: u64,
 }
 
 /// Which answer is waited for.
@@ -68,6 +77,8 @@ impl Acp {
             parts: 0,
             open: None,
             calls: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            questions: 0,
         };
         let capabilities =
             json!({ "fs": { "readTextFile": false, "writeTextFile": false }, "terminal": false });
@@ -185,21 +196,21 @@ impl Acp {
     }
 
     /// Something that the agent asks for.
-    fn asked(&self, id: &Value, method: &str, params: &Value, told: &mut Told) {
+    fn asked(&mut self, id: &Value, method: &str, params: &Value, told: &mut Told) {
         if method != "session/request_permission" {
             let error = json!({ "code": -32601, "message": "not offered by this client" });
             return say(&json!({ "jsonrpc": "2.0", "id": id, "error": error }), told);
         }
         let options =
             params.get("options").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let of_kind = |kind: &str| options.iter().find(|option| text_of(option, "kind") == kind);
-        let configured = self.task.permission.and_then(|permission| of_kind(permission.kind()));
+        if self.task.can_ask && !self.is_cancelled && self.pass_on(id, params, options, told) {
+            return;
+        }
+        let configured =
+            self.task.permission.and_then(|permission| option_of(options, permission.kind()));
         // Nobody is there to ask: without a word of the operator's nothing is allowed.
-        let chosen = configured.or_else(|| of_kind("reject_once")).filter(|_| !self.is_cancelled);
-        let outcome = match chosen.and_then(|option| option.get("optionId")) {
-            Some(option) => json!({ "outcome": "selected", "optionId": option }),
-            None => json!({ "outcome": "cancelled" }),
-        };
+        let chosen = configured.or_else(|| option_of(options, "reject_once"));
+        permit(id, chosen.filter(|_| !self.is_cancelled), told);
         if configured.is_none() {
             let title = text_of(&params["toolCall"], "title");
             let message = format!(
@@ -207,7 +218,36 @@ impl Acp {
             );
             told.warn(&message, Some("permission_refused"));
         }
-        say(&json!({ "jsonrpc": "2.0", "id": id, "result": { "outcome": outcome } }), told);
+    }
+
+    /// Asks whoever follows the turn, about the call's own part. Not where such a question would be refused (PROTOCOL 3.6).
+    fn pass_on(&mut self, id: &Value, params: &Value, options: &[Value], told: &mut Told) -> bool {
+        let call_id = text_of(&params["toolCall"], "toolCallId");
+        if !call_id.is_empty() {
+            self.tool(&params["toolCall"], told);
+        }
+        let call = self.calls.get(call_id).map_or(&params["toolCall"], |(_, call)| call);
+        let choices: Vec<_> = options
+            .iter()
+            .map(|option| (text_of(option, "optionId"), text_of(option, "name")))
+            .collect();
+        let name = format!("permission-{}", self.questions + 1);
+        let question = Interaction::new(interaction::Kind::Approval, &name).options(&choices);
+        let (title, tool) = (text_of(call, "title"), text_of(call, "kind"));
+        let question = if title.is_empty() { question } else { question.title(title) };
+        let question = if tool.is_empty() { question } else { question.tool(tool) };
+        let question = if call_id.is_empty() { question } else { question.call_id(call_id) };
+        let input = call.get("rawInput").and_then(told::output);
+        let whole = question.input(input.as_ref()).event();
+        // What is too large to be asked with is in the call's part.
+        let event = if Question::read(&whole).is_ok() { whole } else { question.event() };
+        if self.asked.len() >= MAX_ASKED || Question::read(&event).is_err() {
+            return false;
+        }
+        self.questions += 1;
+        self.asked.insert(name, (id.clone(), options.to_vec()));
+        told.push(event);
+        true
     }
 
     fn update(&mut self, update: &Value, told: &mut Told) {
@@ -224,7 +264,7 @@ impl Acp {
             "user_message_chunk" | "" => {}
             other => {
                 let is_own =
-                    !matches!(Class::of(other.as_bytes()), Class::Other) || other == "warning";
+                    !matches!(Class::of(other.as_bytes()), Class::Other) || OURS.contains(&other);
                 let mut data = update.clone();
                 if let Some(members) = data.as_object_mut() {
                     members.remove("sessionUpdate");
@@ -349,8 +389,26 @@ impl Mapper for Acp {
         }
     }
 
+    fn receive(&mut self, received: &Received, told: &mut Told) {
+        let Received::Answer(answer) = received else { return };
+        let Some((id, options)) = self.asked.remove(&*answer.id()) else { return };
+        let option = answer.option();
+        let of_id = |id: &str| options.iter().find(|option| text_of(option, "optionId") == id);
+        let chosen = match (answer.is_accepted(), option.as_deref()) {
+            (true, Some(option)) => of_id(option),
+            // A yes that names no option is for this time.
+            (true, None) => option_of(&options, "allow_once"),
+            (false, _) => option_of(&options, "reject_once"),
+        };
+        permit(&id, chosen, told);
+    }
+
     fn cancel(&mut self, told: &mut Told) -> bool {
         self.is_cancelled = true;
+        // The protocol wants these answered, too.
+        for (id, _) in std::mem::take(&mut self.asked).into_values() {
+            permit(&id, None, told);
+        }
         let is_asked = self.step == Step::Prompt;
         if is_asked {
             let params = json!({ "sessionId": self.session });
@@ -358,6 +416,20 @@ impl Mapper for Acp {
         }
         is_asked
     }
+}
+
+/// The first option of a kind.
+fn option_of<'a>(options: &'a [Value], kind: &str) -> Option<&'a Value> {
+    options.iter().find(|option| text_of(option, "kind") == kind)
+}
+
+/// Answers a request for a permission by an option; by none it is cancelled.
+fn permit(id: &Value, chosen: Option<&Value>, told: &mut Told) {
+    let outcome = match chosen.and_then(|option| option.get("optionId")) {
+        Some(option) => json!({ "outcome": "selected", "optionId": option }),
+        None => json!({ "outcome": "cancelled" }),
+    };
+    say(&json!({ "jsonrpc": "2.0", "id": id, "result": { "outcome": outcome } }), told);
 }
 
 /// Members in one order, whatever else in the process switches on `serde_json/preserve_order`.
@@ -379,6 +451,13 @@ fn texts(content: &Value) -> String {
 
 /// How long an agent is silent once a session's past is told.
 const PAST: Duration = Duration::from_millis(300);
+
+/// Events that are not the agent's to send by such a name.
+const OURS: [&str; 5] =
+    ["warning", kind::INTERACTION, kind::INTERACTION_ANSWERED, kind::INPUT, kind::INPUT_TAKEN];
+
+/// How many questions wait at a time (PROTOCOL 3.6).
+const MAX_ASKED: usize = 16;
 
 /// How many calls are remembered.
 const MAX_CALLS: usize = 256;

@@ -1,5 +1,11 @@
 use super::*;
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
+use turnkit_wire::{
+    Event,
+    interaction::{Outcome, answered},
+    write::Json,
+};
 
 fn task() -> Task {
     Task {
@@ -8,6 +14,7 @@ fn task() -> Task {
         session: None,
         directory: "/work".into(),
         permission: None,
+        can_ask: false,
     }
 }
 
@@ -189,6 +196,63 @@ fn acp_is_asked_in_order_and_permissions_are_refused_unless_they_are_configured(
         "acp_that_does_not_know",
         dialogue(going_on(), &[can_load, unknown, &begin[1].replace("2,", "3,")])
     );
+}
+
+#[test]
+fn acp_passes_permissions_on_to_whoever_can_be_asked() {
+    let mut told = Told::new(None, Vec::new(), false);
+    let task = Task { can_ask: true, ..task() };
+    let Reading::Lines(mut mapper) = Format::Acp.reading(task, 1 << 20, &mut told) else {
+        panic!("no lines")
+    };
+    let update = |update: &str| {
+        format!(r#"{{"jsonrpc":"2.0","method":"session/update","params":{{"update":{update}}}}}"#)
+    };
+    let ask = |id: u32, call: &str, options: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"session/request_permission","params":{{"toolCall":{call},"options":[{options}]}}}}"#
+        )
+    };
+    let all = r#"{"optionId":"a","name":"Always","kind":"allow_always"},{"optionId":"y","name":"Yes","kind":"allow_once"},{"optionId":"n","name":"No","kind":"reject_once"}"#;
+    let allow = r#"{"optionId":"a","name":"Always","kind":"allow_always"}"#;
+    let call = r#"{"toolCallId":"t"}"#;
+    let lines = [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":2,"result":{"sessionId":"a"}}"#.to_owned(),
+        update(
+            r#"{"sessionUpdate":"tool_call","toolCallId":"t","title":"rm -r build","kind":"execute","rawInput":{"command":"rm -r build"}}"#,
+        ),
+        ask(10, call, all),
+        ask(11, call, all),
+        ask(12, call, all),
+        ask(13, call, allow),
+        ask(14, r#"{"title":"look around"}"#, all),
+        // Nobody can be asked this: the options have one id.
+        ask(15, call, &format!("{allow},{allow}")),
+        // Words of the protocol's own mean nothing as an update.
+        update(
+            r#"{"sessionUpdate":"interaction.answered","id":"permission-1","outcome":"accepted"}"#,
+        ),
+    ];
+    for line in &lines {
+        mapper.line(line.as_bytes(), &mut told);
+    }
+    let (handle, inbox) = turnkit_agent::InboxHandle::new();
+    let mut answer = |event: Event| {
+        handle.deliver(event);
+        let received = inbox.next_untaken().now_or_never().flatten().unwrap();
+        mapper.receive(&received, &mut told);
+    };
+    let option = Json::of(&serde_json::json!({ "option": "a" })).unwrap();
+    answer(answered("permission-1", Outcome::Accepted, Some(&option), None));
+    answer(answered("permission-2", Outcome::Accepted, None, None));
+    answer(answered("permission-3", Outcome::Expired, None, None));
+    answer(answered("permission-4", Outcome::Accepted, None, None));
+    answer(answered("permission-9", Outcome::Accepted, None, None));
+    assert!(mapper.cancel(&mut told), "what still waits is answered");
+    let said = String::from_utf8(told.take_input()).unwrap();
+    let events = std::iter::from_fn(|| told.next_event()).map(|event| event.as_json().to_owned());
+    insta::assert_snapshot!(format!("{said}---\n{}", events.collect::<Vec<_>>().join("\n")));
 }
 
 #[test]
