@@ -13,6 +13,7 @@ use turnkit_wire::write::FinishReason;
 use uuid::Uuid;
 
 use super::drawing::{Drawing, cut_by};
+use super::questions::{Act, Answers, Questions};
 use super::signals::Signals;
 use super::terminal::{Look, Screen, Written, harmless, harmless_json, in_line};
 use super::{End, Misuse};
@@ -22,6 +23,9 @@ use super::{End, Misuse};
 /// The answer goes to standard output; reasoning, tool calls and what happens to the connection go to standard error. On a terminal
 /// whatever could steer it is spelt out; where standard output is none, it gets the answer as it is and one newline. A connection
 /// that drops comes back by itself, without a word missing or doubled. Ctrl-C stops the turn, a second one leaves.
+///
+/// Where an agent asks, the question is put here and answered on standard input, if that is a terminal, unless somebody answers it
+/// elsewhere before. Where nobody can be asked, it goes on waiting for an answer from elsewhere, and this ends.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
@@ -48,6 +52,8 @@ pub(super) struct Options {
     /// Print the turn's events, or the messages of --history, as NDJSON instead.
     #[arg(long, env = "TURNKIT_JSON")]
     json: bool,
+    #[command(flatten)]
+    answers: Answers,
     /// Print what was said in --session, and send nothing.
     #[arg(long, env = "TURNKIT_HISTORY", requires = "session", conflicts_with = "message")]
     history: bool,
@@ -61,7 +67,8 @@ Examples:
   turnkit chat --json hello | jq .type
   turnkit chat --history --session 01989f6e-7c1c-7a0e-b5f0-0d0a9e4c3b21
 
-Exit codes: 0 answered; 1 failed; 2 wrong usage; 130 stopped by Ctrl-C;
+Exit codes: 0 answered; 1 failed; 2 wrong usage; 3 the agent asks and nobody can be
+asked here (no terminal, and neither --yes nor --no); 130 stopped by Ctrl-C;
 141 nobody reads the output any more.";
 
 /// Bytes of a message that are read from standard input.
@@ -80,7 +87,8 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     match (options.message, options.session) {
         (Some(message), session) => {
             let message = if message == "-" { standard_input()? } else { message };
-            send(client, session, message, options.agent, options.json).await
+            let questions = Questions::new(&options.answers);
+            send(client, session, message, options.agent, options.json, questions).await
         }
         (None, Some(session)) => history(&client, &session, options.json).await,
         (None, None) => {
@@ -101,6 +109,7 @@ async fn send(
     message: String,
     agent: Option<String>,
     is_json: bool,
+    questions: Questions,
 ) -> Result<End, anyhow::Error> {
     let is_new = session.is_none();
     let session = match session {
@@ -111,7 +120,7 @@ async fn send(
     let new = agent.into_iter().fold(new, NewTurn::agent);
     let turn = client.send(&session, &new)?;
     let mut view = View::new(is_json);
-    let end = follow(turn, &mut view).await?;
+    let end = follow(turn, &mut view, questions).await?;
     if is_new {
         view.note(format_args!("session {session}"))?;
     }
@@ -161,19 +170,44 @@ fn standard_input() -> Result<String, InputError> {
 }
 
 /// Reads the turn to its end. The first Ctrl-C stops it, the second one leaves it, also while the first one is under way.
-async fn follow(mut turn: Turn, view: &mut View) -> Result<End, anyhow::Error> {
+async fn follow(
+    mut turn: Turn,
+    view: &mut View,
+    mut questions: Questions,
+) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
-    let mut stopping = OptionFuture::from(None);
+    let (mut stopping, mut answering) = (OptionFuture::from(None), OptionFuture::from(None));
     let mut is_stopping = false;
     loop {
+        match questions.next(&mut view.drawing)? {
+            Some(Act::Answer(id, answer)) => {
+                answering = OptionFuture::from(Some(Box::pin(turn.answer(&id, &answer))));
+            }
+            Some(Act::Leave) => return Ok(End::Unanswered),
+            None => {}
+        }
         tokio::select! {
             update = turn.next() => {
+                if let Some(update) = &update.as_ref().ok().and_then(Option::as_ref) {
+                    questions.see(update);
+                }
                 // The last one is an end, and after that nothing is asked for.
                 let end = update?.map_or(Ok(Some(End::Failed)), |update| view.show(update))?;
                 if let Some(end) = end {
                     return Ok(if is_stopping { End::Interrupted } else { end });
                 }
             }
+            Some(told) = &mut answering => {
+                answering = OptionFuture::from(None);
+                match told {
+                    Ok(_) => questions.answered(),
+                    Err(Error::Refused(refusal)) if matches!(refusal.status(), 404 | 409 | 410 | 422) => {
+                        questions.refused(&refusal, &mut view.drawing)?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            line = questions.line() => questions.take(line, &mut view.drawing)?,
             Some(stopped) = &mut stopping => {
                 stopping = OptionFuture::from(None);
                 stopped?;

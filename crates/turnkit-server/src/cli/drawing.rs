@@ -28,7 +28,7 @@ pub(super) struct Drawing {
     open: Option<(String, bool)>,
     /// All text that was drawn: the joined text of the answer so far (PROTOCOL 2.3).
     answer: String,
-    /// The message of the text part that was begun last, and whether a tool part was begun since.
+    /// The message of the text part that was begun last, and whether a tool part, a question or its answer came since.
     last_text: (Option<String>, bool),
 }
 
@@ -81,6 +81,9 @@ impl Drawing {
             kind::MESSAGE_PART_UPDATED => self.update(event),
             kind::RESULT => self.result(event),
             kind::WARNING => self.warned(event),
+            kind::INTERACTION => self.asked(event),
+            kind::INTERACTION_ANSWERED => self.answered(event),
+            kind::INPUT => self.heard(event),
             kind::RUN_COMPLETED => {
                 self.whole(event.data().map(|Completed { final_text }| final_text).ok().flatten())?;
                 self.end_text()
@@ -230,6 +233,78 @@ impl Drawing {
         event.data().map_or(Ok(()), |Warning { message }| self.note(&message))
     }
 
+    /// A question, as far as it can be understood. Whoever cannot answer it sees it all the same.
+    fn asked(&mut self, event: &Event) -> Written {
+        #[derive(Deserialize)]
+        struct Asked {
+            title: Option<String>,
+            message: Option<String>,
+            tool: Option<String>,
+            input: Option<Value>,
+            #[serde(default)]
+            options: Vec<Choice>,
+        }
+        #[derive(Deserialize)]
+        struct Choice {
+            label: String,
+        }
+        let Ok(asked) = event.data::<Asked>() else { return Ok(()) };
+        self.last_text.1 = true;
+        let title = asked.title.as_deref().or(asked.tool.as_deref()).unwrap_or("The agent asks");
+        self.line_beside(Look::Bold, &format!("? {title}"))?;
+        for line in asked.message.iter().flat_map(|message| message.lines()) {
+            self.line_beside(Look::Dim, &format!("  {line}"))?;
+        }
+        if let Some(input) = &asked.input {
+            let tool = asked.tool.as_deref().unwrap_or("input");
+            let input: String = input.to_string().chars().take(SHOWN).collect();
+            self.line_beside(Look::Cyan, &format!("  {tool} {input}"))?;
+        }
+        for (at, option) in asked.options.iter().enumerate() {
+            self.line_beside(Look::Dim, &format!("  {}  {}", at + 1, option.label))?;
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, event: &Event) -> Written {
+        #[derive(Deserialize)]
+        struct Told {
+            outcome: String,
+            data: Option<Value>,
+            by: Option<String>,
+        }
+        let Ok(told) = event.data::<Told>() else { return Ok(()) };
+        self.last_text.1 = true;
+        let by = told.by.map(|by| format!(" by {by}")).unwrap_or_default();
+        let data = told.data.map(|data| format!(": {data}")).unwrap_or_default();
+        let line = format!("= {}{by}{data}", told.outcome);
+        self.line_beside(Look::Dim, &line.chars().take(SHOWN).collect::<String>())
+    }
+
+    /// A message that somebody sent into the turn.
+    fn heard(&mut self, event: &Event) -> Written {
+        #[derive(Deserialize)]
+        struct Heard {
+            message: String,
+        }
+        event.data().map_or(Ok(()), |Heard { message }| {
+            self.line_beside(Look::Bold, &format!("> {message}"))
+        })
+    }
+
+    /// What is to be typed, on a line that goes on.
+    pub(super) fn prompt(&mut self, text: &str) -> Written {
+        self.make_way()?;
+        let painted = self.beside.paint(Look::Bold, in_line(text)).to_string();
+        self.open = Some((String::new(), false));
+        self.beside.text(format_args!("{painted} "))
+    }
+
+    /// Whoever typed has ended that line.
+    pub(super) fn typed(&mut self) {
+        self.open = None;
+    }
+
     fn note(&mut self, message: &str) -> Written {
         self.line_beside(Look::Dim, &format!("! {message}"))
     }
@@ -278,6 +353,9 @@ impl Drawn {
         new
     }
 }
+
+/// How much of a question's input, and of an answer, is shown, in characters.
+const SHOWN: usize = 400;
 
 /// What is said of an answer that its model did not bring to an end.
 pub(super) fn cut_by(reason: FinishReason) -> Option<&'static str> {

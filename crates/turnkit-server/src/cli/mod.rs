@@ -9,6 +9,7 @@ mod drawing;
 mod limits;
 mod logging;
 mod open_files;
+mod questions;
 mod serve;
 mod signals;
 mod substrate;
@@ -76,6 +77,8 @@ enum End {
     Failed,
     /// By the user.
     Interrupted,
+    /// An agent asks, and nobody is there to answer.
+    Unanswered,
 }
 
 impl From<End> for ExitCode {
@@ -84,6 +87,7 @@ impl From<End> for ExitCode {
             End::Done => ExitCode::SUCCESS,
             End::Failed => ExitCode::FAILURE,
             End::Interrupted => ExitCode::from(130),
+            End::Unanswered => ExitCode::from(3),
         }
     }
 }

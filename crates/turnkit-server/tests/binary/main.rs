@@ -7,6 +7,8 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+#[cfg(all(unix, feature = "command"))]
+mod asking;
 mod chat;
 mod config;
 mod demo;
