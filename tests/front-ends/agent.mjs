@@ -1,17 +1,22 @@
 /**
  * The agent of these tests, as `--command node agent.mjs` runs it: the message says what it does. `gated FILE` and `talks FILE` wait in their middle until
- * there is that file, or its directory is gone with the test.
+ * there is that file, or its directory is gone with the test. `asks`, `chooses` and `locates` ask, and go on by the answer.
  */
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
-import { text } from "node:stream/consumers";
+import { createInterface } from "node:readline";
 import { setTimeout as wait } from "node:timers/promises";
 
-const { message } = JSON.parse(await text(process.stdin));
+/** The request, and then what it is told while it runs. */
+const told = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const next = async () => JSON.parse((await told.next()).value);
+
+const { message } = await next();
 const [script, gate] = message.split(" ");
 
 const part = (id, type, rest, delta) => ({ type: "message.part.updated", data: { part: { id, messageID: "m", type, ...rest }, ...(delta !== undefined && { delta }) } });
 const call = (id, state, delta) => part(id, "tool", { tool: "bash", callID: `call_${id}`, state }, delta);
+const ask = (id, question) => ({ type: "interaction", data: { id, ...question } });
 const result = { type: "result", data: { finishReason: "stop", model: "script", tokenUsage: { inputTokens: 2, outputTokens: 3 } } };
 
 const HEAD = [
@@ -36,10 +41,33 @@ const SCRIPTS = {
   talks: [part("p1", "text", {}, "One "), "gate", part("p1", "text", {}, "file."), result],
   floods: [...Array.from({ length: 100 }, (_, at) => part("p1", "text", {}, `${at} `.padEnd(65_536, "."))), result],
   brief: [part("p1", "text", {}, "Hel"), part("p1", "text", {}, "lo"), result],
+  asks: [
+    call("t1", { status: "pending", input: { command: "rm" } }),
+    ask("may", { kind: "approval", title: "Run it?", callId: "call_t1", tool: "bash", input: { command: "rm" } }),
+    ({ outcome }) =>
+      outcome === "accepted"
+        ? [call("t1", { status: "completed", input: { command: "rm" }, output: "gone" }), part("p1", "text", {}, "Done.")]
+        : [part("p1", "text", {}, `Not done: ${outcome}.`)],
+    result,
+  ],
+  chooses: [part("p1", "text", {}, "Well: "), ask("which", { kind: "question", title: "Which?", options: [{ id: "a", label: "A" }, { id: "b", label: "B" }] }), ({ data }) => [part("p2", "text", {}, `It is ${data?.option}.`)], result],
+  locates: [
+    ask("where", { kind: "tool", callId: "call_w", tool: "location", input: { exact: false } }),
+    ({ outcome, data }) => [
+      part("w", "tool", { tool: "location", callID: "call_w", state: { status: "completed", input: { exact: false }, output: data } }),
+      part("p1", "text", {}, `${outcome} ${JSON.stringify(data)}`),
+    ],
+    result,
+  ],
   fails: [...HEAD, { type: "error", data: { message: "the model is gone", code: "upstream_error" } }],
 };
 
+const say = (event) => process.stdout.write(`${JSON.stringify(event)}\n`);
+
 for (const event of SCRIPTS[script] ?? SCRIPTS.brief) {
   if (event === "gate") while (!existsSync(gate) && existsSync(dirname(gate))) await wait(10);
-  else process.stdout.write(`${JSON.stringify(event)}\n`);
+  else if (typeof event === "function") event((await next()).data).forEach(say);
+  else say(event);
 }
+// Its input stays open behind a failure.
+process.stdin.destroy();

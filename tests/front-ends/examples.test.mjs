@@ -263,6 +263,27 @@ describe("docs/guide/front-ends.md", { timeout: 300_000 }, () => {
     assert.deepEqual(held, saved);
   });
 
+  test("an approval of the AI SDK, and an interrupt of AG-UI", async () => {
+    const chat = `
+      const [{ Chat }, { DefaultChatTransport }] = [await import("react7"), await import("ai7")];
+      const chat = new Chat({ id, transport: new DefaultChatTransport({ api: server + "/api/chat" }), sendAutomaticallyWhen: isAnswered });
+      await chat.sendMessage({ text: "please approve" });
+      await approve(chat, chat.messages[1].parts.find(({ state }) => state === "approval-requested"));
+      while (!chat.messages[1].metadata.saved) await new Promise((resolve) => setTimeout(resolve, 20));
+      ${TOLD}`;
+    assert.deepEqual(await told("const isAnswered", chat), ["ready", ["step-start", "reasoning", "dynamic-tool", "step-start", "text"], true]);
+    const agent = `
+      const { HttpAgent } = await import("@ag-ui/client");
+      const agent = new HttpAgent({ url: server + "/api/ag-ui", threadId: id, initialMessages: [{ id: "u", role: "user", content: "please approve" }] });
+      const outcomes = [];
+      const onRunFinishedEvent = ({ event }) => void outcomes.push(event.outcome);
+      agent.subscribe({ onRunFinishedEvent });
+      await agent.runAgent({ runId: "u" });
+      await approve(agent, outcomes[0].interrupts[0]);
+      const told = [outcomes.map(({ type }) => type), agent.messages.map(({ role }) => role)];`;
+    assert.deepEqual(await told("const approve = (agent", agent), [["interrupt", "success"], ["user", "reasoning", "assistant", "tool", "assistant"]]);
+  });
+
   test("TanStack AI", async () => {
     const then = "const told = [client.getStatus(), client.getMessages().map(({ role }) => role)];";
     assert.deepEqual(await told("new ChatClient", then), ["ready", ["user", "assistant"]]);

@@ -7,7 +7,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { Process } from "../browser/processes.mjs";
 import { Cutter } from "./cutter.mjs";
 
-const AGENT = ["--agent", "command", "--command", process.execPath, join(import.meta.dirname, "agent.mjs")];
+const AGENT = ["--agent", "command", "--command-input", "--command", process.execPath, join(import.meta.dirname, "agent.mjs")];
 
 export class Stage {
   #number = 0;

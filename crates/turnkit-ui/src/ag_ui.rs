@@ -3,13 +3,13 @@
 pub(crate) mod messages;
 pub(crate) mod tanstack;
 
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use turnkit_wire::{Event, value::Value, view::Text};
 
 use crate::{
     Chunks, Encoder,
-    json::{Object, inside, string},
+    json::{Object, inside, into_string, string},
     story::{Call, CallStep, Kind, Started, Step, Story, Summary},
 };
 
@@ -131,20 +131,49 @@ impl core::fmt::Debug for AgUi {
     }
 }
 
+/// An interrupt of AG-UI: `question` is the data of an `interaction` that waits for its answer, as JSON, and `prefix` the execution's id.
+/// Nothing where it is no question.
+///
+/// ```
+/// assert_eq!(
+///     turnkit_ui::ag_ui_interrupt(r#"{"id":"q","kind":"approval","callId":"c","title":"May I?"}"#, "t:s:0").as_deref(),
+///     Some(r#"{"id":"q","reason":"tool_call","message":"May I?","toolCallId":"t:s:0/c","metadata":{"title":"May I?"}}"#),
+/// );
+/// ```
+#[must_use]
+pub fn ag_ui_interrupt(question: &str, prefix: &str) -> Option<String> {
+    let data = Value::verify(question.as_bytes()).ok()?;
+    let id = data.get("id").and_then(Value::string)?;
+    let is_tool = data.get("kind").and_then(Value::string).is_some_and(|kind| kind.is("tool"));
+    let call = match data.get("callId").and_then(Value::string) {
+        Some(call) => Some(call.raw().to_vec()),
+        None if is_tool => Some([b"interaction:", id.raw()].concat()),
+        None => None,
+    };
+    let call = call.map(|call| [&inside(prefix.as_bytes()), &b"/"[..], &call].concat());
+    Some(into_string(interrupt(id, data, call.as_deref())))
+}
+
 /// What a client is to answer.
 fn interrupt(id: Text<'_>, data: Value<'_>, call: Option<&[u8]>) -> Vec<u8> {
-    let (mut kind, mut message, mut schema, mut expires) = (None, None, None, None);
+    let (mut kind, mut title, mut message, mut schema, mut expires) =
+        (None, None, None, None, None);
     let mut metadata = Object::new();
     data.members(|key, value| match &*key.to_str() {
         "kind" => kind = value.string(),
         "message" => message = value.string(),
         "schema" => schema = Some(value).filter(|value| value.is_object()),
-        "expiresAt" => expires = value.string(),
+        "expiresAt" => expires = value.whole_number(),
         name @ ("title" | "tool" | "input" | "options") => {
+            if name == "title" {
+                title = value.string();
+            }
             metadata = core::mem::replace(&mut metadata, Object::new()).json(name, value.json());
         }
         _ => {}
     });
+    let metadata = metadata.end();
+    let has_metadata = metadata != b"{}";
     // The names of the specification for why a run waits.
     let reason: &[u8] = match kind {
         Some(kind) if kind.is("question") => b"input_required",
@@ -154,12 +183,31 @@ fn interrupt(id: Text<'_>, data: Value<'_>, call: Option<&[u8]>) -> Vec<u8> {
     Object::new()
         .raw("id", id.raw())
         .raw("reason", reason)
-        .optional("message", message.map(|message| message.raw()))
+        .optional("message", message.or(title).map(|text| text.raw()))
         .optional("toolCallId", call)
         .json("responseSchema", schema.map(Value::json).unwrap_or_default())
-        .optional("expiresAt", expires.map(|expires| expires.raw()))
-        .json("metadata", &metadata.end())
+        .optional("expiresAt", expires.and_then(date).as_deref().map(str::as_bytes))
+        .json("metadata", if has_metadata { &metadata } else { b"" })
         .end()
+}
+
+/// A time in Unix milliseconds as RFC 3339 has it, by the days of 400 years (Hinnant, "chrono-compatible low-level date algorithms").
+fn date(unix_ms: u64) -> Option<String> {
+    let (day, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    let days = day.checked_add(719_468)?;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year + 400 * era + u64::from(month <= 2);
+    if year > 9_999 {
+        return None;
+    }
+    let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
+    let (second, ms) = (ms / 1_000 % 60, ms % 1_000);
+    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"))
 }
 
 /// Where a step's events go.
@@ -355,7 +403,7 @@ fn usage(summary: &Summary) -> Vec<u8> {
     let names = ["inputTokens", "outputTokens", "reasoningTokens", "cachedInputTokens"];
     let mut usage = Object::new().json("model", &summary.model);
     for (name, tokens) in names.into_iter().zip(summary.tokens) {
-        let tokens = tokens.map(|tokens| alloc::format!("{tokens}"));
+        let tokens = tokens.map(|tokens| format!("{tokens}"));
         usage = usage.json(name, tokens.unwrap_or_default().as_bytes());
     }
     let known = summary.tokens.iter().any(Option::is_some);
@@ -365,4 +413,17 @@ fn usage(summary: &Summary) -> Vec<u8> {
 fn custom(name: &[u8], value: Value<'_>, frames: &mut Frames<'_>) {
     let value = if value.json().is_empty() { b"null" } else { value.json() };
     frames.put(&[br#"{"type":"CUSTOM","name":""#, name, br#"","value":"#, value, b"}"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn a_time_is_told_as_a_date() {
+        assert_eq!(date(0).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(date(951_827_696_789).as_deref(), Some("2000-02-29T12:34:56.789Z"));
+        assert_eq!(date(4_107_542_399_999).as_deref(), Some("2100-02-28T23:59:59.999Z"));
+        assert_eq!(date(u64::MAX), None);
+    }
 }

@@ -379,7 +379,8 @@ fn write_answer(answer: &Answer<'_>, version: Version, frames: &mut Frames<'_>) 
     let call = answer.call.filter(|_| version != Version::V5);
     let id = shown_as(answer.id, call);
     let is_accepted = answer.outcome.is("accepted");
-    if version == Version::V7 {
+    // What is answered with data is given as an output, which takes the approval from the part: a response to that would be fatal.
+    if version == Version::V7 && answer.kind == QuestionKind::Approval {
         let approved: &[u8] = if is_accepted { b"true" } else { b"false" };
         let outcome =
             Some(answer.outcome).filter(|outcome| !is_accepted && !outcome.is("declined"));

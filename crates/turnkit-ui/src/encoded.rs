@@ -56,6 +56,8 @@ type Asking = Box<dyn FnMut(&str) -> Asked + Send>;
 enum Behind {
     /// Behind the question of this id.
     Question(String),
+    /// Behind the question that a client answers by running the call of this id.
+    Call(String),
     /// Behind so many chunks.
     Chunks(u64),
 }
@@ -123,6 +125,12 @@ where
     pub fn behind_question(mut self, id: &str) -> Self {
         self.chunks.mute();
         Self { behind: Some(Behind::Question(id.to_owned())), ..self }
+    }
+
+    /// The same behind the question that a client answers by running the call of this id.
+    pub fn behind_call(mut self, id: &str) -> Self {
+        self.chunks.mute();
+        Self { behind: Some(Behind::Call(id.to_owned())), ..self }
     }
 
     /// The same run for a client that comes back to it, behind so many chunks of the turn.
@@ -226,13 +234,8 @@ where
         let begins = match &self.behind {
             None => false,
             Some(Behind::Chunks(chunks)) => self.chunks.counted() >= *chunks,
-            Some(Behind::Question(id)) => {
-                event.kind() == "interaction"
-                    && Value::of(event)
-                        .get("id")
-                        .and_then(Value::string)
-                        .is_some_and(|told| told.is(id))
-            }
+            Some(Behind::Question(id)) => is_question(event, &[("id", id)]),
+            Some(Behind::Call(id)) => is_question(event, &[("callId", id), ("kind", "tool")]),
         };
         if begins {
             self.begin();
@@ -247,6 +250,15 @@ where
         self.chunks.go_on();
         self.encoder.resume(&mut self.chunks);
     }
+}
+
+/// Whether an event is an `interaction` with these members.
+fn is_question(event: &Event, members: &[(&str, &str)]) -> bool {
+    let data = Value::of(event);
+    let is = |(name, text): &(&str, &str)| {
+        data.get(name).and_then(Value::string).is_some_and(|told| told.is(text))
+    };
+    event.kind() == "interaction" && members.iter().all(is)
 }
 
 impl<B, E> Body for Encoded<B, E>

@@ -57,7 +57,7 @@ mod told;
 pub use crate::encoded::{Cut, Encoded};
 pub use crate::{
     ag_ui::{
-        AgUi,
+        AgUi, ag_ui_interrupt,
         messages::{ag_ui_messages, ag_ui_user_message, messages_snapshot},
         tanstack::{tanstack_messages, tanstack_user_message},
     },

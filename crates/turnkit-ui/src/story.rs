@@ -201,8 +201,8 @@ pub(crate) struct Story {
     names: Names,
     open: Option<Open>,
     template: Template,
-    /// How many tool parts have appeared.
-    tools: u32,
+    /// How much has appeared that sets texts apart (PROTOCOL 2.3): tool parts, questions, what came of them, inputs.
+    apart: u32,
     /// The calls whose input may still grow.
     open_calls: BTreeSet<usize>,
     /// How many final texts were compared.
@@ -227,7 +227,7 @@ struct Part {
     /// How often it was begun.
     openings: u32,
     message: Digest,
-    tools_before: u32,
+    apart: u32,
 }
 
 enum State {
@@ -357,8 +357,22 @@ impl Story {
             // The line after it says the same (PROTOCOL 2.1, rule 4).
             Class::Error => {}
             _ => match event.kind() {
-                "interaction" => self.ask(event, is_pending, sink),
-                "interaction.answered" => self.answer(event, sink),
+                "interaction" => {
+                    self.apart += 1;
+                    self.ask(event, is_pending, sink);
+                }
+                "interaction.answered" => {
+                    self.apart += 1;
+                    self.answer(event, sink);
+                }
+                kind @ ("input" | "input.taken") => {
+                    self.apart += 1;
+                    // What is said from here on is a part of its own.
+                    if kind == "input.taken" {
+                        self.close(sink);
+                    }
+                    self.tell(Step::Other { kind, data: Value::of(event) }, sink);
+                }
                 kind => self.tell(Step::Other { kind, data: Value::of(event) }, sink),
             },
         }
@@ -460,9 +474,8 @@ impl Story {
             if told.is_blank() {
                 continue;
             }
-            let apart = before.is_some_and(|before| {
-                before.message != part.message || before.tools_before != part.tools_before
-            });
+            let apart = before
+                .is_some_and(|before| before.message != part.message || before.apart != part.apart);
             plain.push(told, false);
             lines.push(told, apart);
             if apart {
@@ -483,16 +496,16 @@ impl Story {
             return self.tell(Step::Differs(raw), sink);
         };
         // It belongs to the text before it, if there is one.
-        let place = before
-            .map_or((Digest::default(), self.tools), |part| (part.message, part.tools_before));
-        let (message, tools_before) = place;
+        let place =
+            before.map_or((Digest::default(), self.apart), |part| (part.message, part.apart));
+        let (message, apart) = place;
         self.close(sink);
         let part = self.parts.len();
         self.parts.push(Part {
             state: State::Text(Kind::Text, Told::default()),
             openings: 0,
             message,
-            tools_before,
+            apart,
         });
         let name = self.names.give(b"final", &mut self.parts[part].openings);
         self.tell(Step::Begins(Kind::Text, &name), sink);
@@ -777,7 +790,7 @@ impl Story {
             self.place_of(key, message_of(update), State::tool)?
         };
         if let State::Tool { has_appeared, .. } = &mut self.parts[place].state {
-            self.tools += u32::from(!core::mem::replace(has_appeared, true));
+            self.apart += u32::from(!core::mem::replace(has_appeared, true));
         }
         if let Some(key) = call_key {
             self.calls.entry(key).or_insert(place);
@@ -798,7 +811,7 @@ impl Story {
         if self.parts.len() >= MAX_PARTS {
             return None;
         }
-        self.parts.push(Part { state: state(), openings: 0, message, tools_before: self.tools });
+        self.parts.push(Part { state: state(), openings: 0, message, apart: self.apart });
         self.index.insert(key, self.parts.len() - 1);
         Some(self.parts.len() - 1)
     }

@@ -325,6 +325,48 @@ fn ag_ui_is_interrupted_and_its_next_run_goes_on() {
     }
 }
 
+/// The message of a client that was told these events, and the one at rest. They are the same.
+fn told_and_at_rest(live: &[Event], at_rest: &[Event]) -> Value {
+    let told = UiClient::read(&frames(&whole(encoded(live, ai_sdk())))).unwrap().message();
+    let rest: Value = serde_json::from_str(&ui_message(ai_sdk(), at_rest)).unwrap();
+    assert_eq!(told, rest);
+    told
+}
+
+#[test]
+fn an_input_stands_between_two_parts_of_text_live_and_at_rest() {
+    let input = |kind: &str| {
+        let data = json!({"id": "i", "message": "be brief"});
+        Event::new(kind, &data).unwrap()
+    };
+    let (one, end) = (text("p1", "One "), completed());
+    let live =
+        [started(), one.clone(), input("input"), input("input.taken"), text("p1", "two"), end];
+    let at_rest = [started(), one, input("input"), text("p1#2", "two"), completed()];
+    let told = told_and_at_rest(&live, &at_rest);
+    let texts: Vec<_> =
+        told["parts"].as_array().unwrap().iter().filter_map(|part| part["text"].as_str()).collect();
+    assert_eq!(texts, ["One ", "two"]);
+}
+
+#[test]
+fn a_call_at_rest_that_stands_before_the_question_about_it_is_as_it_was_in_the_end() {
+    let call = |state: Value| tool("t1", state);
+    let pending = call(json!({"status": "pending", "input": {}}));
+    let done = call(json!({"status": "completed", "input": {}, "output": "gone"}));
+    let ask = interaction(
+        json!({"id": "q1", "kind": "approval", "callId": "call_t1", "tool": "bash", "input": {}}),
+    );
+    let yes = answered(json!({"id": "q1", "outcome": "accepted"}));
+    let live = [started(), pending, ask.clone(), yes.clone(), done.clone(), completed()];
+    let told = told_and_at_rest(&live, &[started(), done, ask, yes, completed()]);
+    let part = &told["parts"][1];
+    assert_eq!(
+        (&part["state"], &part["approval"]["approved"]),
+        (&json!("output-available"), &json!(true))
+    );
+}
+
 #[test]
 fn two_questions_about_one_call_are_answered_in_any_order() {
     let ask = |id: &str| {

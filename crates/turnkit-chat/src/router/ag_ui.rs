@@ -1,5 +1,7 @@
 //! `/api/ag-ui`: AG-UI 1.0, as `HttpAgent` and TanStack AI speak it.
 
+use std::borrow::Cow;
+
 use axum::extract::FromRequestParts;
 use axum::response::Response;
 use axum::routing::{delete, post};
@@ -10,19 +12,20 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use turnkit_http::server::{ApiError, InPath, InQuery, json_response};
-use turnkit_ui::request::{RunAgentInput, cursor, turn_id};
+use turnkit_ui::request::{Held, ResumeStatus, RunAgentInput, cursor, turn_id};
 use turnkit_ui::{
-    AgUi, Encoded, ag_ui_messages, ag_ui_user_message, messages_snapshot, tanstack_messages,
-    tanstack_user_message,
+    AgUi, Encoded, ag_ui_interrupt, ag_ui_messages, ag_ui_user_message, messages_snapshot,
+    tanstack_messages, tanstack_user_message,
 };
 
-use super::ai_sdk::stop_open;
+use super::ai_sdk::{newest, stop_open};
 use super::front_ends::{
-    Asking, Conversation, EVENT_STREAM, LINES, Said, chunked, header, invalid, lines_of, refused,
+    Asking, Conversation, EVENT_STREAM, LINES, Reply, Said, chunked, header, invalid, lines_of,
+    pending_now, refused,
 };
 use super::{Answer, At};
 use crate::store::MessagePage;
-use crate::{Message, Principal, Refusal, Role, SessionId, TurnStream};
+use crate::{Message, Principal, Refusal, Role, SessionId, TurnRef, TurnStream};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
@@ -59,15 +62,19 @@ async fn run<U: Into<Principal>>(
     let session = chat.open_named(&who, &input.thread_id).await?;
     let asking = Asking { chat: &chat, who: &who, session: &session };
     let named = header(&headers, &RUN_ID).unwrap_or(&input.run_id);
+    let brings_outputs = !input.tool_outputs.is_empty() && !input.ends_with_user;
     let known = match asking.named(&turn_id(named)).await? {
-        // An answer to an interrupt comes under a new run's id, and is about the turn that asked.
-        None if !input.resume.is_empty() => {
-            let none = MessagePage { branch: None, before: Some(0), turns: 0 };
-            let open = chat.session(&who, &session, none).await?.open;
-            Some(open.ok_or_else(|| invalid("no run of this thread waits for it", "resume"))?)
+        // An answer comes under a new run's id, and is about the turn that asked: the open one, or the one that was.
+        None if !input.resume.is_empty() || brings_outputs => {
+            let none = || invalid("no run of this thread has asked for it", "resume");
+            Some(newest(&asking, true).await?.ok_or_else(none)?)
         }
         known => known,
     };
+    if let Some(row) = &known {
+        let at = TurnRef::new(session.clone(), row.turn.turn_id.clone());
+        asking.pass_on(&at, &replies(&input, row.turn.execution_id.as_str())).await?;
+    }
     let stream = match (known, &input.user) {
         (Some(row), _) => asking.take_up(row).await?,
         (None, Some((client_id, text))) => {
@@ -86,7 +93,27 @@ async fn run<U: Into<Principal>>(
         let before = before.iter().map(String::as_str);
         encoder = encoder.snapshot(messages_snapshot(before, &input, &execution_id));
     }
-    Ok(response(stream, encoder, after, &headers))
+    Ok(response(&asking, stream, encoder, after, &headers))
+}
+
+/// What a run brings for the questions of this execution: answers to interrupts, and the outputs of tools that its client ran.
+fn replies<'a>(input: &'a RunAgentInput<'_>, execution_id: &str) -> Vec<(Held<'a>, Reply<'a>)> {
+    let resumed = input.resume.iter().map(|entry| {
+        let reply = match entry.status {
+            ResumeStatus::Resolved => Reply::Data(entry.payload),
+            ResumeStatus::Cancelled => Reply::Cancelled,
+        };
+        (Held::Interaction(Cow::Borrowed(&*entry.interrupt_id)), reply)
+    });
+    let outputs = input.tool_outputs.iter().filter_map(|(call, text)| {
+        let name = call.strip_prefix(execution_id)?.strip_prefix('/')?;
+        let held = match name.strip_prefix("interaction:") {
+            Some(id) => Held::Interaction(Cow::Borrowed(id)),
+            None => Held::Call(Cow::Borrowed(name)),
+        };
+        Some((held, Reply::Text(text)))
+    });
+    resumed.chain(outputs).collect()
 }
 
 /// The messages of the thread up to the user's of a turn.
@@ -96,7 +123,7 @@ async fn before(
     session: &SessionId,
     turn_id: &str,
 ) -> Result<Vec<String>, Refusal> {
-    let at = crate::TurnRef::new(session.clone(), turn_id);
+    let at = TurnRef::new(session.clone(), turn_id);
     let branch = Some(chat.turn(who, &at).await?.index);
     let page = MessagePage { branch, ..MessagePage::newest(TURNS) };
     let messages = chat.session(who, session, page).await?.messages;
@@ -148,7 +175,7 @@ struct Thread {
     messages: Vec<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     active_run: Option<ActiveRun>,
-    interrupts: [(); 0],
+    interrupts: Vec<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -181,8 +208,10 @@ async fn read<U: Into<Principal>>(
             let row = chat.of_turn_id(&who, thread.as_deref(), &turn_id(run_id)).await?;
             let thread = thread.unwrap_or_else(|| row.turn.session_id.as_str().to_owned());
             let encoder = AgUi::new(&thread, run_id, row.turn.execution_id.as_str());
-            let stream = chat.resume_row(row, crate::chat::Lines::Live).await?;
-            Ok(response(stream, encoder, after, &headers))
+            let session = row.turn.session_id.clone();
+            let asking = Asking { chat: &chat, who: &who, session: &session };
+            let stream = asking.take_up(row).await?;
+            Ok(response(&asking, stream, encoder, after, &headers))
         }
         (None, Some(name)) => {
             let session = chat.named(&who, &name).await?.ok_or(Refusal::NoSession)?;
@@ -192,13 +221,19 @@ async fn read<U: Into<Principal>>(
             let is_tanstack = header(&headers, &ACCEPT) == Some("application/json");
             let at_rest = if is_tanstack { at_rest_in_tanstack } else { at_rest };
             let messages = messages.flat_map(|message| at_rest(&who, &session, message));
+            let execution_id = state.open.as_ref().map(|open| open.turn.execution_id.clone());
+            let interrupts = state.pending.iter().filter_map(|question| {
+                let interrupt = ag_ui_interrupt(question, execution_id.as_ref()?.as_str())?;
+                RawValue::from_string(interrupt).ok()
+            });
+            let interrupts = interrupts.collect();
             // The name of the turn stands for the run, also where the client's own was no name.
             let active_run = state.open.map(|open| ActiveRun { run_id: open.turn.turn_id });
             let thread = Thread {
                 name: name.clone(),
                 messages: messages.filter_map(|json| RawValue::from_string(json).ok()).collect(),
                 active_run,
-                interrupts: [],
+                interrupts,
             };
             Ok(json_response(StatusCode::OK, &thread))
         }
@@ -215,12 +250,18 @@ async fn stop<U: Into<Principal>>(
     stop_open(&chat, &user.into(), &name).await
 }
 
-fn response(stream: TurnStream, encoder: AgUi, after: u64, headers: &HeaderMap) -> Response {
+/// The chunks of a turn behind so many, up to its end or a question that waits.
+fn response(
+    asking: &Asking<'_>,
+    stream: TurnStream,
+    encoder: AgUi,
+    after: u64,
+    headers: &HeaderMap,
+) -> Response {
     let wants_lines = header(headers, &ACCEPT).is_some_and(|accept| accept.contains(LINES));
-    let encode = |body| {
-        let told = Encoded::new(body, encoder);
-        let told = if wants_lines { told.ndjson() } else { told };
-        told.after(after)
-    };
-    chunked(stream, encode, if wants_lines { LINES } else { EVENT_STREAM })
+    let at = TurnRef::new(asking.session.clone(), stream.turn_id.clone());
+    let (head, body) = stream.into_response().into_parts();
+    let chunks = Encoded::new(body, encoder).asking(pending_now(asking.chat, asking.who, at));
+    let chunks = if wants_lines { chunks.ndjson() } else { chunks };
+    chunked(head, chunks.after(after), if wants_lines { LINES } else { EVENT_STREAM })
 }

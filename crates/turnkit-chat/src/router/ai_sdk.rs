@@ -1,5 +1,7 @@
 //! `/api/chat`: the routes that the transports of the AI SDK use, in its UI message stream.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::Response;
@@ -8,12 +10,14 @@ use axum::{Extension, Router};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
+use tokio::time::timeout;
 use turnkit_http::server::{ApiError, InPath, InQuery, json_response};
-use turnkit_ui::request::{ChatRequest, Role, Trigger, WorkflowRun, cursor};
+use turnkit_ui::request::{ChatRequest, Held, Message, Role, Trigger, WorkflowRun, cursor};
 use turnkit_ui::{AiSdk, Encoded, Version, ui_message, ui_user_message};
 
 use super::front_ends::{
-    Asking, Conversation, EVENT_STREAM, Said, chunked, invalid, lines_of, refused,
+    Asking, Conversation, EVENT_STREAM, Reply, Said, chunked, invalid, lines_of, pending_now,
+    refused,
 };
 use super::wire::StoppedTurn;
 use super::{Answer, At};
@@ -65,7 +69,7 @@ async fn send<U: Into<Principal>>(
         let row = asking.of_execution(&last.id).await?;
         let unknown = "the last message is no answer of this chat";
         let row = row.ok_or_else(|| invalid(unknown, "messages"))?;
-        return Ok(response(asking.take_up(row).await?, version, 0, 0));
+        return answered(&asking, row, last, version).await;
     }
     let none = || invalid("there is no message of the user to answer", "messages");
     let message = request.last_user().ok_or_else(none)?;
@@ -79,7 +83,44 @@ async fn send<U: Into<Principal>>(
         Trigger::Submit => asking.send(&said).await?,
         Trigger::Regenerate => asking.answer_again(&said, request.message_id.as_deref()).await?,
     };
-    Ok(response(stream, version, 0, 0))
+    Ok(response(&asking, stream, version, 0, Place::Start).await?)
+}
+
+/// The turn of an answer that its client goes on with. What the message brings, approvals and the outputs of a client's tools, is passed
+/// on; then it is told behind the newest question that the message holds, or up to it where that waits still.
+async fn answered(
+    asking: &Asking<'_>,
+    row: TurnRow,
+    last: &Message<'_>,
+    version: Version,
+) -> Answer {
+    let at = TurnRef::new(row.turn.session_id.clone(), row.turn.turn_id.clone());
+    let approvals = last.approvals.iter().map(|approval| {
+        let reply = Reply::Approval(approval.approved, approval.reason.as_deref());
+        (Held::Interaction(approval.id.clone()), reply)
+    });
+    let outputs = last.tool_outputs.iter().map(|output| {
+        let reply = match &output.output {
+            Ok(json) => Reply::Data(Some(json)),
+            Err(words) => Reply::Declined(Some(words).map(|words| &**words)),
+        };
+        (output.of.clone(), reply)
+    });
+    let replies: Vec<_> = approvals.chain(outputs).collect();
+    asking.pass_on(&at, &replies).await?;
+    let place = match &last.newest_question {
+        Some(held) if !asking.waits(&at, held).await? => Place::Behind(held),
+        _ => Place::Start,
+    };
+    let stream = asking.take_up(row.clone()).await?;
+    match response(asking, stream, version, 0, place).await {
+        // What the message holds is not in the log: it is told from its start.
+        Err(NotFound) if !matches!(place, Place::Start) => {
+            let stream = asking.take_up(row).await?;
+            Ok(response(asking, stream, version, 0, Place::Start).await?)
+        }
+        response => Ok(response?),
+    }
 }
 
 #[derive(Deserialize)]
@@ -130,12 +171,18 @@ async fn stream<U: Into<Principal>>(
             None => return Ok(nothing()),
         }
     };
-    let stream = chat.resume_row(row, crate::chat::Lines::Live).await?;
-    Ok(response(stream, version, start.unwrap_or(0), behind))
+    let session = row.turn.session_id.clone();
+    let asking = Asking { chat: &chat, who: &who, session: &session };
+    let stream = asking.take_up(row).await?;
+    let place = if behind > 0 { Place::Chunks(behind) } else { Place::Start };
+    Ok(response(&asking, stream, version, start.unwrap_or(0), place).await?)
 }
 
 /// The session's open turn; where none is, the newest one if that is wanted as well.
-async fn newest(asking: &Asking<'_>, or_ended: bool) -> Result<Option<TurnRow>, Refusal> {
+pub(super) async fn newest(
+    asking: &Asking<'_>,
+    or_ended: bool,
+) -> Result<Option<TurnRow>, Refusal> {
     let Asking { chat, who, session } = asking;
     let state = chat.session(who, session, MessagePage::newest(u32::from(or_ended))).await?;
     match (state.open, state.messages.last()) {
@@ -197,20 +244,63 @@ async fn conversation<U: Into<Principal>>(
     Ok(response)
 }
 
-fn response(stream: TurnStream, version: Version, start: u64, behind: u64) -> Response {
+/// Where a response begins.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Start,
+    /// Behind so many chunks of the turn.
+    Chunks(u64),
+    /// Behind a question.
+    Behind(&'a Held<'a>),
+}
+
+/// The lines of the turn do not have the place at which the response was to begin.
+struct NotFound;
+
+impl From<NotFound> for ApiError {
+    fn from(_: NotFound) -> ApiError {
+        let message = "the turn cannot be read up to where it goes on";
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry_after(PATIENCE)
+    }
+}
+
+/// How long a question that a client has may take to be found: it is in the log already.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The chunks of a turn from this place, without the first `start` of them, up to its end or a question that waits.
+async fn response(
+    asking: &Asking<'_>,
+    stream: TurnStream,
+    version: Version,
+    start: u64,
+    place: Place<'_>,
+) -> Result<Response, NotFound> {
     let execution_id = stream.execution_id.clone();
     let encoder = AiSdk::new(execution_id.as_str()).turn_id(&stream.turn_id).version(version);
-    let encode = |body| {
-        let told = Encoded::new(body, encoder);
-        let told = if behind > 0 { told.behind_chunks(behind) } else { told };
-        told.after(start)
+    let at = TurnRef::new(asking.session.clone(), stream.turn_id.clone());
+    let (head, body) = stream.into_response().into_parts();
+    let chunks = Encoded::new(body, encoder).asking(pending_now(asking.chat, asking.who, at));
+    let mut chunks = match place {
+        Place::Start => chunks,
+        Place::Chunks(behind) => chunks.behind_chunks(behind),
+        Place::Behind(Held::Interaction(id)) => chunks.behind_question(id),
+        Place::Behind(Held::Call(id)) => chunks.behind_call(id),
+    }
+    .after(start);
+    let behind = match place {
+        Place::Start => 0,
+        Place::Chunks(behind) => behind,
+        Place::Behind(_) => match timeout(PATIENCE, chunks.found()).await {
+            Ok(Ok(behind)) => behind,
+            Ok(Err(_)) | Err(_) => return Err(NotFound),
+        },
     };
-    let mut response = chunked(stream, encode, EVENT_STREAM);
+    let mut response = chunked(head, chunks, EVENT_STREAM);
     let run = WorkflowRun { execution_id: execution_id.as_str(), behind }.to_string();
     let headers = response.headers_mut();
     headers.insert(VERSION, HeaderValue::from_static("v1"));
     headers.extend(HeaderValue::from_str(&run).ok().map(|run| (RUN_ID, run)));
-    response
+    Ok(response)
 }
 
 fn nothing() -> Response {

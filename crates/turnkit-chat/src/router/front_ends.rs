@@ -1,5 +1,6 @@
 //! What the routes of both front-end protocols share: bodies of requests, and which turn a message is.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -8,15 +9,20 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_core::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use turnkit::TurnBody;
 use turnkit_http::server::{ApiError, BodyLimits};
-use turnkit_ui::request::{MAX_BODY, RequestError, sibling_id, turn_id};
+use turnkit_ui::request::{Held, MAX_BODY, RequestError, sibling_id, turn_id};
 use turnkit_ui::{Encoded, Encoder};
+use turnkit_wire::interaction::{Kind, Outcome};
 use turnkit_wire::lifecycle::{self, RunStarted};
 use turnkit_wire::{Event, ndjson};
 
@@ -198,14 +204,167 @@ impl Asking<'_> {
     }
 }
 
+/// What a front end answers to a question.
+pub(super) enum Reply<'a> {
+    /// An approval, or what is said beside a no.
+    Approval(bool, Option<&'a str>),
+    /// The data of an answer, or the output of a tool that a client ran, as JSON. None where nothing more is said than that it is
+    /// answered.
+    Data(Option<&'a str>),
+    /// The output of a tool that a client ran, as the text of a message: JSON where it is some, and a string otherwise.
+    Text(&'a str),
+    /// It went wrong with these words, or nobody wants to.
+    Declined(Option<&'a str>),
+    /// Nobody answers it.
+    Cancelled,
+}
+
+/// A question that is pending, as far as an answer depends on it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    id: String,
+    kind: String,
+    call_id: Option<String>,
+    options: Option<IgnoredAny>,
+    schema: Option<IgnoredAny>,
+}
+
+impl Asked {
+    fn is(&self, held: &Held<'_>) -> bool {
+        match held {
+            Held::Interaction(id) => self.id == *id,
+            Held::Call(call) => {
+                self.kind == Kind::Tool.as_str() && self.call_id.as_deref() == Some(&**call)
+            }
+        }
+    }
+
+    /// What the agent is told. An approval that is answered by data is one only where the data say so, as front ends do: whatever else
+    /// they say is a no.
+    fn told(&self, reply: &Reply<'_>) -> (Outcome, Option<String>) {
+        let words = |words: &str| Value::from(words).to_string();
+        let data: Option<Cow<'_, str>> = match reply {
+            Reply::Approval(true, _) => return (Outcome::Accepted, None),
+            Reply::Approval(false, why) | Reply::Declined(why) => {
+                return (Outcome::Declined, why.map(words));
+            }
+            Reply::Cancelled => return (Outcome::Cancelled, None),
+            Reply::Data(json) => json.map(Cow::Borrowed),
+            Reply::Text(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+                Some(Cow::Borrowed(*text))
+            }
+            Reply::Text(text) => Some(Cow::Owned(words(text))),
+        };
+        let data = data.as_deref();
+        let said: Value = data.and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
+        let option = |id: &Value| Some(serde_json::json!({ "option": id }).to_string());
+        match &said {
+            // The id of an option stands for the choice.
+            Value::String(_) if self.options.is_some() => (Outcome::Accepted, option(&said)),
+            _ if self.kind != Kind::Approval.as_str() => {
+                (Outcome::Accepted, data.map(str::to_owned))
+            }
+            Value::Null => (Outcome::Accepted, None),
+            Value::Bool(is_approved) => (outcome_of(*is_approved), None),
+            Value::Object(members) => {
+                let says_no =
+                    members.get("approved").is_some_and(|said| *said != Value::Bool(true))
+                        || members.get("outcome").is_some_and(|said| said != "accepted");
+                let wants_data = self.options.is_some() || self.schema.is_some();
+                match members.get("data").filter(|_| members.contains_key("outcome")) {
+                    _ if says_no => (Outcome::Declined, None),
+                    Some(data) => (Outcome::Accepted, Some(data.to_string())),
+                    None if wants_data && !members.contains_key("approved") => {
+                        (Outcome::Accepted, data.map(str::to_owned))
+                    }
+                    None => (Outcome::Accepted, None),
+                }
+            }
+            Value::String(word) => {
+                let yes = ["yes", "ok", "true", "approve", "approved", "accept", "accepted"];
+                (outcome_of(yes.contains(&&*word.to_ascii_lowercase())), None)
+            }
+            Value::Number(_) | Value::Array(_) => (Outcome::Declined, None),
+        }
+    }
+}
+
+fn outcome_of(is_approved: bool) -> Outcome {
+    if is_approved { Outcome::Accepted } else { Outcome::Declined }
+}
+
+impl Asking<'_> {
+    /// Passes on what a front end answers to the questions of a turn, each alone. What is answered already, gone or unknown stops
+    /// nothing: the turn goes on, and says what came of it.
+    pub(super) async fn pass_on(
+        &self,
+        at: &TurnRef,
+        replies: &[(Held<'_>, Reply<'_>)],
+    ) -> Result<(), Refusal> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        let pending = self.pending(at).await?;
+        let mut refused = Ok(());
+        for (held, reply) in replies {
+            let Some(asked) = pending.iter().find(|asked| asked.is(held)) else { continue };
+            let (outcome, data) = asked.told(reply);
+            let told = self.chat.answer(self.who, at, &asked.id, outcome, data.as_deref()).await;
+            match told {
+                Ok(())
+                | Err(
+                    Refusal::OtherAnswer { .. } | Refusal::InteractionGone | Refusal::NoInteraction,
+                ) => {}
+                Err(refusal) => refused = refused.and(Err(refusal)),
+            }
+        }
+        refused
+    }
+
+    /// Whether the question that a client holds waits for its answer.
+    pub(super) async fn waits(&self, at: &TurnRef, held: &Held<'_>) -> Result<bool, Refusal> {
+        Ok(self.pending(at).await?.iter().any(|asked| asked.is(held)))
+    }
+
+    async fn pending(&self, at: &TurnRef) -> Result<Vec<Asked>, Refusal> {
+        let pending = self.chat.pending(self.who, at).await?;
+        Ok(pending.questions.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
+    }
+}
+
+/// Says of the questions of a turn whether they are pending now: a response ends at one that is.
+pub(super) fn pending_now(
+    chat: &Chat,
+    who: &Principal,
+    at: TurnRef,
+) -> impl FnMut(&str) -> BoxFuture<'static, bool> + Send + use<> {
+    let asker = Arc::new((chat.clone(), who.clone(), at));
+    move |id| {
+        let (asker, held) = (Arc::clone(&asker), Held::Interaction(Cow::Owned(id.to_owned())));
+        Box::pin(async move {
+            let (chat, who, at) = &*asker;
+            let asking = Asking { chat, who, session: &at.session_id };
+            loop {
+                match asking.waits(at, &held).await {
+                    Ok(waits) => return waits,
+                    // The turn's own lines come from there too: it is waited for.
+                    Err(Refusal::Substrate(_) | Refusal::Busy { .. }) => sleep(LOOK).await,
+                    // Of a turn that is gone nothing waits.
+                    Err(_) => return false,
+                }
+            }
+        })
+    }
+}
+
 /// The response with these chunks.
 pub(super) fn chunked<E: Encoder + Unpin + Send + 'static>(
-    stream: TurnStream,
-    encode: impl FnOnce(TurnBody) -> Encoded<TurnBody, E>,
+    head: http::response::Parts,
+    chunks: Encoded<TurnBody, E>,
     content_type: &'static str,
 ) -> Response {
-    let (head, body) = stream.into_response().into_parts();
-    let mut response = Response::from_parts(head, Body::new(encode(body)));
+    let mut response = Response::from_parts(head, Body::new(chunks));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -253,4 +412,54 @@ pub(super) fn lines_of(who: &Principal, session: &SessionId, message: &Message) 
         lines.push(lifecycle::run_failed(session.as_str(), reason, false, false, code, phase));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_is_a_yes_only_where_that_is_said() {
+        let asked = |more: &str| -> Asked {
+            serde_json::from_str(&format!(r#"{{"id":"q","kind":"approval"{more}}}"#)).unwrap()
+        };
+        let told = |more, data| asked(more).told(&Reply::Data(data));
+        let (yes, no) = ((Outcome::Accepted, None), (Outcome::Declined, None));
+        for said in
+            [None, Some("null"), Some("true"), Some(r#"{"approved":true}"#), Some(r#""yes""#)]
+        {
+            assert_eq!(told("", said), yes, "{said:?}");
+        }
+        let words =
+            [r#"{"approved":false}"#, r#"{"approved":"true"}"#, r#"{"outcome":"declined"}"#];
+        for said in ["false", "0", "[]", r#""no""#, r#""never mind""#].into_iter().chain(words) {
+            assert_eq!(told("", Some(said)), no, "{said}");
+        }
+        let options = r#","options":[{"id":"a","label":"A"}]"#;
+        let chosen = (Outcome::Accepted, Some(r#"{"option":"a"}"#.to_owned()));
+        for said in
+            [r#""a""#, r#"{"option":"a"}"#, r#"{"outcome":"accepted","data":{"option":"a"}}"#]
+        {
+            assert_eq!(told(options, Some(said)), chosen, "{said}");
+        }
+        assert_eq!(told(options, Some(r#"{"approved":true}"#)), yes);
+        let why = asked("").told(&Reply::Approval(false, Some("too \"late\"")));
+        assert_eq!(why, (Outcome::Declined, Some(r#""too \"late\"""#.to_owned())));
+    }
+
+    #[test]
+    fn the_output_of_a_tool_is_the_answer_as_it_is() {
+        let tool: Asked = serde_json::from_str(r#"{"id":"q","kind":"tool","callId":"c"}"#).unwrap();
+        assert!(tool.is(&Held::Call("c".into())) && !tool.is(&Held::Call("q".into())));
+        for (reply, data) in [
+            (Reply::Data(Some("false")), "false"),
+            (Reply::Text("[1]"), "[1]"),
+            (Reply::Text("Graz, I think"), r#""Graz, I think""#),
+        ] {
+            assert_eq!(tool.told(&reply), (Outcome::Accepted, Some(data.to_owned())));
+        }
+        let failed = tool.told(&Reply::Declined(Some("no signal")));
+        assert_eq!(failed, (Outcome::Declined, Some(r#""no signal""#.to_owned())));
+        assert_eq!(tool.told(&Reply::Cancelled), (Outcome::Cancelled, None));
+    }
 }

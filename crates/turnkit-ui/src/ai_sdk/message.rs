@@ -240,7 +240,10 @@ impl Message {
         }
         let approval = Object::new().raw("id", question.id.raw()).end();
         if let Some(tool) = self.tool(&id) {
-            tool.state = "approval-requested";
+            // At rest a call stands before the question about it, and as it was in the end.
+            if !tool.is_over() {
+                tool.state = "approval-requested";
+            }
             tool.approval = approval;
         }
         if let Some(&place) = self.tools.get(&id) {
@@ -257,11 +260,13 @@ impl Message {
         let id = shown_as(answer.id, call);
         let Some(tool) = self.tool(&id) else { return };
         let is_accepted = answer.outcome.is("accepted");
-        if version == Version::V7 {
+        if version == Version::V7 && answer.kind == QuestionKind::Approval {
             let outcome =
                 Some(answer.outcome).filter(|outcome| !is_accepted && !outcome.is("declined"));
             let approved: &[u8] = if is_accepted { b"true" } else { b"false" };
-            tool.state = "approval-responded";
+            if !tool.is_over() {
+                tool.state = "approval-responded";
+            }
             tool.approval = Object::new()
                 .raw("id", answer.id.raw())
                 .json("approved", approved)
@@ -282,12 +287,17 @@ impl Message {
             (false, Version::V5, _) => {
                 tool.end("output-error", None, Some(answer.outcome.raw()), false);
             }
+            (false, _, _) if tool.is_over() => {}
             (false, _, _) => tool.state = "output-denied",
         }
     }
 }
 
 impl Tool {
+    fn is_over(&self) -> bool {
+        self.error.is_some() || !self.output.is_empty() && !self.is_preliminary
+    }
+
     fn end(
         &mut self,
         state: &'static str,
