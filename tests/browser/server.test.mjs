@@ -119,6 +119,74 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await holds(tab);
   });
 
+  /** A question of the demo agent, by its title. */
+  const question = (tab, title) => tab.getByRole("group", { name: title });
+  const waits = (tab, title) => tab.locator(".question[data-state=pending]", { hasText: title }).waitFor();
+
+  test("a question waits on two devices while the server is killed, is answered on one, and is at rest as it was", async () => {
+    const substrate = await start("substrate", "--log-level", "error", "--demo-pace", "1ms");
+    const server = await serve("--substrate", substrate.url);
+    const first = await tabAt(server);
+    await send(first, "please approve, then a form");
+    await waits(first, "Count the words?");
+    const second = await tabAt(server, `#${sessionOf(first)}`);
+    await waits(second, "Count the words?");
+    await server.end();
+    await server.start();
+    await second.reload();
+    await waits(second, "Count the words?");
+    await question(second, "Count the words?").getByRole("button", { name: "Approve" }).click();
+    for (const tab of [first, second]) {
+      await tab.locator(".question[data-state=answered]", { hasText: "Approved, by local" }).waitFor();
+      await waits(tab, "Where shall the parcel go?");
+    }
+    const form = question(first, "Where shall the parcel go?");
+    await form.getByLabel("Name").fill("Ada");
+    await form.getByLabel("Floor").fill("99");
+    await first.keyboard.press("Enter");
+    await form.locator(".answer-field .wrong", { hasText: "must be at most 40" }).waitFor();
+    await form.getByLabel("Floor").fill("3");
+    await first.keyboard.press("Enter");
+    await Promise.all([ended(first, "complete"), ended(second, "complete")]);
+    const drawn = () => second.locator(".parts").evaluate((parts) => [...parts.children].map((part) => part.textContent));
+    const live = await drawn();
+    await second.reload();
+    await ended(second, "complete");
+    assert.deepEqual(await drawn(), live, "at rest it is drawn as it was live");
+    assert.equal((await saved(first)).length, 2, "one agent ran, once");
+    await holds(first, second);
+  });
+
+  test("a node that drains ends what waits, and the page says so", async () => {
+    const substrate = await start("substrate", "--log-level", "error", "--grace", "500ms");
+    const tab = await tabAt(await serve("--substrate", substrate.url));
+    await send(tab, "please approve");
+    await waits(tab, "Count the words?");
+    await substrate.end("SIGTERM");
+    await ended(tab, "failed");
+    await tab.locator(".failure code", { hasText: "shutting_down" }).waitFor();
+    await tab.locator(".question[data-state=over]", { hasText: "Not answered" }).waitFor();
+    assert.equal(await tab.locator(".question button").count(), 0);
+    assert.deepEqual(errors, []);
+  });
+
+  test("a message is sent into the answer, and is between its halves, live and at rest", async () => {
+    const tab = await tabAt(await serve("--demo-pace", "60ms"));
+    await send(tab, LONG);
+    await begun(tab, 10);
+    await tab.locator("#message").fill("be brief");
+    await tab.locator("#send-now").click();
+    await tab.locator(".input[data-state=taken] .bubble", { hasText: "be brief" }).waitFor();
+    await ended(tab, "complete");
+    const order = () => tab.locator(".parts > :is(.markdown, .input)").evaluateAll((parts) => parts.map(({ className }) => className));
+    const live = await order();
+    assert.deepEqual(live, ["markdown", "input", "markdown"]);
+    await tab.reload();
+    await ended(tab, "complete");
+    assert.deepEqual(await order(), live);
+    assert.deepEqual(errors, []);
+  });
+
   test("the server is killed with the log in its memory: the failure is shown, and not covered up", async () => {
     const server = await serve();
     const tab = await tabAt(server);

@@ -116,8 +116,7 @@ export class Answer {
       if (!(part instanceof TextPart) || part.text.trim() === "") continue;
       const isOther = before?.message !== undefined && part.message !== undefined && before.message !== part.message;
       if (before && (isApart || isOther)) {
-        const breaks = `${/[\r\n]*$/.exec(text)}${/^[\r\n]*/.exec(part.text)}`.split("\n").length - 1;
-        text += "\n".repeat(Math.max(2 - breaks, 0));
+        text += lineFeedsBetween(text, part.text);
         last = text.length;
       }
       [text, plain, before, isApart] = [text + part.text, plain + part.text, part, false];
@@ -209,6 +208,12 @@ export class Answer {
     this.#parts.delete(part.key);
     for (const parts of [this.#changed, this.#texts, this.#thoughts]) /** @type {Set<Part>} */ (parts).delete(part);
   }
+}
+
+/** The line feeds that are missing to a blank line between two texts. @param {string} before @param {string} after */
+export function lineFeedsBetween(before, after) {
+  const breaks = `${/[\r\n]*$/.exec(before)}${/^[\r\n]*/.exec(after)}`.split("\n").length - 1;
+  return "\n".repeat(Math.max(2 - breaks, 0));
 }
 
 /** Text that grows by deltas, or is set by snapshots (PROTOCOL 2.3). */

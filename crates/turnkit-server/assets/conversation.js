@@ -1,6 +1,7 @@
 /** One chat on the page: the turns of one branch, each followed to its end and then checked against what the server saved. */
-import { make } from "./elements.js";
+import { lineFeedsBetween } from "./answer.js";
 import { TurnLog } from "./developer.js";
+import { make } from "./elements.js";
 import { ofTab } from "./storage.js";
 import { TurnView } from "./turn.js";
 import { newTurnId, siblingId, siblingPlace } from "./turnkit.js";
@@ -319,13 +320,14 @@ export class Conversation {
   /** @param {Message[]} messages */
   #show(messages) {
     if (this.#closed.signal.aborted) return;
-    for (const message of messages) {
-      const turn = this.#turns.get(message.turnId) ?? this.#add(message.turnId, message.text);
+    for (const said of Map.groupBy(messages, ({ turnId }) => turnId).values()) {
+      const [{ turnId, text, siblings, turnIndex }, ...answer] = said;
+      const turn = this.#turns.get(turnId) ?? this.#add(turnId, text);
       turn.isTaken = true;
-      if (message.role === "user") turn.say(message.text);
-      turn.among(message.siblings ?? 1);
-      if (turn.index !== message.turnIndex) this.#insert(turn, message.turnIndex);
-      if (message.role === "assistant" && turn.state !== "running") this.#saved(turn, message);
+      turn.say(text);
+      turn.among(siblings ?? 1);
+      if (turn.index !== turnIndex) this.#insert(turn, turnIndex);
+      if (answer.length > 0 && turn.state !== "running") this.#saved(turn, whole(answer));
     }
   }
 
@@ -509,6 +511,15 @@ export class Conversation {
       this.#changed();
     }
   }
+}
+
+/** An answer in one, where messages that its agent has had stand between its halves. @param {Message[]} said @returns {Message} */
+function whole(said) {
+  if (said.length === 1) return said[0];
+  const parts = said.flatMap(({ input, text, parts = [] }) => (input === undefined ? parts : [{ type: "input", id: input, message: text }]));
+  const halves = said.filter(({ role, text }) => role === "assistant" && text !== "");
+  const text = halves.reduce((before, { text }) => (before === "" ? text : before + lineFeedsBetween(before, text) + text), "");
+  return { ...said[said.length - 1], parts, text };
 }
 
 /** Whether there are as many turns as the server gives at once, so that there may be more before them. @param {Message[]} messages */

@@ -32,7 +32,7 @@
  * @typedef {{ turnId: string, position: number, message: string, agent?: string | null, createdAt: number | string }} QueuedTurn
  * @typedef {{ usage?: { inputTokens: number, outputTokens: number, reasoningTokens?: number, cachedInputTokens?: number },
  *   timing?: { totalMs?: number, firstTokenMs?: number }, model?: string, finishReason?: string }} Account  what the agent told of its answer
- * @typedef {{ role: "user" | "assistant", text: string, parts?: object[], siblings: number, status: "complete" | "stopped" | "failed", turnIndex: number,
+ * @typedef {{ role: "user" | "assistant", text: string, input?: string, parts?: object[], siblings: number, status: "complete" | "stopped" | "failed", turnIndex: number,
  *   turnId: string, executionId: string, createdAt: number | string, error?: { code?: string, message: string } } & Account} Message
  * @typedef {{ sessionId: string, messages: Message[], turns: OpenTurn[], queue?: { turns: QueuedTurn[], paused: boolean } }} SessionState
  * @typedef {{ before?: number, turns?: number, branch?: string }} MessagePage  `branch`: a turn of the branch, the newest one otherwise
