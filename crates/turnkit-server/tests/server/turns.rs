@@ -148,8 +148,8 @@ async fn a_page_that_was_reloaded_finds_its_turn() {
     assert_eq!(rig.client().open_turns(&session).await, []);
     let lines = rig.client().turn(&session, "t", "hello").await;
     let told = json_of(rig.client().get(&format!("/{session}/turns?state=open")).await).await;
-    let open =
-        json!({ "turnId": "t", "executionId": format!("local:{session}:0"), "turnIndex": 0 });
+    let execution = format!("local:{session}:0");
+    let open = json!({ "turnId": "t", "executionId": execution, "turnIndex": 0, "acceptsInput": false, "pending": [] });
     assert_eq!(told, json!({ "turns": [open] }));
     rig.substrate.allow(5);
     lines.all().await;
