@@ -88,6 +88,7 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-http", "server"),
         ("turnkit-chat", ""),
         ("turnkit-chat", "axum"),
+        ("turnkit-chat", "postgres"),
         ("turnkit-chat", "sqlite"),
         ("turnkit-http", "tls"),
         ("turnkit-http", "tls-aws-lc"),
@@ -107,6 +108,7 @@ fn features() -> anyhow::Result<()> {
         ("turnkit-testkit", "substrate"),
         ("turnkit-server", "command"),
         ("turnkit-server", "openai"),
+        ("turnkit-server", "postgres"),
         ("turnkit-server", "redis"),
         ("turnkit-server", "otel"),
     ];

@@ -18,11 +18,11 @@
 //! and everything later attaches to the same execution. One attempt **drives** a turn, and goes on when its client leaves; all others
 //! **read along**. Each of them saves the answer, keyed by execution id, and writes down an ending that the log tells. The
 //! [`Attendant`] takes up what a dead process has left. What the product itself writes about a turn is written in the same
-//! transactions (`sqlite::InTransaction`).
+//! transactions (`sqlite::InTransaction`, `postgres::InTransaction`).
 //!
 //! # In scope
-//! Sessions, turns, messages, who drives a turn, stopping, shutdown; a store in memory and, behind `sqlite`, one in a file; behind
-//! `axum`, the routes and users by tokens.
+//! Sessions, turns, messages, who drives a turn, stopping, shutdown; a store in memory; behind `sqlite`, one in a file for one
+//! machine; behind `postgres`, one for many; behind `axum`, the routes and users by tokens.
 //!
 //! # Out of scope
 //! The order of hooks (`turnkit`), reconnecting to the substrate (`turnkit-sandbox`), running agents (`turnkit-substrate`), a login,
@@ -34,6 +34,8 @@ mod chat;
 mod feed;
 mod hooks;
 mod observer;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod principal;
 mod refusal;
 #[cfg(feature = "axum")]

@@ -4,6 +4,10 @@
 //! [`Chat`](crate::Chat); a store has the conditional updates that make it true once, whoever asks and however often.
 //! `chat_store_contract!` of `turnkit-testkit` tries any store.
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) mod answer_columns;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) mod asked;
 pub mod memory;
 
 use std::fmt;
@@ -943,7 +947,7 @@ pub const TOMBSTONE: Duration = Duration::from_secs(25 * 60 * 60);
 pub const MAX_QUEUED: usize = 16;
 
 /// How a turn fails that the product's statements refused when it came out of the queue, without saying why.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) const NOT_ACCEPTED: &str = "not_accepted";
 
 /// Characters of the first message that serve as a session's title.

@@ -14,8 +14,8 @@
 //! Most people run the program instead: `turnkit serve`, `turnkit chat`, `turnkit demo`, `turnkit substrate`.
 //!
 //! # In scope
-//! Wiring: the command line and its configuration file, the page, metrics and traces, around [`turnkit_chat`] over a SQLite file, and a
-//! substrate inside the process where none is named. Without users' tokens it serves one local user, on loopback only.
+//! Wiring: the command line and its configuration file, the page, metrics and traces, around [`turnkit_chat`] over a SQLite file or a
+//! PostgreSQL database, and a substrate inside the process where none is named. Without users' tokens it serves one local user, on loopback only.
 //!
 //! # Out of scope
 //! What happens to a turn (`turnkit-chat`), the order of hooks (`turnkit`), reconnecting to the substrate (`turnkit-sandbox`),
@@ -24,6 +24,7 @@
 mod agents;
 mod base_path;
 pub mod cli;
+mod database;
 mod embedded;
 mod log;
 mod metrics;
@@ -36,5 +37,6 @@ mod traces;
 
 pub use self::agents::Agents;
 pub use self::base_path::{BasePath, InvalidBasePath};
+pub use self::database::DatabaseChoice;
 pub use self::log::{LogChoice, OpenLogError};
 pub use self::server::{Server, ServerConfig, StartError, SubstrateChoice, UsersChoice};

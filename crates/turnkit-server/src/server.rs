@@ -1,37 +1,30 @@
 //! The whole server: product, listener and substrate.
 
-use std::fs::TryLockError;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use turnkit_chat::sqlite::SqliteStore;
 use turnkit_chat::tokens::{Tokens, Users};
-use turnkit_chat::{
-    Attendant, BuildError, Chat, ChatBuilder, Ended, Origins, StoreError, TrustedHeader,
-};
+use turnkit_chat::{Chat, Ended, Origins, StoreError, TrustedHeader};
 use turnkit_http::server::listener::{self, Connections};
 use turnkit_sandbox::{SandboxClient, SandboxClientBuilder};
 use turnkit_substrate::Limits;
 
 use crate::agents::Agents;
 use crate::base_path::BasePath;
+use crate::database::DatabaseChoice;
 use crate::embedded::Embedded;
 use crate::log::{LogChoice, OpenLogError};
 use crate::metrics::{Counting, Metrics};
 use crate::routes::{App, KnownBy};
 use crate::traces::Traces;
 
-/// What servers before the log had an id lock in their data directory.
-const EARLIER_LOCK: &str = "substrate.lock";
-/// The database file inside the data directory.
-pub(crate) const DATABASE: &str = "turnkit.db";
 /// How long the product may still write down how its last turns ended, and tell their clients, once their substrate has
 /// stopped; and how long it may take to close the database.
 const LAST_WRITES: Duration = Duration::from_secs(5);
@@ -43,8 +36,8 @@ const LAST_READS: Duration = Duration::from_secs(5);
 pub struct ServerConfig {
     /// Where to listen, port 0 for a free one: a loopback address, unless there are users.
     pub listen: SocketAddr,
-    /// Where the database is kept.
-    pub data_dir: PathBuf,
+    /// Where sessions, turns and messages are kept.
+    pub database: DatabaseChoice,
     /// Where the agents run.
     pub substrate: SubstrateChoice,
     /// Where an embedded substrate keeps its log.
@@ -64,7 +57,7 @@ pub struct ServerConfig {
     pub retention: Option<Duration>,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
-    /// How long a write waits for another process's lock on the database.
+    /// How long a write waits for another process's lock on a SQLite file.
     pub busy_timeout: Duration,
 }
 
@@ -73,12 +66,12 @@ impl ServerConfig {
     #[must_use]
     pub fn new(
         listen: SocketAddr,
-        data_dir: impl Into<PathBuf>,
+        database: impl Into<DatabaseChoice>,
         substrate: SubstrateChoice,
     ) -> ServerConfig {
         ServerConfig {
             listen,
-            data_dir: data_dir.into(),
+            database: database.into(),
             substrate,
             log: LogChoice::default(),
             limits: Limits::default(),
@@ -146,18 +139,18 @@ impl Server {
             connect(config.substrate, &config.log, config.limits.clone()).await?;
         let log_stays = embedded.is_none() || config.log.is_shared();
         let (metrics, traces) = (Arc::<Metrics>::default(), Traces::default());
-        let (chat, attendant) = open(&config.data_dir, config.busy_timeout, |store| {
-            let chat = Chat::builder(store, sandbox.clone())
-                .observe(Arc::new(Counting(Arc::clone(&metrics))))
-                .observe(Arc::new(traces.clone()))
-                .sweep_every(config.sweep_every)
-                .max_turns(config.max_turns);
-            match config.retention {
-                Some(time) => chat.retention(time),
-                None => chat,
-            }
-        })
-        .await?;
+        let chat = config.database.chat(config.busy_timeout, sandbox.clone()).await?;
+        let chat = chat
+            .observe(Arc::new(Counting(Arc::clone(&metrics))))
+            .observe(Arc::new(traces.clone()))
+            .sweep_every(config.sweep_every)
+            .max_turns(config.max_turns);
+        let chat = match config.retention {
+            Some(time) => chat.retention(time),
+            None => chat,
+        };
+        let built = chat.build().await;
+        let (chat, attendant) = built.map_err(|error| config.database.refused(error))?;
         let path = config.base_path.as_str();
         let url = format!("http://{address}{path}");
         let tokens = |users| Tokens::new(users, chat.clone()).under(path);
@@ -292,14 +285,13 @@ pub enum StartError {
     Client(#[source] turnkit_sandbox::BuildError),
     /// Another server runs its turns at a substrate that this one cannot reach: each would find the other's turns lost.
     #[error(
-        "use the data directory {}: a server with another substrate uses it; \
+        "use {database}: a server with another substrate uses it; \
         start all its servers with the same --substrate URL or the same --log redis://…, \
-        or give this one a --data-dir of its own",
-        .path.display()
+        or give this one a --database (or --data-dir) of its own"
     )]
     InUse {
-        /// The data directory.
-        path: PathBuf,
+        /// The database.
+        database: DatabaseChoice,
     },
     /// The data directory cannot be made or used.
     #[error("use the data directory {}", .path.display())]
@@ -309,11 +301,11 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
-    /// The database in it cannot be opened.
-    #[error("open the database in {}", .path.display())]
+    /// The database cannot be opened.
+    #[error("open {database}")]
     Database {
-        /// The data directory.
-        path: PathBuf,
+        /// The database.
+        database: DatabaseChoice,
         /// Why not.
         source: StoreError,
     },
@@ -363,57 +355,3 @@ fn at(url: String, token: Option<String>) -> SandboxClientBuilder {
         None => client,
     }
 }
-
-/// Makes the directory where it is missing, readable by its owner alone (what users wrote is nobody else's business), opens the
-/// database in it, and joins it.
-async fn open(
-    data_dir: &Path,
-    busy_timeout: Duration,
-    chat: impl FnOnce(SqliteStore) -> ChatBuilder,
-) -> Result<(Chat, Attendant), StartError> {
-    let path = || data_dir.to_owned();
-    let mut directory = fs::DirBuilder::new();
-    directory.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o700);
-    directory.create(data_dir).map_err(|error| {
-        let source = match error.kind() {
-            // Where it is there and is none, the system says merely that it exists.
-            io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
-            _ => error,
-        };
-        StartError::Directory { path: path(), source }
-    })?;
-    // A server of an earlier version would go on with tables that are about to be moved.
-    match fs::File::open(data_dir.join(EARLIER_LOCK)).map(|lock| lock.try_lock()) {
-        Ok(Err(TryLockError::WouldBlock)) => return Err(StartError::InUse { path: path() }),
-        Ok(Err(TryLockError::Error(source))) => {
-            return Err(StartError::Directory { path: path(), source });
-        }
-        Ok(Ok(())) | Err(_) => {}
-    }
-    let database = |source| StartError::Database { path: path(), source };
-    let file = data_dir.join(DATABASE);
-    let store = SqliteStore::builder().busy_timeout(busy_timeout).open(&file).map_err(database)?;
-    warn_of_readers(&file);
-    let built = chat(store).build().await;
-    built.map_err(|error| match error {
-        BuildError::OtherLog => StartError::InUse { path: path() },
-        BuildError::Store(source) => database(source),
-    })
-}
-
-/// A database that others made, or an earlier version, keeps its mode.
-#[cfg(unix)]
-fn warn_of_readers(file: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let mode = fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
-    if mode & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "others may read what users wrote: chmod 600 this file, its -wal and its -shm");
-    }
-}
-
-/// There are no modes.
-#[cfg(not(unix))]
-fn warn_of_readers(_: &Path) {}

@@ -20,7 +20,7 @@
 //! | a producer that passes events on | [`producer_contract!`], [`Recorder`] |
 //! | a producer that makes events of a model's stream | [`translating_contract!`] |
 //! | a store of execution logs (feature `substrate`) | `log_contract!`, [`redis`] |
-//! | a store of a product's turns (feature `chat`) | `chat_store_contract!` |
+//! | a store of a product's turns (feature `chat`) | `chat_store_contract!`, [`postgres`] |
 //! | a whole product, as a process (feature `product`, Unix) | `product_contract!` |
 //!
 //! # In scope
@@ -39,6 +39,8 @@ pub mod contract;
 pub mod events;
 #[cfg(feature = "substrate")]
 pub mod log_contract;
+#[cfg(unix)]
+pub mod postgres;
 #[cfg(all(unix, feature = "product"))]
 pub mod product_contract;
 pub mod proxy;

@@ -6,6 +6,7 @@ use turnkit_id::ExecutionId;
 use super::rows::{self, column, unsigned};
 use super::workers::Worker;
 use super::{Fault, deletion, feed, queue, sessions};
+use crate::store::asked::Asked;
 use crate::store::{
     Change, Decision, Intended, Intent, Outcome, Told, Wish, input_turn, inputs_of,
 };
@@ -225,7 +226,7 @@ pub(super) fn close(
         let Some(turn_id) = input_turn(&input, &message, known)? else { continue };
         let at = TurnRef::new(session.clone(), turn_id);
         let agent = turn.agent.clone();
-        let asked = queue::Asked { message, agent, ..queue::Asked::default() };
+        let asked = Asked { message, agent, ..Asked::default() };
         queue::push(db, &at, &asked, worker.now())?;
         feed::tell(db, session, Some(&at.turn_id), Change::Queued, worker.now())?;
     }

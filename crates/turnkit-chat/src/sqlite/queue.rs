@@ -1,40 +1,12 @@
 //! Turns that wait, and the names of those that were removed from the queue (PROTOCOL 4.2, "A queue").
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use sha2::{Digest as _, Sha256};
 
 use super::workers::Worker;
 use super::{feed, sessions};
-use crate::store::{Change, Digest, Found, Queue, QueueChange, QueueChanged};
+use crate::store::asked::Asked;
+use crate::store::{Change, Found, Queue, QueueChange, QueueChanged};
 use crate::{Principal, QueuedTurn, SessionId, TurnRef};
-
-/// What a turn asks for.
-#[derive(Default)]
-pub(super) struct Asked {
-    pub(super) message: String,
-    pub(super) agent: String,
-    pub(super) after: Option<String>,
-    pub(super) replaces: Option<String>,
-    pub(super) client_id: Option<String>,
-    /// What its first request said, where it was edited since.
-    pub(super) known_as: Option<Digest>,
-}
-
-impl Asked {
-    /// Whether a request of `other` is one for this turn, as far as message and agent go.
-    pub(super) fn is_known_as(&self, other: &Asked) -> bool {
-        match self.known_as {
-            Some(known_as) => known_as == other.digest(),
-            None => self.message == other.message && self.agent == other.agent,
-        }
-    }
-
-    /// An agent's name holds no NUL, so no two pairs are alike.
-    fn digest(&self) -> Digest {
-        let text = [self.agent.as_bytes(), b"\0", self.message.as_bytes()].concat();
-        Sha256::digest(text).into()
-    }
-}
 
 /// A turn that waits.
 pub(super) struct Waiting {
@@ -215,14 +187,13 @@ pub(super) fn change(
     };
     match change {
         QueueChange::Edit { message, agent } => {
-            let known_as = waiting.asked.known_as.unwrap_or_else(|| waiting.asked.digest());
-            waiting.asked.message = message.unwrap_or(waiting.asked.message);
-            waiting.asked.agent = agent.unwrap_or(waiting.asked.agent);
-            let sql = "UPDATE turnkit_queue SET message = ?2, agent = ?3, first_asked = ?4 WHERE number = ?1";
-            let Asked { message, agent, .. } = &waiting.asked;
-            let values = params![waiting.number, message, agent, known_as];
-            db.prepare_cached(sql)?.execute(values)?;
-            feed::tell(db, &at.session_id, Some(&at.turn_id), Change::Edited, worker.now())?;
+            if waiting.asked.edit(message, agent) {
+                let sql = "UPDATE turnkit_queue SET message = ?2, agent = ?3, first_asked = ?4 WHERE number = ?1";
+                let Asked { message, agent, known_as, .. } = &waiting.asked;
+                let values = params![waiting.number, message, agent, known_as];
+                db.prepare_cached(sql)?.execute(values)?;
+                feed::tell(db, &at.session_id, Some(&at.turn_id), Change::Edited, worker.now())?;
+            }
             Ok(QueueChanged::Edited(told(db, &at.session_id, waiting)?))
         }
         QueueChange::Remove => {

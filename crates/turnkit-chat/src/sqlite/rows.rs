@@ -2,13 +2,12 @@
 
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension, Params, Row, params};
-use serde_json::value::RawValue;
 use turnkit_id::ExecutionId;
 
 use super::workers::Worker;
 use super::{deletion, queue, sessions};
-use crate::store::{Find, Found, TurnRow};
-use crate::{Answer, AnswerPart, Failure, Principal, SessionId, Summary, Turn, TurnRef, TurnState};
+use crate::store::{Find, Found, TurnRow, answer_columns};
+use crate::{Answer, Failure, Principal, SessionId, Turn, TurnRef, TurnState};
 
 pub(super) fn find(db: &Connection, worker: &Worker, what: &Find) -> rusqlite::Result<Found> {
     let row = match what {
@@ -112,35 +111,10 @@ fn select(
     db.prepare_cached(&sql)?.query_row(values, read).optional()
 }
 
-/// The columns `parts`, a JSON array, and `summary`, a JSON object. Nothing stands there where the text says it all.
-pub(super) fn answer_columns(answer: &Answer) -> (Option<String>, Option<String>) {
-    let is_text = answer.parts == Answer::new(answer.text.as_str()).parts;
-    let parts = (!is_text).then(|| {
-        let parts: Vec<&str> = answer.parts.iter().map(AnswerPart::as_json).collect();
-        format!("[{}]", parts.join(","))
-    });
-    let summary = (answer.summary != Summary::default()).then(|| answer.summary.to_json());
-    (parts, summary)
-}
-
 /// The answer in the three columns that begin at `column`: text, parts and summary.
 pub(super) fn answer(row: &Row<'_>, column: usize) -> rusqlite::Result<Answer> {
-    let broken = |column, error: turnkit::BoxError| {
-        Error::FromSqlConversionFailure(column, Type::Text, error)
-    };
-    let text: String = row.get(column)?;
-    let summary: Option<String> = row.get(column + 2)?;
-    let summary = summary.map(|json| Summary::from_json(&json)).transpose();
-    let summary = summary.map_err(|error| broken(column + 2, error.into()))?.unwrap_or_default();
-    let Some(parts) = row.get::<_, Option<String>>(column + 1)? else {
-        return Ok(Answer::of_parts(text.as_str(), Answer::new(text.as_str()).parts, summary));
-    };
-    let parts: Vec<&RawValue> =
-        serde_json::from_str(&parts).map_err(|error| broken(column + 1, error.into()))?;
-    let parts: Result<Vec<_>, _> =
-        parts.into_iter().map(|part| AnswerPart::from_json(part.get())).collect();
-    let parts = parts.map_err(|error| broken(column + 1, error.into()))?;
-    Ok(Answer::of_parts(text, parts, summary))
+    let answer = answer_columns::read(row.get(column)?, row.get(column + 1)?, row.get(column + 2)?);
+    answer.map_err(|(_, error)| Error::FromSqlConversionFailure(column, Type::Text, error))
 }
 
 /// The failure in the two columns that begin at `column`: code and message.

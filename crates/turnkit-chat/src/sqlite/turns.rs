@@ -8,14 +8,16 @@ use turnkit_id::ExecutionId;
 use turnkit_wire::text;
 
 use super::connections::Piece;
-use super::queue::{self, Asked, Named};
+use super::queue::{self, Named};
 use super::rows::{self, column, unsigned};
 use super::workers::Worker;
 use super::{
     Fault, InTransaction, NotAccepted, OwnStatements, deletion, feed, interactions, sessions,
 };
+use crate::store::asked::Asked;
 use crate::store::{
     Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow,
+    answer_columns,
 };
 use crate::{
     Answer, Ending, Failure, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef,
@@ -94,10 +96,7 @@ fn place(
     match queue::named(tx, &at)? {
         Some(Named::Removed) => return told(Accepted::Removed),
         Some(Named::Waiting(waiting)) => {
-            let is_sent = asked.replaces.is_some() || asked.after.is_some();
-            let known = &waiting.asked;
-            let is_same = known.is_known_as(&asked)
-                && (!is_sent || (&known.after, &known.replaces) == (&asked.after, &asked.replaces));
+            let is_same = waiting.asked.is_asked_again_by(&asked);
             let queued = queue::told(tx, &at.session_id, waiting)?;
             return told(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
         }
@@ -346,7 +345,7 @@ fn write_answer(
         ON CONFLICT (execution_id, role) DO UPDATE
             SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
                 created_at = excluded.created_at";
-    let (parts, summary) = rows::answer_columns(answer);
+    let (parts, summary) = answer_columns::of(answer);
     let values = params![id.as_str(), answer.text, parts, summary, state.as_str(), worker.now()];
     db.prepare_cached(sql)?.execute(values).map(drop)
 }

@@ -896,15 +896,18 @@ impl ChatStore for MemoryStore {
         match change {
             QueueChange::Edit { message, agent } => {
                 let waiting = &mut session.queue[place];
-                waiting.first_asked.get_or_insert_with(|| waiting.asked.clone());
+                let before = waiting.asked.clone();
                 if let Some(message) = message {
                     waiting.asked.message = message;
                 }
                 if let Some(agent) = agent {
                     waiting.asked.agent = agent;
                 }
-                let edited = waiting.told(place);
-                data.tell(&at.session_id, Some(&at.turn_id), Change::Edited, now);
+                let (edited, changes) = (waiting.told(place), waiting.asked != before);
+                if changes {
+                    waiting.first_asked.get_or_insert(before);
+                    data.tell(&at.session_id, Some(&at.turn_id), Change::Edited, now);
+                }
                 done(QueueChanged::Edited(edited))
             }
             QueueChange::Remove => {

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod in_memory;
+#[cfg(all(unix, feature = "postgres"))]
+mod in_postgres;
 #[cfg(feature = "sqlite")]
 mod in_sqlite;
 mod mistakes;

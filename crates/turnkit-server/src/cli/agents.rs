@@ -273,7 +273,7 @@ fn misuse(message: &str) -> Misuse {
 }
 
 /// What was asked for is behind a feature of the build that is off.
-fn not_built(what: &str, feature: &str) -> Misuse {
+pub(super) fn not_built(what: &str, feature: &str) -> Misuse {
     Misuse::new(
         ErrorKind::InvalidValue,
         format!(

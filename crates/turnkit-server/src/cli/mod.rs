@@ -113,6 +113,11 @@ fn parse() -> Result<Option<Cli>, anyhow::Error> {
     let config = load(&arguments, &cli)?;
     let matches = matches(cli, &arguments, config.as_ref())?;
     let mut parsed = Cli::from_arg_matches(&matches)?;
+    if let (Command::Serve(options), Some((_, matches))) =
+        (&mut parsed.command, matches.subcommand())
+    {
+        options.settle_database(matches)?;
+    }
     if !parsed.print_config {
         if let (Some((name, agents)), Some(mut config)) = (parsed.command.agents(), config) {
             agents.set_file(config.take_agents(), |option| config.said(name, option));

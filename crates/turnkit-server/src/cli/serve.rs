@@ -5,30 +5,37 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use http::HeaderName;
 use turnkit_chat::{Network, NoOrigin, Origins, TrustedHeader};
 
-use super::End;
 use super::agents::AgentOptions;
 use super::limits::{LogLimits, ServingLimits, count};
 use super::open_files::raise_open_files;
 use super::signals::{Hangups, Signals};
 use super::terminal::{Screen, Written};
 use super::tokens::Tokens;
-use crate::{BasePath, Server, ServerConfig, SubstrateChoice, UsersChoice};
+use super::{End, Misuse};
+use crate::{BasePath, DatabaseChoice, Server, ServerConfig, SubstrateChoice, UsersChoice};
 
 /// Serve the chat page and its routes.
 ///
 /// Without --substrate the agents run in this process, behind a substrate that opens no port. Its log of running
-/// turns survives clients; the server too, where --log keeps it in Redis. Messages are kept in the data directory.
+/// turns survives clients; the server too, where --log keeps it in Redis. Messages are kept in the database.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// Address to listen on; port 0 takes a free port. Without --tokens or --trust-header it must be a loopback address.
     #[arg(long, value_name = "ADDRESS", env = "TURNKIT_LISTEN", default_value = "127.0.0.1:8787", value_parser = address)]
     listen: SocketAddr,
-    /// Directory of the database; made where it is missing.
+    /// Where sessions and messages are kept: `sqlite:DIR`, which is what --data-dir DIR says, or
+    /// `postgres://user:password@host[:port]/database[?option=value]`, which the servers of several machines can share. A password is better
+    /// set by the environment: other users can see a command line.
+    #[arg(long, value_name = "DATABASE", env = "TURNKIT_DATABASE", hide_env_values = true)]
+    database: Option<String>,
+    /// Directory of the database in SQLite; made where it is missing.
     #[arg(long, value_name = "DIR", env = "TURNKIT_DATA_DIR", default_value = "turnkit-data")]
     data_dir: PathBuf,
     /// Base URL of another substrate to run agents at.
@@ -105,6 +112,7 @@ Examples:
   turnkit serve --config turnkit.toml --check
   turnkit serve --listen 0.0.0.0:8787 --tokens /etc/turnkit/tokens
   turnkit serve --substrate http://127.0.0.1:8788
+  TURNKIT_DATABASE=postgres://turnkit:...@db/turnkit turnkit serve --substrate http://agents:8788
 
 SIGTERM and Ctrl-C let running turns finish, for up to --grace; a second Ctrl-C does not wait.";
 
@@ -133,6 +141,54 @@ impl Options {
         &mut self.embedded
     }
 
+    /// Of --database and --data-dir the one counts that was said nearer: on the command line, in the environment, in the file.
+    pub(super) fn settle_database(&mut self, matches: &ArgMatches) -> Result<(), Misuse> {
+        let said = |option| match matches.value_source(option) {
+            Some(ValueSource::CommandLine) => 2,
+            Some(ValueSource::EnvVariable) => 1,
+            _ => 0,
+        };
+        match (said("database"), said("data_dir")) {
+            (2, 2) => Err(Misuse::new(
+                ErrorKind::ArgumentConflict,
+                "--data-dir DIR is short for --database sqlite:DIR: one of the two is enough",
+            )),
+            (database, directory) => {
+                if directory > database {
+                    self.database = None;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn database(&self) -> Result<DatabaseChoice, Misuse> {
+        let Some(database) = &self.database else {
+            return Ok(DatabaseChoice::Sqlite(self.data_dir.clone()));
+        };
+        let wrong = |why: String| Misuse::new(ErrorKind::InvalidValue, why);
+        if let Some(directory) = database.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+            return Ok(DatabaseChoice::Sqlite(directory.into()));
+        }
+        if !database.starts_with("postgres://") && !database.starts_with("postgresql://") {
+            return Err(wrong(
+                "--database must be sqlite:DIR or postgres://user@host/database".to_owned(),
+            ));
+        }
+        #[cfg(feature = "postgres")]
+        {
+            let choice = DatabaseChoice::Postgres(database.clone());
+            choice.check().map_err(|error| {
+                let why = std::error::Error::source(&error)
+                    .map_or_else(|| error.to_string(), ToString::to_string);
+                wrong(format!("--database: {why}"))
+            })?;
+            Ok(choice)
+        }
+        #[cfg(not(feature = "postgres"))]
+        Err(super::agents::not_built("a database in PostgreSQL", "postgres"))
+    }
+
     /// Whether it could start, as far as that can be told without starting anything.
     pub(super) fn checked(self) -> Result<String, anyhow::Error> {
         self.tokens.clone().map(Tokens::load).transpose()?;
@@ -147,7 +203,7 @@ impl Options {
     }
 
     fn config(self) -> Result<ServerConfig, anyhow::Error> {
-        let log = self.embedded.log()?;
+        let (log, database) = (self.embedded.log()?, self.database()?);
         let substrate = match self.substrate {
             Some(url) => SubstrateChoice::At { url, token: self.substrate_token },
             None => SubstrateChoice::Embedded(self.embedded.agents()?),
@@ -166,7 +222,7 @@ impl Options {
             limits: self.logs.with(&self.serving),
             max_turns: self.max_turns,
             retention: self.retention,
-            ..ServerConfig::new(self.listen, self.data_dir, substrate)
+            ..ServerConfig::new(self.listen, database, substrate)
         })
     }
 }

@@ -20,15 +20,15 @@ const READ: usize = 3;
 const PACE: &str = "25ms";
 
 /// A client in the middle of its turn, over one connection.
-struct Reader {
-    session: String,
+pub(crate) struct Reader {
+    pub(crate) session: String,
     body: TurnBody,
     lines: Vec<String>,
 }
 
 impl Reader {
     /// A new session and a turn in it, which is read until a few lines are there.
-    async fn begin(client: &Client) -> Reader {
+    pub(crate) async fn begin(client: &Client) -> Reader {
         let session = client.create_session().await.unwrap();
         let body = client.start(&session, &NewTurn::new("t", "a long answer")).await.unwrap();
         let mut reader = Reader { session, body, lines: Vec::new() };
@@ -56,12 +56,12 @@ impl Reader {
     }
 }
 
-fn client(server: &Process) -> Client {
+pub(crate) fn client(server: &Process) -> Client {
     Client::builder(&server.url).build().unwrap()
 }
 
 /// The assistant's message, once the turn has ended.
-async fn answer(client: &Client, session: &str) -> Message {
+pub(crate) async fn answer(client: &Client, session: &str) -> Message {
     while !client.open_turns(session).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -71,7 +71,7 @@ async fn answer(client: &Client, session: &str) -> Message {
 }
 
 /// What the execution's log has for clients.
-async fn logged(substrate: &str, session: &str) -> Vec<String> {
+pub(crate) async fn logged(substrate: &str, session: &str) -> Vec<String> {
     let url = format!("{substrate}/agents/executions/local:{session}:0/stream");
     let body = http().get(url).send().await.unwrap().bytes().await.unwrap();
     let mut decoder = sse::Decoder::new();
@@ -82,7 +82,7 @@ async fn logged(substrate: &str, session: &str) -> Vec<String> {
 }
 
 /// The text of the lines.
-fn drawn(lines: &[String]) -> String {
+pub(crate) fn drawn(lines: &[String]) -> String {
     let events = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let texts = events.filter(|event| event["data"]["part"]["type"] == "text");
     texts.filter_map(|event| event["data"]["delta"].as_str().map(str::to_owned)).collect()
@@ -128,7 +128,7 @@ async fn a_killed_server_loses_no_answer_and_no_line() {
 }
 
 /// A client goes on with its cursor at the new server: it has every event of the log, once and in order.
-async fn comes_back(client: &Client, reader: Reader, substrate: &Process) {
+pub(crate) async fn comes_back(client: &Client, reader: Reader, substrate: &Process) {
     let (session, before) = reader.rest().await;
     let body = client.resume(&session, "t", before.len() as u64).await.unwrap();
     let (session, whole) = Reader { session, body, lines: before }.rest().await;

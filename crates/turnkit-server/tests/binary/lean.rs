@@ -23,3 +23,13 @@ fn an_option_of_a_feature_that_is_off_says_how_to_get_it() {
         }
     }
 }
+
+#[test]
+fn a_database_of_a_feature_that_is_off_says_how_to_get_it() {
+    let database = "postgres://turnkit:very-secret@localhost/turnkit";
+    let output = run(&["serve", "--listen", "127.0.0.1:0", "--database", database]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let how = "cargo build --release --features postgres\n";
+    assert!(told.contains(how) && !told.contains("secret"), "{told}");
+}

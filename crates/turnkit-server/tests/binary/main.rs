@@ -14,7 +14,7 @@ mod config;
 mod demo;
 mod hostile;
 mod kill;
-#[cfg(not(any(feature = "command", feature = "openai", feature = "redis")))]
+#[cfg(not(any(feature = "command", feature = "openai", feature = "postgres", feature = "redis")))]
 mod lean;
 mod logs;
 mod lost_memory;
@@ -22,6 +22,8 @@ mod lost_memory;
 mod model;
 #[cfg(feature = "otel")]
 mod otel;
+#[cfg(all(unix, feature = "postgres"))]
+mod postgres;
 #[cfg(unix)]
 mod product;
 #[cfg(feature = "command")]

@@ -23,9 +23,9 @@ use uuid::Uuid;
 use super::Options;
 use super::evidence::{Attempts, Evidence, Logged, Saved};
 use super::story::Story;
+use crate::database;
 use crate::log::LogChoice;
 use crate::metrics::Metrics;
-use crate::server::DATABASE;
 use crate::{Agents, Server, ServerConfig, SubstrateChoice, embedded};
 
 const TURN: &str = "demo-turn";
@@ -77,7 +77,7 @@ impl Stage {
 
     async fn play(&self, options: &Options, story: &mut Story) -> Result<Evidence, anyhow::Error> {
         let Stage { server, substrate, directory } = self;
-        let database = directory.path.join(DATABASE);
+        let database = directory.path.join(database::FILE);
         story.opening(&server.url(), &substrate.url(), &database)?;
         let client = Client::builder(server.url()).build()?;
         let session = client.create_session().await?;

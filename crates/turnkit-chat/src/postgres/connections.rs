@@ -1,0 +1,150 @@
+//! The pool, and how a connection is made.
+//!
+//! A connection holds nothing that outlives a transaction: no prepared statement, no setting, no lock. So it may be one of a proxy that
+//! gives each transaction another session.
+
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{
+    self, Metrics, Object, PoolConfig, PoolError, RecycleError, RecycleResult, TimeoutType,
+    Timeouts,
+};
+use futures_util::future::poll_fn;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::{AsyncMessage, Client, Config, Notification};
+
+use super::faults::{Fault, Remedy};
+use super::tls::Tls;
+use crate::{StoreError, StoreErrorKind};
+
+/// How long a call waits for one of the pool's connections, and for a new one.
+const WAIT: Duration = Duration::from_secs(3);
+/// After so long without a word from the server a connection is tried, and given up some seconds later.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Connections for transactions, at most so many.
+pub(super) type Pool = managed::Pool<Server>;
+/// One of them. Dropped, it goes back to the pool.
+pub(super) type Pooled = Object<Server>;
+
+/// The database's server, or several of which one takes writes.
+pub(super) struct Server {
+    config: Config,
+    tls: Tls,
+}
+
+impl Server {
+    /// The server that a URL names. What is wrong with a URL is told without what stands in it: it may hold a password.
+    pub(super) fn parse(url: &str) -> Result<Server, Fault> {
+        let broken = |why: &str| Fault::broken(format!("the database's URL {why}"));
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(broken("does not begin with postgres://"));
+        }
+        let mut config: Config = url.parse().map_err(|_| {
+            broken("is none of PostgreSQL: postgres://user:password@host:port/database?option=value, everything else in percent-encoding")
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(broken("names no host"));
+        }
+        if config.get_user().is_none() {
+            return Err(broken("names no user"));
+        }
+        // A standby would refuse all writes, and one that was a primary a moment ago does.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config
+            .keepalives_idle(IDLE)
+            .keepalives_interval(Duration::from_secs(3))
+            .keepalives_retries(3);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(WAIT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(IDLE);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("turnkit");
+        }
+        let tls = match config.get_ssl_mode() {
+            SslMode::Disable => Tls::off(),
+            _ => Tls::by_platform()
+                .map_err(|error| StoreError::because(StoreErrorKind::Unavailable, error))?,
+        };
+        Ok(Server { config, tls })
+    }
+
+    pub(super) fn pool(self, connections: usize) -> Pool {
+        let timeouts = Timeouts { wait: Some(WAIT), create: Some(WAIT), recycle: Some(WAIT) };
+        let mut config = PoolConfig::new(connections);
+        config.timeouts = timeouts;
+        let pool = Pool::builder(self).config(config).runtime(Runtime::Tokio1);
+        // It fails for a time-out without a runtime alone.
+        pool.build().unwrap_or_else(|error| unreachable!("{error}"))
+    }
+
+    /// A connection of its own, and what is told on it unasked. It ends once the client is dropped.
+    pub(super) async fn listen(
+        &self,
+    ) -> Result<(Client, mpsc::UnboundedReceiver<Notification>), Fault> {
+        let connecting = timeout(WAIT, Box::pin(self.config.connect(self.tls.clone())));
+        let slow = |_| Fault::because(StoreErrorKind::Unavailable, "no connection in time");
+        let (client, mut connection) = connecting.await.map_err(slow)??;
+        let (heard, told) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(notification) = message
+                    && heard.send(notification).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok((client, told))
+    }
+}
+
+impl managed::Manager for Server {
+    type Type = Client;
+    type Error = tokio_postgres::Error;
+
+    async fn create(&self) -> Result<Client, tokio_postgres::Error> {
+        // Large, and rare: in a box it does not make every call so large.
+        let connecting = Box::pin(self.config.connect(self.tls.clone()));
+        let (client, connection) = connecting.await?;
+        tokio::spawn(async move {
+            // Whoever uses it is told the same.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the database has ended");
+            }
+        });
+        Ok(client)
+    }
+
+    async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<Self::Error> {
+        if client.is_closed() { Err(RecycleError::message("it is closed")) } else { Ok(()) }
+    }
+}
+
+/// A connection of the pool, within the bounds of waiting.
+pub(super) async fn get(pool: &Pool) -> Result<Pooled, Fault> {
+    pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) => {
+            // Where there is none now, there is none in a moment either.
+            Fault { remedy: Remedy::None, ..Fault::from_server(&error) }
+        }
+        PoolError::Timeout(TimeoutType::Wait) => {
+            Fault::because(StoreErrorKind::Busy, "every connection of the pool is in use")
+        }
+        PoolError::Timeout(_) => {
+            Fault::because(StoreErrorKind::Unavailable, "no connection in time")
+        }
+        PoolError::Closed => closed(),
+        error => Fault::because(StoreErrorKind::Unavailable, error.to_string()),
+    })
+}
+
+pub(super) fn closed() -> Fault {
+    Fault::because(StoreErrorKind::Unavailable, "the handle is closed")
+}

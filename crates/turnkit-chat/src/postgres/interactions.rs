@@ -1,0 +1,212 @@
+//! Questions of running agents, and what users want to be passed on into turns (PROTOCOL 4.2, "Questions and inputs"). What writes here
+//! has the row of the session locked.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use tokio_postgres::Row;
+use turnkit_id::ExecutionId;
+
+use super::faults::Fault;
+use super::transaction::Tx;
+use super::values::{Value, execution_id, optional_text, text, unsigned};
+use super::{deletion, queue, rows, sessions};
+use crate::store::asked::Asked;
+use crate::store::{
+    Change, Decision, Intended, Intent, Outcome, Told, Wish, input_turn, inputs_of,
+};
+use crate::{Answer, Principal, Turn, TurnRef, TurnState};
+
+const ANSWER: &str = "answer";
+const INPUT: &str = "input";
+
+/// The pending questions of an execution, each as the data of its `interaction`; the oldest first.
+pub(super) async fn pending(tx: &mut Tx<'_>, id: &ExecutionId) -> Result<Vec<String>, Fault> {
+    let sql = "SELECT question FROM turnkit_questions WHERE execution_id = $1 AND outcome IS NULL ORDER BY number";
+    tx.rows(sql, &[id.into()]).await?.iter().map(|row| text(row, 0)).collect()
+}
+
+pub(super) async fn note(tx: &mut Tx<'_>, id: &ExecutionId, told: &[Told]) -> Result<(), Fault> {
+    let Some(turn) = rows::lock(tx, id).await? else {
+        return deletion::must_not_be_gone(tx, id).await;
+    };
+    for told in told {
+        match told {
+            Told::Answered { id: interaction, outcome } => {
+                answered(tx, &turn, interaction, *outcome).await?;
+            }
+            Told::Asked { id: interaction, question } => {
+                let sql = "INSERT INTO turnkit_questions (execution_id, session_id, interaction_id, question)
+                    SELECT execution_id, session_id, $2, $3 FROM turnkit_turns WHERE execution_id = $1 AND state = 'open'
+                    ON CONFLICT (execution_id, interaction_id) DO NOTHING";
+                let values = [id.into(), interaction.into(), question.into()];
+                if tx.write(sql, &values).await? > 0 {
+                    tx.tell_of(&turn, Change::Asked, interaction);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes what came of a question, once.
+async fn answered(
+    tx: &mut Tx<'_>,
+    turn: &Turn,
+    interaction: &str,
+    outcome: Outcome,
+) -> Result<(), Fault> {
+    let sql = "INSERT INTO turnkit_questions AS q (execution_id, session_id, interaction_id, question, outcome)
+        SELECT execution_id, session_id, $2, '', $3 FROM turnkit_turns WHERE execution_id = $1 AND state = 'open'
+        ON CONFLICT (execution_id, interaction_id) DO UPDATE SET outcome = excluded.outcome, question = ''
+            WHERE q.outcome IS NULL";
+    let values = [(&turn.execution_id).into(), interaction.into(), outcome.as_str().into()];
+    if tx.write(sql, &values).await? > 0 {
+        tx.tell_of(turn, Change::Answered(outcome), interaction);
+    }
+    Ok(())
+}
+
+const COLUMNS: &str =
+    "i.number, i.execution_id, i.user_id, i.kind, i.subject, i.outcome, i.content";
+
+fn intent(row: &Row) -> Result<Intent, Fault> {
+    let (id, content) = (text(row, 4)?, optional_text(row, 6)?);
+    let wish = if text(row, 3)? == INPUT {
+        Wish::Input { id, message: content.unwrap_or_default() }
+    } else {
+        let name = text(row, 5)?;
+        let unknown = || Fault::broken(format!("an answer that is {name:?}"));
+        let outcome = Outcome::parse(&name).ok_or_else(unknown)?;
+        Wish::Answer { interaction: id, outcome, data: content }
+    };
+    let (number, execution_id) = (unsigned(row, 0)?, execution_id(row, 1)?);
+    Ok(Intent { number, execution_id, by: text(row, 2)?, wish })
+}
+
+pub(super) async fn intend(
+    tx: &mut Tx<'_>,
+    owner: &Principal,
+    at: &TurnRef,
+    wish: &Wish,
+) -> Result<Intended, Fault> {
+    let TurnRef { session_id, turn_id } = at;
+    if sessions::lock(tx, owner, session_id).await?.is_none() {
+        return Ok(Intended::NoSession);
+    }
+    let Some(row) = rows::by_name(tx, session_id, turn_id).await? else {
+        return Ok(match queue::named(tx, session_id, turn_id).await? {
+            Some(queue::Named::Waiting(_)) => Intended::Queued,
+            Some(queue::Named::Removed) => Intended::Removed,
+            None => Intended::NoTurn,
+        });
+    };
+    if row.state != TurnState::Open {
+        return Ok(Intended::Ended(row));
+    }
+    let id = row.turn.execution_id;
+    let (kind, outcome, content) = match wish {
+        Wish::Answer { outcome, data, .. } => (ANSWER, Some(outcome.as_str()), data.as_deref()),
+        Wish::Input { message, .. } => (INPUT, None, Some(message.as_str())),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM turnkit_intents i WHERE i.execution_id = $1 AND i.kind = $2 AND i.subject = $3
+            AND i.outcome IS NOT DISTINCT FROM $4 AND i.content IS NOT DISTINCT FROM $5"
+    );
+    let values =
+        [(&id).into(), kind.into(), wish.id().into(), Value::Text(outcome), Value::Text(content)];
+    if let Some(known) = tx.row(&sql, &values).await? {
+        return Ok(Intended::Noted(intent(&known)?));
+    }
+    let sql = "SELECT count(*) FROM turnkit_intents WHERE execution_id = $1 AND kind = $2";
+    let noted = unsigned(&tx.one(sql, &[(&id).into(), kind.into()]).await?, 0)?;
+    if noted >= wish.limit() as u64 {
+        let sql = "DELETE FROM turnkit_intents WHERE number = (SELECT number FROM turnkit_intents
+            WHERE execution_id = $1 AND kind = 'answer' AND kind = $2 AND status IS NOT NULL ORDER BY number LIMIT 1)";
+        if tx.write(sql, &[(&id).into(), kind.into()]).await? == 0 {
+            return Ok(Intended::Full);
+        }
+    }
+    let sql = "INSERT INTO turnkit_intents (execution_id, session_id, kind, subject, outcome, content, user_id, created_at)
+        VALUES ($1, $6, $2, $3, $4, $5, $7, clock_timestamp()) RETURNING number";
+    let [execution, kind, subject, outcome, content] = values;
+    let values =
+        [execution, kind, subject, outcome, content, session_id.into(), (&owner.user_id).into()];
+    let number = unsigned(&tx.one(sql, &values).await?, 0)?;
+    let (by, wish) = (owner.user_id.clone(), wish.clone());
+    Ok(Intended::Noted(Intent { number, execution_id: id, by, wish }))
+}
+
+pub(super) async fn decide(tx: &mut Tx<'_>, number: u64, decision: Decision) -> Result<(), Fault> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM turnkit_intents i WHERE i.number = $1 AND i.status IS NULL");
+    let Some(known) = tx.row(&sql, &[number.into()]).await? else {
+        return Ok(());
+    };
+    let Intent { execution_id, wish, .. } = intent(&known)?;
+    // Before anything is written, so that all who write about a session come one after the other.
+    let Some(turn) = rows::lock(tx, &execution_id).await? else {
+        return Ok(());
+    };
+    let is_first = if decision.is_kept(&wish) {
+        let sql = "UPDATE turnkit_intents SET status = $2 WHERE number = $1 AND status IS NULL";
+        tx.write(sql, &[number.into(), u64::from(decision.status).into()]).await? > 0
+    } else {
+        let sql = "DELETE FROM turnkit_intents WHERE number = $1 AND status IS NULL";
+        tx.write(sql, &[number.into()]).await? > 0
+    };
+    if is_first && let (Wish::Answer { interaction, .. }, Some(outcome)) = (&wish, decision.outcome)
+    {
+        answered(tx, &turn, interaction, outcome).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn undecided(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Intent>, Fault> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM turnkit_intents i JOIN turnkit_turns t ON t.execution_id = i.execution_id
+        WHERE i.status IS NULL AND t.state = 'open' ORDER BY i.number LIMIT $1"
+    );
+    tx.rows(&sql, &[limit.into()]).await?.iter().map(intent).collect()
+}
+
+/// A turn has ended: so have its questions, and inputs that its agent has not had become turns that wait.
+pub(super) async fn close(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Result<(), Fault> {
+    let (id, session) = (&turn.execution_id, &turn.session_id);
+    let sql = "WITH asked AS (DELETE FROM turnkit_questions WHERE execution_id = $1)
+        SELECT subject, content FROM turnkit_intents WHERE execution_id = $1 AND kind = 'input' ORDER BY number";
+    let inputs = tx.rows(sql, &[id.into()]).await?;
+    let had = if inputs.is_empty() { Vec::new() } else { inputs_of(answer) };
+    for row in &inputs {
+        let (input, message) = (text(row, 0)?, optional_text(row, 1)?.unwrap_or_default());
+        if had.contains(&input) {
+            continue;
+        }
+        // What the turns say that could be in its way: their names begin with its own.
+        let sql = "SELECT t.turn_id, m.text FROM turnkit_turns t
+                JOIN turnkit_messages m ON m.execution_id = t.execution_id AND m.role = 'user'
+                WHERE t.session_id = $1 AND starts_with(t.turn_id, $2)
+            UNION ALL SELECT turn_id, message FROM turnkit_queue WHERE session_id = $1 AND starts_with(turn_id, $2)";
+        let mut known = HashMap::new();
+        for row in tx.rows(sql, &[session.into(), (&input).into()]).await? {
+            known.insert(text(&row, 0)?, text(&row, 1)?);
+        }
+        let found =
+            input_turn(&input, &message, |name| Ok::<_, Infallible>(known.get(name).cloned()));
+        let Ok(Some(turn_id)) = found else { continue };
+        let at = TurnRef::new(session.clone(), turn_id);
+        let asked = Asked { message, agent: turn.agent.clone(), ..Asked::default() };
+        queue::push(tx, &at, &asked).await?;
+        tx.tell(&turn.owner, session, Change::Queued, Some(&at.turn_id));
+    }
+    // What they said is with the answer now, or waits.
+    let sql = "UPDATE turnkit_intents SET content = CASE WHEN kind = 'input' THEN NULL ELSE content END, status = coalesce(status, $2)
+        WHERE execution_id = $1";
+    tx.write(sql, &[id.into(), u64::from(Decision::GONE.status).into()]).await?;
+    let sql =
+        "SELECT 1 FROM turnkit_turns WHERE execution_id = $1 AND (stop_asked OR state = 'stopped')";
+    if tx.exists(sql, &[id.into()]).await? {
+        queue::set_paused(tx, &turn.owner, session, true).await?;
+    }
+    Ok(())
+}

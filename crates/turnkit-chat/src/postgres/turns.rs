@@ -1,0 +1,399 @@
+//! Turns: accepted once, ended once (PROTOCOL 4.2). With each goes what the product itself writes about it.
+
+use std::time::SystemTime;
+
+use turnkit::Persisted;
+use turnkit_id::ExecutionId;
+use turnkit_wire::text;
+
+use super::faults::Fault;
+use super::queue::{self, Named};
+use super::transaction::Tx;
+use super::values::{Value, digest, optional_text, optional_unsigned, unsigned};
+use super::{NotAccepted, deletion, interactions, rows, sessions};
+use crate::store::asked::Asked;
+use crate::store::{
+    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow,
+    answer_columns,
+};
+use crate::{Answer, Ending, Failure, Principal, SessionId, Turn, TurnRef, TurnState};
+
+/// A session whose row is locked, and what is to be known of it to insert a turn.
+struct Locked<'a> {
+    owner: &'a Principal,
+    id: &'a SessionId,
+    next_index: u64,
+    newest: Option<u64>,
+}
+
+pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fault> {
+    let NewRow { owner, session_id: id, turn_id, .. } = new;
+    let Some(next_index) = sessions::lock(tx, owner, id).await? else {
+        return Ok(Accepted::NoSession);
+    };
+    let asked = Asked {
+        message: new.message.clone(),
+        agent: new.agent.clone(),
+        after: new.after.clone(),
+        replaces: new.replaces.clone(),
+        client_id: new.client_id.clone(),
+        known_as: None,
+    };
+    let sql = "SELECT EXISTS (SELECT 1 FROM turnkit_turns WHERE session_id = $1 AND turn_id = $2),
+        EXISTS (SELECT 1 FROM turnkit_queue WHERE session_id = $1 AND turn_id = $2),
+        (SELECT turn_id FROM turnkit_turns WHERE session_id = $1 AND state = 'open'),
+        (SELECT count(*) FROM turnkit_queue WHERE session_id = $1 AND NOT removed),
+        (SELECT queue_paused FROM turnkit_sessions WHERE id = $1),
+        (SELECT max(turn_index) FROM turnkit_turns WHERE session_id = $1)";
+    let facts = tx.one(sql, &[id.into(), turn_id.into()]).await?;
+    let (is_known, is_queued): (bool, bool) = (facts.try_get(0)?, facts.try_get(1)?);
+    if is_known && let Some(known) = rows::by_name(tx, id, turn_id).await? {
+        let is_same = is_what_was_asked(tx, &known.turn, &asked).await?
+            && is_in_its_place(tx, &known.turn, &asked).await?;
+        return Ok(if is_same { Accepted::Known(known) } else { Accepted::Conflict });
+    }
+    if is_queued {
+        match queue::named(tx, id, turn_id).await? {
+            Some(Named::Removed) => return Ok(Accepted::Removed),
+            Some(Named::Waiting(waiting)) => {
+                let is_same = waiting.asked.is_asked_again_by(&asked);
+                let queued = queue::told(tx, id, *waiting).await?;
+                return Ok(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
+            }
+            None => {}
+        }
+    }
+    if let Some(name) = asked.replaces.as_ref().or(asked.after.as_ref()) {
+        let place = rows::by_name(tx, id, name).await?;
+        let waits =
+            place.is_none() && matches!(queue::named(tx, id, name).await?, Some(Named::Waiting(_)));
+        if place.is_none() && !waits {
+            return Ok(Accepted::NoParent);
+        }
+        let is_open = place.is_none_or(|row| row.state == TurnState::Open);
+        if asked.replaces.is_some() && is_open {
+            return Ok(Accepted::Running { turn_id: name.clone() });
+        }
+    }
+    let open = optional_text(&facts, 2)?;
+    let (waiting, is_paused) = (unsigned(&facts, 3)?, facts.try_get::<_, bool>(4)?);
+    let session = Locked { owner, id, next_index, newest: optional_unsigned(&facts, 5)? };
+    if open.is_none() && waiting == 0 {
+        let turn = insert(tx, &session, turn_id, asked, None).await?;
+        return if_the_product_accepts(tx, turn).await;
+    }
+    let is_open = open.is_some();
+    if let Some(turn_id) = open.filter(|_| !new.queue && !is_paused) {
+        return Ok(Accepted::Running { turn_id });
+    }
+    // The first that waits makes room where it can be opened.
+    if waiting >= (MAX_QUEUED + usize::from(!is_open)) as u64 {
+        return Ok(Accepted::QueueFull);
+    }
+    let at = TurnRef { session_id: id.clone(), turn_id: turn_id.clone() };
+    queue::push(tx, &at, &asked).await?;
+    tx.tell(owner, id, Change::Queued, Some(turn_id));
+    sessions::touch(tx, id).await?;
+    queue::set_paused(tx, owner, id, false).await?;
+    if !is_open {
+        open_next(tx, owner, id).await?;
+    }
+    match queue::named(tx, id, turn_id).await? {
+        Some(Named::Waiting(waiting)) => Ok(Accepted::Queued(queue::told(tx, id, *waiting).await?)),
+        // All before it were refused by the product.
+        _ => match rows::by_name(tx, id, turn_id).await? {
+            Some(row) => Ok(Accepted::Known(row)),
+            None => Err(Fault::broken("a turn that was just kept is gone")),
+        },
+    }
+}
+
+/// Whether a request says what the turn's first one said. Its place is compared apart.
+async fn is_what_was_asked(tx: &mut Tx<'_>, turn: &Turn, asked: &Asked) -> Result<bool, Fault> {
+    let sql = "SELECT first_asked FROM turnkit_turns WHERE execution_id = $1";
+    let known_as = digest(&tx.one(sql, &[(&turn.execution_id).into()]).await?, 0)?;
+    let (message, agent) = (turn.message.clone(), turn.agent.clone());
+    Ok(Asked { message, agent, known_as, ..Asked::default() }.is_known_as(asked))
+}
+
+/// Whether the place that a request names is the turn's.
+async fn is_in_its_place(tx: &mut Tx<'_>, turn: &Turn, asked: &Asked) -> Result<bool, Fault> {
+    let session = &turn.session_id;
+    Ok(match (&asked.replaces, &asked.after) {
+        (Some(replaced), _) => {
+            rows::by_name(tx, session, replaced).await?.map(|row| row.turn.parent)
+                == Some(turn.parent)
+        }
+        (None, Some(after)) => match rows::by_name(tx, session, after).await? {
+            Some(row) => Some(row.turn.index) == turn.parent,
+            None => matches!(queue::named(tx, session, after).await?, Some(Named::Removed)),
+        },
+        (None, None) => true,
+    })
+}
+
+/// Asks the product about a turn that was just inserted.
+async fn if_the_product_accepts(tx: &mut Tx<'_>, turn: Turn) -> Result<Accepted, Fault> {
+    if let Some(product) = tx.product {
+        match Tx::guarded(product.accepted(&tx.transaction, &turn)).await? {
+            Ok(()) => {}
+            Err(NotAccepted::Veto(veto)) => {
+                tx.undo = true;
+                return Ok(Accepted::Refused(veto));
+            }
+            Err(NotAccepted::Failed(error)) => {
+                return Err(Fault::of_product("accepted", &error));
+            }
+        }
+    }
+    Ok(Accepted::New(TurnRow {
+        turn,
+        state: TurnState::Open,
+        dispatched: false,
+        stop_asked: false,
+        epoch: 0,
+        is_held: false,
+        is_waiting: false,
+        failure: None,
+    }))
+}
+
+/// Inserts an open turn and the user's message, which was written at `written_at`, or is now.
+async fn insert(
+    tx: &mut Tx<'_>,
+    session: &Locked<'_>,
+    turn_id: &str,
+    asked: Asked,
+    written_at: Option<SystemTime>,
+) -> Result<Turn, Fault> {
+    let Asked { message, agent, after, replaces, client_id, known_as } = asked;
+    let Locked { owner, id, next_index: index, newest } = *session;
+    let parent = match (&replaces, &after) {
+        (Some(replaced), _) => rows::by_name(tx, id, replaced).await?.map(|row| row.turn.parent),
+        (None, Some(after)) => rows::by_name(tx, id, after).await?.map(|row| Some(row.turn.index)),
+        (None, None) => None,
+    };
+    // One that was to follow a turn which was removed from the queue since follows the one before it.
+    let parent = parent.unwrap_or(newest);
+    let execution_id = ExecutionId::derive(&owner.tenant_id, id.as_str(), index)
+        .map_err(|error| Fault::broken(error.to_string()))?;
+    let title: String = message.chars().take(TITLE).collect();
+    let sql = "WITH counted AS (
+            UPDATE turnkit_sessions SET next_index = $2 + 1, title = coalesce(title, $3), active_at = clock_timestamp() WHERE id = $1),
+        inserted AS (
+            INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at, parent_index, client_id, first_asked)
+            VALUES ($1, $2, $4, $5, $6, clock_timestamp(), $7, $8, $9))
+        INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
+        VALUES ($5, 'user', $1, $2, $10, 'complete', coalesce($11, clock_timestamp()))";
+    let values: [Value<'_>; 11] = [
+        id.into(),
+        index.into(),
+        (&title).into(),
+        turn_id.into(),
+        (&execution_id).into(),
+        (&agent).into(),
+        parent.into(),
+        (&client_id).into(),
+        (&known_as).into(),
+        (&message).into(),
+        written_at.into(),
+    ];
+    tx.write(sql, &values).await?;
+    tx.tell(owner, id, Change::Accepted, Some(turn_id));
+    let at = TurnRef { session_id: id.clone(), turn_id: turn_id.to_owned() };
+    let turn = Turn::new(owner.clone(), at, index, execution_id, agent, message);
+    Ok(Turn { parent, client_id, ..turn })
+}
+
+/// Opens the first turn that waits in the session, unless its queue is paused. One that the product refuses has failed, and the next one is
+/// tried.
+async fn open_next(tx: &mut Tx<'_>, owner: &Principal, id: &SessionId) -> Result<(), Fault> {
+    while let Some(waiting) = queue::pop(tx, id).await? {
+        let sql =
+            "SELECT next_index, (SELECT max(turn_index) FROM turnkit_turns WHERE session_id = $1)
+            FROM turnkit_sessions WHERE id = $1";
+        let facts = tx.one(sql, &[id.into()]).await?;
+        let (next_index, newest) = (unsigned(&facts, 0)?, optional_unsigned(&facts, 1)?);
+        let session = Locked { owner, id, next_index, newest };
+        let written_at = Some(waiting.created_at);
+        let turn = insert(tx, &session, &waiting.turn_id, waiting.asked, written_at).await?;
+        let Some(product) = tx.product else {
+            tx.freed = true;
+            return Ok(());
+        };
+        // What it wrote before it refused is undone, and nothing else: the turn before this one has ended, whatever comes of this.
+        let savepoint = tx.transaction.savepoint("turnkit_next").await?;
+        let failure = match Tx::guarded(product.accepted(&savepoint, &turn)).await {
+            Ok(Ok(())) => {
+                savepoint.commit().await?;
+                tx.freed = true;
+                return Ok(());
+            }
+            Ok(Err(NotAccepted::Veto(veto))) => Failure {
+                code: Some(veto.code),
+                message: text::message(&veto.message).into_owned(),
+            },
+            refused => {
+                if let Ok(Err(NotAccepted::Failed(error))) = &refused {
+                    let fault = Fault::of_product("accepted", error);
+                    if fault.passes() {
+                        return Err(fault);
+                    }
+                    let (execution_id, error) = (&turn.execution_id, &fault.error);
+                    let error = error as &dyn std::error::Error;
+                    tracing::error!(%execution_id, error, "the product's statements failed to accept a turn that had waited");
+                }
+                let message = "the turn could not be accepted when it came out of the queue";
+                Failure { code: Some(NOT_ACCEPTED.to_owned()), message: message.to_owned() }
+            }
+        };
+        savepoint.rollback().await?;
+        let ended = Ending::failed(failure, "");
+        write_end(tx, &turn.execution_id, None, &ended).await?;
+        tx.tell(owner, id, Change::Ended(TurnState::Failed), Some(&turn.turn_id));
+    }
+    Ok(())
+}
+
+pub(super) async fn save(
+    tx: &mut Tx<'_>,
+    id: &ExecutionId,
+    answer: &Answer,
+) -> Result<Persisted, Fault> {
+    let turn = lock(tx, id, "an answer of no turn").await?;
+    let sql = "WITH before AS (SELECT state, session_id, turn_index FROM turnkit_turns WHERE execution_id = $1 AND state <> 'complete'),
+        ended AS (
+            UPDATE turnkit_turns t SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = clock_timestamp()
+            FROM before WHERE t.execution_id = $1),
+        kept AS (
+            INSERT INTO turnkit_messages AS m (execution_id, role, session_id, turn_index, text, parts, summary, status, created_at)
+            SELECT $1, 'assistant', session_id, turn_index, $2, $3, $4, 'complete', clock_timestamp() FROM before
+            ON CONFLICT (execution_id, role) DO UPDATE
+                SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
+                    created_at = excluded.created_at),
+        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM before WHERE s.id = before.session_id)
+        SELECT state = 'open' FROM before";
+    let (parts, summary) = answer_columns::of(answer);
+    let values = [id.into(), (&answer.text).into(), (&parts).into(), (&summary).into()];
+    let Some(row) = tx.row(sql, &values).await? else {
+        return Ok(Persisted::AlreadySaved);
+    };
+    let was_open: bool = row.try_get(0)?;
+    if let Some(product) = tx.product {
+        let saved = Tx::guarded(product.saved(&tx.transaction, &turn, answer)).await?;
+        saved.map_err(|error| Fault::of_product("saved", &error))?;
+    }
+    tx.tell(&turn.owner, &turn.session_id, Change::Ended(TurnState::Complete), Some(&turn.turn_id));
+    if was_open {
+        interactions::close(tx, &turn, answer).await?;
+        open_next(tx, &turn.owner, &turn.session_id).await?;
+    }
+    Ok(Persisted::Saved)
+}
+
+/// Says whether this call has ended the turn.
+pub(super) async fn end(tx: &mut Tx<'_>, by: &EndedBy, ending: &Ending) -> Result<bool, Fault> {
+    let id = by.execution_id();
+    let turn = lock(tx, id, "an ending of no turn").await?;
+    let epoch = match by {
+        EndedBy::Log(_) => None,
+        EndedBy::Lease(lease) => Some(lease.epoch),
+    };
+    if !write_end(tx, id, epoch, ending).await? {
+        return Ok(false);
+    }
+    if let Some(product) = tx.product {
+        let ended = Tx::guarded(product.ended(&tx.transaction, &turn, ending)).await?;
+        ended.map_err(|error| Fault::of_product("ended", &error))?;
+    }
+    tx.tell(&turn.owner, &turn.session_id, Change::Ended(ending.state()), Some(&turn.turn_id));
+    interactions::close(tx, &turn, &ending.partial).await?;
+    open_next(tx, &turn.owner, &turn.session_id).await?;
+    Ok(true)
+}
+
+/// The turn of an execution, with its session locked; an error where there is none.
+async fn lock(tx: &mut Tx<'_>, id: &ExecutionId, otherwise: &str) -> Result<Turn, Fault> {
+    if let Some(turn) = rows::lock(tx, id).await? {
+        return Ok(turn);
+    }
+    deletion::must_not_be_gone(tx, id).await?;
+    Err(Fault::broken(otherwise))
+}
+
+/// Ends an open turn without an answer, under this epoch where there is one, and keeps what there is of an answer. Says whether it did.
+async fn write_end(
+    tx: &mut Tx<'_>,
+    id: &ExecutionId,
+    epoch: Option<u64>,
+    ending: &Ending,
+) -> Result<bool, Fault> {
+    let sql = "WITH ended AS (
+            UPDATE turnkit_turns SET state = $2, failure_code = $3, failure_message = $4, ended_at = clock_timestamp()
+            WHERE execution_id = $1 AND state = 'open' AND epoch = coalesce($5, epoch)
+            RETURNING session_id, turn_index),
+        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM ended WHERE s.id = ended.session_id)
+        INSERT INTO turnkit_messages AS m (execution_id, role, session_id, turn_index, text, parts, summary, status, created_at)
+        SELECT $1, 'assistant', session_id, turn_index, $6, $7, $8, $2, clock_timestamp() FROM ended
+        ON CONFLICT (execution_id, role) DO UPDATE
+            SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
+                created_at = excluded.created_at";
+    let (failure, partial) = (&ending.failure, &ending.partial);
+    let (parts, summary) = answer_columns::of(partial);
+    let values = [
+        id.into(),
+        ending.state().as_str().into(),
+        (&failure.code).into(),
+        (&failure.message).into(),
+        epoch.into(),
+        (&partial.text).into(),
+        (&parts).into(),
+        (&summary).into(),
+    ];
+    Ok(tx.write(sql, &values).await? > 0)
+}
+
+pub(super) async fn siblings(
+    tx: &mut Tx<'_>,
+    owner: &Principal,
+    at: &TurnRef,
+) -> Result<Option<Siblings>, Fault> {
+    if !sessions::is_owner(tx, owner, &at.session_id).await? {
+        return Ok(None);
+    }
+    let sql = "SELECT count(*), max(s.turn_index) FROM turnkit_turns t
+        JOIN turnkit_turns s ON s.session_id = t.session_id AND s.parent_index IS NOT DISTINCT FROM t.parent_index
+        WHERE t.session_id = $1 AND t.turn_id = $2";
+    let row = tx.one(sql, &[(&at.session_id).into(), (&at.turn_id).into()]).await?;
+    let (count, newest) = (unsigned(&row, 0)?, optional_unsigned(&row, 1)?);
+    let Some(newest) = newest else {
+        return Ok(None);
+    };
+    let newest = rows::by_index(tx, &at.session_id, newest).await?;
+    Ok(newest.map(|newest| Siblings { count, newest }))
+}
+
+pub(super) async fn ask_to_stop(tx: &mut Tx<'_>, id: &ExecutionId) -> Result<(), Fault> {
+    let Some(turn) = rows::lock(tx, id).await? else {
+        return Ok(());
+    };
+    let sql =
+        "UPDATE turnkit_turns SET stop_asked = true WHERE execution_id = $1 AND state = 'open'";
+    tx.write(sql, &[id.into()]).await?;
+    // Also where the turn has ended while the stop was under way: then the one that was opened runs, and none after it.
+    let sql = "SELECT 1 FROM turnkit_turns WHERE session_id = $1 AND turn_index > $2 AND state <> 'open' LIMIT 1";
+    if tx.exists(sql, &[(&turn.session_id).into(), turn.index.into()]).await? {
+        return Ok(());
+    }
+    queue::set_paused(tx, &turn.owner, &turn.session_id, true).await
+}
+
+pub(super) async fn saved(tx: &mut Tx<'_>, id: &ExecutionId) -> Result<Option<Answer>, Fault> {
+    let sql = "SELECT text, parts, summary FROM turnkit_messages
+        WHERE execution_id = $1 AND role = 'assistant' AND status = 'complete'";
+    let Some(row) = tx.row(sql, &[id.into()]).await? else {
+        deletion::must_not_be_gone(tx, id).await?;
+        return Ok(None);
+    };
+    rows::answer(&row, 0).map(Some)
+}

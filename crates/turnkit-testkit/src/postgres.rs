@@ -1,0 +1,277 @@
+//! A PostgreSQL of one's own.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+/// A PostgreSQL server on a free port of the loopback, with a cluster of its own in a temporary folder. It goes with this process, or when
+/// it is dropped.
+///
+/// A process of root starts it as the user `postgres`, or `nobody` where there is none: PostgreSQL refuses root.
+#[derive(Debug)]
+pub struct PostgresServer {
+    address: SocketAddr,
+    folder: PathBuf,
+    programs: PathBuf,
+    options: Vec<String>,
+    /// A shell that ends the server once its standard input ends, as it does when this process is gone; none while it is stopped.
+    keeper: Option<Child>,
+}
+
+impl PostgresServer {
+    /// A server that does not wait for the disk: what it has outlives its own death, and not that of the machine.
+    ///
+    /// # Panics
+    /// Where PostgreSQL is not installed, or does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(&["fsync=off"])
+    }
+
+    /// A server with these settings, each `name=value`.
+    ///
+    /// # Panics
+    /// As for [`start`](Self::start).
+    #[must_use]
+    pub fn with(settings: &[&str]) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            env::temp_dir().join(format!("turnkit-postgres-{}-{count}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder for PostgreSQL");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let options = settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]);
+        let (options, programs) = (options.collect(), programs());
+        let mut server = Self { address, folder, programs, options, keeper: None };
+        if let Some(user) = unprivileged() {
+            run(Command::new("chown").arg(user).arg(&server.folder));
+        }
+        let mut initdb = server.program("initdb");
+        initdb.args(["--username=turnkit", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        run(initdb.args(["--no-sync", "--no-instructions", "-D"]).arg(server.data()));
+        drop(listener);
+        server.launch();
+        server
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A new database, and the URL of it.
+    #[must_use]
+    pub fn database(&self) -> String {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("database_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        self.url(&name)
+    }
+
+    /// The URL of a database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://turnkit@{}/{database}?sslmode=disable", self.address)
+    }
+
+    /// Runs statements in a database, as somebody else would, and gives what they give: a line for each row, with `|` between columns.
+    ///
+    /// # Panics
+    /// Where one of them fails.
+    #[expect(clippy::must_use_candidate, reason = "most statements give nothing")]
+    pub fn sql(&self, database: &str, statements: &str) -> String {
+        let mut psql = self.client("psql", database);
+        psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]);
+        let output = run(psql.args(["-v", "ON_ERROR_STOP=1", "-c", statements]));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// A session of somebody else's, which lasts until it is dropped.
+    ///
+    /// # Panics
+    /// Where there can be none.
+    #[must_use]
+    pub fn session(&self, database: &str) -> Session {
+        let mut psql = self.client("psql", database);
+        psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"]);
+        let psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut psql = psql.expect("psql");
+        let told = BufReader::new(psql.stdout.take().expect("its output"));
+        Session { psql, told }
+    }
+
+    /// All that a database holds, as statements.
+    #[must_use]
+    pub fn dump(&self, database: &str) -> Vec<u8> {
+        let output = run(&mut self.client("pg_dump", database));
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        // These hold a random word.
+        let lines = text.lines().filter(|line| !line.contains("restrict "));
+        lines.flat_map(|line| [line.as_bytes(), b"\n"]).flatten().copied().collect()
+    }
+
+    /// Ends it at once, as a crash does: what was committed is there when it [starts again](Self::restart).
+    pub fn kill(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            let told = keeper.stdin.take().map(|mut keeper| keeper.write_all(b"keep\n"));
+            assert!(told.is_some_and(|told| told.is_ok()), "the keeper of PostgreSQL listens");
+            keeper.wait().expect("the keeper of PostgreSQL ends");
+        }
+    }
+
+    /// Starts it again at the same address, with what it had.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn launch(&mut self) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", KEEPER, "sh"]).arg(&self.folder);
+        let server = self.program("postgres");
+        shell.arg(server.get_program()).args(server.get_args());
+        shell.arg("-D").arg(self.data()).arg("-k").arg(&self.folder);
+        shell.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
+        shell.args(["-c", "max_connections=500"]).args(&self.options);
+        let log = fs::File::create(self.folder.join("log")).expect("a file for what it logs");
+        let keeper = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn();
+        self.keeper = Some(keeper.expect("a shell"));
+        let is_up = (0..1_000).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            let mut ready = Command::new(self.programs.join("pg_isready"));
+            ready.args(["-q", "-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
+            ready.status().is_ok_and(|status| status.success())
+        });
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        assert!(is_up, "PostgreSQL does not start:\n{log}");
+    }
+
+    /// One of its programs, of a user whom it takes.
+    fn program(&self, name: &str) -> Command {
+        let path = self.programs.join(name);
+        let Some(user) = unprivileged() else {
+            return Command::new(path);
+        };
+        let mut command = Command::new("setpriv");
+        let group = output(Command::new("id").args(["-g", user]));
+        command.arg(format!("--reuid={user}")).arg(format!("--regid={}", group.trim()));
+        command.arg("--clear-groups").arg("--").arg(path).current_dir(&self.folder);
+        command
+    }
+
+    fn client(&self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
+        command.args(["-U", "turnkit", "-d", database]);
+        command
+    }
+}
+
+/// A session of a [`PostgresServer`].
+#[derive(Debug)]
+pub struct Session {
+    psql: Child,
+    told: BufReader<ChildStdout>,
+}
+
+impl Session {
+    /// Runs statements, and waits until they are done.
+    pub fn send(&mut self, statements: &str) {
+        let asked = self.psql.stdin.as_mut().expect("its input");
+        writeln!(asked, "{statements}\n\\echo done").expect("it listens");
+        let mut line = String::new();
+        while line.trim_end() != "done" {
+            line.clear();
+            assert!(
+                self.told.read_line(&mut line).expect("its output") > 0,
+                "the session has ended"
+            );
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.psql.stdin.take());
+        // It ends by itself, and a test that fails already is not to fail by this.
+        self.psql.wait().ok();
+    }
+}
+
+/// Ends the server when it is told to keep its folder, or when nobody is left to tell it: then the folder goes too. It has no time to say
+/// goodbye either way.
+const KEEPER: &str = r#"folder=$1; shift
+"$@" & server=$!
+read -r told; kill -QUIT $server; wait $server
+[ "$told" = keep ] || rm -r "$folder""#;
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            // It ends by itself, and a test that fails already is not to fail by this.
+            keeper.wait().ok();
+        } else {
+            fs::remove_dir_all(&self.folder).ok();
+        }
+    }
+}
+
+/// Where PostgreSQL's programs are: Debian keeps those of a server out of the path.
+fn programs() -> PathBuf {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&paths).collect();
+    for root in ["/usr/lib/postgresql", "/usr/local/opt", "/opt/homebrew/opt"] {
+        let versions = fs::read_dir(root).into_iter().flatten().flatten();
+        folders.extend(versions.map(|version| version.path().join("bin")));
+    }
+    let has_all = |folder: &PathBuf| {
+        ["initdb", "postgres", "psql"].iter().all(|program| folder.join(program).exists())
+    };
+    folders.into_iter().find(has_all).expect(
+        "PostgreSQL is not installed: apt-get install postgresql (its programs are looked for in PATH and /usr/lib/postgresql)",
+    )
+}
+
+/// The user to become, where this process is root's.
+fn unprivileged() -> Option<&'static str> {
+    if output(Command::new("id").arg("-u")).trim() != "0" {
+        return None;
+    }
+    let has = |user: &&str| {
+        Command::new("id").arg(user).output().is_ok_and(|output| output.status.success())
+    };
+    Some(["postgres", "nobody"].into_iter().find(has).expect("a user who is not root"))
+}
+
+fn output(command: &mut Command) -> String {
+    String::from_utf8(run(command).stdout).expect("UTF-8")
+}
+
+fn run(command: &mut Command) -> Output {
+    let program = Path::new(command.get_program()).display().to_string();
+    let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    if !output.status.success() {
+        let mut told = String::new();
+        for text in [&output.stdout, &output.stderr] {
+            write!(told, "\n{}", String::from_utf8_lossy(text)).expect("a string takes all");
+        }
+        panic!("{program} fails:{told}");
+    }
+    output
+}
