@@ -172,7 +172,7 @@ pub(super) const INDEX: u64 = size_of::<u32>() as u64;
 
 /// How many bytes of frames are held in memory of their own size: thousands of runs that have said little are not to take a segment
 /// each.
-const SHORT: usize = 16 * 1024;
+const SHORT: usize = 4 * 1024;
 
 struct Segment<B> {
     /// The `seq` before its first event.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::sync::{Mutex, lock};
 
 /// How many bytes of frames a segment holds.
-pub(super) const SEGMENT: usize = 64 * 1024;
+pub(super) const SEGMENT: usize = 16 * 1024;
 
 /// How much of a segment may stay empty. One with more room to spare is copied into memory of its own size.
 const SPARE: usize = SEGMENT / 8;
