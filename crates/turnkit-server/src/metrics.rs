@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
 pub(crate) struct Now {
     /// Turns that this process drives.
     pub(crate) running: usize,
+    /// How many of them wait for an answer to a question.
+    pub(crate) waiting: usize,
     /// How often turns had to ask the substrate again.
     pub(crate) reconnects: u64,
     /// What the log of the embedded substrate takes, where there is one.
@@ -159,6 +161,9 @@ impl Metrics {
         page.counter(name, "New turns.").sample(&[], self.turns_accepted.get());
         let name = "turnkit_turns_running";
         page.gauge(name, "Turns that this process drives.").sample(&[], now.running as u64);
+        let name = "turnkit_turns_waiting";
+        let help = "Turns that this process drives and whose agent waits for an answer.";
+        page.gauge(name, help).sample(&[], now.waiting as u64);
         let help = "Drives of a turn: starting it, taking it up, or reading along.";
         let attempts = page.counter("turnkit_attempts_total", help);
         attempts.sample(&[("kind", "run")], self.attempts_run.get());

@@ -164,6 +164,7 @@ async fn metrics(State(app): State<App>, _: User) -> Response {
     };
     let now = Now {
         running: app.chat.running(),
+        waiting: app.chat.waiting(),
         reconnects: app.sandbox.reconnects(),
         log,
         dropped_lines: stderr::dropped_lines(),

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use futures_core::Stream;
-use futures_util::{StreamExt as _, stream};
-use turnkit_substrate::{Agent, AgentError, Run};
-use turnkit_wire::Event;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use turnkit_id::ExecutionId;
+use turnkit_substrate::{Agent, AgentError, Inbox, Run, Takes};
+use turnkit_wire::{
+    Event,
+    interaction::{Answered, Interaction, Kind, Outcome as Came},
+};
 
 use crate::{
+    bugs::Bug,
     history::Fact,
-    script::{Outcome, Script, Step},
-    world::World,
+    plan::{Asked, Turn},
+    script::{Outcome, Step},
+    world::{World, unix_ms},
 };
 
 pub(crate) struct Scripted {
@@ -22,27 +28,89 @@ impl Scripted {
         Self { world }
     }
 
-    fn script(&self, message: &str) -> Option<Script> {
-        let turn = self.world.plan().turns().find(|turn| turn.script.message == message);
-        turn.map(|turn| turn.script.clone())
+    fn turn(&self, message: &str) -> Option<Turn> {
+        self.world.plan().turns().find(|turn| turn.script.message == message).cloned()
+    }
+}
+
+/// An agent at work.
+struct Work {
+    world: World,
+    execution: ExecutionId,
+    inbox: Inbox,
+    steps: std::vec::IntoIter<Step>,
+    taken: usize,
+    asks: std::iter::Peekable<std::vec::IntoIter<Asked>>,
+    /// The question that it waits for.
+    waits_for: Option<String>,
+}
+
+impl Work {
+    /// Notes what it was told, and gives the id of the question.
+    fn told(&self, event: &Event) -> Option<String> {
+        let answered = Answered::of(event)?;
+        let question = answered.id()?.to_str().into_owned();
+        let outcome = answered.outcome().map(Came::as_str).unwrap_or_default();
+        let execution = self.execution.clone();
+        self.world.add(Fact::Heard { execution, question: question.clone(), outcome });
+        Some(question)
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        while let Some(question) = self.waits_for.clone() {
+            let received = self.inbox.next().await?;
+            if self.told(received.event()) == Some(question) {
+                self.waits_for = None;
+            }
+        }
+        // One that comes a second time is heard as well.
+        while let Some(Some(received)) = self.inbox.next().now_or_never() {
+            self.told(received.event());
+        }
+        if let Some(asked) = self.asks.next_if(|asked| asked.after <= self.taken) {
+            let lasts = u64::try_from(asked.lasts.as_millis()).unwrap_or_default();
+            let question = Interaction::new(Kind::Approval, &asked.id);
+            let event = question.expires_at(unix_ms() + lasts).event();
+            self.waits_for = Some(asked.id);
+            return Some(event);
+        }
+        let Step { pause, event } = self.steps.next()?;
+        tokio::time::sleep(pause).await;
+        self.taken += 1;
+        Some(event)
     }
 }
 
 impl Agent for Scripted {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let execution = run.request().execution_id().clone();
-        self.world.add(Fact::AgentAsked { execution });
-        let script = self.script(run.request().message()).map(Arc::new);
+        self.world.add(Fact::AgentAsked { execution: execution.clone() });
+        let turn = self.turn(run.request().message());
+        // The small log that makes mistakes has no inbox.
+        let has_inbox = !Bug::LOG.into_iter().any(|bug| self.world.has(bug));
+        let asks = turn.iter().flat_map(|turn| turn.asks.clone()).filter(|_| has_inbox);
+        let asks: Vec<Asked> = asks.collect();
+        let script = turn.map(|turn| Arc::new(turn.script));
         let failure = match script.as_deref().map(|script| &script.outcome) {
             Some(Outcome::Answer(_) | Outcome::Error(_)) => None,
             Some(Outcome::Failure(code)) => Some(AgentError::new(code, "as the script says")),
             None => Some(AgentError::new("no_script", "there is no script for this message")),
         };
         let steps = script.map(|script| script.steps.clone()).unwrap_or_default();
-        let events = stream::iter(steps).then(|Step { pause, event }| async move {
-            tokio::time::sleep(pause).await;
-            Ok(event)
-        });
-        events.chain(stream::iter(failure.map(Err)))
+        let work = Work {
+            world: self.world.clone(),
+            execution,
+            inbox: run.inbox().clone(),
+            steps: steps.into_iter(),
+            taken: 0,
+            asks: asks.into_iter().peekable(),
+            waits_for: None,
+        };
+        let events = stream::unfold(work, async |mut work| Some((Ok(work.next().await?), work)));
+        events.boxed().chain(stream::iter(failure.map(Err)))
+    }
+
+    fn takes(&self) -> Takes {
+        Takes { answers: true, input: false }
     }
 }

@@ -46,6 +46,15 @@ pub enum Fact {
         /// For this execution.
         execution: ExecutionId,
     },
+    /// The agent was told what came of a question.
+    Heard {
+        /// In this execution.
+        execution: ExecutionId,
+        /// The question's id.
+        question: String,
+        /// What came of it.
+        outcome: &'static str,
+    },
     /// An event is in the log.
     Appended {
         /// In this execution's log.
@@ -164,6 +173,26 @@ pub enum ClientAct {
         status: u16,
         /// The error's code.
         code: String,
+    },
+    /// It saw which questions of its turn are pending.
+    Saw {
+        /// In this execution.
+        execution: ExecutionId,
+        /// The questions' ids.
+        pending: Vec<String>,
+        /// When it asked.
+        asked: Duration,
+    },
+    /// It answered a question, and was told what became of that.
+    Answered {
+        /// The question's id.
+        question: String,
+        /// Its answer.
+        outcome: &'static str,
+        /// The status.
+        status: u16,
+        /// What had come of the question before.
+        taken: Option<String>,
     },
     /// It asked to stop the turn.
     AskedToStop,
@@ -321,6 +350,9 @@ impl fmt::Display for Record {
             Fact::LogLost => write!(f, "substrate: up with an empty log"),
             Fact::Bound { execution } => write!(f, "log: {execution} bound"),
             Fact::AgentAsked { execution } => write!(f, "agent: asked for {execution}"),
+            Fact::Heard { execution, question, outcome } => {
+                write!(f, "agent: {execution} hears {question} {outcome}")
+            }
             Fact::Appended { execution, id, event } => {
                 write!(f, "log: {execution} {id} {}", short(event))
             }
@@ -354,6 +386,12 @@ impl fmt::Display for ClientAct {
             Self::Line(event) => write!(f, "line {}", short(event)),
             Self::BodyOver => write!(f, "body over"),
             Self::Refused { status, code } => write!(f, "refused {status} {code}"),
+            Self::Saw { execution, pending, .. } => {
+                write!(f, "sees {pending:?} pending in {execution}")
+            }
+            Self::Answered { question, outcome, status, taken } => {
+                write!(f, "answers {question} {outcome}: {status} {taken:?}")
+            }
             Self::AskedToStop => write!(f, "asks to stop the turn"),
             Self::Left => write!(f, "left for good"),
             Self::GaveUp => write!(f, "gave up"),

@@ -78,6 +78,8 @@ struct State {
     orphans: Vec<(ExecutionKey, Box<dyn LogWriter>)>,
     /// The epoch of each execution's last writer: all before it are fenced off.
     epochs: BTreeMap<ExecutionKey, u64>,
+    /// Answers that came later than another one: with [`Bug::LastAnswerWins`].
+    late: BTreeMap<ExecutionKey, Vec<(Slot, Event)>>,
     /// How many events of each execution are written down.
     recorded: BTreeMap<ExecutionKey, u64>,
 }
@@ -119,7 +121,7 @@ impl Outliving {
 
     fn wrap(&self, key: &ExecutionKey, inner: Box<dyn LogWriter>) -> Box<dyn LogWriter> {
         lock(&self.state).epochs.insert(key.clone(), inner.epoch());
-        Box::new(Writer { log: self.clone(), key: key.clone(), inner: Some(inner) })
+        Box::new(Writer { log: self.clone(), key: key.clone(), inner: Some(inner), told: None })
     }
 
     /// Writes down what the log has taken since it was last asked.
@@ -210,6 +212,10 @@ impl ExecutionLog for Outliving {
         Box::pin(async move {
             self.world.pause().await;
             let post = self.inner.post(key, slot, event).await?;
+            if post == Post::Occupied && self.world.has(Bug::LastAnswerWins) {
+                let late = (slot.clone(), event.clone());
+                lock(&self.state).late.entry(key.clone()).or_default().push(late);
+            }
             self.world.pause().await;
             Ok(post)
         })
@@ -228,6 +234,8 @@ struct Writer {
     log: Outliving,
     key: ExecutionKey,
     inner: Option<Box<dyn LogWriter>>,
+    /// An answer that the agent has and the log has not: with [`Bug::AnswerBeforeAppend`].
+    told: Option<Event>,
 }
 
 impl LogWriter for Writer {
@@ -242,7 +250,22 @@ impl LogWriter for Writer {
     ) -> LogFuture<'a, Result<StoredId, AppendError>> {
         Box::pin(async move {
             let inner = self.inner.as_mut().ok_or(AppendError::Fenced)?;
-            let id = inner.append_with(event, change).await?;
+            if let Some(told) = self.told.take() {
+                inner.append(&told).await?;
+            }
+            let late = lock(&self.log.state).late.remove(&self.key).unwrap_or_default();
+            for (_, answer) in &late {
+                inner.append(answer).await?;
+            }
+            let id = if matches!(change, Change::Tells(_))
+                && self.log.world.has(Bug::AnswerBeforeAppend)
+            {
+                // The agent has it, and it is stored along with what comes next.
+                self.told = Some(event.clone());
+                StoredId { epoch: inner.epoch(), seq: u64::MAX }
+            } else {
+                inner.append_with(event, change).await?
+            };
             self.log.record(&self.key);
             self.log.world.pause().await;
             Ok(id)

@@ -75,6 +75,32 @@ pub struct Turn {
     pub script: Script,
     /// Its clients. The first one starts it.
     pub clients: Vec<Vec<Move>>,
+    /// What its agent asks, in this order.
+    pub asks: Vec<Asked>,
+}
+
+/// A question of the agent's, and those who answer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its id.
+    pub id: String,
+    /// After how many of the script's steps it is asked.
+    pub after: usize,
+    /// How long it can be answered.
+    pub lasts: Duration,
+    /// Who answers it, each from a device of their own.
+    pub answers: Vec<Given>,
+}
+
+/// What somebody answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// How long after they have seen the question.
+    pub wait: Duration,
+    /// Yes or no.
+    pub yes: bool,
+    /// Whether they send it a second time, whatever they were told.
+    pub twice: bool,
 }
 
 /// Something that a client does on its own account while it reads.
@@ -221,10 +247,16 @@ impl Plan {
         // that once broke a promise stay as they were.
         let mut troubles = Rng::with_seed(seed ^ GOLDEN.wrapping_mul(244));
         let is_troubled = troubles.usize(..4) < [1, 3][workers - 1];
+        let mut sessions = sessions(&mut rng);
+        // Drawn apart as well.
+        let mut asking = Rng::with_seed(seed ^ GOLDEN.wrapping_mul(245));
+        for turn in sessions.iter_mut().flatten() {
+            turn.asks = asks(&mut asking, turn);
+        }
         Self {
             seed,
             workers,
-            sessions: sessions(&mut rng),
+            sessions,
             faults: faults(&mut rng, workers, calm_at),
             fault_rate: [0, 150, 400, 700][rng.usize(..4)],
             latency: millis([60, 150, 400][rng.usize(..3)]),
@@ -280,8 +312,29 @@ fn turns(rng: &mut Rng, session: usize) -> Vec<Turn> {
             id: format!("turn-{session}-{turn}"),
             script: Script::draw(rng, &format!("message {session} {turn}")),
             clients: clients(rng),
+            asks: Vec::new(),
         })
         .collect()
+}
+
+/// What the agent of a turn asks: nothing in most turns. Only where the whole answer is told in the end, whatever stands between its parts.
+fn asks(rng: &mut Rng, turn: &Turn) -> Vec<Asked> {
+    let is_told = turn.script.answer().is_some_and(|answer| answer != turn.script.text);
+    let questions = if rng.u8(..2) == 0 { 1 + rng.usize(..2) } else { 0 };
+    let mut asks: Vec<Asked> = (0..questions)
+        .map(|number| Asked {
+            id: format!("q{number}"),
+            after: rng.usize(..turn.script.steps.len().max(1)),
+            lasts: within(rng, 4_000..40_000),
+            answers: (0..rng.usize(..4)).map(|_| given(rng)).collect(),
+        })
+        .collect();
+    asks.sort_by_key(|asked| asked.after);
+    if is_told { asks } else { Vec::new() }
+}
+
+fn given(rng: &mut Rng) -> Given {
+    Given { wait: within(rng, 0..9_000), yes: rng.bool(), twice: rng.u8(..3) == 0 }
 }
 
 fn clients(rng: &mut Rng) -> Vec<Vec<Move>> {
@@ -372,6 +425,9 @@ impl fmt::Display for Plan {
             writeln!(f, "  {}: {}", turn.id, turn.script)?;
             for (tab, moves) in turn.clients.iter().enumerate() {
                 writeln!(f, "    client {tab}: {moves:?}")?;
+            }
+            for Asked { id, after, lasts, answers } in &turn.asks {
+                writeln!(f, "    asks {id} after {after} events for {lasts:?}: {answers:?}")?;
             }
         }
         for Scheduled { at, fault } in &self.faults {

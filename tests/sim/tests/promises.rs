@@ -123,6 +123,21 @@ fn a_database_in_trouble_breaks_no_promise() {
     }
 }
 
+#[test]
+fn an_answer_that_the_agent_hears_before_it_is_stored_is_found() {
+    assert_found(Bug::AnswerBeforeAppend, "what an agent hears is in the log before");
+}
+
+#[test]
+fn a_later_answer_that_is_taken_as_well_is_found() {
+    assert_found(Bug::LastAnswerWins, "a question is answered once");
+}
+
+#[test]
+fn an_intent_that_is_taken_for_the_answer_is_found() {
+    assert_found(Bug::IntentIsTheAnswer, "a question is pending until the log says otherwise");
+}
+
 /// By the promise that it breaks, not by any.
 fn assert_found(bug: Bug, promise: &str) {
     let found = runner::find(bug, promise, 0..SEEDS);

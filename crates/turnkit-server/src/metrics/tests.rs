@@ -59,12 +59,13 @@ fn a_page_can_be_scraped_and_shows_what_was_counted() {
     metrics.lines.add(7);
     metrics.clients_resumed.add(2);
     let log = Usage { executions: 4, bindings: 0, bytes: 5_000 };
-    let now = Now { running: 3, reconnects: 9, log: Some(log), dropped_lines: 6 };
+    let now = Now { running: 3, waiting: 1, reconnects: 9, log: Some(log), dropped_lines: 6 };
     let samples = scrape(&metrics.render(&now));
     assert_eq!(samples[r#"turnkit_attempts_total{kind="run"}"#], "1");
     assert_eq!(samples["turnkit_lines_total"], "7");
     assert_eq!(samples["turnkit_clients_resumed_total"], "2");
     assert_eq!(samples["turnkit_turns_running"], "3");
+    assert_eq!(samples["turnkit_turns_waiting"], "1");
     assert_eq!(samples["turnkit_substrate_reconnects_total"], "9");
     assert_eq!(samples["turnkit_stderr_lines_dropped_total"], "6");
     assert_eq!(samples["turnkit_log_bytes"], "5000");

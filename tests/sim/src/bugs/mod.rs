@@ -37,11 +37,17 @@ pub enum Bug {
     CommitForgotten,
     /// Claims, endings and releases by an epoch that is over.
     EpochUnchecked,
+    /// The agent hears an answer before it is stored.
+    AnswerBeforeAppend,
+    /// An answer that comes later is taken as well.
+    LastAnswerWins,
+    /// What a user wants to answer counts as the answer.
+    IntentIsTheAnswer,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::InclusiveReplay,
         Self::DeliverBeforeAppend,
         Self::CursorSkipsFiltered,
@@ -53,6 +59,9 @@ impl Bug {
         Self::SavedTwice,
         Self::CommitForgotten,
         Self::EpochUnchecked,
+        Self::AnswerBeforeAppend,
+        Self::LastAnswerWins,
+        Self::IntentIsTheAnswer,
     ];
 
     /// Those of the log.
@@ -74,6 +83,9 @@ impl Bug {
             Self::SavedTwice => "saved-twice",
             Self::CommitForgotten => "commit-forgotten",
             Self::EpochUnchecked => "epoch-unchecked",
+            Self::AnswerBeforeAppend => "answer-before-append",
+            Self::LastAnswerWins => "last-answer-wins",
+            Self::IntentIsTheAnswer => "intent-is-the-answer",
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use turnkit::Persisted;
 use turnkit_chat::{
-    Answer, ChatStore, Ending, StoreErrorKind, TurnState,
-    store::{Claim, Claimed, EndedBy, Find, Found, Lease, Stored, TurnRow},
+    Answer, ChatStore, Ending, Principal, StoreErrorKind, TurnRef, TurnState,
+    store::{Claim, Claimed, EndedBy, Find, Found, Intended, Lease, Stored, Told, TurnRow, Wish},
 };
 use turnkit_id::ExecutionId;
 
@@ -86,6 +86,26 @@ pub(crate) fn release<'a>(
             lease.epoch = row.epoch;
         }
         store.release(lease).await
+    })
+}
+
+/// Notes what a user wants; with [`Bug::IntentIsTheAnswer`] as if the log had told it.
+pub(crate) fn intend(
+    world: World,
+    store: &dyn ChatStore,
+    owner: Principal,
+    at: TurnRef,
+    wish: Wish,
+) -> Stored<'_, Intended> {
+    Box::pin(async move {
+        let intended = store.intend(owner, at, wish.clone()).await?;
+        if let (true, Intended::Noted(intent), Wish::Answer { interaction, outcome, .. }) =
+            (world.has(Bug::IntentIsTheAnswer), &intended, wish)
+        {
+            let told = vec![Told::Answered { id: interaction, outcome }];
+            store.note(intent.execution_id.clone(), told).await?;
+        }
+        Ok(intended)
     })
 }
 

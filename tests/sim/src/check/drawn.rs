@@ -97,7 +97,11 @@ impl Drawing {
                 None
             }
             ClientAct::Refused { code, .. } => self.refused(code),
-            ClientAct::AskedToStop | ClientAct::Left | ClientAct::GaveUp => None,
+            ClientAct::Saw { .. }
+            | ClientAct::Answered { .. }
+            | ClientAct::AskedToStop
+            | ClientAct::Left
+            | ClientAct::GaveUp => None,
         }
     }
 
@@ -130,7 +134,9 @@ impl Drawing {
                 self.lines.clear();
                 self.end(Body::Replaying)
             }
-            (Body::Replaying, "message.part.updated") => None,
+            (Body::Replaying, "message.part.updated" | "interaction" | "interaction.answered") => {
+                None
+            }
             (Body::Replaying, _) if is_saved_answer(event, view) => self.end(Body::Replayed),
             (Body::Replaying, kind) => Some((DRAWN, format!("{kind} in a saved answer"))),
             (Body::Replayed, kind) => Some((DRAWN, format!("{kind} after the saved answer"))),

@@ -139,7 +139,7 @@ fn untrue(
     match kept.status.as_str() {
         "complete" => incomplete(outline, turn, &execution, script, kept),
         "failed" | "stopped" => unsaved(outline, turn, &execution, script)
-            .or_else(|| spliced(turn, script, kept))
+            .or_else(|| spliced(plan, turn, script, kept))
             .or_else(|| {
                 let code = kept.code.as_deref();
                 let untrue = errors::untrue(plan, outline, turn, &execution, code, NEVER_ENDS);
@@ -184,9 +184,12 @@ fn unsaved(
 }
 
 /// A partial text is the beginning of the answer.
-fn spliced(turn: &str, script: &Script, kept: &Kept) -> Option<Violation> {
-    let is_part =
-        script.text.starts_with(&kept.text) || script.answer() == Some(kept.text.as_str());
+/// Where the agent asks, a question between two parts of the text puts a blank line there, wherever it comes (PROTOCOL 2.3).
+fn spliced(plan: &Plan, turn: &str, script: &Script, kept: &Kept) -> Option<Violation> {
+    let asks = plan.turns().any(|planned| planned.id == turn && !planned.asks.is_empty());
+    let unbroken = |text: &str| if asks { text.replace("\n\n", "") } else { text.to_owned() };
+    let is_part = unbroken(&script.text).starts_with(&unbroken(&kept.text))
+        || script.answer() == Some(kept.text.as_str());
     (!is_part).then(|| Violation::new(WHOLE, format!("{turn} keeps {:?}", kept.text)))
 }
 

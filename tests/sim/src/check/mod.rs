@@ -7,6 +7,7 @@
 //! | what a client has drawn is the events of the one execution, or the saved answer, or ends in one honest error | [`drawn`] |
 //! | told `completed` implies saved; a completed execution ends up saved; nothing spliced; every turn ends; nobody panics | [`kept`] |
 //! | the hooks of a saved turn run once, and only then | [`hooks`] |
+//! | one answer is taken, once, and everybody hears it from the log (3.6, 4.2) | [`questions`] |
 //! | a turn is dispatched once, an epoch has one winner, what is over ends and frees nothing (4.2) | [`leases`] |
 
 pub mod agent;
@@ -17,6 +18,7 @@ pub mod kept;
 pub mod leases;
 pub mod log;
 mod outline;
+pub mod questions;
 #[cfg(test)]
 mod story;
 
@@ -57,5 +59,6 @@ pub fn all(plan: &Plan, records: &[Record]) -> Vec<Violation> {
     broken.extend(kept::is_at_rest(records));
     broken.extend(hooks::run_once(plan, records));
     broken.extend(leases::are_granted_once(records));
+    broken.extend(questions::are_answered_once(records));
     broken
 }

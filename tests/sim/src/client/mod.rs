@@ -1,5 +1,6 @@
 //! The clients: they start turns, read, leave, come back with their cursor, reload, stop, and leave for good.
 
+mod answering;
 mod api;
 mod tab;
 
@@ -46,7 +47,19 @@ async fn conversation(world: &World, session: usize) -> Result<Option<String>, B
             let client = api::client(world, tab::number(&client_id))?;
             Ok(Tab::new(world.clone(), client, &id, &turn, client_id).follow())
         });
-        join_all(tabs.collect::<Result<Vec<_>, BoxError>>()?).await;
+        let tabs = tabs.collect::<Result<Vec<_>, BoxError>>()?;
+        // Their names are behind those of the tabs.
+        let answers = turn
+            .asks
+            .iter()
+            .flat_map(|asked| asked.answers.iter().map(move |given| (asked, *given)));
+        let answering = answers.zip(turn.clients.len()..).map(|((asked, given), tab)| {
+            let client_id = ClientId { turn: turn.id.clone(), tab };
+            let client = api::client(world, tab::number(&client_id))?;
+            Ok(answering::answer(world, client, &id, client_id, &asked.id, given))
+        });
+        let answering = answering.collect::<Result<Vec<_>, BoxError>>()?;
+        futures_util::future::join(join_all(tabs), join_all(answering)).await;
     }
     Ok(Some(id))
 }

@@ -255,7 +255,8 @@ impl ChatStore for Unreliable {
     }
 
     fn intend(&self, owner: Principal, at: TurnRef, wish: Wish) -> Stored<'_, Intended> {
-        self.write(move |store| store.intend(owner, at, wish))
+        let world = self.world.clone();
+        self.write(move |store| bugs::store::intend(world, store, owner, at, wish))
     }
 
     fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()> {

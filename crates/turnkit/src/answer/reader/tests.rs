@@ -23,6 +23,7 @@ fn read_with(stream: &str, limit: usize, prompt: Option<&str>) -> AnswerReader {
             "message.part.updated" => reader.part(&event),
             "result" => reader.result(&event),
             "warning" => reader.warning(&event),
+            _ if event.class().is_interaction() => reader.interaction(&event),
             _ => {}
         }
     }
@@ -541,4 +542,58 @@ fn parts_beyond_the_limit_say_that_they_were_cut() {
     {"id":"a","type":"text","text":"Hello"}
     {}
     "##);
+}
+
+#[test]
+fn an_input_that_was_taken_stands_between_two_halves() {
+    let mut reader = read(
+        r#"
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"One"},"delta":"One"}}
+        {"type":"input","data":{"id":"i","message":"and?"}}
+        {"type":"input","data":{"id":"never","message":"nobody hears this"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"One."},"delta":"."}}
+        {"type":"input.taken","data":{"id":"i"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"One.Two"},"delta":"Two"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"One.Two."}}}
+        {"type":"interaction","data":{"id":"q","kind":"approval"}}
+        {"type":"message.part.updated","data":{"part":{"id":"p","type":"text","text":"One.Two."},"delta":" Three."}}
+        {"type":"interaction.answered","data":{"id":"q","outcome":"accepted","by":"ann"}}
+        {"type":"interaction","data":{"type":"text","id":"odd"}}
+    "#,
+    );
+    let answer = reader.take().answer().clone();
+    let parts: Vec<&str> = answer.parts.iter().map(crate::AnswerPart::as_json).collect();
+    insta::assert_snapshot!(parts.join("\n"), @r##"
+    {"id":"p","type":"text","text":"One."}
+    {"type":"input","id":"i","message":"and?"}
+    {"id":"p#2","type":"text","text":"Two. Three."}
+    {"type":"interaction","id":"q","kind":"approval"}
+    {"type":"interaction.answered","id":"q","outcome":"accepted","by":"ann"}
+    "##);
+    assert_eq!(answer.text, "One.\n\nTwo. Three.");
+    let halves = answer.halves();
+    let said: Vec<_> = halves.iter().map(|half| (half.said(), &*half.answer.text)).collect();
+    let input = ("i".to_owned(), Some("and?".to_owned()));
+    assert_eq!(said, [(None, "One."), (Some(input), "Two. Three.")]);
+    // Each is told by its own event again, and read as what it was.
+    for part in answer.parts.iter() {
+        assert_eq!(part.event().kind().starts_with("message."), part.kind().is_part());
+        assert_eq!(&crate::AnswerPart::from_json(part.as_json()).unwrap(), part);
+    }
+}
+
+#[test]
+fn a_snapshot_behind_an_input_is_the_whole() {
+    let text = |rest: &str| {
+        text(&format!(
+            r#"
+        {{"type":"message.part.updated","data":{{"part":{{"id":"p","type":"text","text":"One. "}}}}}}
+        {{"type":"input","data":{{"id":"i","message":"and?"}}}}
+        {{"type":"input.taken","data":{{"id":"i"}}}}
+        {{"type":"message.part.updated","data":{{"part":{{"id":"p","type":"text","text":"{rest}"}}}}}}
+        "#
+        ))
+    };
+    assert_eq!(text("One. Two."), "One. \n\nTwo.");
+    assert_eq!(text("Another."), "Another.");
 }
