@@ -41,6 +41,64 @@ describe("a conversation", { timeout: 600_000 }, () => {
     await page.holds(tab);
   });
 
+  test("siblings that other clients have named in their own ways are turned to, in the order in which they came", async () => {
+    const tab = await page.tab();
+    page.scripts.hello = { deltas: ["the first answer"] };
+    await send(tab, "hello");
+    await ended(tab, "complete");
+    const session = sessionOf(tab);
+    const [first] = page.mock.sessions.get(session);
+    for (const [turnId, answer] of [["another-name", "the second answer"], ["a:name", "the third answer"]]) {
+      page.scripts.hello = { deltas: [answer] };
+      await page.mock.begin(session, turnId, "hello", undefined, { replaces: first.turnId }).driven;
+    }
+    await tab.getByRole("group", { name: "Answer 3 of 3" }).waitFor();
+    for (const [button, answer] of [["before", "second"], ["before", "first"], ["after", "second"], ["after", "third"]]) {
+      await tab.getByRole("button", { name: `Answer ${button}` }).click();
+      await tab.locator(".markdown", { hasText: `the ${answer} answer` }).waitFor();
+    }
+    await page.holds(tab);
+  });
+
+  test("a chat is named, archived and found again, in every tab", async () => {
+    const tab = await page.tab();
+    await send(tab, "hello");
+    await ended(tab, "complete");
+    const other = await page.tab(`#${sessionOf(tab)}`);
+    await other.locator("#sessions a", { hasText: "hello" }).waitFor();
+    const edit = async (change) => {
+      await tab.getByRole("button", { name: "Name or archive this chat" }).click();
+      await change();
+    };
+    await edit(async () => {
+      await tab.getByRole("textbox", { name: "Name" }).fill("About greetings");
+      await tab.keyboard.press("Enter");
+    });
+    for (const each of [tab, other]) {
+      await each.locator("#sessions a", { hasText: "About greetings" }).waitFor();
+      await each.locator("#title", { hasText: "About greetings" }).waitFor();
+    }
+    await edit(async () => {
+      await tab.getByRole("textbox", { name: "Name" }).fill("given up");
+      await tab.keyboard.press("Escape");
+    });
+    await edit(async () => {
+      await tab.getByRole("checkbox").check();
+      await tab.getByRole("button", { name: "Save" }).click();
+    });
+    for (const each of [tab, other]) await each.locator("#sessions li").waitFor({ state: "detached" });
+    assert.equal(await tab.locator("#title").textContent(), "About greetings", "it is still shown");
+    await tab.getByRole("button", { name: "Archived chats" }).click();
+    await tab.locator("#sessions a", { hasText: "About greetings" }).waitFor();
+    await edit(async () => {
+      await tab.getByRole("checkbox").uncheck();
+      await tab.getByRole("button", { name: "Save" }).click();
+    });
+    await tab.locator("#sessions li").waitFor({ state: "detached" });
+    await other.locator("#sessions a", { hasText: "About greetings" }).waitFor();
+    await page.holds(tab, other);
+  });
+
   test("a message is edited: what came after it stays on its branch, and goes on from there", async () => {
     const tab = await page.tab();
     for (const message of ["one", "two", "three"]) {

@@ -18,6 +18,8 @@ export class Mock {
   sessions = new Map();
   /** What waits in a session. @type {Map<string, { turns: any[], paused: boolean }>} */
   queues = new Map();
+  /** What sessions were named, and which are archived. */
+  edited = new Map();
   /** Turns that were taken back. */
   removed = new Set();
   /** What was told of changes, as frames, and to whom. */
@@ -81,16 +83,17 @@ export class Mock {
     if (collection === "events") return this.#feed(request, response);
     if (collection !== "sessions") return refuse(response, 404, "not_found", "no such route");
     if (!session && body) return json(response, 201, { sessionId: this.newSession() });
-    if (!session) return json(response, 200, { sessions: this.#list(url.searchParams.get("before")) });
+    if (!session) return json(response, 200, { sessions: this.#list(url.searchParams) });
     const turns = this.sessions.get(session);
     if (!turns) return refuse(response, 404, "session_not_found", "no such session");
     if (!leaf && request.method === "DELETE") return this.#delete(session, response);
+    if (!leaf && body) return this.#edit(session, body, response);
     const queue = this.queues.get(session);
     const open = turns.filter(({ state }) => state === "open").map((turn) => ({ ...named(turn), acceptsInput: turn.takesInput, pending: turn.pending ? [turn.pending] : [] }));
     const branch = url.searchParams.get("branch");
     if (branch && !turns.some(({ turnId }) => turnId === branch)) return refuse(response, 404, "turn_not_found", "no such turn");
     const said = branchOf(turns, branch).flatMap((turn) => messages(turn, turns));
-    if (!leaf) return json(response, 200, { sessionId: session, messages: said, turns: open, queue: { turns: queue.turns.map(waiting), paused: queue.paused } });
+    if (!leaf) return json(response, 200, { ...this.#info(session), messages: said, turns: open, queue: { turns: queue.turns.map(waiting), paused: queue.paused } });
     if (leaf === "messages") return json(response, 200, { messages: said });
     if (!turnId && body) return this.#accept(session, turns, body, response);
     if (!turnId) return json(response, 200, { turns: open });
@@ -122,9 +125,21 @@ export class Mock {
     response.end(content);
   }
 
-  #list(before) {
-    const titled = [...this.sessions].map(([sessionId, turns]) => ({ sessionId, title: turns[0]?.message ?? null, createdAt: "2026-01-01T00:00:00.000Z" }));
-    const newest = titled.reverse();
+  #info(sessionId) {
+    const { title = this.sessions.get(sessionId)[0]?.message ?? null, archived = false } = this.edited.get(sessionId) ?? {};
+    return { sessionId, title, archived, createdAt: "2026-01-01T00:00:00.000Z" };
+  }
+
+  #edit(session, changes, response) {
+    this.edited.set(session, { ...this.edited.get(session), ...changes });
+    this.#tell("session.updated", { sessionId: session });
+    json(response, 200, this.#info(session));
+  }
+
+  #list(query) {
+    const before = query.get("before");
+    const all = [...this.sessions.keys()].map((sessionId) => this.#info(sessionId));
+    const newest = all.filter(({ archived }) => archived === (query.get("archived") === "true")).reverse();
     const from = before ? newest.findIndex(({ sessionId }) => sessionId === before) + 1 : 0;
     return newest.slice(from, from + 200);
   }
@@ -361,8 +376,10 @@ function branchOf(turns, turnId) {
 }
 
 function messages(turn, turns) {
-  const siblings = siblingsOf(turn, turns).length;
-  const common = { ...named(turn), siblings, createdAt: "2026-01-01T00:00:00.000Z" };
+  const of = siblingsOf(turn, turns);
+  const siblings = of.length;
+  const siblingIds = siblings > 1 ? of.map(({ turnId }) => turnId) : undefined;
+  const common = { ...named(turn), siblings, siblingIds, createdAt: "2026-01-01T00:00:00.000Z" };
   const user = { role: "user", text: turn.message, status: "complete", ...common };
   if (turn.state === "open") return [user];
   return [user, { role: "assistant", text: turn.text, status: turn.state, ...common, ...(turn.error && { error: turn.error }) }];

@@ -36,6 +36,6 @@ pub use self::{
     cancel::{Cancel, CancelHandle},
     error::{AgentError, code},
     inbox::{Answer, Inbox, InboxHandle, Input, Received, Said, Takes},
-    request::{Backend, InvalidRequest, RunRequest},
+    request::{Backend, HistoryOmitted, InvalidRequest, RunRequest},
     run::Run,
 };

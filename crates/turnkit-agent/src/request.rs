@@ -77,6 +77,24 @@ impl RunRequest {
         self.fields.timeout
     }
 
+    /// The `historyOmitted` member: what was left out of the conversation that goes with the request as `history`.
+    #[must_use]
+    pub fn history_omitted(&self) -> Option<HistoryOmitted> {
+        self.fields.history_omitted
+    }
+
+    /// `metadata.agentSessionId`: the session of the agent's own that the request goes on with. `None` for what is no string.
+    #[must_use]
+    pub fn agent_session_id(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Metadata {
+            agent_session_id: Option<String>,
+        }
+        let metadata: Metadata = serde_json::from_str(self.metadata()?.get()).ok()?;
+        metadata.agent_session_id
+    }
+
     /// The whole body as it was sent, one JSON object, with the members that the substrate does not know.
     #[must_use]
     pub fn body(&self) -> &Bytes {
@@ -118,6 +136,28 @@ pub struct Backend {
     pub model: Option<String>,
 }
 
+/// What was left out of a conversation (PROTOCOL 3.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct HistoryOmitted {
+    /// Whole turns.
+    pub turns: u64,
+    /// Bytes of text: that of those turns, and what was cut of others.
+    pub bytes: u64,
+}
+
+/// Displays as what the agent was not told.
+impl fmt::Display for HistoryOmitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { turns, bytes } = self;
+        match turns {
+            0 => write!(f, "{bytes} bytes of a long message"),
+            1 => write!(f, "the oldest message and its answer ({bytes} bytes)"),
+            _ => write!(f, "the oldest {turns} messages and their answers ({bytes} bytes)"),
+        }
+    }
+}
+
 /// Why a body is no run request. Says where, and never what stands there.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -154,6 +194,7 @@ struct Fields {
     metadata: Option<Box<RawValue>>,
     backend: Option<Backend>,
     timeout: Option<u64>,
+    history_omitted: Option<HistoryOmitted>,
 }
 
 impl Fields {
@@ -167,6 +208,7 @@ impl Fields {
             metadata: raw.metadata.map(ToOwned::to_owned),
             backend: backend(raw.backend)?,
             timeout: member(raw.timeout, "timeout", "a whole number of milliseconds")?,
+            history_omitted: history_omitted(raw.history_omitted)?,
         })
     }
 }
@@ -186,6 +228,8 @@ struct RawFields<'a> {
     backend: Option<&'a RawValue>,
     #[serde(borrow)]
     timeout: Option<&'a RawValue>,
+    #[serde(borrow)]
+    history_omitted: Option<&'a RawValue>,
 }
 
 fn member<'a, T: Deserialize<'a>>(
@@ -201,6 +245,12 @@ fn backend(raw: Option<&RawValue>) -> Result<Option<Backend>, InvalidRequest> {
     let must = "an object of strings `type` and `model`";
     let read = raw.map(|raw| object(raw.get().as_bytes())).transpose();
     read.map_err(|_| InvalidRequest::Member { name: "backend", must })
+}
+
+fn history_omitted(raw: Option<&RawValue>) -> Result<Option<HistoryOmitted>, InvalidRequest> {
+    let must = "an object of whole numbers `turns` and `bytes`";
+    let read = raw.map(|raw| object(raw.get().as_bytes())).transpose();
+    read.map_err(|_| InvalidRequest::Member { name: "historyOmitted", must })
 }
 
 /// Reads one JSON object into `T`. An array is refused: serde would take the members' values in their order.

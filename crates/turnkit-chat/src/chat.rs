@@ -22,10 +22,11 @@ use crate::feed::{Changes, Events};
 use crate::hooks::{ErasedHooks, Hooks};
 use crate::observer::{Cause, Observer, Observers};
 use crate::store::{
-    Accepted, ChatStore, Deletion, FeedId, FeedPage, FeedRead, Find, Found, HistoryLimits,
-    Intended, MAX_QUEUED, MessagePage, NewRow, Outcome, QueueChange, QueueChanged, SessionPage,
-    SessionState, Siblings, StoreError, TurnRow, Wish,
+    Accepted, ChatStore, Deletion, FeedId, Find, Found, HistoryLimits, Intended, MAX_QUEUED,
+    MessagePage, NewRow, Outcome, QueueChange, QueueChanged, SessionList, SessionPage,
+    SessionState, SessionUpdate, Siblings, StoreError, TurnRow, Wish,
 };
+use crate::title;
 use crate::turns::{Registry, Turns};
 use crate::{
     NewTurn, Principal, QueuedTurn, Refusal, SessionId, SessionInfo, Turn, TurnRef, TurnState,
@@ -101,7 +102,8 @@ impl Chat {
         Ok(self.turns.store.named(who.clone(), name.to_owned(), None).await?)
     }
 
-    /// The user's sessions, the newest first.
+    /// The user's sessions, the newest first, and where the user's feed ends: what changes from then on is in
+    /// [`events`](Self::events) after it.
     ///
     /// # Errors
     /// [`Refusal::Store`], [`Refusal::Busy`].
@@ -109,8 +111,43 @@ impl Chat {
         &self,
         who: &Principal,
         page: SessionPage,
-    ) -> Result<Vec<SessionInfo>, Refusal> {
+    ) -> Result<SessionList, Refusal> {
         Ok(self.turns.store.sessions(who.clone(), page).await?)
+    }
+
+    /// Changes what a session is called, or whether it is archived, and says how it is then. A title has 1 to 200 characters, none of them
+    /// a control character, and is kept without spaces around it.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], [`Refusal::NoSession`], [`Refusal::Store`], [`Refusal::Busy`].
+    pub async fn update_session(
+        &self,
+        who: &Principal,
+        id: &SessionId,
+        update: SessionUpdate,
+    ) -> Result<SessionInfo, Refusal> {
+        if update == SessionUpdate::default() {
+            let rule = "title or archived must be there to be changed";
+            return Err(Refusal::Invalid(rule.to_owned()));
+        }
+        let title = update.title.map(|title| title.trim().to_owned());
+        let is_title = |title: &String| {
+            (1..=title::MAX).contains(&title.chars().count()) && !title.contains(char::is_control)
+        };
+        if !title.as_ref().is_none_or(is_title) {
+            let max = title::MAX;
+            return Err(Refusal::Invalid(format!(
+                "title must be 1 to {max} characters, without control characters"
+            )));
+        }
+        let (turns, who, id) = (Arc::clone(&self.turns), who.clone(), id.clone());
+        let update = SessionUpdate { title, ..update };
+        carried_out(async move {
+            let updated = turns
+                .settled(|store| store.update_session(who.clone(), id.clone(), update.clone()));
+            updated.await?.ok_or(Refusal::NoSession)
+        })
+        .await
     }
 
     /// Messages, the open turn and the queue of a session, of one moment.
@@ -125,18 +162,6 @@ impl Chat {
     ) -> Result<SessionState, Refusal> {
         let state = self.turns.store.session(who.clone(), id.clone(), page).await?;
         state.ok_or(Refusal::NoSession)
-    }
-
-    /// Where the user's feed ends now: what changes from here on is in [`events`](Self::events) after it.
-    ///
-    /// # Errors
-    /// [`Refusal::Store`], [`Refusal::Busy`].
-    pub async fn feed_end(&self, who: &Principal) -> Result<FeedId, Refusal> {
-        let read = FeedRead { after: None, session: None, limit: 0 };
-        match self.turns.store.feed(who.clone(), read).await? {
-            FeedPage::Entries(_, end) => Ok(end),
-            FeedPage::Expired => Err(Refusal::FeedExpired),
-        }
     }
 
     /// What changes for the user, or in one session of theirs, after this place in the feed; from now on without one. On whichever worker
@@ -180,8 +205,9 @@ impl Chat {
         let (turns, owner) = (Arc::clone(&self.turns), who.clone());
         carried_out(async move {
             loop {
-                let page = SessionPage { before: None, limit: 64 };
-                let sessions = turns.store.sessions(owner.clone(), page).await?;
+                let page = SessionPage { before: None, limit: 64, archived: None };
+                let SessionList { sessions, .. } =
+                    turns.store.sessions(owner.clone(), page).await?;
                 if sessions.is_empty() {
                     return Ok(());
                 }
@@ -219,6 +245,8 @@ impl Chat {
     ) -> Result<Started, Refusal> {
         let new = checked(who, session, turn)?;
         let turns = Arc::clone(&self.turns);
+        let title = title::bounded(&turns.hooks.title(&new.owner, &new.message));
+        let new = NewRow { title: title.or(new.title), ..new };
         // Not part of the call: who gives it up now leaves an accepted turn behind, and that one has to be driven.
         carried_out(async move {
             let may_not = if turns.driven.is_full() {

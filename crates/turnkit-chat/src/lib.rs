@@ -43,6 +43,7 @@ mod router;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod store;
+mod title;
 #[cfg(feature = "axum")]
 pub mod tokens;
 #[cfg(feature = "axum")]
@@ -60,6 +61,7 @@ pub use self::refusal::Refusal;
 #[cfg(feature = "axum")]
 pub use self::router::LocalUser;
 pub use self::store::{ChatStore, StoreError, StoreErrorKind};
+pub use self::title::first_words;
 #[cfg(feature = "axum")]
 pub use self::trusted_header::{Network, NoNetwork, TrustedHeader, TrustedUser};
 pub use self::turn::{

@@ -100,11 +100,11 @@ use self::transaction::{Access, BOUNDS, Tx, Work};
 use self::values::text;
 use crate::store::{
     Accepted, Bell, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy, FeedPage,
-    FeedRead, Find, Found, HistoryLimits, Intended, Intent, Joined, Lease, MessagePage, NewRow,
-    QueueChange, QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
-    StoreErrorKind, Stored, Told, Veto, Wish,
+    FeedRead, Find, Found, History, HistoryLimits, Intended, Intent, Joined, Lease, MessagePage,
+    NewRow, QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState,
+    SessionUpdate, Siblings, SignIns, StoreError, StoreErrorKind, Stored, Told, Veto, Wish,
 };
-use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn, TurnRef};
+use crate::{Answer, Ending, Principal, SessionId, SessionInfo, Turn, TurnRef};
 
 /// How long a handle that closes tries to take itself from the database.
 const LEAVE: Duration = Duration::from_secs(3);
@@ -490,8 +490,36 @@ impl ChatStore for PostgresStore {
         })
     }
 
-    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
-        self.reads((owner, page), |tx, (owner, page)| Box::pin(sessions::list(tx, owner, page)))
+    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, SessionList> {
+        Box::pin(async move {
+            let input = (owner, page);
+            let list = self
+                .reads(input.clone(), |tx, (owner, page)| Box::pin(sessions::list(tx, owner, page)))
+                .await?;
+            if let Some(list) = list {
+                return Ok(list);
+            }
+            let made = self.writes(input, |tx, (owner, page)| {
+                Box::pin(async move {
+                    feed::make(tx, owner).await?;
+                    sessions::list(tx, owner, page).await
+                })
+            });
+            let gone =
+                || StoreError::because(StoreErrorKind::Broken, "a feed that was just made is gone");
+            made.await?.ok_or_else(gone)
+        })
+    }
+
+    fn update_session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        update: SessionUpdate,
+    ) -> Stored<'_, Option<SessionInfo>> {
+        self.writes((owner, id, update), |tx, (owner, id, update)| {
+            Box::pin(sessions::update(tx, owner, id, update))
+        })
     }
 
     fn session(
@@ -580,7 +608,7 @@ impl ChatStore for PostgresStore {
         self.reads(limit, |tx, limit| Box::pin(leases::unattended(tx, *limit)))
     }
 
-    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
+    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, History> {
         self.reads((turn, limits), |tx, (turn, limits)| {
             Box::pin(sessions::history(tx, turn, *limits))
         })

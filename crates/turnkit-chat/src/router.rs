@@ -27,11 +27,11 @@ use turnkit_http::server::{
 };
 
 use self::wire::{
-    Agents, AnswerTaken, InputAccepted, Me, Messages, OpenTurns, Opened, Queued, SessionList,
-    SessionWhole, StoppedTurn, Waiting, WaitingTurn,
+    Agents, AnswerTaken, InputAccepted, Me, Messages, OpenTurns, Opened, Queued, Session,
+    SessionList, SessionWhole, StoppedTurn, Waiting, WaitingTurn,
 };
 use crate::chat::X_TURN_ID;
-use crate::store::{MessagePage, Outcome, SessionPage, SessionState};
+use crate::store::{MessagePage, Outcome, SessionPage, SessionState, SessionUpdate};
 use crate::{
     Chat, NewTurn, Principal, QueuedTurn, Refusal, SessionId, Started, TurnRef, TurnState,
     TurnStream,
@@ -83,7 +83,10 @@ impl Chat {
             .route("/api/events", get(feed::events::<U>))
             .route("/api/sessions/{session}/events", get(feed::of_session::<U>))
             .route("/api/sessions", get(sessions::<U>).post(open_session::<U>))
-            .route("/api/sessions/{session}", get(session::<U>).delete(delete_session::<U>))
+            .route(
+                "/api/sessions/{session}",
+                get(session::<U>).patch(update_session::<U>).delete(delete_session::<U>),
+            )
             .route("/api/sessions/{session}/messages", get(messages::<U>))
             .route("/api/sessions/{session}/turns", get(unfinished::<U>).post(start::<U>))
             .route(
@@ -176,24 +179,53 @@ async fn delete_user<U: Into<Principal>>(Extension(chat): At, user: U) -> Answer
 }
 
 #[derive(Deserialize)]
+struct SessionChanged {
+    title: Option<Value>,
+    archived: Option<Value>,
+}
+
+/// `PATCH /api/sessions/{session}`: what it is called, and whether it is archived. 200 with the session as lists have it.
+async fn update_session<U: Into<Principal>>(
+    Extension(chat): At,
+    user: U,
+    InPath(session): InPath<String>,
+    InBody(changed): InBody<SessionChanged>,
+) -> Answer {
+    let update = SessionUpdate {
+        title: text(changed.title, "title")?,
+        archived: flag(changed.archived.as_ref(), "archived")?,
+    };
+    let info = chat.update_session(&user.into(), &SessionId::new(session), update).await?;
+    Ok(json_response(StatusCode::OK, &Session::from(info)))
+}
+
+#[derive(Deserialize)]
 struct SessionsQuery {
     before: Option<String>,
     limit: Option<String>,
+    archived: Option<String>,
 }
 
-/// `GET /api/sessions?before=ID&limit=N`: the user's sessions, the newest first.
+/// `GET /api/sessions?before=ID&limit=N&archived=WHICH`: the user's sessions, the newest first; without archived ones where the request
+/// does not ask for them.
 async fn sessions<U: Into<Principal>>(
     Extension(chat): At,
     user: U,
     InQuery(query): InQuery<SessionsQuery>,
 ) -> Answer {
     let before = query.before.map(SessionId::new);
-    let page = SessionPage { before, limit: limit("limit", query.limit.as_deref())? };
-    let user = user.into();
-    // Before the list: what changes in between is in the feed as well.
-    let feed = chat.feed_end(&user).await?;
-    let sessions = chat.sessions(&user, page).await?;
-    Ok(json_response(StatusCode::OK, &SessionList::new(sessions, &feed)))
+    let archived = match query.archived.as_deref() {
+        None | Some("false") => Some(false),
+        Some("true") => Some(true),
+        Some("any") => None,
+        Some(_) => {
+            let message = "archived must be true, false or any";
+            return Err(ApiError::invalid_request(message).field("archived"));
+        }
+    };
+    let limit = limit("limit", query.limit.as_deref())?;
+    let list = chat.sessions(&user.into(), SessionPage { before, limit, archived }).await?;
+    Ok(json_response(StatusCode::OK, &SessionList::from(list)))
 }
 
 #[derive(Deserialize)]
@@ -232,10 +264,9 @@ async fn session<U: Into<Principal>>(
     InPath(session): InPath<String>,
     InQuery(query): InQuery<MessagesQuery>,
 ) -> Answer {
-    let id = SessionId::new(session);
-    let state = query.read(&chat, &user.into(), &id).await?;
+    let state = query.read(&chat, &user.into(), &SessionId::new(session)).await?;
     let open = OpenTurns::of(&chat, &state).await;
-    Ok(json_response(StatusCode::OK, &SessionWhole::new(&id, open, state)))
+    Ok(json_response(StatusCode::OK, &SessionWhole::new(open, state)))
 }
 
 /// `GET …/messages?before=TURN_INDEX&turns=N`: what was said, the oldest first, of the newest turns.
@@ -304,7 +335,7 @@ async fn start<U: Into<Principal>>(
         after: text(asked.after, "after")?,
         replaces: text(asked.replaces, "replaces")?,
         client_id: None,
-        queue: flag(asked.queue.as_ref(), "queue")?,
+        queue: flag(asked.queue.as_ref(), "queue")?.unwrap_or(false),
     };
     Ok(chat.start(&user.into(), &SessionId::new(session), turn).await?.into_response())
 }
@@ -502,11 +533,11 @@ fn text(member: Option<Value>, name: &str) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// A member that is true or false, and false where it is not there.
-fn flag(member: Option<&Value>, name: &str) -> Result<bool, ApiError> {
+/// A member that is true or false where it is there.
+fn flag(member: Option<&Value>, name: &str) -> Result<Option<bool>, ApiError> {
     match member {
-        None => Ok(false),
-        Some(Value::Bool(flag)) => Ok(*flag),
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
         Some(_) => {
             let message = format!("{name} must be true or false");
             Err(ApiError::invalid_request(message).field(name))

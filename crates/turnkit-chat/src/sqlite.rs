@@ -15,14 +15,14 @@
 //! To be read, by [`SqliteStore::read`] or any other connection, and referred to by foreign keys; not to be written. Times are
 //! Unix milliseconds.
 //!
-//! - `turnkit_sessions`: `number`, the order of opening; `id`; `name`, its owner's name for it; `tenant_id` and `user_id`, whose it is; `title`; `next_index`, the
-//!   index of its next turn; `queue_paused`, 0 or 1; `created_at`; `active_at`, when something was last accepted, saved or ended in it.
+//! - `turnkit_sessions`: `number`, the order of opening; `id`; `name`, its owner's name for it; `tenant_id` and `user_id`, whose it is; `title`; `archived`, 0 or 1;
+//!   `next_index`, the index of its next turn; `queue_paused`, 0 or 1; `created_at`; `active_at`, when something was last accepted, saved or ended in it.
 //! - `turnkit_turns`: `number`, the order of acceptance; `session_id` and `turn_index`; `parent_index`, the turn that it goes on
 //!   from; `turn_id`, the client's name for it; `client_id`, what a front end named it where that is no `turn_id`;
 //!   `execution_id`; `agent`; `state`, one of `open`, `complete`, `stopped` and `failed`; `dispatched` and `stop_asked`, 0 or 1;
 //!   `failure_code` and `failure_message`; `created_at` and `ended_at`. The lease, and the claim that began it: `epoch`,
 //!   `worker`, `nonce`, `ran`, `claimed_at`, `released`. `first_asked`, the SHA-256 of what its first request said, where it was
-//!   edited in the queue.
+//!   edited in the queue. `said_bytes`, bytes of the text of question and answer, where the answer is whole and not blank.
 //! - `turnkit_queue`: turns that wait, in the order of `number`: `session_id`, `turn_id`, `client_id`, `agent`, `message`; `after_id`
 //!   and `replaces_id`, the turns that it was to follow or to stand in for; `first_asked`; `created_at`. Those that were removed
 //!   keep their names, with `removed` 1.
@@ -84,11 +84,11 @@ use self::file_watch::FileWatch;
 use self::workers::Worker;
 use crate::store::{
     Accepted, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy, FeedPage, FeedRead,
-    Find, Found, HistoryLimits, Intended, Intent, Joined, Lease, MessagePage, NewRow, QueueChange,
-    QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, StoreError,
-    StoreErrorKind, Stored, Told, Veto, Wish,
+    Find, Found, History, HistoryLimits, Intended, Intent, Joined, Lease, MessagePage, NewRow,
+    QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState, SessionUpdate,
+    Siblings, SignIns, StoreError, StoreErrorKind, Stored, Told, Veto, Wish,
 };
-use crate::{Answer, Ending, Principal, Said, SessionId, SessionInfo, Turn, TurnRef};
+use crate::{Answer, Ending, Principal, SessionId, SessionInfo, Turn, TurnRef};
 
 /// The longest time that a call waits for the lock of another process: with it, any answer comes within 10 s.
 const MAX_BUSY: Duration = Duration::from_secs(8);
@@ -477,8 +477,27 @@ impl ChatStore for SqliteStore {
         self.writes(move |db, worker| sessions::named(db, &owner, &name, open, worker.now()))
     }
 
-    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
-        self.reads(move |db, _| sessions::list(db, &owner, &page))
+    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, SessionList> {
+        Box::pin(async move {
+            let (who, what) = (owner.clone(), page.clone());
+            if let Some(list) = self.reads(move |db, _| sessions::list(db, &who, &what)).await? {
+                return Ok(list);
+            }
+            let made = self.writes(move |db, _| {
+                feed::make(db, &owner)?;
+                sessions::list(db, &owner, &page)
+            });
+            made.await?.ok_or_else(feed_is_gone)
+        })
+    }
+
+    fn update_session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        update: SessionUpdate,
+    ) -> Stored<'_, Option<SessionInfo>> {
+        self.writes(move |db, worker| sessions::update(db, &owner, &id, &update, worker.now()))
     }
 
     fn session(
@@ -568,7 +587,7 @@ impl ChatStore for SqliteStore {
         self.reads(move |db, worker| leases::unattended(db, worker, limit))
     }
 
-    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
+    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, History> {
         self.reads(move |db, _| sessions::history(db, &turn, limits))
     }
 
@@ -588,9 +607,7 @@ impl ChatStore for SqliteStore {
                 feed::make(db, &owner)?;
                 feed::read(db, &owner, &read)
             });
-            let gone =
-                || StoreError::because(StoreErrorKind::Broken, "a feed that was just made is gone");
-            made.await?.ok_or_else(gone)
+            made.await?.ok_or_else(feed_is_gone)
         })
     }
 
@@ -679,6 +696,10 @@ impl SignIns for SqliteStore {
     fn sign_out(&self, secret: Digest) -> Stored<'_, ()> {
         self.writes(move |db, _| sign_ins::delete(db, secret))
     }
+}
+
+fn feed_is_gone() -> StoreError {
+    StoreError::because(StoreErrorKind::Broken, "a feed that was just made is gone")
 }
 
 /// An error inside a transaction. It keeps rusqlite's out of the public [`StoreError`].

@@ -8,6 +8,7 @@
 pub(crate) mod answer_columns;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod asked;
+mod history;
 pub mod memory;
 
 use std::fmt;
@@ -20,9 +21,12 @@ use turnkit::{BoxError, Persisted};
 use turnkit_id::{ExecutionId, LogId};
 pub use turnkit_wire::interaction::Outcome;
 
+#[cfg(feature = "sqlite")]
+pub(crate) use self::history::text_len;
+pub use self::history::{History, HistoryBuilder, Omitted};
 use crate::{
     Answer, AnswerPart, Ending, Failure, Message, PartKind, Principal, QueuedTurn, Role, Said,
-    SessionId, SessionInfo, Turn, TurnRef, TurnState,
+    SessionId, SessionInfo, Turn, TurnRef, TurnState, first_words,
 };
 
 /// How long a lease holds that its worker does not renew, by the store's clock (PROTOCOL 4.2).
@@ -74,8 +78,17 @@ pub trait ChatStore: Send + Sync + 'static {
         open: Option<SessionId>,
     ) -> Stored<'_, Option<SessionId>>;
 
-    /// The owner's sessions, the newest first.
-    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>>;
+    /// The owner's sessions, the newest first, and where the owner's feed ends, of one moment. A feed that is not there yet is made.
+    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, SessionList>;
+
+    /// Changes what a session is called, or whether it is archived, and says how it is then; `None` where the owner has no such session.
+    /// Where all is so already nothing is told.
+    fn update_session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        update: SessionUpdate,
+    ) -> Stored<'_, Option<SessionInfo>>;
 
     /// Messages of a branch, the open turn and the queue of a session, of one moment; `None` where the owner has no such session.
     fn session(
@@ -87,6 +100,8 @@ pub trait ChatStore: Send + Sync + 'static {
 
     /// Keeps a turn and its user's message, gives it the next index of its session and a parent, and derives its execution id; or
     /// says why not. An index is given once, whatever is deleted later.
+    ///
+    /// A session that is not called anything gets the turn's [title](NewRow::title) with it.
     ///
     /// A turn that [may wait](NewRow::queue) goes behind the open one and those that wait, at most [`MAX_QUEUED`]; so does any turn
     /// of a session whose queue is paused, and that resumes it: where no turn is open, the first one that waits is opened.
@@ -154,9 +169,9 @@ pub trait ChatStore: Send + Sync + 'static {
     /// At most `limit` open turns whose lease is free, the oldest first, each once.
     fn unattended(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>>;
 
-    /// What was said before this turn in its branch, the oldest first: whole turns with an answer that is not blank, the newest
-    /// that keep to the limits.
-    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>>;
+    /// What was said before this turn in its branch: turns whose whole answer is saved, as [`HistoryBuilder`] takes them. Turns that
+    /// failed or were stopped do not count, and what the limits leave out is counted.
+    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, History>;
 
     /// Ready when there may be an unattended turn: one that another worker has left, or that came out of the queue. What happened since
     /// this handle's last such future was ready counts. Never, by default: the sweep finds it then.
@@ -278,10 +293,12 @@ pub struct NewRow {
     pub client_id: Option<String>,
     /// Whether it waits where another turn of the session is open.
     pub queue: bool,
+    /// What the session is called with this turn, where it is not called anything. No part of what a turn is known by.
+    pub title: Option<String>,
 }
 
 impl NewRow {
-    /// A turn that goes on from the newest one, and does not wait.
+    /// A turn that goes on from the newest one, and does not wait. Its message's [first words](first_words) are the title.
     pub fn new(
         owner: Principal,
         at: TurnRef,
@@ -291,7 +308,19 @@ impl NewRow {
         let (message, agent) = (message.into(), agent.into());
         let TurnRef { session_id, turn_id } = at;
         let (after, replaces, client_id, queue) = (None, None, None, false);
-        NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id, queue }
+        let title = Some(first_words(&message));
+        NewRow {
+            owner,
+            session_id,
+            turn_id,
+            message,
+            agent,
+            after,
+            replaces,
+            client_id,
+            queue,
+            title,
+        }
     }
 }
 
@@ -425,7 +454,7 @@ pub enum Change {
     Asked,
     /// So came of what it had asked.
     Answered(Outcome),
-    /// A session was opened, or its queue was paused or resumed.
+    /// A session was opened, its title was changed, it was archived or taken back, or its queue was paused or resumed.
     SessionUpdated,
     /// A session was deleted.
     SessionDeleted,
@@ -824,6 +853,26 @@ pub struct SessionPage {
     pub before: Option<SessionId>,
     /// How many sessions.
     pub limit: u32,
+    /// Only those that are archived, or only those that are not; all without it.
+    pub archived: Option<bool>,
+}
+
+/// What was listed, of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionList {
+    /// The sessions.
+    pub sessions: Vec<SessionInfo>,
+    /// Where the owner's feed ends at this moment.
+    pub feed: FeedId,
+}
+
+/// What is to be changed of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionUpdate {
+    /// What it is called now.
+    pub title: Option<String>,
+    /// Whether it is archived now.
+    pub archived: Option<bool>,
 }
 
 /// Which messages to list: those of the newest `turns` turns, of those before the turn index `before`.
@@ -849,6 +898,8 @@ impl MessagePage {
 /// A session at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionState {
+    /// The session as lists have it.
+    pub info: SessionInfo,
     /// Messages, the oldest first; whole turns.
     pub messages: Vec<Message>,
     /// The open turn, if there is one.
@@ -950,8 +1001,8 @@ pub const MAX_QUEUED: usize = 16;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) const NOT_ACCEPTED: &str = "not_accepted";
 
-/// Characters of the first message that serve as a session's title.
-pub(crate) const TITLE: usize = 80;
+/// Siblings of a turn that are named with its messages: the newest ones.
+pub(crate) const MAX_SIBLINGS: usize = 256;
 /// Bytes of text and parts that a page of messages holds before it ends early: a page is built in memory.
 pub(crate) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Sign-ins of one token. The oldest gives way to one more.
@@ -964,8 +1015,9 @@ pub(crate) fn answer_bytes(answer: &Answer) -> usize {
 
 /// Bytes of the JSON of a message of the history, a comma after it too.
 pub(crate) fn json_len(said: &Said) -> usize {
-    let content = serde_json::to_string(&said.content).map_or(usize::MAX / 4, |json| json.len());
-    content + said.role.as_str().len() + r#"{"role":"","content":},"#.len()
+    history::string_len(&said.content)
+        + said.role.as_str().len()
+        + r#"{"role":"","content":},"#.len()
 }
 
 /// Rings in every handle that a process has on the same data. A handle that is busy when it rings hears it later.

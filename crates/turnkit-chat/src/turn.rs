@@ -266,6 +266,8 @@ pub struct Message {
     pub client_id: Option<String>,
     /// How many turns share the parent of its turn: 1, unless an answer was asked for again or a message was edited.
     pub siblings: u64,
+    /// These turns, by their clients' names for them, the oldest first; the newest 256 of them. Empty where it is the only one.
+    pub sibling_ids: Vec<String>,
     /// The execution of its turn.
     pub execution_id: ExecutionId,
     /// When it was written, by the store's clock.
@@ -329,6 +331,7 @@ impl Message {
             turn_id: turn.turn_id.clone(),
             client_id: turn.client_id.clone(),
             siblings: 1,
+            sibling_ids: Vec::new(),
             execution_id: turn.execution_id.clone(),
             created_at,
             failure: None,
@@ -371,8 +374,10 @@ pub struct Said {
 pub struct SessionInfo {
     /// Its id.
     pub id: SessionId,
-    /// The beginning of the first message, at most 80 characters, once there is one.
+    /// What it is called: what its user named it, else what the [title hook](crate::Hooks::title) made of its first message.
     pub title: Option<String>,
+    /// Whether its user has put it away.
+    pub archived: bool,
     /// When it was opened, by the store's clock.
     pub created_at: SystemTime,
 }

@@ -34,8 +34,8 @@ use crate::feed::Changes;
 use crate::hooks::ErasedHooks;
 use crate::observer::{Attempt, Cause, Observers, Role};
 use crate::store::{
-    ChatStore, Claim, Claimed, Find, Found, HistoryLimits, Lease, StoreError, StoreErrorKind,
-    Stored, TurnRow,
+    ChatStore, Claim, Claimed, Find, Found, History, HistoryLimits, Lease, StoreError,
+    StoreErrorKind, Stored, TurnRow,
 };
 use crate::{Refusal, Turn, TurnState};
 
@@ -170,7 +170,7 @@ impl Turns {
         let history = if may_run && !row.dispatched {
             self.store.history(row.turn.clone(), self.history).await?
         } else {
-            Vec::new()
+            History::default()
         };
         let (lease, part) = match self.claim_lease(row, may_run).await? {
             Claimed::Run(lease) => (lease, Part::Run(Run { history, log })),

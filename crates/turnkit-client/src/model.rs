@@ -120,6 +120,9 @@ pub struct SessionInfo {
     pub session_id: String,
     /// What it is about, where that is known.
     pub title: Option<String>,
+    /// Whether its user has put it away.
+    #[serde(default)]
+    pub archived: bool,
     /// When it was made (RFC 3339).
     pub created_at: String,
 }

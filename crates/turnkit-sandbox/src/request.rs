@@ -160,6 +160,18 @@ impl RunRequest {
         if messages.is_empty() { self } else { self.member("history", messages) }
     }
 
+    /// How many turns, and bytes of text, were left out of the [`history`](Self::history): the body's `historyOmitted`, of which a
+    /// substrate tells the user by a `warning` (PROTOCOL 3.4). Nothing is sent where both are 0.
+    #[must_use]
+    pub fn history_omitted(mut self, turns: u64, bytes: u64) -> Self {
+        self.members.remove("historyOmitted");
+        if (turns, bytes) == (0, 0) {
+            return self;
+        }
+        let omitted = [("turns".to_owned(), turns.into()), ("bytes".to_owned(), bytes.into())];
+        self.member("historyOmitted", Map::from_iter(omitted))
+    }
+
     /// Any other member of the body; substrates hand those that they do not know to the agent. A name that the adapter
     /// itself writes (`message`, `turnId` …) keeps the adapter's value.
     #[must_use]
@@ -300,6 +312,14 @@ mod tests {
         assert_eq!(parsed(&request.run_body())["history"], said);
         let body = parsed(&request.history::<String>([]).run_body());
         assert!(body.get("history").is_none(), "{body}");
+    }
+
+    #[test]
+    fn what_a_history_lacks_is_sent_where_it_lacks_anything() {
+        let body = parsed(&request().history_omitted(3, 4_000).run_body());
+        assert_eq!(body["historyOmitted"], json!({"turns": 3, "bytes": 4_000}));
+        let body = parsed(&request().history_omitted(3, 4).history_omitted(0, 0).run_body());
+        assert!(body.get("historyOmitted").is_none(), "{body}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ import { TurnLog } from "./developer.js";
 import { make } from "./elements.js";
 import { ofTab } from "./storage.js";
 import { TurnView } from "./turn.js";
-import { newTurnId, siblingId, siblingPlace } from "./turnkit.js";
+import { newTurnId, siblingId } from "./turnkit.js";
 
 /**
  * @typedef {import("./turnkit.js").Update} Update
@@ -72,6 +72,8 @@ export class Conversation {
   /** Whether it showed once what the server has. */
   isOpen = false;
   hasEarlier = false;
+  /** What it is called, and whether it is archived, as the server told last. @type {import("./turnkit.js").Session | null} */
+  info = null;
 
   /** @param {import("./turnkit.js").Turnkit} turnkit @param {string} session @param {HTMLElement} element @param {Page} page */
   constructor(turnkit, session, element, page) {
@@ -221,15 +223,15 @@ export class Conversation {
   /** Asks anew in the place of a turn, which stays beside the new one. @param {TurnView} turn @param {string} message */
   #replace(turn, message) {
     if (this.isBusy) return this.page.announce("Wait for the answer, or stop it with Escape.");
-    const { turnId, index, prompt, siblings } = turn;
+    const { turnId, index, prompt, siblings, siblingIds } = turn;
     for (const each of [...this.#turns.values()]) if (each.index >= index) this.#drop(each);
     const anew = this.#start({ turnId: siblingId(turnId, siblings), message, agent: this.page.agent(), replaces: turnId }, message === prompt);
-    anew.among(siblings + 1);
+    anew.among(siblings + 1, [...(siblingIds.length > 0 ? siblingIds : [turnId]), anew.turnId]);
   }
 
   /** @param {TurnView} turn @param {number} place */
   async #turnTo(turn, place) {
-    const sibling = siblingId(turn.turnId, place);
+    const sibling = turn.siblingAt(place);
     const before = this.#branch;
     try {
       this.#branch = sibling;
@@ -238,7 +240,7 @@ export class Conversation {
       this.#branch = before;
       return this.page.refused(/** @type {TurnkitError} */ (error));
     }
-    this.#turns.get(sibling)?.focusOn(place < siblingPlace(turn.turnId));
+    this.#turns.get(sibling)?.focusOn(place < turn.place);
     this.page.announce(`Answer ${place + 1} of ${turn.siblings}.`);
   }
 
@@ -279,6 +281,7 @@ export class Conversation {
     if (this.#closed.signal.aborted) return;
     this.page.network(null);
     this.isOpen = true;
+    this.info = state;
     const { messages, turns: open, queue = { turns: [], paused: false } } = state;
     this.#leave(before, messages, queue.turns);
     this.#show(messages);
@@ -321,11 +324,11 @@ export class Conversation {
   #show(messages) {
     if (this.#closed.signal.aborted) return;
     for (const said of Map.groupBy(messages, ({ turnId }) => turnId).values()) {
-      const [{ turnId, text, siblings, turnIndex }, ...answer] = said;
+      const [{ turnId, text, siblings, siblingIds, turnIndex }, ...answer] = said;
       const turn = this.#turns.get(turnId) ?? this.#add(turnId, text);
       turn.isTaken = true;
       turn.say(text);
-      turn.among(siblings ?? 1);
+      turn.among(siblings ?? 1, siblingIds);
       if (turn.index !== turnIndex) this.#insert(turn, turnIndex);
       if (answer.length > 0 && turn.state !== "running") this.#saved(turn, whole(answer));
     }

@@ -164,7 +164,8 @@ function showState() {
 }
 
 function showTitle() {
-  const title = conversation?.last ? sessions.titleOf(conversation.session) : "New chat";
+  const title = conversation?.last ? sessions.titleOf(conversation.session, conversation.info) : "New chat";
+  $("edit-chat").hidden = !conversation?.info;
   $("title").textContent = title;
   document.title = conversation?.last ? `${title} – turnkit` : "turnkit";
 }
@@ -251,6 +252,29 @@ async function deleteSession() {
   left(session);
   page.announce("The chat was deleted.");
   $("new-chat").focus();
+}
+
+function askForName() {
+  const { session, info } = /** @type {Conversation} */ (conversation);
+  Object.assign($("chat").dataset, { session, name: sessions.titleOf(session, info) });
+  $("chat-name").value = $("chat").dataset.name;
+  $("chat-archived").checked = info?.archived === true;
+  $("chat").returnValue = "";
+  $("chat").showModal();
+}
+
+async function editSession() {
+  if ($("chat").returnValue !== "save") return;
+  const { session } = $("chat").dataset;
+  const { name } = $("chat").dataset;
+  const title = $("chat-name").value.toWellFormed().trim();
+  // What a chat is called that nobody has named is not its name.
+  const changes = { title: title === "" || title === name ? undefined : title, archived: $("chat-archived").checked };
+  const isEdited = await attempt(() => turnkit.editSession(session, changes));
+  if (!isEdited) return;
+  tabs?.postMessage({ session });
+  await refreshSessions();
+  if (session === conversation?.session) await conversation?.afresh().catch(quietly);
 }
 
 /** A chat is no longer there. @param {string} session */
@@ -423,6 +447,14 @@ new ResizeObserver(askFrame).observe($("scroller"));
 on("earlier", "click", () => attempt(async () => conversation?.earlier()));
 on("more-sessions", "click", () => attempt(() => sessions.more()));
 on("delete", "close", deleteSession);
+on("edit-chat", "click", askForName);
+on("chat", "close", editSession);
+on("chat-cancel", "click", () => $("chat").close(""));
+on("archive", "click", () => {
+  const isOpen = $("archive").getAttribute("aria-pressed") !== "true";
+  $("archive").setAttribute("aria-pressed", `${isOpen}`);
+  attempt(() => sessions.showArchived(isOpen));
+});
 on("sign-out", "click", () => attempt(() => account.signOut()));
 on("agent", "change", () => ofBrowser.set("turnkit.agent", $("agent").value));
 
@@ -432,7 +464,7 @@ async function stop() {
 }
 
 addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || $("sign-in").open || $("delete").open) return;
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
   if (document.body.classList.contains("menu-open")) {
     showMenu(false);
     $("menu").focus();

@@ -17,6 +17,8 @@ export class SessionList {
   #current = "";
   #isWhole = true;
   #asked = 0;
+  /** Whether it lists the archived chats, and not the others. */
+  #archived = false;
 
   /**
    * @param {import("./turnkit.js").Turnkit} turnkit @param {HTMLElement} list @param {HTMLElement} more  asks for older ones
@@ -33,7 +35,7 @@ export class SessionList {
   /** Brings the newest ones to what the server has; older ones that were loaded stay below. */
   async refresh() {
     const asked = (this.#asked += 1);
-    const newest = await this.turnkit.sessions();
+    const newest = await this.turnkit.sessions({ archived: this.#archived });
     // A later question is answered already, or will be.
     if (asked !== this.#asked) return;
     const last = newest.at(-1)?.sessionId;
@@ -47,11 +49,18 @@ export class SessionList {
   /** Loads those that are older than the last one. */
   async more() {
     const last = this.#sessions.at(-1)?.sessionId;
-    const older = await this.turnkit.sessions({ before: last });
+    const older = await this.turnkit.sessions({ before: last, archived: this.#archived });
     if (last !== this.#sessions.at(-1)?.sessionId) return;
     this.#isWhole = older.length < PAGE;
     this.#sessions.push(...older);
     this.#draw();
+  }
+
+  /** Lists the archived chats, or the others. @param {boolean} archived */
+  async showArchived(archived) {
+    this.#archived = archived;
+    this.#sessions = [];
+    await this.refresh();
   }
 
   /** Marks the chat that is shown. @param {string} session  empty: none */
@@ -60,9 +69,9 @@ export class SessionList {
     this.#draw();
   }
 
-  /** @param {string} session */
-  titleOf(session) {
-    return titleOf(this.#sessions.find(({ sessionId }) => sessionId === session));
+  /** @param {string} session @param {Session | null} [otherwise]  where it is not in the list */
+  titleOf(session, otherwise = null) {
+    return titleOf(this.#sessions.find(({ sessionId }) => sessionId === session) ?? otherwise);
   }
 
   #draw() {
@@ -100,7 +109,7 @@ export class SessionList {
   }
 }
 
-/** @param {Session | undefined} session */
+/** @param {Session | null} session */
 const titleOf = (session) => session?.title?.slice(0, TITLE).replace(INVISIBLE, " ").trim() || "New chat";
 
 /** @param {string} id @param {() => void} remove */

@@ -2,7 +2,7 @@
 import { Answer } from "./answer.js";
 import { TurnLog } from "./developer.js";
 import { button, make } from "./elements.js";
-import { siblingPlace } from "./turnkit.js";
+import { siblingId, siblingPlace } from "./turnkit.js";
 
 /**
  * @typedef {import("./turnkit.js").Account} Account
@@ -49,6 +49,8 @@ export class TurnView {
   left = new AbortController();
   /** How many turns share its parent. */
   siblings = 1;
+  /** The names of the newest of them, the oldest first, where the server tells them. @type {string[]} */
+  siblingIds = [];
   /** Whether its agent takes messages while it runs; null while that is asked. @type {boolean | null | undefined} */
   takesInput;
   log = new TurnLog();
@@ -117,11 +119,23 @@ export class TurnView {
     this.#showSiblings();
   }
 
-  /** @param {number} siblings */
-  among(siblings) {
-    if (siblings === this.siblings) return;
+  /** @param {number} siblings @param {string[]} [ids] */
+  among(siblings, ids = []) {
+    if (siblings === this.siblings && ids.join() === this.siblingIds.join()) return;
     this.siblings = siblings;
+    this.siblingIds = ids;
     this.#showSiblings();
+  }
+
+  /** Its place among its siblings, from 0. */
+  get place() {
+    const at = this.siblingIds.indexOf(this.turnId);
+    return at < 0 ? siblingPlace(this.turnId) : this.siblings - this.siblingIds.length + at;
+  }
+
+  /** The name of the sibling at a place. @param {number} place */
+  siblingAt(place) {
+    return this.siblingIds[place - this.siblings + this.siblingIds.length] ?? siblingId(this.turnId, place);
   }
 
   /** Whether something in the chat runs or waits, so that nothing can be put in the place of a turn. @param {boolean} isBusy */
@@ -140,7 +154,7 @@ export class TurnView {
 
   #showSiblings() {
     this.#footer.querySelector(".siblings")?.remove();
-    const [place, count] = [siblingPlace(this.turnId), this.siblings];
+    const { place, siblings: count } = this;
     if (count < 2 || place >= count || this.state === "queued") return;
     const group = make("div", "siblings");
     group.setAttribute("role", "group");

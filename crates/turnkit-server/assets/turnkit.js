@@ -25,16 +25,16 @@
  * @typedef {{ kind: "disconnected", cursor: number, error: TurnkitError, delay: number }} Disconnected  goes on in `delay` ms
  * @typedef {{ kind: "queued", position: number }} Queued  waits until the turns before it have ended, as number `position` from 1
  * @typedef {Connected | Taken | Disconnected | Queued | Completed | Failed} Update  the last two are last
- * @typedef {{ sessionId: string, title?: string | null, createdAt?: number | string }} Session
+ * @typedef {{ sessionId: string, title?: string | null, archived?: boolean, createdAt?: number | string }} Session
  * @typedef {{ turnId: string, executionId: string, turnIndex: number, acceptsInput?: boolean, pending?: object[] }} OpenTurn  `pending`: what its
  *   agent asks (3.6)
  * @typedef {{ outcome: "accepted" | "declined" | "cancelled", data?: unknown }} Reply  to a question
  * @typedef {{ turnId: string, position: number, message: string, agent?: string | null, createdAt: number | string }} QueuedTurn
  * @typedef {{ usage?: { inputTokens: number, outputTokens: number, reasoningTokens?: number, cachedInputTokens?: number },
  *   timing?: { totalMs?: number, firstTokenMs?: number }, model?: string, finishReason?: string }} Account  what the agent told of its answer
- * @typedef {{ role: "user" | "assistant", text: string, input?: string, parts?: object[], siblings: number, status: "complete" | "stopped" | "failed", turnIndex: number,
+ * @typedef {{ role: "user" | "assistant", text: string, input?: string, parts?: object[], siblings: number, siblingIds?: string[], status: "complete" | "stopped" | "failed", turnIndex: number,
  *   turnId: string, executionId: string, createdAt: number | string, error?: { code?: string, message: string } } & Account} Message
- * @typedef {{ sessionId: string, messages: Message[], turns: OpenTurn[], queue?: { turns: QueuedTurn[], paused: boolean } }} SessionState
+ * @typedef {Session & { messages: Message[], turns: OpenTurn[], queue?: { turns: QueuedTurn[], paused: boolean } }} SessionState
  * @typedef {{ before?: number, turns?: number, branch?: string }} MessagePage  `branch`: a turn of the branch, the newest one otherwise
  * @typedef {{ session: string, id: string, cursor: number, start?: object, isKnown?: boolean, restarts?: number }} Turn
  */
@@ -153,8 +153,11 @@ export class Turnkit {
   /** @returns {Promise<string>}  the new session's id */
   async createSession() { return (await this.call("POST", "/api/sessions", {})).sessionId; }
 
-  /** @param {{ before?: string, limit?: number }} [page] @returns {Promise<Session[]>}  newest first */
+  /** @param {{ before?: string, limit?: number, archived?: boolean | "any" }} [page] @returns {Promise<Session[]>}  newest first */
   async sessions(page = {}) { return (await this.call("GET", `/api/sessions${query(page)}`)).sessions; }
+
+  /** Names a session, archives it or takes it back. @param {string} session @param {{ title?: string, archived?: boolean }} changes @returns {Promise<Session>} */
+  editSession(session, changes) { return this.call("PATCH", sessionPath(session), changes); }
 
   /** Deletes a session: nothing of it stays. @param {string} session */
   async deleteSession(session) { await this.call("DELETE", sessionPath(session)); }

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use turnkit_chat::store::HistoryLimits;
 use turnkit_chat::tokens::{Tokens, Users};
 use turnkit_chat::{Chat, Ended, Origins, StoreError, TrustedHeader};
 use turnkit_http::server::listener::{self, Connections};
@@ -55,6 +56,8 @@ pub struct ServerConfig {
     pub base_path: BasePath,
     /// For how long a session is kept in which nothing happens; for ever by default.
     pub retention: Option<Duration>,
+    /// How much of what was said goes with a run.
+    pub history: HistoryLimits,
     /// How often the sweep looks for turns that nobody drives.
     pub sweep_every: Duration,
     /// How long a write waits for another process's lock on a SQLite file.
@@ -80,6 +83,7 @@ impl ServerConfig {
             origins: Origins::default(),
             base_path: BasePath::default(),
             retention: None,
+            history: HistoryLimits::default(),
             sweep_every: Duration::from_secs(30),
             busy_timeout: Duration::from_secs(5),
         }
@@ -144,7 +148,8 @@ impl Server {
             .observe(Arc::new(Counting(Arc::clone(&metrics))))
             .observe(Arc::new(traces.clone()))
             .sweep_every(config.sweep_every)
-            .max_turns(config.max_turns);
+            .max_turns(config.max_turns)
+            .history(config.history);
         let chat = match config.retention {
             Some(time) => chat.retention(time),
             None => chat,

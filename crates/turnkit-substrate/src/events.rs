@@ -1,9 +1,9 @@
 //! The substrate's own events (PROTOCOL 3.1).
 
 use serde::Serialize;
-use turnkit_agent::AgentError;
+use turnkit_agent::{AgentError, HistoryOmitted, RunRequest};
 use turnkit_id::ExecutionId;
-use turnkit_wire::{EncodeError, Event, kind};
+use turnkit_wire::{EncodeError, Event, kind, write};
 
 pub(crate) fn started(
     id: &ExecutionId,
@@ -13,6 +13,14 @@ pub(crate) fn started(
     let execution_id = id.as_str();
     let data = Started { execution_id, session_id, timestamp };
     Event::new(kind::EXECUTION_STARTED, &data)
+}
+
+/// That the agent is told a part of the conversation only. One that goes on with a session of its own knows it all.
+pub(crate) fn history_omitted(request: &RunRequest) -> Option<Event> {
+    let omitted = request.history_omitted().filter(|omitted| *omitted != HistoryOmitted::default());
+    let omitted = omitted.filter(|_| request.agent_session_id().is_none())?;
+    let message = format!("the agent was not told all of this conversation: {omitted} did not fit");
+    Some(write::warning(&message, Some("history_omitted")))
 }
 
 /// `untaken`: the ids of the inputs that the agent has not taken (PROTOCOL 3.6), here and below.

@@ -76,6 +76,7 @@ impl Run {
         stopped: impl Future<Output = Stop>,
     ) {
         let (handle, cancel) = CancelHandle::new();
+        let warning = events::history_omitted(&request);
         let run = turnkit_agent::Run::new(request, cancel).with_inbox(inbox);
         let mut events = match start(&*agent, run) {
             Ok(events) => events,
@@ -85,7 +86,7 @@ impl Run {
             }
         };
         let fenced = self.writer.fenced();
-        let pump = self.pump(&mut events);
+        let pump = self.pump(&mut events, warning);
         let outcome = tokio::select! {
             biased;
             stop = stopped => Outcome::Stopped(stop),
@@ -104,8 +105,13 @@ impl Run {
     }
 
     /// Stores the agent's events, and hands it what others have posted, until there is an outcome. An agent that is always ready
-    /// leaves its thread to others now and then.
-    async fn pump(&mut self, events: &mut EventStream) -> Outcome {
+    /// leaves its thread to others now and then. `warning` stands before all that it says.
+    async fn pump(&mut self, events: &mut EventStream, warning: Option<Event>) -> Outcome {
+        if let Some(warning) = warning
+            && let Err(error) = self.writer.append(&warning).await
+        {
+            return error.into();
+        }
         let mut timer = pin!(time::sleep_until(self.questions.next_due()));
         let mut posted = None;
         loop {

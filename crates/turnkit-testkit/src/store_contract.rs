@@ -54,8 +54,9 @@ pub use self::queue::{
     the_first_that_waits_is_opened_once,
 };
 pub use self::reading::{
-    a_session_is_shown_as_whole_turns, a_sign_in_ends_in_time, history_keeps_to_its_limits,
-    sessions_are_listed_the_newest_first, what_is_anothers_does_not_exist,
+    a_session_is_named_and_archived, a_session_is_shown_as_whole_turns, a_sign_in_ends_in_time,
+    history_keeps_to_its_limits, sessions_are_listed_the_newest_first, siblings_are_branches,
+    what_is_anothers_does_not_exist,
 };
 pub use self::statements::{
     statements_run_once_for_each_execution, what_statements_refuse_leaves_nothing,
@@ -315,6 +316,8 @@ macro_rules! chat_store_contract {
                 many_open_the_database_at_once,
                 what_is_anothers_does_not_exist,
                 sessions_are_listed_the_newest_first,
+                a_session_is_named_and_archived,
+                siblings_are_branches,
                 a_session_is_shown_as_whole_turns,
                 history_keeps_to_its_limits,
                 what_is_deleted_is_gone,

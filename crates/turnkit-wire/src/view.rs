@@ -55,6 +55,7 @@ pub struct TurnResult<'a> {
     model: Option<Text<'a>>,
     session_id: Option<Text<'a>>,
     trace_id: Option<Text<'a>>,
+    agent_session_id: Option<Text<'a>>,
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     reasoning_tokens: Option<u64>,
@@ -293,6 +294,12 @@ impl<'a> TurnResult<'a> {
         self.trace_id
     }
 
+    /// `metadata.agentSessionId`: the session of the agent's own that goes on with the next turn.
+    #[must_use]
+    pub fn agent_session_id(&self) -> Option<Text<'a>> {
+        self.agent_session_id
+    }
+
     /// `tokenUsage.inputTokens`.
     #[must_use]
     pub fn input_tokens(&self) -> Option<u64> {
@@ -345,6 +352,7 @@ impl<'a> TurnResult<'a> {
         match &*key.to_str() {
             "sessionId" => self.session_id = value.text(),
             "traceId" => self.trace_id = value.text(),
+            "agentSessionId" => self.agent_session_id = value.string(),
             "inputTokens" => self.input_tokens = value.whole_number(),
             "outputTokens" => self.output_tokens = value.whole_number(),
             "reasoningTokens" => self.reasoning_tokens = value.whole_number(),

@@ -416,8 +416,8 @@ impl<'a> TurnResult<'a> {
 
     /// The session of the agent's own that goes on with the next turn, `metadata.agentSessionId`.
     #[must_use]
-    pub const fn agent_session_id(self, id: &'a str) -> Self {
-        Self { agent_session_id: Some(id), ..self }
+    pub fn agent_session_id(self, id: impl Into<Option<&'a str>>) -> Self {
+        Self { agent_session_id: id.into(), ..self }
     }
 
     /// What it cost in US dollars, as the agent counts it: `metadata.costUsd`, a number.

@@ -51,6 +51,11 @@ impl Answer {
         Self { text: text.into(), parts: parts.into(), summary }
     }
 
+    /// Whether there is anything beside text.
+    fn has_more_than_text(&self) -> bool {
+        self.parts.iter().any(|part| part.kind() != PartKind::Text)
+    }
+
     /// The answer with another text: one part with it stands in the place of the last text part, and no other text part is
     /// left. A blank text has no part.
     fn with_text(&self, text: String) -> Self {
@@ -182,7 +187,12 @@ pub struct Summary {
     pub total_ms: Option<u64>,
     /// How long it took to the first piece of the answer, in milliseconds.
     pub first_token_ms: Option<u64>,
+    /// The session of the agent's own that goes on with the next turn (PROTOCOL 3.4); not one of over 256 bytes.
+    pub agent_session_id: Option<String>,
 }
+
+/// Bytes of an agent's own name for a session, at most.
+const AGENT_SESSION_BYTES: usize = 256;
 
 impl Summary {
     /// What a `result` says; `None` for every other event.
@@ -201,6 +211,10 @@ impl Summary {
             usage: result.input_tokens().zip(result.output_tokens()).map(|(i, o)| usage(i, o)),
             total_ms: result.total_ms(),
             first_token_ms: result.first_token_ms(),
+            agent_session_id: result
+                .agent_session_id()
+                .map(|id| id.to_str().into_owned())
+                .filter(|id| (1..=AGENT_SESSION_BYTES).contains(&id.len())),
         })
     }
 
@@ -211,7 +225,8 @@ impl Summary {
             .finish_reason(self.finish_reason)
             .token_usage(self.usage)
             .total_ms(self.total_ms)
-            .first_token_ms(self.first_token_ms);
+            .first_token_ms(self.first_token_ms)
+            .agent_session_id(self.agent_session_id.as_deref());
         if let Some(model) = &self.model {
             result = result.model(model);
         }
@@ -279,6 +294,22 @@ impl RawText {
         &self.answer
     }
 
+    /// Whether it has a part that is no text.
+    pub(crate) fn has_more_than_text(&self) -> bool {
+        self.answer.has_more_than_text()
+    }
+
+    /// Puts these in the place of its parts.
+    pub(crate) fn set_parts(&mut self, parts: Vec<AnswerPart>) {
+        self.answer.parts = parts.into();
+    }
+
+    /// Leaves only its text.
+    pub(crate) fn keep_text_only(&mut self) {
+        let texts = self.answer.parts.iter().filter(|part| part.kind() == PartKind::Text);
+        self.answer.parts = texts.cloned().collect();
+    }
+
     /// The answer that is saved, if its text is to be `text`.
     pub(crate) fn transformed(&self, text: String) -> FinalText {
         if text == self.answer.text {
@@ -310,6 +341,16 @@ impl FinalText {
     /// The text, where it is not the one that a client has drawn from the events.
     pub(crate) fn unseen(&self) -> Option<&str> {
         self.unseen.then_some(&*self.answer.text)
+    }
+
+    /// Whether it has a part that is no text.
+    pub(crate) fn has_more_than_text(&self) -> bool {
+        self.answer.has_more_than_text()
+    }
+
+    /// Puts these in the place of its parts.
+    pub(crate) fn set_parts(&mut self, parts: Vec<AnswerPart>) {
+        self.answer.parts = parts.into();
     }
 
     /// An answer that was saved before.

@@ -22,8 +22,8 @@ use self::{
     outlet::Outlet,
 };
 use crate::{
-    BoxError, Hook, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome, TurnProducer,
-    code,
+    BoxError, Hook, PartKind, Phase, Produced, TurnContext, TurnError, TurnHooks, TurnOutcome,
+    TurnProducer, code,
     contain::{Panicked, contain},
     error::tell,
     machine::{EVENT_UNITS, Line, Machine, Step, Verdict},
@@ -180,6 +180,7 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
                 Step::Cancel => self.cancel().await,
                 Step::Release => self.release(),
                 Step::Transform => self.transform().await,
+                Step::TransformParts => self.transform_parts().await,
                 Step::Persist => self.persist().await,
                 Step::Complete => self.complete().await,
                 Step::Fail => self.fail().await,
@@ -300,6 +301,29 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
         let hook = async { self.hooks.transform_final_text(&self.context, text).await };
         let text = self.calls.run(&mut self.outlet, Hook::TransformFinalText, hook).await;
         self.machine.transformed(text);
+    }
+
+    async fn transform_parts(&mut self) {
+        let parts = self.machine.parts();
+        let hook = async {
+            let mut transformed = Vec::with_capacity(parts.len());
+            for part in parts.iter().cloned() {
+                if part.kind() == PartKind::Text {
+                    transformed.push(part);
+                    continue;
+                }
+                let part = self.hooks.transform_part(&self.context, part).await?;
+                if part.as_ref().is_some_and(|part| part.kind() == PartKind::Text) {
+                    return Err("a part that is no text was made one".into());
+                }
+                transformed.extend(part);
+            }
+            Ok(transformed)
+        };
+        let transformed = self.calls.run(&mut self.outlet, Hook::TransformPart, hook).await;
+        if let Some(fault) = self.machine.parts_transformed(transformed) {
+            self.calls.note(Hook::TransformPart, fault);
+        }
     }
 
     async fn persist(&mut self) {

@@ -194,6 +194,8 @@ pub enum Hook {
     OnEvent,
     /// [`transform_final_text`](crate::TurnHooks::transform_final_text)
     TransformFinalText,
+    /// [`transform_part`](crate::TurnHooks::transform_part)
+    TransformPart,
     /// [`persist_assistant_message`](crate::TurnHooks::persist_assistant_message)
     PersistAssistantMessage,
     /// [`on_turn_complete`](crate::TurnHooks::on_turn_complete)
@@ -212,6 +214,7 @@ impl Hook {
             Self::FindCompleted => "find_completed",
             Self::OnEvent => "on_event",
             Self::TransformFinalText => "transform_final_text",
+            Self::TransformPart => "transform_part",
             Self::PersistAssistantMessage => "persist_assistant_message",
             Self::OnTurnComplete => "on_turn_complete",
             Self::OnTurnFailed => "on_turn_failed",

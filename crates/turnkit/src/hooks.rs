@@ -4,17 +4,17 @@ use std::{future::Future, sync::Arc};
 
 use turnkit_wire::Event;
 
-use crate::{Answer, BoxError, FinalText, RawText, TurnContext, TurnError};
+use crate::{Answer, AnswerPart, BoxError, FinalText, RawText, TurnContext, TurnError};
 
 /// What a product does with a turn, in the order in which the engine calls it (PROTOCOL 2.1, 2.2).
 ///
-/// One attempt calls `find_completed`, then either `transform_final_text`, `persist_assistant_message` and `on_turn_complete`,
-/// or `on_turn_failed`, and `trace_flush` last of all; and `on_event` for each line as it comes, `session.run.started` first. Only `persist_assistant_message` has no default. Methods are called one after another, never two at once for
+/// One attempt calls `find_completed`, then either `transform_final_text`, `transform_part` for each part that is no text,
+/// `persist_assistant_message` and `on_turn_complete`, or `transform_part` and `on_turn_failed`, and `trace_flush` last of all; and `on_event` for each line as it comes, `session.run.started` first. Only `persist_assistant_message` has no default. Methods are called one after another, never two at once for
 /// one attempt.
 ///
 /// # Failures
 /// An error, a panic, and a run of more than [`hook_timeout`](crate::ChatTurn::hook_timeout) are all the same here.
-/// In `find_completed`, `transform_final_text` and `persist_assistant_message` they fail the attempt, retryable unless the error
+/// In `find_completed`, `transform_final_text`, `transform_part` and `persist_assistant_message` they fail the attempt, retryable unless the error
 /// is [`Final`](crate::Final): a client that is told `session.run.completed` can rely on it. In the other methods they are collected in
 /// [`TurnOutcome::hook_errors`](crate::TurnOutcome::hook_errors). Every failure is reported, with its causes, with `tracing`
 /// at ERROR, or on standard error where no subscriber is set. A hook that runs too long is dropped; what it has written by
@@ -99,6 +99,22 @@ pub trait TurnHooks: Send + Sync {
         async { Ok(text.into_string()) }
     }
 
+    /// Makes the part that is kept out of one that was produced and is no text: reasoning, a tool call, a file, a source, data, a warning.
+    /// `None` keeps nothing of it. The same part by default. Parts of a partial answer come by here too, before
+    /// [`on_turn_failed`](Self::on_turn_failed). All calls of an attempt together are bounded by
+    /// [`hook_timeout`](crate::ChatTurn::hook_timeout).
+    ///
+    /// # Errors
+    /// Fail the attempt with phase `transform`; so does a part of text. Where the attempt has failed already they are collected, and no
+    /// part but text is kept.
+    fn transform_part(
+        &self,
+        cx: &TurnContext,
+        part: AnswerPart,
+    ) -> impl Future<Output = Result<Option<AnswerPart>, BoxError>> + Send {
+        async { Ok(Some(part)) }
+    }
+
     /// The answer was saved by this very attempt: runs after [`Persisted::Saved`] only, before the client is told. So it runs
     /// at most once over all attempts, and not at all where the process ends between the two.
     ///
@@ -170,6 +186,14 @@ impl<H: TurnHooks> TurnHooks for Arc<H> {
         text: RawText,
     ) -> impl Future<Output = Result<String, BoxError>> + Send {
         H::transform_final_text(self, cx, text)
+    }
+
+    fn transform_part(
+        &self,
+        cx: &TurnContext,
+        part: AnswerPart,
+    ) -> impl Future<Output = Result<Option<AnswerPart>, BoxError>> + Send {
+        H::transform_part(self, cx, part)
     }
 
     fn on_turn_complete(

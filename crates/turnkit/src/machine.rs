@@ -46,8 +46,8 @@ use turnkit_wire::{
 
 use self::reported::Reported;
 use crate::{
-    Answer, ClientLeft, ClientOutcome, FinalText, Hook, Persisted, Phase, RawText, TurnContext,
-    TurnError,
+    Answer, AnswerPart, ClientLeft, ClientOutcome, FinalText, Hook, Persisted, Phase, RawText,
+    TurnContext, TurnError,
     answer::AnswerReader,
     code,
     error::HookFault,
@@ -71,6 +71,8 @@ pub(crate) enum Step {
     Release,
     /// Run `transform_final_text` on [`Machine::raw_text`], then [`Machine::transformed`].
     Transform,
+    /// Run `transform_part` on those of [`Machine::parts`] that are no text, then [`Machine::parts_transformed`].
+    TransformParts,
     /// Run `persist_assistant_message` on [`Machine::final_text`], then [`Machine::persisted`].
     Persist,
     /// Run `on_turn_complete`.
@@ -139,6 +141,7 @@ pub(crate) struct Machine {
     /// Why the attempt fails, unless the answer that it has lost is saved.
     lost: Option<TurnError>,
     raw_text: RawText,
+    parts_are_transformed: bool,
     result: Option<Result<FinalText, TurnError>>,
     replayed: bool,
     /// Cursor units so far: `session.run.started` and the producer's events.
@@ -165,6 +168,7 @@ impl Machine {
             reported: Reported::default(),
             lost: None,
             raw_text: RawText::default(),
+            parts_are_transformed: false,
             result: None,
             replayed: false,
             units: 0,
@@ -301,11 +305,53 @@ impl Machine {
         match text {
             Ok(text) => {
                 let raw = std::mem::take(&mut self.raw_text);
-                self.result = Some(Ok(raw.transformed(text)));
-                self.plan.push_back(Step::Persist);
+                let text = raw.transformed(text);
+                let has_parts = text.has_more_than_text();
+                self.plan.push_back(if has_parts { Step::TransformParts } else { Step::Persist });
+                self.result = Some(Ok(text));
             }
             Err(fault) => {
                 self.fail(fault.into_turn_error(Hook::TransformFinalText, Phase::Transform));
+            }
+        }
+    }
+
+    /// The parts of the answer, or of what there is of it where the attempt has failed.
+    pub(crate) fn parts(&self) -> Arc<[AnswerPart]> {
+        let answer = match &self.result {
+            Some(Ok(text)) => text.answer(),
+            _ => self.raw_text.answer(),
+        };
+        Arc::clone(&answer.parts)
+    }
+
+    /// Gives back the fault of an attempt that has failed already: nothing is kept of parts that could not be transformed.
+    pub(crate) fn parts_transformed(
+        &mut self,
+        parts: Result<Vec<AnswerPart>, HookFault>,
+    ) -> Option<HookFault> {
+        match (&mut self.result, parts) {
+            (Some(Ok(text)), Ok(parts)) => {
+                text.set_parts(parts);
+                self.parts_are_transformed = true;
+                self.plan.push_back(Step::Persist);
+                None
+            }
+            (Some(Ok(_)), Err(fault)) => {
+                if let Some(Ok(text)) = self.result.take() {
+                    self.raw_text = text.into_raw();
+                }
+                self.raw_text.keep_text_only();
+                self.fail(fault.into_turn_error(Hook::TransformPart, Phase::Transform));
+                None
+            }
+            (_, Ok(parts)) => {
+                self.raw_text.set_parts(parts);
+                None
+            }
+            (_, Err(fault)) => {
+                self.raw_text.keep_text_only();
+                Some(fault)
             }
         }
     }
@@ -469,6 +515,9 @@ impl Machine {
     }
 
     fn fail(&mut self, error: TurnError) {
+        if self.raw_text.has_more_than_text() && !self.parts_are_transformed {
+            self.plan.push_back(Step::TransformParts);
+        }
         self.plan.push_back(Step::Fail);
         self.emit_failure(&error);
         self.result = Some(Err(error));

@@ -11,9 +11,10 @@ use futures::{FutureExt, StreamExt};
 use serde_json::json;
 use tokio::{sync::oneshot, time};
 use turnkit::{
-    Answer, BoxError, BoxProducer, ChatTurn, ClientLeft, ClientOutcome, Event, ExecutionId,
-    FinalText, Hook, Persisted, Phase, RawText, TurnBody, TurnContext, TurnError, TurnHooks,
-    TurnIdentity, TurnOutcome, TurnProducer, producer,
+    Answer, AnswerPart, BoxError, BoxProducer, ChatTurn, ClientLeft, ClientOutcome, Event,
+    ExecutionId, FinalText, Hook, PartKind, Persisted, Phase, RawText, TurnBody, TurnContext,
+    TurnError, TurnHooks, TurnIdentity, TurnOutcome, TurnProducer, producer,
+    wire::write::{self, Json, Part, ToolCall, ToolStatus},
 };
 use turnkit_testkit::{
     BodyReader, Fault, Recorder, Script, ScriptError, events, execution_id, turn,
@@ -713,6 +714,128 @@ mod a_hook {
             Arc::new(Recorder::new().transform(|text| format!("<{text}>")).fault(hook, fault));
         let (lines, outcome) = run(turn(), Script::new().text("hi"), &hooks).await;
         (lines, outcome, hooks)
+    }
+
+    /// Keeps what is kept of an answer; of its parts what `transform_part` makes of them.
+    #[derive(Default)]
+    struct Redacts {
+        kept: Mutex<Vec<String>>,
+        fails: bool,
+    }
+
+    impl Redacts {
+        fn keep(&self, answer: &Answer) {
+            let parts = answer.parts.iter().map(|part| part.as_json().to_owned());
+            self.kept.lock().unwrap().extend(parts);
+        }
+    }
+
+    impl TurnHooks for Redacts {
+        async fn persist_assistant_message(
+            &self,
+            _: &TurnContext,
+            text: &FinalText,
+        ) -> Result<Persisted, BoxError> {
+            self.keep(text.answer());
+            Ok(Persisted::Saved)
+        }
+
+        async fn transform_part(
+            &self,
+            _: &TurnContext,
+            part: AnswerPart,
+        ) -> Result<Option<AnswerPart>, BoxError> {
+            if self.fails {
+                return Err("no".into());
+            }
+            Ok(match part.kind() {
+                PartKind::Tool => {
+                    Some(AnswerPart::from_json(&part.as_json().replace("secret", "***"))?)
+                }
+                PartKind::Reasoning => None,
+                _ => Some(part),
+            })
+        }
+
+        async fn on_turn_failed(
+            &self,
+            _: &TurnContext,
+            _: &TurnError,
+            partial: &RawText,
+        ) -> Result<(), BoxError> {
+            self.keep(partial.answer());
+            Ok(())
+        }
+    }
+
+    fn output(text: &str) -> Event {
+        let output = Json::of(text).unwrap();
+        Part::new("t").tool(&ToolCall::new("bash", ToolStatus::Completed).output(&output))
+    }
+
+    fn with_parts() -> Script {
+        Script::new().events([
+            Part::new("r").reasoning("secret thought"),
+            output("secret"),
+            Part::new("p").text_delta("hi"),
+            write::warning("be careful", None),
+        ])
+    }
+
+    #[tokio::test]
+    async fn transform_part_says_what_is_kept_of_parts_that_are_no_text() {
+        let tool = r#"{"id":"t","type":"tool","tool":"bash","state":{"status":"completed","output":"***"}}"#;
+        let rest = [
+            r#"{"id":"p","type":"text","text":"hi"}"#,
+            r#"{"type":"warning","message":"be careful"}"#,
+        ];
+        for producer in [with_parts(), with_parts().fail("broken")] {
+            let hooks = Arc::new(Redacts::default());
+            let (body, driver) = turn().start(producer, Arc::clone(&hooks));
+            let mut client = BodyReader::new(body);
+            let (lines, outcome) = tokio::join!(client.rest(), driver);
+            assert!(
+                lines.iter().any(|line| line.as_json().contains("secret thought")),
+                "live it was told"
+            );
+            assert_eq!(*hooks.kept.lock().unwrap(), [tool, rest[0], rest[1]], "{outcome:?}");
+            assert!(outcome.hook_errors.is_empty());
+        }
+        let hooks = Arc::new(Redacts { fails: true, ..Redacts::default() });
+        let (_body, driver) = turn().start(with_parts(), Arc::clone(&hooks));
+        let failure = driver.await.result.unwrap_err();
+        assert_eq!((failure.phase(), failure.is_retryable()), (Phase::Transform, true));
+        assert_eq!(
+            *hooks.kept.lock().unwrap(),
+            rest[..1],
+            "nothing is kept that was not transformed"
+        );
+        let hooks = Arc::new(Redacts { fails: true, ..Redacts::default() });
+        let failing = with_parts().fail("broken");
+        let (_body, driver) = turn().start(failing, Arc::clone(&hooks));
+        let outcome = driver.await;
+        assert_eq!(outcome.result.unwrap_err().to_string(), "broken");
+        assert_eq!(outcome.hook_errors[0].hook(), Hook::TransformPart);
+        assert_eq!(*hooks.kept.lock().unwrap(), rest[..1]);
+    }
+
+    /// An agent that is asked in process is bound by no event limit. (Without optimisation 100 MB take half a minute.)
+    #[tokio::test]
+    async fn an_enormous_tool_output_is_kept_cut_and_says_so() {
+        let size = if cfg!(debug_assertions) { 12 } else { 100 } * 1024 * 1024;
+        let tool = output(&"x".repeat(size));
+        let hooks = Arc::new(Redacts::default());
+        let script = Script::new().events([tool, Part::new("p").text_delta("read")]);
+        let (body, driver) = turn().start(script, Arc::clone(&hooks));
+        drop(body);
+        driver.await.result.unwrap();
+        let kept = hooks.kept.lock().unwrap();
+        assert!(
+            kept[0].contains(r#""cut":true"#) && kept[0].len() <= 4 * 1024 * 1024,
+            "{}",
+            kept[0].len()
+        );
+        assert_eq!(kept[1], r#"{"id":"p","type":"text","text":"read"}"#);
     }
 
     /// Keeps what each hook is told of the turn.

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 
 mod engine;
+mod store;
 mod substrate;
 mod ui;
 mod wire;
@@ -28,6 +29,8 @@ enum Layer {
     Ui(ui::Args),
     /// The substrate over loopback HTTP: latency, replays, memory of retained events, events over the whole path
     Substrate,
+    /// The product's database in SQLite: the calls of users, with few and with many sessions and turns
+    Store,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -36,5 +39,6 @@ fn main() -> anyhow::Result<()> {
         Layer::Ui(args) => ui::run(&args),
         Layer::Wire(args) => wire::run(&args),
         Layer::Substrate => substrate::run(),
+        Layer::Store => store::run(),
     }
 }

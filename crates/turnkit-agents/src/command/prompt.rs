@@ -77,18 +77,22 @@ fn refused(message: &str) -> AgentError {
 
 /// The session of the tool's own that a request goes on with: `metadata.agentSessionId`, where it can be an argument.
 pub(super) fn session_of(request: &RunRequest) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Metadata {
-        agent_session_id: Option<String>,
-    }
-    let metadata: Metadata = serde_json::from_str(request.metadata()?.get()).ok()?;
     let is_id = |id: &String| {
         (1..=256).contains(&id.len())
             && !id.starts_with('-')
             && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    metadata.agent_session_id.filter(is_id)
+    request.agent_session_id().filter(is_id)
+}
+
+/// What the user is told where a tool does not know the session that it should go on with.
+pub(super) fn told_instead(request: &RunRequest) -> String {
+    let told =
+        "the agent does not know the session that it had: it was told the conversation instead";
+    match request.history_omitted() {
+        Some(omitted) => format!("{told}, without {omitted}"),
+        None => told.to_owned(),
+    }
 }
 
 /// Whether anything was said before the message.

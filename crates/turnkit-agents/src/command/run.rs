@@ -66,9 +66,8 @@ impl Work {
                 return Some(Err(error));
             }
         }
-        let message =
-            "the agent does not know the session that it had: it was told the conversation instead";
-        Some(Ok(write::warning(message, Some("agent_session_lost"))))
+        let message = prompt::told_instead(request);
+        Some(Ok(write::warning(&message, Some("agent_session_lost"))))
     }
 }
 
@@ -132,6 +131,7 @@ impl Program {
                 request.message().to_owned()
             },
             with_history,
+            told_instead: prompt::told_instead(request),
             session: session.map(str::to_owned),
             directory: command.work_directory(),
             permission: command.permission,

@@ -147,9 +147,7 @@ impl Told {
             if let Some(session) = &self.session {
                 result = result.session_id(session);
             }
-            if let Some(session) = &self.agent_session {
-                result = result.agent_session_id(session);
-            }
+            result = result.agent_session_id(self.agent_session.as_deref());
             if let Some(model) = &self.model {
                 result = result.model(model);
             }

@@ -6,7 +6,8 @@ use super::faults::Fault;
 use crate::{StoreError, StoreErrorKind};
 
 /// One step each; the row of `turnkit_schema` counts the steps taken. A step that has been released never changes.
-const STEPS: &[&str] = &[r"
+const STEPS: &[&str] = &[
+    r"
     CREATE TABLE turnkit_log (
         id      SMALLINT PRIMARY KEY CHECK (id = 1),
         log_id  TEXT NOT NULL
@@ -171,7 +172,12 @@ const STEPS: &[&str] = &[r"
     );
     CREATE INDEX turnkit_sign_ins_of_token ON turnkit_sign_ins (token, created_at);
     CREATE INDEX turnkit_sign_ins_by_end ON turnkit_sign_ins (ends_at);
-"];
+",
+    r"
+    ALTER TABLE turnkit_sessions ADD COLUMN archived BOOLEAN NOT NULL DEFAULT false;
+    CREATE INDEX turnkit_sessions_by_archive ON turnkit_sessions (tenant_id, user_id, archived, number);
+",
+];
 
 /// PostgreSQL 13, the first that tells its snapshots.
 const OLDEST: i32 = 130_000;

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use tokio_postgres::Row;
+
 use super::faults::Fault;
 use super::transaction::Tx;
 use super::values::{execution_id, optional_text, state, text, unsigned};
 use super::{deletion, feed, interactions, queue, rows};
 use crate::store::{
-    Change, HistoryLimits, MessagePage, PAGE_BYTES, SessionPage, SessionState, answer_bytes,
-    json_len, said_in,
+    Change, FeedPage, FeedRead, History, HistoryBuilder, HistoryLimits, MAX_SIBLINGS, MessagePage,
+    PAGE_BYTES, SessionList, SessionPage, SessionState, SessionUpdate, answer_bytes, said_in,
 };
-use crate::{Message, Principal, Role, Said, SessionId, SessionInfo, Turn, TurnState};
+use crate::{Message, Principal, Role, SessionId, SessionInfo, Summary, Turn, TurnState};
 
 pub(super) async fn open(tx: &mut Tx<'_>, owner: &Principal, id: &SessionId) -> Result<(), Fault> {
     let sql = "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, created_at, active_at)
@@ -96,32 +98,79 @@ async fn number(tx: &mut Tx<'_>, owner: &Principal, id: &SessionId) -> Result<Op
     tx.row(sql, &values).await?.map(|row| unsigned(&row, 0)).transpose()
 }
 
+/// What was asked for; `None` where the user has no feed yet.
 pub(super) async fn list(
     tx: &mut Tx<'_>,
     owner: &Principal,
     page: &SessionPage,
-) -> Result<Vec<SessionInfo>, Fault> {
+) -> Result<Option<SessionList>, Fault> {
+    let read = FeedRead { after: None, session: None, limit: 0 };
+    let Some(FeedPage::Entries(_, feed)) = feed::read(tx, owner, &read).await? else {
+        return Ok(None);
+    };
     let before = match &page.before {
         None => u64::MAX,
-        Some(id) => match number(tx, owner, id).await? {
-            None => return Ok(Vec::new()),
-            Some(number) => number,
-        },
+        // Before what is not there is nothing.
+        Some(id) => number(tx, owner, id).await?.unwrap_or(0),
     };
-    let sql = "SELECT id, title, created_at FROM turnkit_sessions
-        WHERE tenant_id = $1 AND user_id = $2 AND number < $3 ORDER BY number DESC LIMIT $4";
+    let of_archive = match page.archived {
+        None => "",
+        Some(true) => "AND archived = true",
+        Some(false) => "AND archived = false",
+    };
+    let sql = format!(
+        "SELECT id, title, archived, created_at FROM turnkit_sessions
+        WHERE tenant_id = $1 AND user_id = $2 AND number < $3 {of_archive} ORDER BY number DESC LIMIT $4"
+    );
     let values = [
         (&owner.tenant_id).into(),
         (&owner.user_id).into(),
         before.into(),
         u64::from(page.limit).into(),
     ];
-    let rows = tx.rows(sql, &values).await?;
-    let infos = rows.iter().map(|row| {
-        let id = SessionId::new(text(row, 0)?);
-        Ok(SessionInfo { id, title: optional_text(row, 1)?, created_at: row.try_get(2)? })
-    });
-    infos.collect()
+    let rows = tx.rows(&sql, &values).await?;
+    let sessions = rows.iter().map(info).collect::<Result<_, Fault>>()?;
+    Ok(Some(SessionList { sessions, feed }))
+}
+
+fn info(row: &Row) -> Result<SessionInfo, Fault> {
+    let (id, title) = (SessionId::new(text(row, 0)?), optional_text(row, 1)?);
+    Ok(SessionInfo { id, title, archived: row.try_get(2)?, created_at: row.try_get(3)? })
+}
+
+pub(super) async fn update(
+    tx: &mut Tx<'_>,
+    owner: &Principal,
+    id: &SessionId,
+    update: &SessionUpdate,
+) -> Result<Option<SessionInfo>, Fault> {
+    let SessionUpdate { title, archived } = update;
+    let archived = archived.map(|archived| archived.to_string());
+    let sql = "UPDATE turnkit_sessions SET title = coalesce($4, title), archived = coalesce($5::boolean, archived)
+        WHERE id = $1 AND tenant_id = $2 AND user_id = $3
+            AND (title IS DISTINCT FROM coalesce($4, title) OR archived <> coalesce($5::boolean, archived))";
+    let values = [
+        id.into(),
+        (&owner.tenant_id).into(),
+        (&owner.user_id).into(),
+        title.into(),
+        (&archived).into(),
+    ];
+    if tx.write(sql, &values).await? > 0 {
+        tx.tell(owner, id, Change::SessionUpdated, None);
+    }
+    of_owner(tx, owner, id).await
+}
+
+async fn of_owner(
+    tx: &mut Tx<'_>,
+    owner: &Principal,
+    id: &SessionId,
+) -> Result<Option<SessionInfo>, Fault> {
+    let sql = "SELECT id, title, archived, created_at FROM turnkit_sessions
+        WHERE id = $1 AND tenant_id = $2 AND user_id = $3";
+    let values = [id.into(), (&owner.tenant_id).into(), (&owner.user_id).into()];
+    tx.row(sql, &values).await?.as_ref().map(info).transpose()
 }
 
 pub(super) async fn state_of(
@@ -130,9 +179,9 @@ pub(super) async fn state_of(
     id: &SessionId,
     page: MessagePage,
 ) -> Result<Option<SessionState>, Fault> {
-    if !is_owner(tx, owner, id).await? {
+    let Some(info) = of_owner(tx, owner, id).await? else {
         return Ok(None);
-    }
+    };
     let open = rows::open_of_session(tx, id).await?;
     let pending = match &open {
         Some(row) => interactions::pending(tx, &row.turn.execution_id).await?,
@@ -141,7 +190,7 @@ pub(super) async fn state_of(
     let queue = queue::of_session(tx, id).await?;
     let messages = messages(tx, id, page).await?;
     let feed = feed::end(tx, owner).await?;
-    Ok(Some(SessionState { messages, open, pending, queue, feed }))
+    Ok(Some(SessionState { info, messages, open, pending, queue, feed }))
 }
 
 /// A branch: the turn at index `$2` of the session `$1`, and its ancestors.
@@ -188,7 +237,10 @@ async fn messages(
         SELECT m.role, m.status, t.turn_index, t.turn_id, t.execution_id, m.created_at, t.failure_code, t.failure_message,
             m.text, m.parts, m.summary, t.client_id,
             (SELECT count(*) FROM turnkit_turns s
-                WHERE s.session_id = $1 AND s.parent_index IS NOT DISTINCT FROM t.parent_index)
+                WHERE s.session_id = $1 AND s.parent_index IS NOT DISTINCT FROM t.parent_index),
+            (SELECT string_agg(s.turn_id, ',' ORDER BY s.turn_index) FROM (SELECT s.turn_id, s.turn_index FROM turnkit_turns s
+                WHERE s.session_id = $1 AND s.parent_index IS NOT DISTINCT FROM t.parent_index
+                ORDER BY s.turn_index DESC LIMIT {MAX_SIBLINGS}) s)
         FROM sized z
         JOIN turnkit_turns t ON t.session_id = $1 AND t.turn_index = z.turn_index
         JOIN turnkit_messages m ON m.session_id = $1 AND m.turn_index = z.turn_index
@@ -218,6 +270,8 @@ async fn messages(
         let state = state(row, 1)?;
         let answer = rows::answer(row, 8)?;
         bytes += answer_bytes(&answer);
+        // Names of turns hold no comma.
+        let (siblings, newest) = (unsigned(row, 12)?, text(row, 13)?);
         // Roles come in the order of the alphabet: the answer before what it answers.
         newest_first.push(Message {
             role: if is_user { Role::User } else { Role::Assistant },
@@ -228,7 +282,12 @@ async fn messages(
             turn_index,
             turn_id: text(row, 3)?,
             client_id: optional_text(row, 11)?,
-            siblings: unsigned(row, 12)?,
+            siblings,
+            sibling_ids: if siblings > 1 {
+                newest.split(',').map(str::to_owned).collect()
+            } else {
+                Vec::new()
+            },
             execution_id: execution_id(row, 4)?,
             created_at: row.try_get(5)?,
             failure: match state {
@@ -249,23 +308,28 @@ pub(super) async fn history(
     tx: &mut Tx<'_>,
     turn: &Turn,
     limits: HistoryLimits,
-) -> Result<Vec<Said>, Fault> {
+) -> Result<History, Fault> {
     let Some(parent) = turn.parent else {
-        return Ok(Vec::new());
+        return Ok(History::default());
     };
-    // JSON takes more than the text, so nothing that could be within the bound is left out here.
+    // JSON takes more than the text, and a turn that is cut half of the bound at most: what could be within it is fetched, and of the rest
+    // its size.
     let sql = format!(
         "{BRANCH}, told AS (
             SELECT b.turn_index, asked.text AS asked, answer.text AS answer,
                 CASE WHEN strpos(answer.parts, '\"type\":\"input\"') > 0 THEN answer.parts END AS parts,
-                coalesce(sum(octet_length(asked.text) + octet_length(answer.text))
-                    OVER (ORDER BY b.turn_index DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS newer
+                octet_length(asked.text) + octet_length(answer.text) AS bytes
             FROM branch b
             JOIN turnkit_messages asked ON asked.session_id = $1 AND asked.turn_index = b.turn_index AND asked.role = 'user'
             JOIN turnkit_messages answer
                 ON answer.session_id = $1 AND answer.turn_index = b.turn_index AND answer.role = 'assistant'
-            WHERE btrim(answer.text, $5) <> '')
-        SELECT asked, answer, parts, NULL::text FROM told WHERE newer <= $4 ORDER BY turn_index DESC LIMIT $3"
+            WHERE answer.status = 'complete' AND btrim(answer.text, $5) <> ''),
+        placed AS (
+            SELECT told.*, row_number() OVER (ORDER BY turn_index DESC) <= $3 AND coalesce(sum(least(bytes, $4 / 2))
+                OVER (ORDER BY turn_index DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) <= $4 + 64 AS fits
+            FROM told)
+        SELECT CASE WHEN fits THEN asked END, CASE WHEN fits THEN answer END, CASE WHEN fits THEN parts END, NULL::text, bytes::int8
+        FROM placed ORDER BY turn_index DESC"
     );
     let values = [
         (&turn.session_id).into(),
@@ -274,18 +338,29 @@ pub(super) async fn history(
         limits.bytes.into(),
         BLANK.into(),
     ];
-    let (mut newest_first, mut bytes) = (Vec::new(), 0);
+    let mut history = HistoryBuilder::new(limits);
     for row in tx.rows(&sql, &values).await? {
-        // Of the parts nothing is needed, unless there are inputs among them.
-        let said = said_in(&text(&row, 0)?, &rows::answer(&row, 1)?);
-        bytes += said.iter().map(json_len).sum::<usize>();
-        if bytes > limits.bytes {
-            break;
+        match optional_text(&row, 0)? {
+            // Of the parts nothing is needed, unless there are inputs among them.
+            Some(asked) if !history.is_full() => {
+                history.take(said_in(&asked, &rows::answer(&row, 1)?));
+            }
+            _ => history.omit(unsigned(&row, 4)?),
         }
-        newest_first.extend(said.into_iter().rev());
     }
-    newest_first.reverse();
-    Ok(newest_first)
+    let sql = "SELECT answer.summary FROM turnkit_turns before JOIN turnkit_messages answer
+            ON answer.execution_id = before.execution_id AND answer.role = 'assistant'
+        WHERE before.session_id = $1 AND before.turn_index = $2 AND before.agent = $3 AND before.state = 'complete'
+            AND NOT EXISTS (SELECT 1 FROM turnkit_turns other WHERE other.session_id = $1 AND other.parent_index = $2
+                AND other.agent = $3 AND other.turn_index <> $4)";
+    let values =
+        [(&turn.session_id).into(), parent.into(), (&turn.agent).into(), turn.index.into()];
+    let summary = match tx.row(sql, &values).await? {
+        Some(row) => optional_text(&row, 0)?,
+        None => None,
+    };
+    let summary = summary.and_then(|json| Summary::from_json(&json).ok());
+    Ok(history.build(summary.and_then(|summary| summary.agent_session_id)))
 }
 
 #[cfg(test)]

@@ -13,8 +13,7 @@ use super::values::{Value, digest, optional_text, optional_unsigned, unsigned};
 use super::{NotAccepted, deletion, interactions, rows, sessions};
 use crate::store::asked::Asked;
 use crate::store::{
-    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow,
-    answer_columns,
+    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TurnRow, answer_columns,
 };
 use crate::{Answer, Ending, Failure, Principal, SessionId, Turn, TurnRef, TurnState};
 
@@ -79,7 +78,7 @@ pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fa
     let (waiting, is_paused) = (unsigned(&facts, 3)?, facts.try_get::<_, bool>(4)?);
     let session = Locked { owner, id, next_index, newest: optional_unsigned(&facts, 5)? };
     if open.is_none() && waiting == 0 {
-        let turn = insert(tx, &session, turn_id, asked, None).await?;
+        let turn = insert(tx, &session, turn_id, asked, new.title.as_deref(), None).await?;
         return if_the_product_accepts(tx, turn).await;
     }
     let is_open = open.is_some();
@@ -164,6 +163,7 @@ async fn insert(
     session: &Locked<'_>,
     turn_id: &str,
     asked: Asked,
+    title: Option<&str>,
     written_at: Option<SystemTime>,
 ) -> Result<Turn, Fault> {
     let Asked { message, agent, after, replaces, client_id, known_as } = asked;
@@ -177,7 +177,7 @@ async fn insert(
     let parent = parent.unwrap_or(newest);
     let execution_id = ExecutionId::derive(&owner.tenant_id, id.as_str(), index)
         .map_err(|error| Fault::broken(error.to_string()))?;
-    let title: String = message.chars().take(TITLE).collect();
+    let title = title.map(str::to_owned);
     let sql = "WITH counted AS (
             UPDATE turnkit_sessions SET next_index = $2 + 1, title = coalesce(title, $3), active_at = clock_timestamp() WHERE id = $1),
         inserted AS (
@@ -216,7 +216,7 @@ async fn open_next(tx: &mut Tx<'_>, owner: &Principal, id: &SessionId) -> Result
         let (next_index, newest) = (unsigned(&facts, 0)?, optional_unsigned(&facts, 1)?);
         let session = Locked { owner, id, next_index, newest };
         let written_at = Some(waiting.created_at);
-        let turn = insert(tx, &session, &waiting.turn_id, waiting.asked, written_at).await?;
+        let turn = insert(tx, &session, &waiting.turn_id, waiting.asked, None, written_at).await?;
         let Some(product) = tx.product else {
             tx.freed = true;
             return Ok(());

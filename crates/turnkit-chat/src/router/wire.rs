@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use turnkit::wire::write::FinishReason;
 use turnkit_sandbox::{AgentList, AgentTakes};
 
-use crate::store::{FeedEntry, FeedId, Outcome, Queue, SessionState};
-use crate::{Chat, Message, QueuedTurn, Role, SessionId, SessionInfo, Stopped};
+use crate::store::{self, FeedEntry, Outcome, Queue, SessionState};
+use crate::{Chat, Message, QueuedTurn, Role, SessionInfo, Stopped};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,21 +66,25 @@ pub(super) struct SessionList {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Session {
+pub(super) struct Session {
     #[serde(rename = "sessionId")]
     id: String,
     title: Option<String>,
+    archived: bool,
     created_at: String,
 }
 
-impl SessionList {
-    pub(super) fn new(sessions: Vec<SessionInfo>, feed: &FeedId) -> SessionList {
-        let sessions = sessions.into_iter().map(|SessionInfo { id, title, created_at }| Session {
-            id: id.as_str().to_owned(),
-            title,
-            created_at: rfc3339(created_at),
-        });
-        SessionList { sessions: sessions.collect(), feed: feed.to_string() }
+impl From<SessionInfo> for Session {
+    fn from(info: SessionInfo) -> Session {
+        let SessionInfo { id, title, archived, created_at } = info;
+        Session { id: id.as_str().to_owned(), title, archived, created_at: rfc3339(created_at) }
+    }
+}
+
+impl From<store::SessionList> for SessionList {
+    fn from(list: store::SessionList) -> SessionList {
+        let sessions = list.sessions.into_iter().map(Session::from);
+        SessionList { sessions: sessions.collect(), feed: list.feed.to_string() }
     }
 }
 
@@ -104,6 +108,8 @@ struct Item {
     created_at: String,
     /// How many turns share the parent of this one.
     siblings: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sibling_ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
     /// The id of an input.
@@ -189,6 +195,7 @@ impl Messages {
             execution_id: message.execution_id.to_string(),
             created_at: rfc3339(message.created_at),
             siblings: message.siblings,
+            sibling_ids: message.sibling_ids,
             client_id: message.client_id.filter(|_| message.input.is_none()),
             input: message.input,
             parts: (message.role == Role::Assistant).then(|| {
@@ -357,6 +364,9 @@ impl<'a> From<&'a QueuedTurn> for Queued<'a> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionWhole {
     session_id: String,
+    title: Option<String>,
+    archived: bool,
+    created_at: String,
     messages: Vec<Item>,
     turns: Vec<Turn>,
     queue: Waiting,
@@ -364,10 +374,11 @@ pub(super) struct SessionWhole {
 }
 
 impl SessionWhole {
-    pub(super) fn new(id: &SessionId, open: OpenTurns, mut state: SessionState) -> SessionWhole {
+    pub(super) fn new(open: OpenTurns, mut state: SessionState) -> SessionWhole {
         let queue = std::mem::take(&mut state.queue).into();
+        let Session { id, title, archived, created_at } = state.info.clone().into();
         let Messages { feed, items: messages, turns } = Messages::new(open, state);
-        SessionWhole { session_id: id.as_str().to_owned(), messages, turns, queue, feed }
+        SessionWhole { session_id: id, title, archived, created_at, messages, turns, queue, feed }
     }
 }
 

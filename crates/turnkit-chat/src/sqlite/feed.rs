@@ -93,11 +93,16 @@ fn ends(db: &Connection, owner: &Principal) -> rusqlite::Result<Option<(FeedId, 
     db.prepare_cached(sql)?.query_row(values, read).optional()
 }
 
+/// Where the feed of a user ends, who may have none.
+pub(super) fn end_of(db: &Connection, owner: &Principal) -> rusqlite::Result<Option<FeedId>> {
+    Ok(ends(db, owner)?.map(|(end, _)| end))
+}
+
 /// Where the feed of a user who has sessions ends.
 pub(super) fn end(db: &Connection, owner: &Principal) -> Result<FeedId, Fault> {
     let missing =
         || StoreError::because(StoreErrorKind::Broken, "a session whose owner has no feed");
-    Ok(ends(db, owner)?.map(|(end, _)| end).ok_or_else(missing)?)
+    Ok(end_of(db, owner)?.ok_or_else(missing)?)
 }
 
 /// What was asked for; `None` where the user has no feed yet.

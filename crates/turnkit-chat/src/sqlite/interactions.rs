@@ -81,7 +81,7 @@ fn tell(
     feed::tell_of(db, &session, Some(&turn_id), Some(interaction), change, worker.now())
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "i.number, i.execution_id, i.user_id, i.kind, i.subject, i.outcome, i.content";
 
 fn intent(row: &Row<'_>) -> rusqlite::Result<Intent> {

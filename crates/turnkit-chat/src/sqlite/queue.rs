@@ -22,7 +22,7 @@ pub(super) enum Named {
     Removed,
 }
 
-const COLUMNS: &str = "q.number, q.turn_id, q.message, q.agent, q.after_id, q.replaces_id, q.client_id, q.first_asked, q.created_at";
+pub(super) const COLUMNS: &str = "q.number, q.turn_id, q.message, q.agent, q.after_id, q.replaces_id, q.client_id, q.first_asked, q.created_at";
 
 fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
     let asked = Asked {

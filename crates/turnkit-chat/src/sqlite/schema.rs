@@ -196,6 +196,21 @@ const STEPS: &[&str] = &[
 
     ALTER TABLE turnkit_feed_entries ADD COLUMN interaction_id TEXT;
 ",
+    r"
+    ALTER TABLE turnkit_sessions ADD COLUMN archived INTEGER NOT NULL DEFAULT 0 CHECK (archived IN (0, 1));
+    CREATE INDEX turnkit_sessions_by_archive ON turnkit_sessions (tenant_id, user_id, archived, number);
+
+    ALTER TABLE turnkit_turns ADD COLUMN said_bytes INTEGER;
+    UPDATE turnkit_turns SET said_bytes =
+        (SELECT length(CAST(asked.text AS BLOB)) + length(CAST(answer.text AS BLOB))
+            FROM turnkit_messages asked
+            JOIN turnkit_messages answer ON answer.execution_id = asked.execution_id AND answer.role = 'assistant'
+            WHERE asked.execution_id = turnkit_turns.execution_id AND asked.role = 'user'
+                AND trim(answer.text, char(9, 10, 11, 12, 13, 32)) <> '')
+        WHERE state = 'complete';
+    -- A branch is walked over this alone: who begins a new turn walks all of it.
+    CREATE INDEX turnkit_branches ON turnkit_turns (session_id, turn_index, parent_index, said_bytes);
+",
 ];
 
 /// The schema of a database that a newer version has written.
@@ -314,7 +329,14 @@ const OF_MOVED: &str = "UPDATE turnkit_sessions SET active_at = coalesce(
             (SELECT max(max(t.created_at, coalesce(t.ended_at, 0))) FROM turnkit_turns t WHERE t.session_id = turnkit_sessions.id),
             created_at);
         INSERT INTO turnkit_feeds (tenant_id, user_id, feed)
-            SELECT tenant_id, user_id, lower(hex(randomblob(16))) FROM (SELECT DISTINCT tenant_id, user_id FROM turnkit_sessions);";
+            SELECT tenant_id, user_id, lower(hex(randomblob(16))) FROM (SELECT DISTINCT tenant_id, user_id FROM turnkit_sessions);
+        UPDATE turnkit_turns SET said_bytes =
+            (SELECT length(CAST(asked.text AS BLOB)) + length(CAST(answer.text AS BLOB))
+                FROM turnkit_messages asked
+                JOIN turnkit_messages answer ON answer.execution_id = asked.execution_id AND answer.role = 'assistant'
+                WHERE asked.execution_id = turnkit_turns.execution_id AND asked.role = 'user'
+                    AND trim(answer.text, char(9, 10, 11, 12, 13, 32)) <> '')
+            WHERE state = 'complete';";
 
 /// Moves the rows, and drops those tables. The worker of each open turn was one of another binary, which has ended: its lease
 /// is free.

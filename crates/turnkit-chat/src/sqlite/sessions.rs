@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::rows::{self, column, state, unsigned};
 use super::workers::Worker;
 use super::{Fault, deletion, feed, interactions, queue};
 use crate::store::{
-    Change, HistoryLimits, MessagePage, PAGE_BYTES, SessionPage, SessionState, answer_bytes,
-    json_len, said_in,
+    Change, History, HistoryBuilder, HistoryLimits, MAX_SIBLINGS, MessagePage, PAGE_BYTES,
+    SessionList, SessionPage, SessionState, SessionUpdate, answer_bytes, said_in,
 };
 use crate::{
-    Message, Principal, Role, Said, SessionId, SessionInfo, StoreError, StoreErrorKind, Turn,
+    Message, Principal, Role, SessionId, SessionInfo, StoreError, StoreErrorKind, Summary, Turn,
     TurnState,
 };
 
@@ -67,6 +67,12 @@ pub(super) fn named(
     Ok(open)
 }
 
+/// Calls a session that is not called anything so.
+pub(super) fn name(db: &Connection, id: &SessionId, title: Option<&str>) -> rusqlite::Result<()> {
+    let sql = "UPDATE turnkit_sessions SET title = ?2 WHERE id = ?1 AND title IS NULL";
+    db.prepare_cached(sql)?.execute(params![id.as_str(), title]).map(drop)
+}
+
 /// Notes that something was accepted, saved or ended in the session.
 pub(super) fn touch(db: &Connection, id: &SessionId, now: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE turnkit_sessions SET active_at = ?2 WHERE id = ?1";
@@ -89,27 +95,70 @@ fn number(db: &Connection, owner: &Principal, id: &SessionId) -> rusqlite::Resul
     db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
 }
 
+/// What was asked for; `None` where the user has no feed yet.
 pub(super) fn list(
     db: &Connection,
     owner: &Principal,
     page: &SessionPage,
-) -> rusqlite::Result<Vec<SessionInfo>> {
+) -> rusqlite::Result<Option<SessionList>> {
+    let Some(feed) = feed::end_of(db, owner)? else {
+        return Ok(None);
+    };
     let before = match &page.before {
         None => i64::MAX,
-        Some(id) => match number(db, owner, id)? {
-            None => return Ok(Vec::new()),
-            Some(number) => number,
-        },
+        // Before what is not there is nothing.
+        Some(id) => number(db, owner, id)?.unwrap_or(0),
     };
-    let sql = "SELECT id, title, created_at FROM turnkit_sessions
-        WHERE tenant_id = ?1 AND user_id = ?2 AND number < ?3 ORDER BY number DESC LIMIT ?4";
-    let mut statement = db.prepare_cached(sql)?;
-    let values = params![owner.tenant_id, owner.user_id, before, page.limit];
-    let rows = statement.query_map(values, |row| {
-        let id = SessionId::new(row.get::<_, String>(0)?);
-        Ok(SessionInfo { id, title: row.get(1)?, created_at: time(row.get(2)?) })
-    })?;
-    rows.collect()
+    let of_archive = page.archived.map_or("", |_| "AND archived = ?5");
+    let sql = format!(
+        "SELECT id, title, archived, created_at FROM turnkit_sessions
+        WHERE tenant_id = ?1 AND user_id = ?2 AND number < ?3 {of_archive} ORDER BY number DESC LIMIT ?4"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let values: [&dyn ToSql; 5] =
+        [&owner.tenant_id, &owner.user_id, &before, &page.limit, &page.archived];
+    let asked = statement.parameter_count();
+    let rows = statement.query_map(&values[..asked], info)?;
+    Ok(Some(SessionList { sessions: rows.collect::<rusqlite::Result<_>>()?, feed }))
+}
+
+fn info(row: &Row<'_>) -> rusqlite::Result<SessionInfo> {
+    Ok(SessionInfo {
+        id: SessionId::new(row.get::<_, String>(0)?),
+        title: row.get(1)?,
+        archived: row.get(2)?,
+        created_at: time(row.get(3)?),
+    })
+}
+
+pub(super) fn update(
+    db: &Connection,
+    owner: &Principal,
+    id: &SessionId,
+    update: &SessionUpdate,
+    now: i64,
+) -> rusqlite::Result<Option<SessionInfo>> {
+    let sql =
+        "UPDATE turnkit_sessions SET title = coalesce(?4, title), archived = coalesce(?5, archived)
+        WHERE id = ?1 AND tenant_id = ?2 AND user_id = ?3
+            AND (title IS NOT coalesce(?4, title) OR archived <> coalesce(?5, archived))";
+    let SessionUpdate { title, archived } = update;
+    let values = params![id.as_str(), owner.tenant_id, owner.user_id, title, archived];
+    if db.prepare_cached(sql)?.execute(values)? == 1 {
+        feed::tell(db, id, None, Change::SessionUpdated, now)?;
+    }
+    of_owner(db, owner, id)
+}
+
+fn of_owner(
+    db: &Connection,
+    owner: &Principal,
+    id: &SessionId,
+) -> rusqlite::Result<Option<SessionInfo>> {
+    let sql = "SELECT id, title, archived, created_at FROM turnkit_sessions
+        WHERE id = ?1 AND tenant_id = ?2 AND user_id = ?3";
+    let values = params![id.as_str(), owner.tenant_id, owner.user_id];
+    db.prepare_cached(sql)?.query_row(values, info).optional()
 }
 
 pub(super) fn state_of(
@@ -119,9 +168,9 @@ pub(super) fn state_of(
     id: &SessionId,
     page: MessagePage,
 ) -> Result<Option<SessionState>, Fault> {
-    if !is_owner(db, owner, id)? {
+    let Some(info) = of_owner(db, owner, id)? else {
         return Ok(None);
-    }
+    };
     let open = rows::open_of_session(db, worker, id)?;
     let pending = match &open {
         Some(row) => interactions::pending(db, &row.turn.execution_id)?,
@@ -129,11 +178,11 @@ pub(super) fn state_of(
     };
     let queue = queue::of_session(db, id)?;
     let (messages, feed) = (messages(db, id, page)?, feed::end(db, owner)?);
-    Ok(Some(SessionState { messages, open, pending, queue, feed }))
+    Ok(Some(SessionState { info, messages, open, pending, queue, feed }))
 }
 
 /// A branch, newest turn first: the turn at index `?2` of the session `?1`, and its ancestors.
-const BRANCH: &str = "WITH RECURSIVE branch (turn_index, parent_index) AS (
+pub(super) const BRANCH: &str = "WITH RECURSIVE branch (turn_index, parent_index) AS (
         SELECT turn_index, parent_index FROM turnkit_turns WHERE session_id = ?1 AND turn_index = ?2
         UNION ALL
         SELECT t.turn_index, t.parent_index FROM branch b
@@ -168,7 +217,9 @@ fn messages(
     let sql = format!(
         "{BRANCH} SELECT m.role, m.status, t.turn_index, t.turn_id, t.execution_id, m.created_at, t.failure_code, t.failure_message,
             m.text, m.parts, m.summary, t.client_id,
-            (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = ?1 AND s.parent_index IS t.parent_index)
+            (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = ?1 AND s.parent_index IS t.parent_index),
+            (SELECT group_concat(turn_id) FROM (SELECT turn_id FROM turnkit_turns s
+                WHERE s.session_id = ?1 AND s.parent_index IS t.parent_index ORDER BY s.turn_index DESC LIMIT {MAX_SIBLINGS}))
         FROM branch b
         CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.turn_index
         CROSS JOIN turnkit_messages m ON m.session_id = ?1 AND m.turn_index = b.turn_index
@@ -193,6 +244,8 @@ fn messages(
         let state = state(row, 1)?;
         let answer = rows::answer(row, 8)?;
         bytes += answer_bytes(&answer);
+        // Names of turns hold no comma.
+        let (siblings, newest): (_, String) = (unsigned(row, 12)?, row.get(13)?);
         let message = Message {
             role: if is_user { Role::User } else { Role::Assistant },
             text: answer.text,
@@ -202,7 +255,12 @@ fn messages(
             turn_index,
             turn_id: row.get(3)?,
             client_id: row.get(11)?,
-            siblings: unsigned(row, 12)?,
+            siblings,
+            sibling_ids: if siblings > 1 {
+                newest.rsplit(',').map(str::to_owned).collect()
+            } else {
+                Vec::new()
+            },
             execution_id: rows::execution_id(row, 4)?,
             created_at: time(row.get(5)?),
             failure: match state {
@@ -222,37 +280,58 @@ pub(super) fn history(
     db: &Connection,
     turn: &Turn,
     limits: HistoryLimits,
-) -> rusqlite::Result<Vec<Said>> {
+) -> rusqlite::Result<History> {
     let Some(parent) = turn.parent else {
-        return Ok(Vec::new());
+        return Ok(History::default());
     };
-    let sql = format!(
-        "{BRANCH} SELECT asked.text, answer.text, iif(instr(answer.parts, '\"type\":\"input\"'), answer.parts, NULL), NULL FROM branch b
-        CROSS JOIN turnkit_messages asked ON asked.session_id = ?1 AND asked.turn_index = b.turn_index AND asked.role = 'user'
-        CROSS JOIN turnkit_messages answer
-            ON answer.session_id = ?1 AND answer.turn_index = b.turn_index AND answer.role = 'assistant'"
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![turn.session_id.as_str(), column(parent)?])?;
-    let (mut newest_first, mut turns, mut bytes) = (Vec::new(), 0, 0);
-    while turns < limits.turns
-        && let Some(row) = rows.next()?
-    {
-        let message: String = row.get(0)?;
-        // Of the parts nothing is needed, unless there are inputs among them.
-        let said = said_in(&message, &rows::answer(row, 1)?);
-        if said.is_empty() {
+    let session = turn.session_id.as_str();
+    let mut branch = db.prepare_cached(SAID_BEFORE)?;
+    // Of the parts nothing is needed, unless there are inputs among them.
+    let mut said = db.prepare_cached(
+        "SELECT asked.text, answer.text, iif(instr(answer.parts, '\"type\":\"input\"'), answer.parts, NULL), NULL
+        FROM turnkit_messages asked JOIN turnkit_messages answer
+            ON answer.session_id = asked.session_id AND answer.turn_index = asked.turn_index AND answer.role = 'assistant'
+        WHERE asked.session_id = ?1 AND asked.turn_index = ?2 AND asked.role = 'user'",
+    )?;
+    let mut rows = branch.query(params![session, column(parent)?])?;
+    let mut history = HistoryBuilder::new(limits);
+    while let Some(row) = rows.next()? {
+        // Of what is left out only the size is read.
+        if history.is_full() {
+            history.omit(unsigned(row, 1)?);
             continue;
         }
-        bytes += said.iter().map(json_len).sum::<usize>();
-        if bytes > limits.bytes {
-            break;
-        }
-        turns += 1;
-        newest_first.extend(said.into_iter().rev());
+        let values = params![session, row.get::<_, i64>(0)?];
+        history.take(said.query_row(values, |row| {
+            let message: String = row.get(0)?;
+            Ok(said_in(&message, &rows::answer(row, 1)?))
+        })?);
     }
-    newest_first.reverse();
-    Ok(newest_first)
+    Ok(history.build(agent_session(db, turn, parent)?))
+}
+
+/// The turns of a branch with an answer that goes with a run, newest first, and how much text they have.
+pub(super) const SAID_BEFORE: &str = "WITH RECURSIVE branch (turn_index, parent_index, said_bytes) AS (
+        SELECT turn_index, parent_index, said_bytes FROM turnkit_turns WHERE session_id = ?1 AND turn_index = ?2
+        UNION ALL
+        SELECT t.turn_index, t.parent_index, t.said_bytes FROM branch b
+            CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.parent_index
+        ORDER BY 1 DESC
+    ) SELECT turn_index, said_bytes FROM branch WHERE said_bytes IS NOT NULL";
+
+/// The agent's own session that the turn goes on with. Where another turn has gone on with it, it holds what is not of this branch.
+fn agent_session(db: &Connection, turn: &Turn, parent: u64) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT answer.summary FROM turnkit_turns before JOIN turnkit_messages answer
+            ON answer.execution_id = before.execution_id AND answer.role = 'assistant'
+        WHERE before.session_id = ?1 AND before.turn_index = ?2 AND before.agent = ?3 AND before.state = 'complete'
+            AND NOT EXISTS (SELECT 1 FROM turnkit_turns other WHERE other.session_id = ?1 AND other.parent_index = ?2
+                AND other.agent = ?3 AND other.turn_index <> ?4)";
+    let values =
+        params![turn.session_id.as_str(), column(parent)?, turn.agent, column(turn.index)?];
+    let summary: Option<Option<String>> =
+        db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
+    let summary = summary.flatten().and_then(|json| Summary::from_json(&json).ok());
+    Ok(summary.and_then(|summary| summary.agent_session_id))
 }
 
 pub(super) fn time(millis: i64) -> SystemTime {

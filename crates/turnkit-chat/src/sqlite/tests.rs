@@ -9,7 +9,7 @@ use rusqlite::{Transaction, TransactionBehavior};
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::LEASE;
+use crate::store::{FeedId, LEASE};
 use crate::{Failure, NewTurn, Role, TurnState};
 
 /// A directory with a database that lives as long as it does.
@@ -155,7 +155,7 @@ async fn closing_leaves_one_file_and_every_later_call_fails() {
     store.close().await;
     assert_eq!(fixture.files(), ["chat.db", "chat.db.workers"]);
     assert_eq!(fs::read_dir(fixture.directory.path().join("chat.db.workers")).unwrap().count(), 0);
-    let page = SessionPage { before: None, limit: 1 };
+    let page = SessionPage { before: None, limit: 1, archived: None };
     let errors = [
         store.check().await.unwrap_err(),
         store.sessions(owner(), page).await.unwrap_err(),
@@ -202,8 +202,12 @@ async fn a_database_of_the_binary_before_this_crate_goes_on() {
     fixture.connection().execute_batch(UNPREFIXED).unwrap();
     let store = fixture.open();
 
-    let listed = store.sessions(owner(), SessionPage { before: None, limit: 9 }).await.unwrap();
-    let titles: Vec<_> = listed.iter().map(|one| (one.id.as_str(), one.title.as_deref())).collect();
+    let listed = store
+        .sessions(owner(), SessionPage { before: None, limit: 9, archived: None })
+        .await
+        .unwrap();
+    let titles: Vec<_> =
+        listed.sessions.iter().map(|one| (one.id.as_str(), one.title.as_deref())).collect();
     assert_eq!(titles, [("empty", None), ("s", Some("first question"))]);
 
     let page = MessagePage::newest(9);
@@ -639,4 +643,181 @@ fn a_damaged_database_is_refused_in_a_line_that_says_so() {
     bytes[middle..middle + 20 * 4096].fill(0xa5);
     fs::write(fixture.path(), bytes).unwrap();
     refused();
+}
+
+// How much is read and kept.
+
+/// Each statement of this module, as it stands in its source, finds what it wants by an index: with 20,000 sessions, or 2,000 turns in one,
+/// as with 20.
+#[test]
+fn every_statement_searches_by_an_index() {
+    let fixture = Fixture::new();
+    drop(fixture.open());
+    let db = fixture.connection();
+    let (mut statements, mut scans) = (0, Vec::new());
+    for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/sqlite")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_source = path.extension().is_some_and(|end| end == "rs");
+        if !is_source || ["schema.rs", "tests.rs"].contains(&name) {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        // A quotation mark within a literal is none that ends it.
+        let code = code.collect::<Vec<_>>().join("\n").replace("\\\"", "\u{1}");
+        for literal in code.split('"').skip(1).step_by(2) {
+            let literal = &literal.replace('\u{1}', "\"");
+            let first = literal.split_whitespace().next().unwrap_or_default();
+            let is_sql =
+                ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "{BRANCH}"].contains(&first);
+            if !is_sql || literal == sessions::BRANCH {
+                continue;
+            }
+            let columns =
+                if name == "interactions.rs" { interactions::COLUMNS } else { queue::COLUMNS };
+            for sql in filled_in(&literal.replace("{COLUMNS}", columns)) {
+                statements += 1;
+                let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+                let mut rows = plan.raw_query();
+                while let Some(row) = rows.next().unwrap() {
+                    let step: String = row.get(3).unwrap();
+                    // Of an execution's questions and inputs there are a few.
+                    let sorts_a_few = name == "interactions.rs" && step.contains("TEMP B-TREE");
+                    if !is_small(&step) && !sorts_a_few {
+                        scans.push(format!("{name}: {step}: {sql}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(statements > 80, "{statements} statements were found");
+    assert!(scans.is_empty(), "{}", scans.join("\n"));
+}
+
+/// A statement with everything that is put into it.
+fn filled_in(sql: &str) -> Vec<String> {
+    let sql = sql.replace("{BRANCH}", sessions::BRANCH);
+    let mut filled = vec![sql.replace("{MAX_SIBLINGS}", "256")];
+    for (name, fillings) in [
+        ("{of_archive}", &["", "AND archived = ?5"][..]),
+        ("{of_session}", &["AND ?4 = ''", "AND e.session_id = ?4"]),
+        (
+            "{condition}",
+            &[
+                "t.session_id = ?1 AND t.turn_id = ?2",
+                "t.session_id = ?1 AND t.turn_index = ?2",
+                "t.session_id = ?1 AND t.state = 'open'",
+                "t.execution_id = ?1",
+                "s.tenant_id = ?1 AND s.user_id = ?2 AND t.turn_id = ?3 ORDER BY t.number DESC LIMIT 1",
+            ],
+        ),
+    ] {
+        if filled[0].contains(name) {
+            let with = |sql: &String| {
+                fillings.iter().map(|filling| sql.replace(name, filling)).collect::<Vec<_>>()
+            };
+            filled = filled.iter().flat_map(with).collect();
+        }
+    }
+    filled
+}
+
+/// A step of a plan that reads no more than it is to give: it searches, goes over what was found before, over an index of that which is
+/// open or left to do, or over the rows of a table that has a few.
+fn is_small(step: &str) -> bool {
+    let Some(scanned) = step.strip_prefix("SCAN ") else {
+        return !step.contains("TEMP B-TREE");
+    };
+    let of_partial = [
+        "turnkit_open_turns",
+        "turnkit_held_turns",
+        "turnkit_unerased",
+        "turnkit_unscrubbed",
+        "turnkit_undecided_intents",
+    ];
+    let few = ["turnkit_workers", "turnkit_log", "turnkit_schema", "CONSTANT ROW", "b", "branch"];
+    few.contains(&scanned)
+        || scanned.starts_with('(')
+        || of_partial.iter().any(|index| scanned.ends_with(&format!("INDEX {index}")))
+}
+
+/// PROTOCOL 4.2, "A feed": who was away for 10,000 entries misses nothing and gets nothing twice while two workers write on; who was away
+/// for more than 50,000 is told to read everything anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_feed_goes_on_after_10_000_entries_and_expires_after_50_000() {
+    const FILLED: u64 = 49_000;
+    const WRITES: u64 = 1_250;
+    let fixture = Fixture::new();
+    let stores = [fixture.open(), fixture.open()];
+    for session in 0..4 {
+        open_session(&stores[0], &format!("s{session}")).await;
+    }
+    let fill = "WITH RECURSIVE n (i) AS (SELECT 5 UNION ALL SELECT i + 1 FROM n WHERE i < 49000)
+        INSERT INTO turnkit_feed_entries (feed, number, change, session_id, at)
+        SELECT feed, i, 'session.updated', 's' || (i % 4), i FROM n, turnkit_feeds;
+        UPDATE turnkit_feeds SET newest = 49000;";
+    stores[0].write(move |tx| tx.execute_batch(fill)).await.unwrap();
+    let read = async |store: &SqliteStore, after: Option<FeedId>, session, limit| {
+        store.feed(owner(), FeedRead { after, session, limit }).await.unwrap()
+    };
+    let FeedPage::Entries(_, end) = read(&stores[0], None, None, 0).await else { panic!() };
+    let place = |number| Some(FeedId { feed: end.feed.clone(), number });
+    assert_eq!(end.number, FILLED);
+
+    let writers: Vec<_> = stores
+        .iter()
+        .cloned()
+        .zip(1_u64..)
+        .map(|(store, worker)| {
+            tokio::spawn(async move {
+                for burst in 0..WRITES / 50 {
+                    let writes = (0..50).map(|step| {
+                        let number = (burst * 50 + step).wrapping_mul(0x9E37_79B9 + worker) >> 7;
+                        let id = SessionId::new(format!("s{}", number % 4));
+                        let title = Some(format!("{worker} {burst} {step}"));
+                        let update = SessionUpdate { title, archived: None };
+                        store.update_session(owner(), id, update)
+                    });
+                    for written in join_all(writes).await {
+                        assert!(written.unwrap().is_some());
+                    }
+                }
+            })
+        })
+        .collect();
+    let newest = FILLED + 2 * WRITES;
+    let (mut after, mut told) = (FILLED - 10_000, Vec::new());
+    while after < newest {
+        let store = &stores[usize::try_from(after % 2).unwrap()];
+        let limit = usize::try_from(1 + after.wrapping_mul(0x9E37_79B9) % 400).unwrap();
+        let FeedPage::Entries(entries, at) = read(store, place(after), None, limit).await else {
+            panic!("the place {after} is held for older than what is kept")
+        };
+        assert_eq!(at.number, entries.last().map_or(after, |last| last.number));
+        after = at.number;
+        told.extend(entries.into_iter().map(|entry| (entry.number, entry.session_id)));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let numbers: Vec<u64> = told.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (FILLED - 9_999..=newest).collect::<Vec<_>>());
+
+    let of_one = SessionId::new("s1");
+    let page = read(&stores[1], place(FILLED - 10_000), Some(of_one.clone()), usize::MAX).await;
+    let FeedPage::Entries(entries, _) = page else { panic!() };
+    let wanted: Vec<u64> =
+        told.iter().filter(|(_, session)| *session == of_one).map(|(number, _)| *number).collect();
+    assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), wanted);
+
+    // Dropped in pieces: 50,000 at least are kept.
+    for (number, is_kept) in
+        [(0, false), (999, false), (1_000, true), (newest, true), (newest + 1, false)]
+    {
+        let page = read(&stores[0], place(number), None, 1).await;
+        assert_eq!(page != FeedPage::Expired, is_kept, "{number}");
+    }
+    let other = Some(FeedId { feed: "0".repeat(32), number: newest });
+    assert_eq!(read(&stores[0], other, None, 1).await, FeedPage::Expired);
 }

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::store::asked::Asked;
 use crate::store::{
-    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TITLE, TurnRow,
-    answer_columns,
+    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TurnRow, answer_columns,
+    said_in, text_len,
 };
 use crate::{
     Answer, Ending, Failure, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef,
@@ -70,8 +70,18 @@ fn place(
     product: Option<&dyn InTransaction>,
     new: NewRow,
 ) -> Result<Placed, Fault> {
-    let NewRow { owner, session_id, turn_id, message, agent, after, replaces, client_id, queue } =
-        new;
+    let NewRow {
+        owner,
+        session_id,
+        turn_id,
+        message,
+        agent,
+        after,
+        replaces,
+        client_id,
+        queue,
+        title,
+    } = new;
     let told = |accepted| Ok(Placed::Told(accepted, false));
     if !sessions::is_owner(tx, &owner, &session_id)? {
         return told(Accepted::NoSession);
@@ -118,6 +128,8 @@ fn place(
     let open: Option<String> = open.optional()?;
     let (waiting, is_paused) = queue::length(tx, &at.session_id)?;
     if open.is_none() && waiting == 0 {
+        // One that has waited comes behind others, and the first of these has named the session.
+        sessions::name(tx, &at.session_id, title.as_deref())?;
         return Ok(Placed::Open(insert(tx, worker, owner, at, asked, worker.now())?));
     }
     let is_open = open.is_some();
@@ -178,10 +190,9 @@ fn insert(
     };
     // One that was to follow a turn which was removed from the queue since follows the one before it.
     let parent = parent.map_or_else(|| rows::newest_index(db, &at.session_id), Ok)?;
-    let sql = "UPDATE turnkit_sessions SET next_index = next_index + 1, title = coalesce(title, ?2), active_at = ?3
+    let sql = "UPDATE turnkit_sessions SET next_index = next_index + 1, active_at = ?2
         WHERE id = ?1 RETURNING next_index - 1";
-    let title: String = message.chars().take(TITLE).collect();
-    let values = params![at.session_id.as_str(), title, worker.now()];
+    let values = params![at.session_id.as_str(), worker.now()];
     let index = db.prepare_cached(sql)?.query_row(values, |row| unsigned(row, 0))?;
     let execution_id = ExecutionId::derive(&owner.tenant_id, at.session_id.as_str(), index)
         .map_err(|error| StoreError::because(StoreErrorKind::Broken, error))?;
@@ -278,6 +289,12 @@ pub(super) fn save(
     }
     write_answer(tx, worker, id, answer, TurnState::Complete)?;
     let turn = turn(tx, worker, id)?;
+    let said = said_in(&turn.message, answer);
+    if !said.is_empty() {
+        let bytes = column(text_len(&said))?;
+        let sql = "UPDATE turnkit_turns SET said_bytes = ?2 WHERE execution_id = ?1";
+        tx.prepare_cached(sql)?.execute(params![id.as_str(), bytes])?;
+    }
     if let Some(product) = product {
         product.saved(tx, &turn, answer).map_err(|error| OwnStatements::failed("saved", error))?;
     }

@@ -13,15 +13,16 @@ use turnkit_id::{ExecutionId, LogId};
 
 use super::{
     Accepted, Bell, Change, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy,
-    FEED_KEPT, FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, HistoryLimits,
-    Intended, Intent, Joined, LEASE, Lease, MAX_QUEUED, MAX_SIGN_INS, MessagePage, NAME_RESTS,
-    NewRow, Outcome, PAGE_BYTES, Queue, QueueChange, QueueChanged, Renewed, SessionPage,
-    SessionState, Siblings, SignIns, StoreError, StoreErrorKind, Stored, TITLE, TOMBSTONE, Told,
-    TurnRow, Wish, answer_bytes, input_turn, inputs_of, json_len, said_in, unnamed_log,
+    FEED_KEPT, FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, History,
+    HistoryBuilder, HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MAX_QUEUED,
+    MAX_SIBLINGS, MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, Outcome, PAGE_BYTES, Queue,
+    QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState, SessionUpdate,
+    Siblings, SignIns, StoreError, StoreErrorKind, Stored, TOMBSTONE, Told, TurnRow, Wish,
+    answer_bytes, input_turn, inputs_of, said_in, unnamed_log,
 };
 use crate::{
-    Answer, Ending, Failure, Message, Principal, QueuedTurn, Said, SessionId, SessionInfo, Turn,
-    TurnRef, TurnState,
+    Answer, Ending, Failure, Message, Principal, QueuedTurn, SessionId, SessionInfo, Turn, TurnRef,
+    TurnState,
 };
 
 /// Sessions and turns in this process's memory, which end with it.
@@ -107,6 +108,8 @@ struct Tombstone {
 struct Session {
     owner: Principal,
     name: String,
+    title: Option<String>,
+    archived: bool,
     number: u64,
     created_at: SystemTime,
     /// When something was last accepted, saved or ended in it.
@@ -293,6 +296,8 @@ impl Data {
         let session = Session {
             owner,
             name,
+            title: None,
+            archived: false,
             number: self.opened,
             created_at,
             active_at: created_at,
@@ -556,6 +561,16 @@ impl Data {
 }
 
 impl Session {
+    fn info(&self, id: &SessionId) -> SessionInfo {
+        let Session { title, archived, created_at, .. } = self;
+        SessionInfo {
+            id: id.clone(),
+            title: title.clone(),
+            archived: *archived,
+            created_at: *created_at,
+        }
+    }
+
     /// The turn that waits under this name.
     fn waiting(&self, turn_id: &str) -> Option<(QueuedTurn, &Waiting)> {
         let place = self.queue.iter().position(|waiting| waiting.turn_id == turn_id)?;
@@ -692,11 +707,12 @@ impl ChatStore for MemoryStore {
         done(open)
     }
 
-    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
+    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, SessionList> {
         if let Some(refusal) = self.refusal() {
             return refusal;
         }
-        let data = self.data();
+        let mut data = self.data();
+        let feed = data.feeds.entry(owner.clone()).or_insert_with(Feed::new).end();
         let before = match &page.before {
             None => u64::MAX,
             Some(id) => data.session(&owner, id).map_or(0, |session| session.number),
@@ -705,14 +721,36 @@ impl ChatStore for MemoryStore {
             .sessions
             .iter()
             .filter(|(_, session)| session.owner == owner && session.number < before)
+            .filter(|(_, session)| page.archived.is_none_or(|asked| asked == session.archived))
             .collect();
         ours.sort_by_key(|(_, session)| std::cmp::Reverse(session.number));
-        let listed = ours.into_iter().take(page.limit as usize).map(|(id, session)| {
-            let first = session.turns.first().and_then(|id| data.turns.get(id));
-            let title = first.map(|row| row.turn.message.chars().take(TITLE).collect());
-            SessionInfo { id: id.clone(), title, created_at: session.created_at }
-        });
-        done(listed.collect())
+        let listed = ours.into_iter().take(page.limit as usize);
+        let sessions = listed.map(|(id, session)| session.info(id)).collect();
+        done(SessionList { sessions, feed })
+    }
+
+    fn update_session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        update: SessionUpdate,
+    ) -> Stored<'_, Option<SessionInfo>> {
+        if let Some(refusal) = self.refusal() {
+            return refusal;
+        }
+        let (now, mut data) = (self.now(), self.data());
+        let session = data.sessions.get_mut(&id).filter(|session| session.owner == owner);
+        let Some(session) = session else {
+            return done(None);
+        };
+        let before = session.info(&id);
+        session.title = update.title.or(session.title.take());
+        session.archived = update.archived.unwrap_or(session.archived);
+        let info = session.info(&id);
+        if info != before {
+            data.tell(&id, None, Change::SessionUpdated, now);
+        }
+        done(Some(info))
     }
 
     fn session(
@@ -747,17 +785,24 @@ impl ChatStore for MemoryStore {
                 break;
             }
             bytes += row.turn.message.len();
-            let siblings = data.siblings(session, &row.turn).count() as u64;
+            let mut sibling_ids: Vec<String> = data
+                .siblings(session, &row.turn)
+                .map(|sibling| sibling.turn.turn_id.clone())
+                .collect();
+            let siblings = sibling_ids.len() as u64;
+            sibling_ids.drain(..sibling_ids.len().saturating_sub(MAX_SIBLINGS));
+            sibling_ids.truncate(if siblings > 1 { MAX_SIBLINGS } else { 0 });
             if let Some((answer, at)) = &row.answer {
                 bytes += answer_bytes(answer);
                 let mut answer = Message::answered(&row.turn, answer.clone(), *at);
                 answer.state = row.state;
                 answer.failure.clone_from(&row.failure);
                 answer.siblings = siblings;
+                answer.sibling_ids.clone_from(&sibling_ids);
                 newest_first.push(answer);
             }
             let asked = Message::asked(&row.turn, row.accepted_at);
-            newest_first.push(Message { siblings, ..asked });
+            newest_first.push(Message { siblings, sibling_ids, ..asked });
         }
         newest_first.reverse();
         let open = data.open_of(session).map(|row| data.row(row, now));
@@ -769,7 +814,8 @@ impl ChatStore for MemoryStore {
         let asked = data.open_of(session).into_iter().flat_map(|row| &row.questions);
         let asked = asked.filter(|question| question.is_pending());
         let pending = asked.map(|question| question.data.clone()).collect();
-        done(Some(SessionState { messages: newest_first, open, pending, queue, feed }))
+        let info = session.info(&id);
+        done(Some(SessionState { info, messages: newest_first, open, pending, queue, feed }))
     }
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
@@ -787,6 +833,7 @@ impl ChatStore for MemoryStore {
             replaces,
             client_id,
             queue,
+            title,
         } = new;
         let Some(session) = data.session(&owner, &session_id) else {
             return done(Accepted::NoSession);
@@ -829,6 +876,9 @@ impl ChatStore for MemoryStore {
         let (created_at, first_asked) = (now, None);
         let new = Waiting { turn_id, asked, first_asked, after, replaces, client_id, created_at };
         if open.is_none() && session.queue.is_empty() {
+            if let Some(session) = data.sessions.get_mut(&session_id) {
+                session.title = session.title.take().or(title);
+            }
             return match data.open_turn(&session_id, new, now) {
                 Ok(id) => match data.turns.get(&id) {
                     Some(row) => done(Accepted::New(data.row(row, now))),
@@ -1234,27 +1284,38 @@ impl ChatStore for MemoryStore {
         done(free.into_values().take(limit).collect())
     }
 
-    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
+    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, History> {
         if let Some(refusal) = self.refusal() {
             return refusal;
         }
         let data = self.data();
-        let session = data.sessions.get(&turn.session_id);
-        let rows = session.map(|session| data.branch(session, turn.parent)).unwrap_or_default();
-        let turns = rows.into_iter().filter_map(|row| {
-            let (answer, _) = row.answer.as_ref()?;
-            Some(said_in(&row.turn.message, answer)).filter(|said| !said.is_empty())
-        });
-        let (mut newest_first, mut bytes) = (Vec::new(), 0);
-        for said in turns.take(limits.turns as usize) {
-            bytes += said.iter().map(json_len).sum::<usize>();
-            if bytes > limits.bytes {
-                break;
+        let Some(session) = data.sessions.get(&turn.session_id) else {
+            return done(History::default());
+        };
+        let mut history = HistoryBuilder::new(limits);
+        let mut agent_session = None;
+        for row in data.branch(session, turn.parent) {
+            let Some((answer, _)) = &row.answer else { continue };
+            if row.state != TurnState::Complete {
+                continue;
             }
-            newest_first.extend(said.into_iter().rev());
+            let goes_on = |other: &&ExecutionId| {
+                let other = data.turns.get(*other).map(|other| &other.turn);
+                other.is_some_and(|other| {
+                    other.parent == turn.parent
+                        && other.agent == turn.agent
+                        && other.index != turn.index
+                })
+            };
+            if Some(row.turn.index) == turn.parent
+                && row.turn.agent == turn.agent
+                && !session.turns.iter().any(|other| goes_on(&other))
+            {
+                agent_session.clone_from(&answer.summary.agent_session_id);
+            }
+            history.take(said_in(&row.turn.message, answer));
         }
-        newest_first.reverse();
-        done(newest_first)
+        done(history.build(agent_session))
     }
 
     fn woken(&self) -> BoxFuture<'_, ()> {

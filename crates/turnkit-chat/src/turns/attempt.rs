@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::time::Instant;
 use turnkit::{
-    BoxError, Final, FinalText, Hook, Persisted, RawText, TurnContext, TurnError, TurnHooks,
-    TurnOutcome, code,
+    AnswerPart, BoxError, Final, FinalText, Hook, Persisted, RawText, TurnContext, TurnError,
+    TurnHooks, TurnOutcome, code,
 };
 use turnkit_wire::{Event, text};
 
@@ -161,6 +161,14 @@ impl TurnHooks for AttemptHooks {
         let conduct = &self.0;
         let transformed = conduct.turns.hooks.transform_final_text(&conduct.turn, text);
         conduct.observed(Hook::TransformFinalText, transformed).await
+    }
+
+    async fn transform_part(
+        &self,
+        _: &TurnContext,
+        part: AnswerPart,
+    ) -> Result<Option<AnswerPart>, BoxError> {
+        self.0.turns.hooks.transform_part(&self.0.turn, part).await
     }
 
     /// Any attempt saves, whoever drives the turn: the execution's id is the key.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 use turnkit::{Produced, TurnProducer};
 use turnkit_id::LogId;
@@ -14,7 +15,7 @@ use turnkit_sandbox::{Error, RunRequest, SandboxTurn};
 use super::attempt::Conduct;
 use super::deletion::{DELETED, SESSION_DELETED};
 use super::interactions::{RETRY, Recorder};
-use crate::store::{Find, Found, StoreError, TurnRow, unnamed_log};
+use crate::store::{Find, Found, History, StoreError, TurnRow, unnamed_log};
 use crate::{Failure, Role, Said, TurnState};
 
 /// The events of one turn's execution.
@@ -47,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What goes with the run.
 pub(super) struct Run {
     /// What was said before.
-    pub(super) history: Vec<Said>,
+    pub(super) history: History,
     /// The log that the turn is dispatched to.
     pub(super) log: LogId,
 }
@@ -149,7 +150,8 @@ impl Execution {
 /// and never asks for the run again.
 fn start(conduct: &Conduct, run: &Run) -> SandboxTurn {
     let turn = &conduct.turn;
-    let history = run.history.iter().map(|Said { role, content }| {
+    let History { said, omitted, agent_session } = &run.history;
+    let history = said.iter().map(|Said { role, content }| {
         let role = match role {
             Role::User => turnkit_sandbox::Role::User,
             Role::Assistant => turnkit_sandbox::Role::Assistant,
@@ -159,7 +161,11 @@ fn start(conduct: &Conduct, run: &Run) -> SandboxTurn {
     let mut request = RunRequest::new(turn.execution_id.clone(), &turn.message)
         .session_id(turn.session_id.as_str())
         .agent(&turn.agent)
-        .history(history);
+        .history(history)
+        .history_omitted(omitted.turns, omitted.bytes);
+    if let Some(session) = agent_session {
+        request = request.metadata(json!({ "agentSessionId": session }));
+    }
     if run.log != unnamed_log() {
         request = request.log_id(run.log.clone());
     }

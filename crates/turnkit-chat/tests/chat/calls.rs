@@ -278,7 +278,7 @@ async fn a_user_leaves_nothing_behind_and_others_keep_what_is_theirs() {
         }
     }
     chat.delete_user(&rig.ann).await.unwrap();
-    let page = SessionPage { before: None, limit: 100 };
-    assert!(chat.sessions(&rig.ann, page.clone()).await.unwrap().is_empty());
-    assert_eq!(chat.sessions(&bob, page).await.unwrap().len(), 70);
+    let page = SessionPage { before: None, limit: 100, archived: None };
+    assert!(chat.sessions(&rig.ann, page.clone()).await.unwrap().sessions.is_empty());
+    assert_eq!(chat.sessions(&bob, page).await.unwrap().sessions.len(), 70);
 }

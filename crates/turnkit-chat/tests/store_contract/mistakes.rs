@@ -11,9 +11,9 @@ use turnkit::Persisted;
 use turnkit_chat::store::memory::MemoryStore;
 use turnkit_chat::store::{
     Accepted, Claim, Claimed, Decision, Deletion, Digest, EndedBy, FeedPage, FeedRead, Find, Found,
-    HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MessagePage, NewRow, QueueChange,
-    QueueChanged, Renewed, SessionPage, SessionState, Siblings, SignIns, Stored, Told, TurnRow,
-    Veto, Wish,
+    History, HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MessagePage, NewRow, Omitted,
+    QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState, SessionUpdate,
+    Siblings, SignIns, Stored, Told, TurnRow, Veto, Wish,
 };
 use turnkit_chat::{
     Answer, AnswerPart, ChatStore, Ending, Failure, Message, PartKind, Principal, QueuedTurn, Role,
@@ -111,10 +111,17 @@ enum Mistake {
     GivesASessionTwice,
     SortsById,
     CutsTitlesAtBytes,
+    NamesItAgain,
+    MixesArchives,
+    TellsWhatIsSo,
     TearsTurns,
     TrimsText,
     SendsTheTurnItself,
     IgnoresTheBytes,
+    SendsWhatFailed,
+    CountsNothing,
+    GoesOnWithAnySession,
+    NamesTheNewestFirst,
     KeepsSignInsForEver,
     CountsASignInTwice,
     PassesNoSignInsOn,
@@ -398,9 +405,32 @@ impl ChatStore for Wrong {
         Box::pin(async move { self.handle().siblings(owner, at).await })
     }
 
-    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
+    fn update_session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        update: SessionUpdate,
+    ) -> Stored<'_, Option<SessionInfo>> {
         Box::pin(async move {
-            let mut listed = self.handle().sessions(self.owner(owner), page).await?;
+            let (handle, owner) = (self.handle(), self.owner(owner));
+            let info = handle.update_session(owner.clone(), id.clone(), update).await?;
+            if let Some(info) = info.as_ref().filter(|_| self.makes(Mistake::TellsWhatIsSo)) {
+                for archived in [!info.archived, info.archived] {
+                    let update = SessionUpdate { title: None, archived: Some(archived) };
+                    handle.update_session(owner.clone(), id.clone(), update).await?;
+                }
+            }
+            Ok(info)
+        })
+    }
+
+    fn sessions(&self, owner: Principal, mut page: SessionPage) -> Stored<'_, SessionList> {
+        Box::pin(async move {
+            if self.makes(Mistake::MixesArchives) {
+                page.archived = None;
+            }
+            let mut list = self.handle().sessions(self.owner(owner), page).await?;
+            let listed = &mut list.sessions;
             if self.makes(Mistake::SortsById) {
                 listed.sort_by(|one, other| other.id.cmp(&one.id));
             }
@@ -409,7 +439,7 @@ impl ChatStore for Wrong {
                     title.truncate(80);
                 }
             }
-            Ok(listed)
+            Ok(list)
         })
     }
 
@@ -432,6 +462,9 @@ impl ChatStore for Wrong {
                 messages.remove(0);
             }
             for message in messages.iter_mut() {
+                if self.makes(Mistake::NamesTheNewestFirst) {
+                    message.sibling_ids.reverse();
+                }
                 if self.makes(Mistake::TrimsText) {
                     message.text = message.text.trim().to_owned();
                 }
@@ -472,6 +505,11 @@ impl ChatStore for Wrong {
                 self.shared.is_locked.store(false, SeqCst);
             }
             let new = NewRow { owner: self.owner(new.owner.clone()), ..new };
+            if self.makes(Mistake::NamesItAgain) {
+                let update = SessionUpdate { title: new.title.clone(), archived: None };
+                let (owner, id) = (new.owner.clone(), new.session_id.clone());
+                self.handle().update_session(owner, id, update).await?;
+            }
             // A turn that waits is refused when it comes out of the queue.
             let (handle, newest) = (self.handle(), MessagePage::newest(0));
             let state = handle.session(new.owner.clone(), new.session_id.clone(), newest).await?;
@@ -855,7 +893,7 @@ impl ChatStore for Wrong {
         })
     }
 
-    fn history(&self, mut turn: Turn, mut limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
+    fn history(&self, mut turn: Turn, mut limits: HistoryLimits) -> Stored<'_, History> {
         Box::pin(async move {
             if self.makes(Mistake::SendsTheTurnItself) {
                 turn.parent = Some(turn.index);
@@ -863,7 +901,25 @@ impl ChatStore for Wrong {
             if self.makes(Mistake::IgnoresTheBytes) {
                 limits.bytes = usize::MAX;
             }
-            self.handle().history(turn, limits).await
+            let (handle, of) = (self.handle(), turn.clone());
+            let mut history = handle.history(turn, limits).await?;
+            if self.makes(Mistake::CountsNothing) {
+                history.omitted = Omitted::default();
+            }
+            let page = MessagePage::newest(99);
+            let state = handle.session(of.owner.clone(), of.session_id.clone(), page).await?;
+            let messages = state.map(|state| state.messages).unwrap_or_default();
+            let before = messages.iter().filter(|message| message.turn_index < of.index);
+            for message in before.filter(|message| message.role == Role::Assistant) {
+                if self.makes(Mistake::SendsWhatFailed) && message.state == TurnState::Failed {
+                    let (role, content) = (Role::Assistant, message.text.clone());
+                    history.said.push(Said { role, content });
+                }
+                if self.makes(Mistake::GoesOnWithAnySession) {
+                    history.agent_session.clone_from(&message.summary.agent_session_id);
+                }
+            }
+            Ok(history)
         })
     }
 
@@ -1110,13 +1166,23 @@ finds! {
         GivesASessionTwice "look for: a session's id that is given out twice";
     sessions_are_listed_the_newest_first:
         SortsById "look for: an order that is not that of opening",
-        CutsTitlesAtBytes "of a session with two turns\n";
+        CutsTitlesAtBytes "of a session with two turns\n",
+        NamesItAgain "no later one";
+    a_session_is_named_and_archived:
+        NamesItAgain "of a named session with a turn\n",
+        MixesArchives "of a list with `archived` Some(false)\n",
+        TellsWhatIsSo "in the feed\n";
+    siblings_are_branches:
+        NamesTheNewestFirst "look for: those that share the turn's parent",
+        GoesOnWithAnySession "look for: the agent's own session";
     a_session_is_shown_as_whole_turns:
         TearsTurns "look for: a page that cuts a turn in two",
         TrimsText "or text that was changed";
     history_keeps_to_its_limits:
-        SendsTheTurnItself "of what was said before turn 4",
-        IgnoresTheBytes "look for: a turn that is later, cut in two";
+        SendsTheTurnItself "of what was said before turn 5",
+        IgnoresTheBytes "look for: a turn that is later, failed, cut in two",
+        SendsWhatFailed "look for: a turn that is later, failed, cut in two",
+        CountsNothing "look for: what the limits leave out";
     what_is_deleted_is_gone:
         SavesOntoATombstone "of a late answer\n",
         ForgetsWhatWasDeleted "of a deleted turn that is looked for\n",

@@ -119,6 +119,11 @@ fn event_size(text: &str) -> Result<usize, String> {
     size_within(text, 1, 1 << 30, "at most 1GiB")
 }
 
+/// What leaves room for a message in the body of a run.
+pub(super) fn history_size(text: &str) -> Result<usize, String> {
+    size_within(text, 4 << 10, 448 << 10, "4KiB to 448KiB")
+}
+
 /// What hyper takes for its buffer.
 fn head_size(text: &str) -> Result<usize, String> {
     size_within(text, 8 << 10, 16 << 20, "8KiB to 16MiB")
@@ -155,6 +160,7 @@ mod tests {
         {
             assert!(size(text).is_err(), "{text}");
         }
+        assert!(history_size("1MiB").is_err() && history_size("1KiB").is_err());
         assert!(event_size("2GiB").is_err() && head_size("4KiB").is_err());
     }
 }

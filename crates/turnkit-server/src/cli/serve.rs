@@ -9,10 +9,11 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use http::HeaderName;
+use turnkit_chat::store::HistoryLimits;
 use turnkit_chat::{Network, NoOrigin, Origins, TrustedHeader};
 
 use super::agents::AgentOptions;
-use super::limits::{LogLimits, ServingLimits, count};
+use super::limits::{LogLimits, ServingLimits, count, history_size};
 use super::open_files::raise_open_files;
 use super::signals::{Hangups, Signals};
 use super::terminal::{Screen, Written};
@@ -88,6 +89,12 @@ pub(super) struct Options {
     /// Delete sessions in which nothing happened for so long, such as 90d. Without it they are kept until somebody deletes them.
     #[arg(long, value_name = "DURATION", env = "TURNKIT_RETENTION", value_parser = retention)]
     retention: Option<Duration>,
+    /// How many turns of a conversation go with a message, the newest ones; 0 for none.
+    #[arg(long, value_name = "NUMBER", env = "TURNKIT_HISTORY_TURNS", default_value = "50")]
+    history_turns: u32,
+    /// How much of a conversation goes with a message. A turn that takes more than half of it is cut.
+    #[arg(long, value_name = "SIZE", env = "TURNKIT_HISTORY_BYTES", default_value = "256KiB", value_parser = history_size)]
+    history_bytes: usize,
     #[command(flatten)]
     embedded: AgentOptions,
     /// How many turns this server drives at a time.
@@ -222,6 +229,7 @@ impl Options {
             limits: self.logs.with(&self.serving),
             max_turns: self.max_turns,
             retention: self.retention,
+            history: HistoryLimits { turns: self.history_turns, bytes: self.history_bytes },
             ..ServerConfig::new(self.listen, database, substrate)
         })
     }

@@ -17,6 +17,7 @@ mod history;
 mod identity;
 mod queue;
 mod refusals;
+mod sessions;
 mod stopping;
 mod support;
 mod trace;

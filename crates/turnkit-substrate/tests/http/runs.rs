@@ -39,6 +39,37 @@ async fn the_error_of_an_agent_fails_its_run() {
     assert_eq!(server.status("a").await.body["state"], "failed");
 }
 
+/// The user sees what the agent was not told, in the log like all else; an agent that goes on with a session of its own was told it all.
+#[tokio::test]
+async fn what_was_left_out_of_a_history_is_told_before_all_that_the_agent_says() {
+    let server = Server::with_agent(Fixed::texts(1)).await;
+    let request = |id: &str, omitted: Value, metadata: Value| {
+        let body = json!({ "message": "m", "historyOmitted": omitted, "metadata": metadata });
+        server.post("/agents/run/stream", &body).header("X-Execution-ID", id)
+    };
+    let run = async |id: &str, omitted, metadata| stream(request(id, omitted, metadata)).await;
+    let frames = run("told", json!({ "turns": 2, "bytes": 345 }), json!({})).await;
+    let kinds: Vec<_> = frames.iter().map(|frame| &*frame.kind).collect();
+    assert_eq!(kinds[..3], ["execution.started", "warning", "message.part.updated"]);
+    assert_eq!(
+        frames[1].data,
+        json!({
+            "code": "history_omitted",
+            "message": "the agent was not told all of this conversation: the oldest 2 messages and their answers (345 bytes) did not fit",
+        })
+    );
+    let none = json!({ "turns": 0, "bytes": 0 });
+    let own = json!({ "agentSessionId": "s" });
+    for (id, omitted, metadata) in [("none", none, json!({})), ("own", json!({ "turns": 2 }), own)]
+    {
+        let frames = run(id, omitted, metadata).await;
+        assert_ne!(frames[1].kind, "warning", "{id}");
+    }
+    let refused = Answer::of(request("bad", json!([1, 2]), json!({}))).await;
+    refused.assert_error(400, "invalid_request");
+    assert_eq!(refused.body["error"]["field"], "historyOmitted");
+}
+
 #[tokio::test]
 async fn a_failure_that_is_likely_to_pass_says_so() {
     let (agent, mut runs) = Driven::new();

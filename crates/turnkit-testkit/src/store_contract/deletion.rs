@@ -42,9 +42,10 @@ impl<F: StoreFixture> Bench<F> {
     }
 
     async fn listed(&self) -> Vec<SessionId> {
-        let (store, page) = (self.store(), SessionPage { before: None, limit: 100 });
+        let (store, page) =
+            (self.store(), SessionPage { before: None, limit: 100, archived: None });
         let listed = self.rule.ask("sessions", || store.sessions(owner(), page.clone())).await;
-        listed.into_iter().map(|info| info.id).collect()
+        listed.sessions.into_iter().map(|info| info.id).collect()
     }
 }
 
@@ -222,9 +223,9 @@ pub async fn a_deleted_name_rests_and_what_is_idle_can_go<F: StoreFixture>(fixtu
     let used = bench.accept(&session_id(7), "t").await;
     bench.fixture.advance(100 * hour).await;
     bench.session(8).await;
-    let newest = SessionPage { before: None, limit: 1 };
+    let newest = SessionPage { before: None, limit: 1, archived: None };
     let listed = rule.ask("sessions", || store.sessions(owner(), newest.clone())).await;
-    let Some(newest) = listed.first() else {
+    let Some(newest) = listed.sessions.first() else {
         rule.broken(
             "of a session that was just opened",
             "its place in the list",

@@ -311,7 +311,7 @@ pub async fn an_input_reaches_an_agent_once<F: StoreFixture>(fixture: F) {
         let wanted = wanted.map(|(role, content)| Said { role, content: content.to_owned() });
         let look_for =
             "an input that the agent has had: it is a message between the halves of the answer";
-        rule.same_list("of the history", &said, &wanted, look_for);
+        rule.same_list("of the history", &said.said, &wanted, look_for);
         let next_id = next.turn.execution_id.clone();
         rule.ask("save", || bench.store().save(next_id.clone(), Answer::new("whole"))).await;
         let open = ("i1".to_owned(), "message i1".to_owned(), "agent".to_owned());

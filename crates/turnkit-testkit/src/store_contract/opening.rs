@@ -157,7 +157,7 @@ pub async fn a_closed_handle_holds_nothing_and_does_nothing<F: StoreFixture>(fix
     let look_for = "the leases of a worker that has ended: they are free at once";
     rule.same(at, &bench.unattended(other, 9).await, &vec![turn.execution_id.clone()], look_for);
     let id = || turn.execution_id.clone();
-    let page = SessionPage { before: None, limit: 9 };
+    let page = SessionPage { before: None, limit: 9, archived: None };
     let of_turns = MessagePage::newest(9);
     let deletion = Deletion { owner: owner(), session_id: session_id(0), if_idle_since: None };
     let errors = [
@@ -289,9 +289,10 @@ pub async fn many_open_the_database_at_once<F: StoreFixture>(fixture: F) {
         rule.ask("open_session", || store.open_session(owner(), id.clone())).await;
     }
     for store in &stores {
-        let page = SessionPage { before: None, limit: 1_000 };
+        let page = SessionPage { before: None, limit: 1_000, archived: None };
         let listed = rule.ask("sessions", || store.sessions(owner(), page.clone())).await;
-        let found = count(&listed, |info| (0..TASKS).any(|number| info.id == session_id(number)));
+        let found =
+            count(&listed.sessions, |info| (0..TASKS).any(|number| info.id == session_id(number)));
         rule.same(&at, &found, &TASKS, look_for);
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use turnkit_chat::store::{
-    Accepted, Digest, EndedBy, Find, Found, HistoryLimits, MessagePage, SessionPage,
+    Accepted, Change, Digest, EndedBy, FeedPage, FeedRead, Find, Found, History, HistoryLimits,
+    MessagePage, NewRow, Omitted, SessionList, SessionPage, SessionUpdate, Siblings,
 };
 use turnkit_chat::{
     Answer, ChatStore, Message, Principal, Role, Said, SessionId, SessionInfo, StoreErrorKind,
-    Turn, TurnRef, TurnState,
+    Summary, Turn, TurnRef, TurnState,
 };
 
 use super::StoreFixture;
@@ -38,12 +39,15 @@ pub async fn what_is_anothers_does_not_exist<F: StoreFixture>(fixture: F) {
         Principal::new("user", "tenant"),
     ] {
         let at = format!("for {other:?}");
-        let page = SessionPage { before: None, limit: 9 };
+        let page = SessionPage { before: None, limit: 9, archived: None };
         let listed = rule.ask("sessions", || store.sessions(other.clone(), page.clone())).await;
-        rule.same(&at, &listed, &vec![], look_for);
-        let page = SessionPage { before: Some(session.clone()), limit: 9 };
+        rule.same(&at, &listed.sessions, &vec![], look_for);
+        let page = SessionPage { before: Some(session.clone()), limit: 9, archived: None };
         let listed = rule.ask("sessions", || store.sessions(other.clone(), page.clone())).await;
-        rule.same(&at, &listed, &vec![], look_for);
+        rule.same(&at, &listed.sessions, &vec![], look_for);
+        let update = SessionUpdate { title: Some("mine".to_owned()), archived: Some(true) };
+        let ask = || store.update_session(other.clone(), session.clone(), update.clone());
+        rule.same(&at, &rule.ask("update_session", ask).await, &None, look_for);
         let page = MessagePage::newest(9);
         let ask = || store.session(other.clone(), session.clone(), page);
         let state = rule.ask("session", ask).await;
@@ -112,9 +116,9 @@ pub async fn sessions_are_listed_the_newest_first<F: StoreFixture>(fixture: F) {
     for limit in [1, 2, 3, 7, 50] {
         let (mut all, mut before) = (Vec::new(), None);
         loop {
-            let page = SessionPage { before: before.clone(), limit };
+            let page = SessionPage { before: before.clone(), limit, archived: None };
             let listed: Vec<SessionInfo> =
-                rule.ask("sessions", || other.sessions(owner(), page.clone())).await;
+                rule.ask("sessions", || other.sessions(owner(), page.clone())).await.sessions;
             let Some(last) = listed.last() else { break };
             before = Some(last.id.clone());
             all.extend(listed.into_iter().map(|info| info.id));
@@ -126,29 +130,103 @@ pub async fn sessions_are_listed_the_newest_first<F: StoreFixture>(fixture: F) {
             "an order that is not that of opening, or a page that begins in the wrong place";
         rule.same_list(format_args!("in pages of {limit}"), &all, &newest, look_for);
     }
-    let page = SessionPage { before: Some(session_id(77)), limit: 9 };
+    let page = SessionPage { before: Some(session_id(77)), limit: 9, archived: None };
     let listed = rule.ask("sessions", || store.sessions(owner(), page.clone())).await;
     let look_for = "a page before a session that is not there: it is empty";
-    rule.same("before a session that is not there", &listed, &vec![], look_for);
+    rule.same("before a session that is not there", &listed.sessions, &vec![], look_for);
 
-    let first = "\u{1F980}".repeat(100);
-    let turn = bench.accept_message(&session_id(5), "one", &first).await;
-    rule.ask("save", || store.save(turn.execution_id.clone(), Answer::new("hi"))).await;
-    bench.accept_message(&session_id(5), "two", "the second").await;
-    let page = SessionPage { before: Some(session_id(3)), limit: 9 };
+    let title = "\u{1F980}".repeat(80);
+    let new = |turn_id: &str, title: &str| NewRow {
+        title: Some(title.to_owned()),
+        ..asked(&session_id(5), turn_id, "hello")
+    };
+    let accepted = rule.ask("accept", || store.accept(new("one", &title))).await;
+    let Accepted::New(first) = accepted else {
+        rule.broken("in `accept`", "`New`", format!("{accepted:?}"), "a free session")
+    };
+    let id = first.turn.execution_id;
+    rule.ask("save", || store.save(id.clone(), Answer::new("hi"))).await;
+    rule.ask("accept", || store.accept(new("two", "another"))).await;
+    let page = SessionPage { before: Some(session_id(3)), limit: 9, archived: None };
+    let SessionList { sessions, feed } =
+        rule.ask("sessions", || store.sessions(owner(), page.clone())).await;
+    let titles: Vec<_> = sessions.into_iter().map(|info| info.title).collect();
+    let look_for = "the title: the one that came with the first turn, as it came, and no later one";
+    rule.same("of a session with two turns", &titles, &vec![Some(title)], look_for);
+    let read = FeedRead { after: None, session: None, limit: 9 };
+    let end = rule.ask("feed", || other.feed(owner(), read.clone())).await;
+    let look_for = "where the feed ends: the list's place in it is that of the moment";
+    rule.same("beside a list", &end, &FeedPage::Entries(Vec::new(), feed), look_for);
+    let page = SessionPage { before: Some(session_id(8)), limit: 1, archived: None };
     let listed = rule.ask("sessions", || store.sessions(owner(), page.clone())).await;
-    let titles: Vec<_> = listed.into_iter().map(|info| info.title).collect();
-    let look_for = "the title: the first 80 characters of the first message, and not bytes";
-    rule.same(
-        "of a session with two turns",
-        &titles,
-        &vec![Some("\u{1F980}".repeat(80))],
-        look_for,
-    );
-    let page = SessionPage { before: Some(session_id(8)), limit: 1 };
-    let listed = rule.ask("sessions", || store.sessions(owner(), page.clone())).await;
-    let titles: Vec<_> = listed.into_iter().map(|info| info.title).collect();
+    let titles: Vec<_> = listed.sessions.into_iter().map(|info| info.title).collect();
     rule.same("of a session without a turn", &titles, &vec![None], "a title without a message");
+    let nobody = Principal::new("tenant", "nobody");
+    let page = SessionPage { before: None, limit: 1, archived: None };
+    let list = || store.sessions(nobody.clone(), page.clone());
+    let (one, again) = (rule.ask("sessions", list).await, rule.ask("sessions", list).await);
+    rule.same(
+        "of a user without sessions",
+        &again,
+        &one,
+        "a feed that is made with the first list",
+    );
+}
+
+/// A session is called what its user names it, whatever turns come later, and is archived and taken back; each change is told once, and what
+/// is so already is not told.
+///
+/// Broken by a store whose next turn names the session anew, or whose lists mix what is archived with what is not.
+pub async fn a_session_is_named_and_archived<F: StoreFixture>(fixture: F) {
+    let place = "PROTOCOL 4.2, `PATCH /api/sessions/{s}`; `ChatStore::update_session`, `SessionPage::archived`";
+    let rule = Rule { name: "a_session_is_named_and_archived", place };
+    let bench = Bench::new(rule, fixture).await;
+    let [store, other] = &bench.stores;
+    let session = bench.session(0).await;
+    let beside = bench.session(1).await;
+    let page = SessionPage { before: None, limit: 9, archived: None };
+    let start = rule.ask("sessions", || other.sessions(owner(), page.clone())).await.feed;
+    let update = async |title: Option<&str>, archived| {
+        let update = SessionUpdate { title: title.map(str::to_owned), archived };
+        let ask = || store.update_session(owner(), session.clone(), update.clone());
+        let info = rule.ask("update_session", ask).await;
+        info.map(|info| (info.id, info.title, info.archived))
+    };
+    let told = |title: &str, archived| Some((session.clone(), Some(title.to_owned()), archived));
+    let look_for = "what the update does not name: it stays as it is";
+    let named = update(Some("mine"), None).await;
+    rule.same("of a session that is named", &named, &told("mine", false), look_for);
+    bench.accept(&session, "turn").await;
+    let archived = update(None, Some(true)).await;
+    let look_for = "a title that the first turn has taken the place of";
+    rule.same("of a named session with a turn", &archived, &told("mine", true), look_for);
+    for again in [(Some("mine"), None), (None, Some(true)), (Some("mine"), Some(true))] {
+        let came = update(again.0, again.1).await;
+        rule.same("of what is so already", &came, &told("mine", true), look_for);
+    }
+    for (archived, wanted) in [
+        (None, vec![beside.clone(), session.clone()]),
+        (Some(false), vec![beside.clone()]),
+        (Some(true), vec![session.clone()]),
+    ] {
+        let page = SessionPage { before: None, limit: 9, archived };
+        let listed = rule.ask("sessions", || other.sessions(owner(), page.clone())).await;
+        let ids: Vec<_> = listed.sessions.into_iter().map(|info| info.id).collect();
+        let at = format!("of a list with `archived` {archived:?}");
+        rule.same(at, &ids, &wanted, "the condition on what is archived, and without it all");
+    }
+    let read = FeedRead { after: Some(start), session: Some(session.clone()), limit: 99 };
+    let changes = match rule.ask("feed", || other.feed(owner(), read.clone())).await {
+        FeedPage::Entries(entries, _) => entries.into_iter().map(|entry| entry.change).collect(),
+        FeedPage::Expired => Vec::new(),
+    };
+    let wanted = vec![Change::SessionUpdated, Change::Accepted, Change::SessionUpdated];
+    let look_for =
+        "a change of title or archive that is not told, or a call that changes nothing and is";
+    rule.same("in the feed", &changes, &wanted, look_for);
+    let none = || store.update_session(owner(), session_id(77), SessionUpdate::default());
+    let none = rule.ask("update_session", none).await;
+    rule.same("of a session that is not there", &none, &None, "a session that is made");
 }
 
 /// A session is shown as of one moment: its messages the oldest first, of whole turns, byte for byte, each with what became of it; and its open
@@ -224,44 +302,46 @@ pub async fn a_session_is_shown_as_whole_turns<F: StoreFixture>(fixture: F) {
     );
 }
 
-/// What was said before a turn is whole turns with an answer that is not blank, the oldest first, the newest that keep to the limits.
+/// What was said before a turn is whole turns whose answer is saved and not blank, the oldest first, the newest that keep to the limits; what
+/// the limits leave out is counted.
 ///
-/// Broken by a store that sends a later turn, the turn itself, or half of one.
+/// Broken by a store that sends a later turn, the turn itself, one that failed, or half of one.
 pub async fn history_keeps_to_its_limits<F: StoreFixture>(fixture: F) {
-    let place = "PROTOCOL 4.2, \"What was said before goes with the run\"; `ChatStore::history`, `HistoryLimits`";
+    let place = "PROTOCOL 4.2, \"What was said before goes with the run\"; `ChatStore::history`, `HistoryBuilder`";
     let rule = Rule { name: "history_keeps_to_its_limits", place };
     let bench = Bench::new(rule, fixture).await;
     let store = bench.store();
     let session = bench.session(0).await;
     let mut turns = Vec::new();
-    for index in 0..7 {
+    for index in 0..8 {
         let turn = bench
             .accept_message(&session, &format!("turn-{index}"), &format!("question {index}"))
             .await;
         let id = &turn.execution_id;
         match index {
-            2 => {
+            2 | 3 => {
+                let mut ending = ending("told", "a part");
+                ending.stopped = index == 3;
                 let by = EndedBy::Log(id.clone());
-                rule.ask("end", || store.end(by.clone(), ending("told", "  \n"))).await;
+                rule.ask("end", || store.end(by.clone(), ending.clone())).await;
             }
-            3 => {
-                let by = EndedBy::Log(id.clone());
-                rule.ask("end", || store.end(by.clone(), ending("told", "part 3"))).await;
-            }
-            6 => {}
+            7 => {}
             _ => {
-                let answer = Answer::new(format!("answer {index}"));
-                rule.ask("save", || store.save(id.clone(), answer.clone())).await;
+                let text =
+                    if index == 4 { " \u{3000}\n".to_owned() } else { format!("answer {index}") };
+                rule.ask("save", || store.save(id.clone(), Answer::new(&text))).await;
             }
         }
         turns.push(turn);
     }
+    // One that had ended is saved after all, when others have gone on from it.
+    let late = turns[3].execution_id.clone();
+    rule.ask("save", || store.save(late.clone(), Answer::new("answer 3"))).await;
     let said = |indexes: &[usize]| -> Vec<Said> {
         let turns = indexes.iter().flat_map(|index| {
-            let answer = if *index == 3 { "part" } else { "answer" };
             [
                 (Role::User, format!("question {index}")),
-                (Role::Assistant, format!("{answer} {index}")),
+                (Role::Assistant, format!("answer {index}")),
             ]
         });
         turns.map(|(role, content)| Said { role, content }).collect()
@@ -275,22 +355,123 @@ pub async fn history_keeps_to_its_limits<F: StoreFixture>(fixture: F) {
         said.iter().map(each).sum::<usize>() + said.len() + 1
     };
     let plenty = HistoryLimits::default();
-    for (turn, limits, wanted) in [
-        (6, plenty, &[0, 1, 3, 4, 5][..]),
-        (4, plenty, &[0, 1, 3]),
-        (0, plenty, &[]),
-        (6, HistoryLimits { turns: 2, ..plenty }, &[4, 5]),
-        (6, HistoryLimits { turns: 3, ..plenty }, &[3, 4, 5]),
-        (6, HistoryLimits { turns: 0, ..plenty }, &[]),
-        (6, HistoryLimits { bytes: bytes_of(&[3, 4, 5]), ..plenty }, &[3, 4, 5]),
-        (6, HistoryLimits { bytes: bytes_of(&[4, 5]) + 20, ..plenty }, &[4, 5]),
-        (6, HistoryLimits { bytes: 20, ..plenty }, &[]),
+    for (turn, limits, wanted, omitted) in [
+        (7, plenty, &[0, 1, 3, 5, 6][..], 0),
+        (5, plenty, &[0, 1, 3], 0),
+        (0, plenty, &[], 0),
+        (7, HistoryLimits { turns: 2, ..plenty }, &[5, 6], 3),
+        (7, HistoryLimits { turns: 3, ..plenty }, &[3, 5, 6], 2),
+        (7, HistoryLimits { turns: 0, ..plenty }, &[], 5),
+        (7, HistoryLimits { bytes: bytes_of(&[3, 5, 6]), ..plenty }, &[3, 5, 6], 2),
+        (7, HistoryLimits { bytes: bytes_of(&[5, 6]) + 20, ..plenty }, &[5, 6], 3),
+        (7, HistoryLimits { bytes: 20, ..plenty }, &[], 5),
     ] {
         let of = &turns[turn];
         let history = rule.ask("history", || store.history(of.clone(), limits)).await;
         let at = format!("of what was said before turn {turn} within {limits:?}");
-        let look_for = "a turn that is later, cut in two or without an answer, or a limit that lets too much through";
-        rule.same_list(at, &history, &said(wanted), look_for);
+        let look_for = "a turn that is later, failed, cut in two or without an answer, or a limit that lets too much through";
+        rule.same_list(&at, &history.said, &said(wanted), look_for);
+        let bytes = omitted * ("question 0".len() + "answer 0".len()) as u64;
+        let wanted = Omitted { turns: omitted, bytes };
+        let look_for = "what the limits leave out: whole turns, and bytes of their text";
+        rule.same(at, &history.omitted, &wanted, look_for);
+    }
+    let paste = "x".repeat(300_000);
+    let next = turns[7].execution_id.clone();
+    rule.ask("save", || store.save(next.clone(), Answer::new(&paste))).await;
+    let last = bench.accept(&session, "last").await;
+    let History { said, omitted, .. } =
+        rule.ask("history", || store.history(last.clone(), plenty)).await;
+    let came = (said.len(), said.iter().any(|said| said.content == "answer 0"), omitted.turns);
+    let look_for = "a turn that is too big: it is cut, and those before it stay (`HistoryBuilder`)";
+    rule.same("before a turn of 300,000 bytes", &came, &(12, true, 0), look_for);
+    rule.holds(
+        "of what was cut",
+        &omitted.bytes,
+        "bytes that were left out",
+        |cut| *cut > 100_000,
+        look_for,
+    );
+}
+
+/// Turns that stand in for one another share a parent, and are named with their messages; a branch is read, and goes with a run, without the
+/// others. The session of an agent's own goes on in one branch alone.
+///
+/// Broken by a store that takes all turns of a session for one conversation.
+pub async fn siblings_are_branches<F: StoreFixture>(fixture: F) {
+    let place = "PROTOCOL 4.2, \"A turn has a parent\"; `ChatStore::siblings`, `Message::sibling_ids`, `History::agent_session`";
+    let rule = Rule { name: "siblings_are_branches", place };
+    let bench = Bench::new(rule, fixture).await;
+    let store = bench.store();
+    let session = bench.session(0).await;
+    let mut executions = Vec::new();
+    for (turn_id, replaces, agent) in [
+        ("a", None, "agent"),
+        ("b", None, "agent"),
+        ("c", None, "agent"),
+        ("b:r1", Some("b"), "agent"),
+        ("d", None, "another"),
+    ] {
+        let new = NewRow {
+            replaces: replaces.map(str::to_owned),
+            agent: agent.to_owned(),
+            ..asked(&session, turn_id, &format!("ask {turn_id}"))
+        };
+        let accepted = rule.ask("accept", || store.accept(new.clone())).await;
+        let Accepted::New(row) = accepted else {
+            rule.broken(
+                format_args!("of `{turn_id}`"),
+                "`New`",
+                format!("{accepted:?}"),
+                "its parent",
+            )
+        };
+        let history =
+            rule.ask("history", || store.history(row.turn.clone(), HistoryLimits::default()));
+        let History { said, agent_session, .. } = history.await;
+        let said: Vec<_> = said.iter().map(|said| &*said.content).collect();
+        let (wanted, own) = match turn_id {
+            "a" => (vec![], None),
+            "b" => (vec!["ask a", "a"], Some("of a")),
+            "c" => (vec!["ask a", "a", "ask b", "b"], Some("of b")),
+            // What `b` has said to it is no part of this branch.
+            "b:r1" => (vec!["ask a", "a"], None),
+            _ => (vec!["ask a", "a", "ask b:r1", "b:r1"], None),
+        };
+        let at = format!("of what was said before `{turn_id}`");
+        rule.same_list(&at, &said, &wanted, "turns of another branch");
+        let look_for = "the agent's own session: of the answer before, by the same agent, and with no other turn that has gone on from it";
+        rule.same(at, &agent_session.as_deref(), &own, look_for);
+        let mut summary = Summary::default();
+        summary.agent_session_id = Some(format!("of {turn_id}"));
+        let answer = Answer::of_parts(turn_id, Answer::new(turn_id).parts, summary);
+        let id = row.turn.execution_id;
+        rule.ask("save", || store.save(id.clone(), answer.clone())).await;
+        executions.push(id);
+    }
+    for (branch, wanted) in
+        [(None, "a b:r1 d"), (Some(1), "a b c"), (Some(0), "a b:r1 d"), (Some(3), "a b:r1 d")]
+    {
+        let page = MessagePage { branch, before: None, turns: 9 };
+        let messages = bench.state_of(&session, page).await.messages;
+        let asked: Vec<_> = messages.iter().filter(|message| message.role == Role::User).collect();
+        let at = format!("in the branch {branch:?}");
+        let names: Vec<_> = asked.iter().map(|message| &*message.turn_id).collect();
+        rule.same(&at, &names.join(" "), &wanted.to_owned(), "ancestors and newest descendants");
+        for message in &messages {
+            let is_sibling = message.turn_id.starts_with('b');
+            let listed: Vec<_> = message.sibling_ids.iter().map(String::as_str).collect();
+            let wanted = if is_sibling { (2, vec!["b", "b:r1"]) } else { (1, vec![]) };
+            let look_for = "those that share the turn's parent, the oldest first, and none where it is the only one";
+            rule.same(&at, &(message.siblings, listed), &wanted, look_for);
+        }
+    }
+    for (turn_id, count, newest) in [("b", 2, 3), ("b:r1", 2, 3), ("a", 1, 0), ("d", 1, 4)] {
+        let at = TurnRef::new(session.clone(), turn_id);
+        let siblings = rule.ask("siblings", || store.siblings(owner(), at.clone())).await;
+        let came = siblings.map(|Siblings { count, newest }| (count, newest.turn.execution_id));
+        let wanted = Some((count, executions[newest].clone()));
+        rule.same(format_args!("of the siblings of `{turn_id}`"), &came, &wanted, "the parent");
     }
 }
 

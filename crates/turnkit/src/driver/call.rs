@@ -65,6 +65,11 @@ impl Calls {
     #[cold]
     fn keep(&mut self, hook: Hook, fault: HookFault) {
         fault.report(hook);
+        self.note(hook, fault);
+    }
+
+    /// Keeps a failure that was reported.
+    pub(super) fn note(&mut self, hook: Hook, fault: HookFault) {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push(HookError::new(hook, fault));
         }

@@ -206,6 +206,10 @@ fn answer(step: &Step, course: &Course, machine: &mut Machine, trace: &mut Trace
             let text = machine.raw_text().as_str().to_uppercase();
             machine.transformed(if course.transform { Ok(text) } else { Err(fault()) });
         }
+        Step::TransformParts => {
+            let parts = machine.parts().to_vec();
+            assert!(machine.parts_transformed(Ok(parts)).is_none());
+        }
         Step::Persist => {
             assert!(machine.final_text().is_some());
             machine.persisted(match course.persist {

@@ -10,14 +10,14 @@ use futures_core::future::BoxFuture;
 use tokio::time::sleep;
 use turnkit::Persisted;
 use turnkit_chat::{
-    Answer, ChatStore, Ending, Principal, Said, SessionId, SessionInfo, StoreError, StoreErrorKind,
-    Turn, TurnRef,
+    Answer, ChatStore, Ending, Principal, SessionId, SessionInfo, StoreError, StoreErrorKind, Turn,
+    TurnRef,
     sqlite::SqliteStore,
     store::{
         Accepted, Claim, Claimed, Decision, Deletion, EndedBy, FeedPage, FeedRead, Find, Found,
-        HistoryLimits, Intended, Intent, Joined, Lease, MessagePage, NewRow, QueueChange,
-        QueueChanged, Renewed, SessionPage, SessionState, Siblings, Stored, Told, Wish,
-        memory::MemoryStore,
+        History, HistoryLimits, Intended, Intent, Joined, Lease, MessagePage, NewRow, QueueChange,
+        QueueChanged, Renewed, SessionList, SessionPage, SessionState, SessionUpdate, Siblings,
+        Stored, Told, Wish, memory::MemoryStore,
     },
 };
 use turnkit_id::{ExecutionId, LogId};
@@ -144,8 +144,17 @@ impl ChatStore for Unreliable {
         self.write(move |store| store.named(owner, name, open))
     }
 
-    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, Vec<SessionInfo>> {
+    fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, SessionList> {
         self.read(move |store| store.sessions(owner, page))
+    }
+
+    fn update_session(
+        &self,
+        owner: Principal,
+        id: SessionId,
+        update: SessionUpdate,
+    ) -> Stored<'_, Option<SessionInfo>> {
+        self.write(move |store| store.update_session(owner, id, update))
     }
 
     fn session(
@@ -279,7 +288,7 @@ impl ChatStore for Unreliable {
         self.read(move |store| store.unattended(limit))
     }
 
-    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, Vec<Said>> {
+    fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, History> {
         self.read(move |store| store.history(turn, limits))
     }
 

@@ -27,6 +27,8 @@ pub(in super::super) struct Task {
     pub(in super::super) message: String,
     /// The message with the conversation in front of it, for an agent that does not know the session.
     pub(in super::super) with_history: String,
+    /// What the user is told then.
+    pub(in super::super) told_instead: String,
     /// The session that goes on.
     pub(in super::super) session: Option<String>,
     pub(in super::super) directory: PathBuf,
@@ -159,9 +161,7 @@ impl Acp {
 
     /// The agent does not know the session that should go on: it is told the conversation in a new one.
     fn lose(&mut self, told: &mut Told) {
-        let message =
-            "the agent does not know the session that it had: it was told the conversation instead";
-        told.warn(message, Some("agent_session_lost"));
+        told.warn(&self.task.told_instead, Some("agent_session_lost"));
         self.session = None;
         self.begin(told);
     }

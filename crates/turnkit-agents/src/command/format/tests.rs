@@ -11,6 +11,9 @@ fn task() -> Task {
     Task {
         message: "m".to_owned(),
         with_history: "all and m".to_owned(),
+        told_instead:
+            "the agent does not know the session that it had: it was told the conversation instead"
+                .to_owned(),
         session: None,
         directory: "/work".into(),
         permission: None,
