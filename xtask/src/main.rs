@@ -38,11 +38,11 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Run everything: format, lints, tidy, tests, the page in a browser, documentation, the `no_std` proof
     Test(test::Args),
-    /// What CI runs: `test`, then the demo in a release build
+    /// What CI runs: `test`, then the demo
     Ci,
     /// Run the codec's snapshot tests, show the snapshots, and review those that changed
     Codec(codec::Args),
-    /// Check sizes, dependency arrows, documentation and citations
+    /// Check dependency arrows, documentation and citations
     Tidy,
     /// Prove that turnkit-wire, turnkit-id and turnkit-ui need no std
     NoStd,
