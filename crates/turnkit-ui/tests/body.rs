@@ -533,7 +533,8 @@ proptest! {
     }
 }
 
-/// The input that a client guesses of pieces that are no JSON is its own affair.
+/// The input that a client guesses of pieces that are no JSON is its own affair. And at rest a call stands before the question about it,
+/// and as it was in the end: whether it had ended when somebody asked or answered is not known there.
 fn normal(mut message: Value) -> Value {
     for part in message["parts"].as_array_mut().into_iter().flatten() {
         if part["type"] == "dynamic-tool"
@@ -542,6 +543,10 @@ fn normal(mut message: Value) -> Value {
             part.retain(|name, _| name != "title");
             if part.contains_key("rawInput") {
                 part.remove("input");
+            }
+            let has_ended = part.contains_key("output") || part.contains_key("errorText");
+            if has_ended && part.contains_key("approval") {
+                part.retain(|name, _| name != "state" && name != "approval");
             }
         }
     }
