@@ -198,6 +198,14 @@ impl Message {
                 ..Tool::default()
             });
         }
+        // A client looks for a call in the step that it is in: one that it is to run, and that began before, is there once more.
+        let step_began = self.parts.iter().rposition(Part::begins_a_step);
+        if let CallStep::Input { .. } = step
+            && self.tools.get(&*call.name).copied() < step_began
+        {
+            let (id, name) = (call.name.to_vec(), call.tool.to_vec());
+            self.push_tool(Tool { id, name, ..Tool::default() });
+        }
         let Some(tool) = self.tool(&call.name) else { return };
         match step {
             CallStep::Begins { .. } | CallStep::InputEnds => {}
@@ -320,6 +328,10 @@ impl Tool {
 }
 
 impl Part {
+    fn begins_a_step(&self) -> bool {
+        matches!(self, Self::Whole(json) if json == br#"{"type":"step-start"}"#)
+    }
+
     fn json(&self, version: Version) -> Vec<u8> {
         match self {
             Self::Whole(json) => json.clone(),
