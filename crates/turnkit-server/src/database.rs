@@ -8,7 +8,7 @@ use std::{fmt, fs, io};
 #[cfg(feature = "postgres")]
 use turnkit_chat::postgres::PostgresStore;
 use turnkit_chat::sqlite::SqliteStore;
-use turnkit_chat::{BuildError, Chat, ChatBuilder, StoreError};
+use turnkit_chat::{BuildError, Chat, ChatBuilder};
 use turnkit_sandbox::SandboxClient;
 
 use crate::StartError;
@@ -91,7 +91,8 @@ impl DatabaseChoice {
     }
 
     /// Whether it could be one, as far as that can be told without asking anybody.
-    pub(crate) fn check(&self) -> Result<(), StoreError> {
+    #[cfg(feature = "postgres")]
+    pub(crate) fn check(&self) -> Result<(), turnkit_chat::StoreError> {
         match self {
             DatabaseChoice::Sqlite(_) => Ok(()),
             #[cfg(feature = "postgres")]
