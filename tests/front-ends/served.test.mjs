@@ -162,13 +162,39 @@ describe("the AI SDK", { timeout: 300_000 }, () => {
     assert.deepEqual(plain(late.messages), await saved(id));
   });
 
+  const transport = () =>
+    new WorkflowChatTransport({
+      api: `${stage.proxy.url}/api/chat`,
+      prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({ headers: { "content-type": "application/json" }, body: { id, messages, trigger, messageId } }),
+    });
+
+  test("the transport of @ai-sdk/workflow: loaded again in the middle and a second one, a stop, a failure", async () => {
+    const [id, gate] = [name(), stage.gate()];
+    const first = chatOf(7, id, transport());
+    const answered = ask(first, `gated ${gate}`);
+    await inTheMiddle(first);
+    const others = [1, 2].map(() => chatOf(7, id, transport(), first.messages.slice(0, 1)));
+    const resumed = others.map((chat) => chat.resumeStream());
+    for (const chat of others) await inTheMiddle(chat);
+    await stage.openGate(gate);
+    await Promise.all([answered, ...resumed]);
+    for (const chat of [first, ...others]) assert.deepEqual(plain(chat.messages), await saved(id));
+
+    const stopped = chatOf(7, name(), transport());
+    const running = ask(stopped, `gated ${stage.gate()}`);
+    await inTheMiddle(stopped);
+    assert.ok((await fetch(`${stage.proxy.url}/api/chat/${stopped.id}/stream`, { method: "DELETE" })).ok);
+    await running;
+    assert.equal(stopped.messages[1].metadata.error.code, "cancelled");
+    assert.deepEqual(plain(stopped.messages), await saved(stopped.id));
+
+    const failed = await quiet(() => ask(chatOf(7, name(), transport()), "fails"));
+    assert.equal(failed.status, "error");
+    assert.deepEqual(plain(failed.messages), await saved(failed.id));
+  });
+
   test("cut behind every frame, the transport of @ai-sdk/workflow goes on by startIndex", async () => {
     const count = await frames("whole", 7);
-    const transport = () =>
-      new WorkflowChatTransport({
-        api: `${stage.proxy.url}/api/chat`,
-        prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({ headers: { "content-type": "application/json" }, body: { id, messages, trigger, messageId } }),
-      });
     for (let cut = 0; cut < count; cut++) {
       const id = name();
       stage.proxy.cuts = [cut, 1];
@@ -213,6 +239,22 @@ describe("AG-UI", { timeout: 300_000 }, () => {
     }
   });
 
+  test("a second client in the middle of a run is told all of it", async () => {
+    const [first, gate, runId] = [agentOf(name("thread")), stage.gate(), name("run")];
+    first.addMessage(user(`gated ${gate}`));
+    const second = agentOf(first.threadId);
+    second.setMessages(first.messages);
+    const running = run(first, runId);
+    const inTheMiddle = (agent) => until(() => agent.messages.at(-1)?.content === "One ", "the middle");
+    await inTheMiddle(first);
+    const joined = run(second, runId);
+    await inTheMiddle(second);
+    await stage.openGate(gate);
+    for (const ended of await Promise.all([running, joined])) assert.ok(!(ended instanceof Error), ended.stack);
+    const { messages } = await thread(first.threadId);
+    for (const agent of [first, second]) assert.deepEqual(plain(agent.messages), messages);
+  });
+
   test("a stop, and a failure", async () => {
     const [agent, gate] = [agentOf(name("thread")), stage.gate()];
     agent.addMessage(user(`gated ${gate}`));
@@ -248,6 +290,28 @@ describe("TanStack AI", { timeout: 300_000 }, () => {
         assert.deepEqual(await held("whole"), whole, `cut at ${cut}`);
         if (stage.proxy.cuts.length > 0) break;
       }
+    });
+  }
+});
+
+describe("a turn of TanStack AI that has no whole answer", { timeout: 300_000 }, () => {
+  for (const [framing, adapter, accept] of [["SSE", fetchServerSentEvents], ["NDJSON", fetchHttpStream, { accept: "application/x-ndjson" }]]) {
+    test(`${framing}: a stop is told, and a failure is an error`, async () => {
+      const client = () => {
+        const errors = [];
+        const threadId = name("thread");
+        const connection = adapter(`${stage.proxy.url}/api/ag-ui`, { ...(accept && { headers: accept }) });
+        return { threadId, errors, chat: new ChatClient({ connection, threadId, onError: (error) => errors.push(error) }) };
+      };
+      const stopped = client();
+      const running = stopped.chat.sendMessage(`talks ${stage.gate()}`);
+      await until(() => stopped.chat.getMessages().at(-1)?.parts.at(-1)?.content === "One ", "the middle");
+      assert.ok((await fetch(`${stage.proxy.url}/api/ag-ui/${stopped.threadId}/stream`, { method: "DELETE" })).ok);
+      await running;
+      assert.equal(stopped.chat.getMessages().at(-1).parts.at(-1).content, "One ");
+      const failed = client();
+      await quiet(() => failed.chat.sendMessage("fails"));
+      assert.match(failed.errors[0]?.message ?? "", /the model is gone/);
     });
   }
 });
