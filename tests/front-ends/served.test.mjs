@@ -284,8 +284,7 @@ describe("TanStack AI", { timeout: 300_000 }, () => {
         return plain(client.getMessages().slice(1)).map(({ createdAt, id, ...message }) => JSON.parse(JSON.stringify(message).replaceAll(/"local:[^"]*:0\//g, '"')));
       };
       const whole = await held("whole");
-      const cuts = framing === "SSE" ? Array.from({ length: 30 }, (_, at) => at + 1) : [];
-      for (const cut of cuts) {
+      for (let cut = 1; cut < 30; cut++) {
         stage.proxy.cuts = [cut];
         assert.deepEqual(await held("whole"), whole, `cut at ${cut}`);
         if (stage.proxy.cuts.length > 0) break;
@@ -344,27 +343,46 @@ describe("a page of TanStack AI", { timeout: 300_000 }, () => {
 });
 
 describe("a log that is gone", { timeout: 300_000 }, () => {
-  test("a saved answer is told whole, and who has a part of it is told so", async () => {
-    const id = name();
-    const chat = await ask(chatOf(7, id), "whole");
-    const expected = await saved(id);
-    assert.deepEqual(plain(chat.messages), expected);
+  test("a saved answer is told whole to every client, and who has a part of it is told so", async () => {
+    const chats = await Promise.all(VERSIONS.map((version) => ask(chatOf(version, name()), "whole")));
+    const expected = await Promise.all(VERSIONS.map((version, at) => saved(chats[at].id, version)));
+    for (const [at, chat] of chats.entries()) assert.deepEqual(plain(chat.messages), expected[at]);
+    const [agent, runId] = [agentOf(name("thread")), name("run")];
+    agent.addMessage(user("whole"));
+    const asked = plain(agent.messages);
+    await agent.runAgent({ runId });
+    const tanStack = (threadId) => new ChatClient({ connection: fetchServerSentEvents(`${stage.proxy.url}/api/ag-ui`), threadId, persistence: true });
+    const held = (client) => plain(client.getMessages()).map(({ createdAt, metadata, ...message }) => message);
+    const talkedOn = name("thread");
+    const talked = tanStack(talkedOn);
+    await talked.sendMessage("whole");
     await quiet(async () => {
       await stage.server.end("SIGTERM");
       await stage.substrate.end("SIGKILL");
       await stage.substrate.start();
       await stage.server.start();
     });
-    const stream = (query) => fetch(`${stage.proxy.url}/api/chat/${id}/stream${query}`);
-    const rest = await (await stream("?startIndex=5")).text();
-    assert.match(rest, /"type":"error".*cursor_expired/);
-    const [user] = expected;
-    const { DefaultChatTransport } = AI[7];
-    const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: `${stage.proxy.url}/api/chat/${id}/stream?messageId=${encodeURIComponent(expected[1].id)}` }) });
-    const replayed = chatOf(7, id, transport, [user]);
-    await replayed.resumeStream();
-    const { replayed: flag, ...metadata } = plain(replayed.messages[1]).metadata;
-    assert.equal(flag, true);
-    assert.deepEqual({ ...plain(replayed.messages[1]), metadata }, expected[1]);
+    for (const [at, version] of VERSIONS.entries()) {
+      const [{ id }, [user, answer]] = [chats[at], expected[at]];
+      const stream = (query) => `${stage.proxy.url}/api/chat/${id}/stream?ai=${version}&${query}`;
+      const rest = await (await fetch(stream("startIndex=5"))).text();
+      assert.match(rest, /"type":"error".*cursor_expired/);
+      const { DefaultChatTransport } = AI[version];
+      const transport = new DefaultChatTransport({ prepareReconnectToStreamRequest: () => ({ api: stream(`messageId=${encodeURIComponent(answer.id)}`) }) });
+      const replayed = chatOf(version, id, transport, [user]);
+      await replayed.resumeStream();
+      const { replayed: flag, ...metadata } = plain(replayed.messages[1]).metadata;
+      assert.equal(flag, true);
+      assert.deepEqual({ ...plain(replayed.messages[1]), metadata }, answer);
+    }
+    const again = agentOf(agent.threadId);
+    again.setMessages(asked);
+    await again.runAgent({ runId });
+    assert.deepEqual(plain(again.messages), plain(agent.messages));
+    const loaded = tanStack(talkedOn);
+    loaded.attach();
+    await until(() => loaded.getMessages().length === talked.getMessages().length, "the messages");
+    assert.deepEqual(held(loaded), held(talked));
+    for (const client of [talked, loaded]) client.dispose();
   });
 });
