@@ -1,6 +1,6 @@
 /**
  * The agent of these tests, as `--command node agent.mjs` runs it: the message says what it does. `gated FILE` and `talks FILE` wait in their middle until
- * there is that file, or its directory is gone with the test. `asks`, `chooses` and `locates` ask, and go on by the answer.
+ * there is that file, or its directory is gone with the test. `recalls` says what it was told of the turns before. `asks`, `chooses` and `locates` ask, and go on by the answer.
  */
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
@@ -11,7 +11,7 @@ import { setTimeout as wait } from "node:timers/promises";
 const told = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const next = async () => JSON.parse((await told.next()).value);
 
-const { message } = await next();
+const { message, history = [] } = await next();
 const [script, gate] = message.split(" ");
 
 const part = (id, type, rest, delta) => ({ type: "message.part.updated", data: { part: { id, messageID: "m", type, ...rest }, ...(delta !== undefined && { delta }) } });
@@ -40,6 +40,7 @@ const SCRIPTS = {
   gated: [...HEAD, "gate", ...TAIL],
   talks: [part("p1", "text", {}, "One "), "gate", part("p1", "text", {}, "file."), result],
   floods: [...Array.from({ length: 100 }, (_, at) => part("p1", "text", {}, `${at} `.padEnd(65_536, "."))), result],
+  recalls: [part("p1", "text", {}, JSON.stringify(history)), result],
   brief: [part("p1", "text", {}, "Hel"), part("p1", "text", {}, "lo"), result],
   asks: [
     call("t1", { status: "pending", input: { command: "rm" } }),
