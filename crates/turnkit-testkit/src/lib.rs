@@ -37,6 +37,8 @@
 
 pub mod contract;
 pub mod events;
+#[cfg(unix)]
+mod keeper;
 #[cfg(feature = "substrate")]
 pub mod log_contract;
 #[cfg(unix)]

@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use crate::keeper::Keeper;
+
 /// A PostgreSQL server on a free port of the loopback, with a cluster of its own in a temporary folder. It goes with this process, or when
 /// it is dropped.
 ///
@@ -23,8 +25,8 @@ pub struct PostgresServer {
     folder: PathBuf,
     programs: PathBuf,
     options: Vec<String>,
-    /// A shell that ends the server once its standard input ends, as it does when this process is gone; none while it is stopped.
-    keeper: Option<Child>,
+    /// None while it is stopped.
+    keeper: Option<Keeper>,
 }
 
 impl PostgresServer {
@@ -123,10 +125,8 @@ impl PostgresServer {
 
     /// Ends it at once, as a crash does: what was committed is there when it [starts again](Self::restart).
     pub fn kill(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            let told = keeper.stdin.take().map(|mut keeper| keeper.write_all(b"keep\n"));
-            assert!(told.is_some_and(|told| told.is_ok()), "the keeper of PostgreSQL listens");
-            keeper.wait().expect("the keeper of PostgreSQL ends");
+        if let Some(keeper) = self.keeper.take() {
+            keeper.kill();
         }
     }
 
@@ -141,16 +141,12 @@ impl PostgresServer {
     }
 
     fn launch(&mut self) {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", KEEPER, "sh"]).arg(&self.folder);
-        let server = self.program("postgres");
-        shell.arg(server.get_program()).args(server.get_args());
-        shell.arg("-D").arg(self.data()).arg("-k").arg(&self.folder);
-        shell.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
-        shell.args(["-c", "max_connections=500"]).args(&self.options);
+        let mut server = self.program("postgres");
+        server.arg("-D").arg(self.data()).arg("-k").arg(&self.folder);
+        server.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
+        server.args(["-c", "max_connections=500"]).args(&self.options);
         let log = fs::File::create(self.folder.join("log")).expect("a file for what it logs");
-        let keeper = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn();
-        self.keeper = Some(keeper.expect("a shell"));
+        self.keeper = Some(Keeper::start(&self.folder, "QUIT", &server, log.into()));
         let is_up = (0..1_000).any(|_| {
             thread::sleep(Duration::from_millis(20));
             let mut ready = Command::new(self.programs.join("pg_isready"));
@@ -213,20 +209,9 @@ impl Drop for Session {
     }
 }
 
-/// Ends the server when it is told to keep its folder, or when nobody is left to tell it: then the folder goes too. It has no time to say
-/// goodbye either way.
-const KEEPER: &str = r#"folder=$1; shift
-"$@" & server=$!
-read -r told; kill -QUIT $server; wait $server
-[ "$told" = keep ] || rm -r "$folder""#;
-
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
-            // It ends by itself, and a test that fails already is not to fail by this.
-            keeper.wait().ok();
-        } else {
+        if self.keeper.is_none() {
             fs::remove_dir_all(&self.folder).ok();
         }
     }

@@ -5,11 +5,13 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::Duration,
 };
+
+use crate::keeper::Keeper;
 
 /// A `redis-server` on a free port of the loopback, in a folder of its own. It goes with this process, or when it is dropped.
 ///
@@ -22,8 +24,8 @@ pub struct RedisServer {
     is_durable: bool,
     /// The port on which the nodes of its cluster meet, where it is one.
     cluster_port: Option<u16>,
-    /// A shell that kills the server once its standard input ends, as it does when this process is gone; none while it is killed.
-    keeper: Option<Child>,
+    /// None while it is killed.
+    keeper: Option<Keeper>,
 }
 
 impl RedisServer {
@@ -68,10 +70,8 @@ impl RedisServer {
 
     /// Kills it as the kernel does where memory runs out.
     pub fn kill(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            let told = keeper.stdin.take().map(|mut keeper| keeper.write_all(b"keep\n"));
-            assert!(told.is_some_and(|told| told.is_ok()), "the keeper of redis-server listens");
-            keeper.wait().expect("the keeper of redis-server ends");
+        if let Some(keeper) = self.keeper.take() {
+            keeper.kill();
         }
     }
 
@@ -130,19 +130,18 @@ impl RedisServer {
                 port.to_string(),
             ]
         });
-        let keeper = Command::new("sh")
-            .args(["-c", KEEPER, "sh"])
-            .arg(&self.folder)
-            .args(["--port", &self.address.port().to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", append_only, "--appendfsync", "always"])
-            .args(cluster.into_iter().flatten())
-            .arg("--dir")
-            .arg(&self.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.keeper = Some(keeper.expect("a shell"));
+        let mut server = Command::new("redis-server");
+        server.args([
+            "--port",
+            &self.address.port().to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+        ]);
+        server.args(["--appendonly", append_only, "--appendfsync", "always"]);
+        server.args(cluster.into_iter().flatten()).arg("--dir").arg(&self.folder);
+        self.keeper = Some(Keeper::start(&self.folder, "KILL", &server, Stdio::null()));
         let is_up = (0..500).any(|_| {
             thread::sleep(Duration::from_millis(10));
             ask(self.address, "PING").is_ok_and(|answer| answer == "+PONG\r\n")
@@ -154,19 +153,9 @@ impl RedisServer {
     }
 }
 
-/// Kills the server when it is told to keep its folder, or when nobody is left to tell it: then the folder goes too.
-const KEEPER: &str = r#"folder=$1; shift
-redis-server "$@" & server=$!
-read -r told; kill -9 $server; wait $server
-[ "$told" = keep ] || rm -r "$folder""#;
-
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
-            // It ends by itself, and a test that fails already is not to fail by this.
-            keeper.wait().ok();
-        } else {
+        if self.keeper.is_none() {
             fs::remove_dir_all(&self.folder).ok();
         }
     }
