@@ -15,7 +15,9 @@ export class Stage {
   async open() {
     this.directory = await mkdtemp(join(tmpdir(), "turnkit-front-ends-"));
     this.substrate = await new Process("substrate", ["--log-level", "error", ...AGENT]).start();
-    this.server = new Process("serve", ["--data-dir", join(this.directory, "data"), "--log-level", "error", "--substrate", this.substrate.url]);
+    // A turn that waits for its gate would hold a graceful stop for as long as it may.
+    const stop = ["--grace", "2s"];
+    this.server = new Process("serve", ["--data-dir", join(this.directory, "data"), "--log-level", "error", ...stop, "--substrate", this.substrate.url]);
     await this.server.start();
     this.proxy = await new Cutter(this.server.url).open();
     return this;

@@ -49,7 +49,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if args.no_browser && [BROWSER.0, FRONT_ENDS.0].contains(&name) {
             eprintln!("left out, as --no-browser says");
         } else {
+            let begin = Instant::now();
             step()?;
+            eprintln!("{name}: {} s", begin.elapsed().as_secs());
         }
     }
     announce(&format!("all passed in {} s", start.elapsed().as_secs()));
