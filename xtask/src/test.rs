@@ -119,8 +119,6 @@ fn features() -> anyhow::Result<()> {
         sh(cargo(["check", "--quiet", "--locked"]).args(select))?;
     }
     let mut server = cargo(["test", "--quiet", "--locked", "-p", "turnkit-server"]);
-    // Everything below it is built for this one test, so quickly rather than well.
-    server.args(["--config", "profile.dev.package.'*'.opt-level=0"]);
     server.args(["--no-default-features", "--features", "bundled", "--test", "binary"]);
     sh(server.args(["--", "lean"]))
 }

@@ -219,10 +219,18 @@ impl MemoryStore {
         (self.clock)()
     }
 
-    /// What every call of a closed handle comes to.
-    fn refusal<'a, T: Send + 'a>(&self) -> Option<Stored<'a, T>> {
-        let error = || StoreError::because(StoreErrorKind::Unavailable, "the handle is closed");
-        self.is_closed.load(Relaxed).then(|| Box::pin(ready(Err(error()))) as Stored<'a, T>)
+    /// One call on the data at the moment of the store's clock. Nothing else reaches the data, so that every call of a closed handle fails.
+    fn stored<'a, T: Send + 'a>(
+        &self,
+        call: impl FnOnce(SystemTime, &mut Data) -> Result<T, StoreError>,
+    ) -> Stored<'a, T> {
+        let answer = if self.is_closed.load(Relaxed) {
+            Err(StoreError::because(StoreErrorKind::Unavailable, "the handle is closed"))
+        } else {
+            let now = self.now();
+            call(now, &mut self.data())
+        };
+        Box::pin(ready(answer))
     }
 
     /// A turn of the session is not open any more.
@@ -591,94 +599,88 @@ fn is_over(renewed: SystemTime, now: SystemTime) -> bool {
     now.duration_since(renewed).is_ok_and(|since| since > LEASE)
 }
 
-fn done<'a, T: Send + 'a>(value: T) -> Stored<'a, T> {
-    Box::pin(ready(Ok(value)))
+fn broken(what: impl Into<turnkit::BoxError>) -> StoreError {
+    StoreError::because(StoreErrorKind::Broken, what)
 }
 
-fn broken<'a, T: Send + 'a>(what: impl Into<turnkit::BoxError>) -> Stored<'a, T> {
-    Box::pin(ready(Err(StoreError::because(StoreErrorKind::Broken, what))))
-}
-
-fn gone<'a, T: Send + 'a>() -> Stored<'a, T> {
-    Box::pin(ready(Err(StoreError::new(StoreErrorKind::Gone))))
+fn gone() -> StoreError {
+    StoreError::new(StoreErrorKind::Gone)
 }
 
 const NOT_JOINED: &str = "the handle has not joined, or is closed";
 
 impl ChatStore for MemoryStore {
     fn join(&self, log: LogId) -> Stored<'_, Joined> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let lives_beside = |worker: &Worker| *worker != self.worker && data.is_alive(*worker, now);
-        match &data.log {
-            Some(known) if *known != log && data.workers.keys().any(lives_beside) => {
-                done(Joined::OtherLog(known.clone()))
+        self.stored(|now, data| {
+            let lives_beside =
+                |worker: &Worker| *worker != self.worker && data.is_alive(*worker, now);
+            match &data.log {
+                Some(known) if *known != log && data.workers.keys().any(lives_beside) => {
+                    Ok(Joined::OtherLog(known.clone()))
+                }
+                _ => {
+                    data.log = Some(log);
+                    data.workers.insert(self.worker, now);
+                    Ok(Joined::Member)
+                }
             }
-            _ => {
-                data.log = Some(log);
-                data.workers.insert(self.worker, now);
-                done(Joined::Member)
-            }
-        }
+        })
     }
 
     fn renew(&self, held: Vec<Lease>) -> Stored<'_, Renewed> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let Some(log) = data.log.clone().filter(|_| data.workers.contains_key(&self.worker)) else {
-            return broken(NOT_JOINED);
-        };
-        data.workers.insert(self.worker, now);
-        let mut ours: HashMap<ExecutionId, u64> = HashMap::new();
-        for (id, row) in &mut data.turns {
-            let claimed = row.claimed.as_mut().filter(|by| by.worker == self.worker);
-            let Some(claimed) = claimed.filter(|by| !by.released) else { continue };
-            if row.state != TurnState::Open {
-                continue;
+        self.stored(|now, data| {
+            let Some(log) = data.log.clone().filter(|_| data.workers.contains_key(&self.worker))
+            else {
+                return Err(broken(NOT_JOINED));
+            };
+            data.workers.insert(self.worker, now);
+            let mut ours: HashMap<ExecutionId, u64> = HashMap::new();
+            for (id, row) in &mut data.turns {
+                let claimed = row.claimed.as_mut().filter(|by| by.worker == self.worker);
+                let Some(claimed) = claimed.filter(|by| !by.released) else { continue };
+                if row.state != TurnState::Open {
+                    continue;
+                }
+                if !held.iter().any(|lease| lease.execution_id == *id) && is_over(claimed.at, now) {
+                    claimed.released = true;
+                    self.kept.freed.ring();
+                } else {
+                    ours.insert(id.clone(), row.epoch);
+                }
             }
-            if !held.iter().any(|lease| lease.execution_id == *id) && is_over(claimed.at, now) {
-                claimed.released = true;
-                self.kept.freed.ring();
-            } else {
-                ours.insert(id.clone(), row.epoch);
-            }
-        }
-        let is_lost = |lease: &Lease| ours.get(&lease.execution_id) != Some(&lease.epoch);
-        let lost = held.into_iter().filter(is_lost).map(|lease| lease.execution_id).collect();
-        done(Renewed { lost, log })
+            let is_lost = |lease: &Lease| ours.get(&lease.execution_id) != Some(&lease.epoch);
+            let lost = held.into_iter().filter(is_lost).map(|lease| lease.execution_id).collect();
+            Ok(Renewed { lost, log })
+        })
     }
 
     fn move_log(&self, from: LogId, to: LogId) -> Stored<'_, LogId> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let mut data = self.data();
-        if data.log.as_ref() == Some(&from) {
-            data.log = Some(to);
-        }
-        done(data.log.clone().unwrap_or_else(unnamed_log))
+        self.stored(|_, data| {
+            if data.log.as_ref() == Some(&from) {
+                data.log = Some(to);
+            }
+            Ok(data.log.clone().unwrap_or_else(unnamed_log))
+        })
     }
 
     fn open_session(&self, owner: Principal, id: SessionId) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (created_at, mut data) = (self.now(), self.data());
-        if data.tombstones.contains_key(&id) {
-            return broken("a session's id was given out twice");
-        }
-        if let Some(known) = data.sessions.get(&id) {
-            // Asked again, as its answer was lost.
-            let is_same = known.owner == owner && known.turns.is_empty();
-            return if is_same { done(()) } else { broken("a session's id was given out twice") };
-        }
-        let name = id.as_str().to_owned();
-        data.open(owner, name, &id, created_at);
-        done(())
+        self.stored(|created_at, data| {
+            if data.tombstones.contains_key(&id) {
+                return Err(broken("a session's id was given out twice"));
+            }
+            if let Some(known) = data.sessions.get(&id) {
+                // Asked again, as its answer was lost.
+                let is_same = known.owner == owner && known.turns.is_empty();
+                return if is_same {
+                    Ok(())
+                } else {
+                    Err(broken("a session's id was given out twice"))
+                };
+            }
+            let name = id.as_str().to_owned();
+            data.open(owner, name, &id, created_at);
+            Ok(())
+        })
     }
 
     fn named(
@@ -687,46 +689,45 @@ impl ChatStore for MemoryStore {
         name: String,
         open: Option<SessionId>,
     ) -> Stored<'_, Option<SessionId>> {
-        let (now, mut data) = (self.now(), self.data());
-        if let Some(id) = data.names.get(&(owner.clone(), name.clone())) {
-            return done(Some(id.clone()));
-        }
-        let rests = |tombstone: &Tombstone| {
-            (&tombstone.owner, &tombstone.name) == (&owner, &name)
-                && now.duration_since(tombstone.deleted_at).is_ok_and(|age| age < NAME_RESTS)
-        };
-        if data.tombstones.values().any(rests) {
-            return done(None);
-        }
-        if let Some(id) = &open {
-            if data.sessions.contains_key(id) {
-                return broken("a session's id was given out twice");
+        self.stored(|now, data| {
+            if let Some(id) = data.names.get(&(owner.clone(), name.clone())) {
+                return Ok(Some(id.clone()));
             }
-            data.open(owner, name, id, now);
-        }
-        done(open)
+            let rests = |tombstone: &Tombstone| {
+                (&tombstone.owner, &tombstone.name) == (&owner, &name)
+                    && now.duration_since(tombstone.deleted_at).is_ok_and(|age| age < NAME_RESTS)
+            };
+            if data.tombstones.values().any(rests) {
+                return Ok(None);
+            }
+            if let Some(id) = &open {
+                if data.sessions.contains_key(id) {
+                    return Err(broken("a session's id was given out twice"));
+                }
+                data.open(owner, name, id, now);
+            }
+            Ok(open)
+        })
     }
 
     fn sessions(&self, owner: Principal, page: SessionPage) -> Stored<'_, SessionList> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let mut data = self.data();
-        let feed = data.feeds.entry(owner.clone()).or_insert_with(Feed::new).end();
-        let before = match &page.before {
-            None => u64::MAX,
-            Some(id) => data.session(&owner, id).map_or(0, |session| session.number),
-        };
-        let mut ours: Vec<_> = data
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.owner == owner && session.number < before)
-            .filter(|(_, session)| page.archived.is_none_or(|asked| asked == session.archived))
-            .collect();
-        ours.sort_by_key(|(_, session)| std::cmp::Reverse(session.number));
-        let listed = ours.into_iter().take(page.limit as usize);
-        let sessions = listed.map(|(id, session)| session.info(id)).collect();
-        done(SessionList { sessions, feed })
+        self.stored(|_, data| {
+            let feed = data.feeds.entry(owner.clone()).or_insert_with(Feed::new).end();
+            let before = match &page.before {
+                None => u64::MAX,
+                Some(id) => data.session(&owner, id).map_or(0, |session| session.number),
+            };
+            let mut ours: Vec<_> = data
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.owner == owner && session.number < before)
+                .filter(|(_, session)| page.archived.is_none_or(|asked| asked == session.archived))
+                .collect();
+            ours.sort_by_key(|(_, session)| std::cmp::Reverse(session.number));
+            let listed = ours.into_iter().take(page.limit as usize);
+            let sessions = listed.map(|(id, session)| session.info(id)).collect();
+            Ok(SessionList { sessions, feed })
+        })
     }
 
     fn update_session(
@@ -735,22 +736,20 @@ impl ChatStore for MemoryStore {
         id: SessionId,
         update: SessionUpdate,
     ) -> Stored<'_, Option<SessionInfo>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let session = data.sessions.get_mut(&id).filter(|session| session.owner == owner);
-        let Some(session) = session else {
-            return done(None);
-        };
-        let before = session.info(&id);
-        session.title = update.title.or(session.title.take());
-        session.archived = update.archived.unwrap_or(session.archived);
-        let info = session.info(&id);
-        if info != before {
-            data.tell(&id, None, Change::SessionUpdated, now);
-        }
-        done(Some(info))
+        self.stored(|now, data| {
+            let session = data.sessions.get_mut(&id).filter(|session| session.owner == owner);
+            let Some(session) = session else {
+                return Ok(None);
+            };
+            let before = session.info(&id);
+            session.title = update.title.or(session.title.take());
+            session.archived = update.archived.unwrap_or(session.archived);
+            let info = session.info(&id);
+            if info != before {
+                data.tell(&id, None, Change::SessionUpdated, now);
+            }
+            Ok(Some(info))
+        })
     }
 
     fn session(
@@ -759,164 +758,158 @@ impl ChatStore for MemoryStore {
         id: SessionId,
         page: MessagePage,
     ) -> Stored<'_, Option<SessionState>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, data) = (self.now(), self.data());
-        let Some(session) = data.session(&owner, &id) else {
-            return done(None);
-        };
-        let before = page.before.unwrap_or(u64::MAX);
-        let mut tip = page.branch.or((session.turns.len() as u64).checked_sub(1));
-        if let Some(branch) = page.branch {
-            // A child is newer than its parent: one look at each finds the newest descendant.
-            for row in session.turns.iter().filter_map(|id| data.turns.get(id)) {
-                if row.turn.index > branch && row.turn.parent == tip {
-                    let newest = |other: &&Row| other.turn.parent == tip;
-                    let rows = session.turns.iter().rev().filter_map(|id| data.turns.get(id));
-                    tip = rows.filter(newest).map(|row| row.turn.index).next();
+        self.stored(|now, data| {
+            let Some(session) = data.session(&owner, &id) else {
+                return Ok(None);
+            };
+            let before = page.before.unwrap_or(u64::MAX);
+            let mut tip = page.branch.or((session.turns.len() as u64).checked_sub(1));
+            if let Some(branch) = page.branch {
+                // A child is newer than its parent: one look at each finds the newest descendant.
+                for row in session.turns.iter().filter_map(|id| data.turns.get(id)) {
+                    if row.turn.index > branch && row.turn.parent == tip {
+                        let newest = |other: &&Row| other.turn.parent == tip;
+                        let rows = session.turns.iter().rev().filter_map(|id| data.turns.get(id));
+                        tip = rows.filter(newest).map(|row| row.turn.index).next();
+                    }
                 }
             }
-        }
-        let rows = data.branch(session, tip).into_iter();
-        let (mut newest_first, mut bytes) = (Vec::new(), 0);
-        for row in rows.filter(|row| row.turn.index < before).take(page.turns as usize) {
-            if bytes > PAGE_BYTES {
-                break;
+            let rows = data.branch(session, tip).into_iter();
+            let (mut newest_first, mut bytes) = (Vec::new(), 0);
+            for row in rows.filter(|row| row.turn.index < before).take(page.turns as usize) {
+                if bytes > PAGE_BYTES {
+                    break;
+                }
+                bytes += row.turn.message.len();
+                let mut sibling_ids: Vec<String> = data
+                    .siblings(session, &row.turn)
+                    .map(|sibling| sibling.turn.turn_id.clone())
+                    .collect();
+                let siblings = sibling_ids.len() as u64;
+                sibling_ids.drain(..sibling_ids.len().saturating_sub(MAX_SIBLINGS));
+                sibling_ids.truncate(if siblings > 1 { MAX_SIBLINGS } else { 0 });
+                if let Some((answer, at)) = &row.answer {
+                    bytes += answer_bytes(answer);
+                    let mut answer = Message::answered(&row.turn, answer.clone(), *at);
+                    answer.state = row.state;
+                    answer.failure.clone_from(&row.failure);
+                    answer.siblings = siblings;
+                    answer.sibling_ids.clone_from(&sibling_ids);
+                    newest_first.push(answer);
+                }
+                let asked = Message::asked(&row.turn, row.accepted_at);
+                newest_first.push(Message { siblings, sibling_ids, ..asked });
             }
-            bytes += row.turn.message.len();
-            let mut sibling_ids: Vec<String> = data
-                .siblings(session, &row.turn)
-                .map(|sibling| sibling.turn.turn_id.clone())
-                .collect();
-            let siblings = sibling_ids.len() as u64;
-            sibling_ids.drain(..sibling_ids.len().saturating_sub(MAX_SIBLINGS));
-            sibling_ids.truncate(if siblings > 1 { MAX_SIBLINGS } else { 0 });
-            if let Some((answer, at)) = &row.answer {
-                bytes += answer_bytes(answer);
-                let mut answer = Message::answered(&row.turn, answer.clone(), *at);
-                answer.state = row.state;
-                answer.failure.clone_from(&row.failure);
-                answer.siblings = siblings;
-                answer.sibling_ids.clone_from(&sibling_ids);
-                newest_first.push(answer);
-            }
-            let asked = Message::asked(&row.turn, row.accepted_at);
-            newest_first.push(Message { siblings, sibling_ids, ..asked });
-        }
-        newest_first.reverse();
-        let open = data.open_of(session).map(|row| data.row(row, now));
-        let turns = session.queue.iter().enumerate().map(|(place, waiting)| waiting.told(place));
-        let queue = Queue { turns: turns.collect(), is_paused: session.is_paused };
-        let Some(feed) = data.feeds.get(&owner).map(Feed::end) else {
-            return broken("a session whose owner has no feed");
-        };
-        let asked = data.open_of(session).into_iter().flat_map(|row| &row.questions);
-        let asked = asked.filter(|question| question.is_pending());
-        let pending = asked.map(|question| question.data.clone()).collect();
-        let info = session.info(&id);
-        done(Some(SessionState { info, messages: newest_first, open, pending, queue, feed }))
+            newest_first.reverse();
+            let open = data.open_of(session).map(|row| data.row(row, now));
+            let turns =
+                session.queue.iter().enumerate().map(|(place, waiting)| waiting.told(place));
+            let queue = Queue { turns: turns.collect(), is_paused: session.is_paused };
+            let Some(feed) = data.feeds.get(&owner).map(Feed::end) else {
+                return Err(broken("a session whose owner has no feed"));
+            };
+            let asked = data.open_of(session).into_iter().flat_map(|row| &row.questions);
+            let asked = asked.filter(|question| question.is_pending());
+            let pending = asked.map(|question| question.data.clone()).collect();
+            let info = session.info(&id);
+            Ok(Some(SessionState { info, messages: newest_first, open, pending, queue, feed }))
+        })
     }
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let NewRow {
-            owner,
-            session_id,
-            turn_id,
-            message,
-            agent,
-            after,
-            replaces,
-            client_id,
-            queue,
-            title,
-        } = new;
-        let Some(session) = data.session(&owner, &session_id) else {
-            return done(Accepted::NoSession);
-        };
-        let asked = Asked { message, agent };
-        let named = |name: &String| data.named(session, name);
-        if let Some(row) = named(&turn_id) {
-            let parent = match (&replaces, &after) {
-                (Some(replaced), _) => named(replaced).map(|row| row.turn.parent),
-                (None, Some(after)) if session.removed.contains(after) => Some(row.turn.parent),
-                (None, Some(after)) => named(after).map(|row| Some(row.turn.index)),
-                (None, None) => Some(row.turn.parent),
+        self.stored(|now, data| {
+            let NewRow {
+                owner,
+                session_id,
+                turn_id,
+                message,
+                agent,
+                after,
+                replaces,
+                client_id,
+                queue,
+                title,
+            } = new;
+            let Some(session) = data.session(&owner, &session_id) else {
+                return Ok(Accepted::NoSession);
             };
-            let known = Asked { message: row.turn.message.clone(), agent: row.turn.agent.clone() };
-            let is_same = *row.first_asked.as_ref().unwrap_or(&known) == asked
-                && parent == Some(row.turn.parent);
-            let known = || Accepted::Known(data.row(row, now));
-            return done(if is_same { known() } else { Accepted::Conflict });
-        }
-        if let Some((queued, known)) = session.waiting(&turn_id) {
-            let is_sent = replaces.is_some() || after.is_some();
-            let is_same = *known.first_asked.as_ref().unwrap_or(&known.asked) == asked
-                && (!is_sent || (&replaces, &after) == (&known.replaces, &known.after));
-            return done(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
-        }
-        if session.removed.contains(&turn_id) {
-            return done(Accepted::Removed);
-        }
-        let place = replaces.as_ref().or(after.as_ref());
-        let is_there = |name: &String| named(name).is_some() || session.waiting(name).is_some();
-        if !place.is_none_or(is_there) {
-            return done(Accepted::NoParent);
-        }
-        if let Some(replaced) = replaces.as_ref()
-            && named(replaced).is_none_or(|row| row.state == TurnState::Open)
-        {
-            return done(Accepted::Running { turn_id: replaced.clone() });
-        }
-        let open = data.open_of(session).map(|row| row.turn.turn_id.clone());
-        let (created_at, first_asked) = (now, None);
-        let new = Waiting { turn_id, asked, first_asked, after, replaces, client_id, created_at };
-        if open.is_none() && session.queue.is_empty() {
+            let asked = Asked { message, agent };
+            let named = |name: &String| data.named(session, name);
+            if let Some(row) = named(&turn_id) {
+                let parent = match (&replaces, &after) {
+                    (Some(replaced), _) => named(replaced).map(|row| row.turn.parent),
+                    (None, Some(after)) if session.removed.contains(after) => Some(row.turn.parent),
+                    (None, Some(after)) => named(after).map(|row| Some(row.turn.index)),
+                    (None, None) => Some(row.turn.parent),
+                };
+                let known =
+                    Asked { message: row.turn.message.clone(), agent: row.turn.agent.clone() };
+                let is_same = *row.first_asked.as_ref().unwrap_or(&known) == asked
+                    && parent == Some(row.turn.parent);
+                let known = || Accepted::Known(data.row(row, now));
+                return Ok(if is_same { known() } else { Accepted::Conflict });
+            }
+            if let Some((queued, known)) = session.waiting(&turn_id) {
+                let is_sent = replaces.is_some() || after.is_some();
+                let is_same = *known.first_asked.as_ref().unwrap_or(&known.asked) == asked
+                    && (!is_sent || (&replaces, &after) == (&known.replaces, &known.after));
+                return Ok(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
+            }
+            if session.removed.contains(&turn_id) {
+                return Ok(Accepted::Removed);
+            }
+            let place = replaces.as_ref().or(after.as_ref());
+            let is_there = |name: &String| named(name).is_some() || session.waiting(name).is_some();
+            if !place.is_none_or(is_there) {
+                return Ok(Accepted::NoParent);
+            }
+            if let Some(replaced) = replaces.as_ref()
+                && named(replaced).is_none_or(|row| row.state == TurnState::Open)
+            {
+                return Ok(Accepted::Running { turn_id: replaced.clone() });
+            }
+            let open = data.open_of(session).map(|row| row.turn.turn_id.clone());
+            let (created_at, first_asked) = (now, None);
+            let new =
+                Waiting { turn_id, asked, first_asked, after, replaces, client_id, created_at };
+            if open.is_none() && session.queue.is_empty() {
+                if let Some(session) = data.sessions.get_mut(&session_id) {
+                    session.title = session.title.take().or(title);
+                }
+                let id = data.open_turn(&session_id, new, now)?;
+                let row = data.turns.get(&id);
+                let row = row.ok_or_else(|| broken("a turn that was just accepted is gone"))?;
+                return Ok(Accepted::New(data.row(row, now)));
+            }
+            let is_open = open.is_some();
+            if let Some(turn_id) = open.filter(|_| !queue && !session.is_paused) {
+                return Ok(Accepted::Running { turn_id });
+            }
+            // The first that waits makes room where it can be opened.
+            if session.queue.len() >= MAX_QUEUED + usize::from(!is_open) {
+                return Ok(Accepted::QueueFull);
+            }
+            let turn_id = new.turn_id.clone();
+            let mut was_paused = false;
             if let Some(session) = data.sessions.get_mut(&session_id) {
-                session.title = session.title.take().or(title);
+                session.queue.push(new);
+                session.active_at = now;
+                was_paused = std::mem::replace(&mut session.is_paused, false);
             }
-            return match data.open_turn(&session_id, new, now) {
-                Ok(id) => match data.turns.get(&id) {
-                    Some(row) => done(Accepted::New(data.row(row, now))),
-                    None => broken("a turn that was just accepted is gone"),
-                },
-                Err(error) => Box::pin(ready(Err(error))),
-            };
-        }
-        let is_open = open.is_some();
-        if let Some(turn_id) = open.filter(|_| !queue && !session.is_paused) {
-            return done(Accepted::Running { turn_id });
-        }
-        // The first that waits makes room where it can be opened.
-        if session.queue.len() >= MAX_QUEUED + usize::from(!is_open) {
-            return done(Accepted::QueueFull);
-        }
-        let turn_id = new.turn_id.clone();
-        let mut was_paused = false;
-        if let Some(session) = data.sessions.get_mut(&session_id) {
-            session.queue.push(new);
-            session.active_at = now;
-            was_paused = std::mem::replace(&mut session.is_paused, false);
-        }
-        data.tell(&session_id, Some(&turn_id), Change::Queued, now);
-        if was_paused {
-            data.tell(&session_id, None, Change::SessionUpdated, now);
-        }
-        if !is_open {
-            match data.open_next(&session_id, now) {
-                Ok(_) => self.kept.freed.ring(),
-                Err(error) => return Box::pin(ready(Err(error))),
+            data.tell(&session_id, Some(&turn_id), Change::Queued, now);
+            if was_paused {
+                data.tell(&session_id, None, Change::SessionUpdated, now);
             }
-        }
-        let session = data.session(&owner, &session_id);
-        match session.and_then(|session| session.waiting(&turn_id)) {
-            Some((queued, _)) => done(Accepted::Queued(queued)),
-            None => broken("a turn that was just queued is gone"),
-        }
+            if !is_open {
+                data.open_next(&session_id, now)?;
+                self.kept.freed.ring();
+            }
+            let session = data.session(&owner, &session_id);
+            match session.and_then(|session| session.waiting(&turn_id)) {
+                Some((queued, _)) => Ok(Accepted::Queued(queued)),
+                None => Err(broken("a turn that was just queued is gone")),
+            }
+        })
     }
 
     fn change_queued(
@@ -925,397 +918,372 @@ impl ChatStore for MemoryStore {
         at: TurnRef,
         change: QueueChange,
     ) -> Stored<'_, QueueChanged> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let session = data.sessions.get_mut(&at.session_id);
-        let Some(session) = session.filter(|session| session.owner == owner) else {
-            return done(QueueChanged::NoSession);
-        };
-        let place = session.queue.iter().position(|waiting| waiting.turn_id == at.turn_id);
-        let Some(place) = place else {
-            return done(if session.by_name.contains_key(&at.turn_id) {
-                QueueChanged::Started
-            } else if session.removed.contains(&at.turn_id) {
-                QueueChanged::Removed
-            } else {
-                QueueChanged::NoTurn
-            });
-        };
-        match change {
-            QueueChange::Edit { message, agent } => {
-                let waiting = &mut session.queue[place];
-                let before = waiting.asked.clone();
-                if let Some(message) = message {
-                    waiting.asked.message = message;
+        self.stored(|now, data| {
+            let session = data.sessions.get_mut(&at.session_id);
+            let Some(session) = session.filter(|session| session.owner == owner) else {
+                return Ok(QueueChanged::NoSession);
+            };
+            let place = session.queue.iter().position(|waiting| waiting.turn_id == at.turn_id);
+            let Some(place) = place else {
+                return Ok(if session.by_name.contains_key(&at.turn_id) {
+                    QueueChanged::Started
+                } else if session.removed.contains(&at.turn_id) {
+                    QueueChanged::Removed
+                } else {
+                    QueueChanged::NoTurn
+                });
+            };
+            match change {
+                QueueChange::Edit { message, agent } => {
+                    let waiting = &mut session.queue[place];
+                    let before = waiting.asked.clone();
+                    if let Some(message) = message {
+                        waiting.asked.message = message;
+                    }
+                    if let Some(agent) = agent {
+                        waiting.asked.agent = agent;
+                    }
+                    let (edited, changes) = (waiting.told(place), waiting.asked != before);
+                    if changes {
+                        waiting.first_asked.get_or_insert(before);
+                        data.tell(&at.session_id, Some(&at.turn_id), Change::Edited, now);
+                    }
+                    Ok(QueueChanged::Edited(edited))
                 }
-                if let Some(agent) = agent {
-                    waiting.asked.agent = agent;
+                QueueChange::Remove => {
+                    session.queue.remove(place);
+                    session.removed.insert(at.turn_id.clone());
+                    session.is_paused &= !session.queue.is_empty();
+                    data.tell(&at.session_id, Some(&at.turn_id), Change::Removed, now);
+                    Ok(QueueChanged::Removed)
                 }
-                let (edited, changes) = (waiting.told(place), waiting.asked != before);
-                if changes {
-                    waiting.first_asked.get_or_insert(before);
-                    data.tell(&at.session_id, Some(&at.turn_id), Change::Edited, now);
-                }
-                done(QueueChanged::Edited(edited))
             }
-            QueueChange::Remove => {
-                session.queue.remove(place);
-                session.removed.insert(at.turn_id.clone());
-                session.is_paused &= !session.queue.is_empty();
-                data.tell(&at.session_id, Some(&at.turn_id), Change::Removed, now);
-                done(QueueChanged::Removed)
-            }
-        }
+        })
     }
 
     fn find(&self, what: Find) -> Stored<'_, Found> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, data) = (self.now(), self.data());
-        let id = match &what {
-            Find::Execution(id) if data.is_gone(id) => return done(Found::Gone),
-            Find::Execution(id) => Some(id),
-            Find::OfUser(owner, turn_id) => {
-                let ours = data.sessions.values().filter(|session| session.owner == *owner);
-                let named = ours.filter_map(|session| session.by_name.get(turn_id));
-                named.max_by_key(|id| data.turns.get(*id).map(|row| row.number))
-            }
-            Find::Named(owner, at) => match data.session(owner, &at.session_id) {
-                None => return done(Found::NoSession),
-                Some(session) if session.removed.contains(&at.turn_id) => {
-                    return done(Found::Removed);
+        self.stored(|now, data| {
+            let id = match &what {
+                Find::Execution(id) if data.is_gone(id) => return Ok(Found::Gone),
+                Find::Execution(id) => Some(id),
+                Find::OfUser(owner, turn_id) => {
+                    let ours = data.sessions.values().filter(|session| session.owner == *owner);
+                    let named = ours.filter_map(|session| session.by_name.get(turn_id));
+                    named.max_by_key(|id| data.turns.get(*id).map(|row| row.number))
                 }
-                Some(session) => match session.waiting(&at.turn_id) {
-                    Some((queued, _)) => return done(Found::Queued(queued)),
-                    None => session.by_name.get(&at.turn_id),
+                Find::Named(owner, at) => match data.session(owner, &at.session_id) {
+                    None => return Ok(Found::NoSession),
+                    Some(session) if session.removed.contains(&at.turn_id) => {
+                        return Ok(Found::Removed);
+                    }
+                    Some(session) => match session.waiting(&at.turn_id) {
+                        Some((queued, _)) => return Ok(Found::Queued(queued)),
+                        None => session.by_name.get(&at.turn_id),
+                    },
                 },
-            },
-        };
-        let row = id.and_then(|id| data.turns.get(id));
-        done(row.map_or(Found::NoTurn, |row| Found::Turn(data.row(row, now))))
+            };
+            let row = id.and_then(|id| data.turns.get(id));
+            Ok(row.map_or(Found::NoTurn, |row| Found::Turn(data.row(row, now))))
+        })
     }
 
     fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
-        let (now, data) = (self.now(), self.data());
-        let Some(session) = data.session(&owner, &at.session_id) else {
-            return done(None);
-        };
-        let row = session.by_name.get(&at.turn_id).and_then(|id| data.turns.get(id));
-        done(row.and_then(|row| {
-            let siblings = || data.siblings(session, &row.turn);
-            let newest = data.row(siblings().last()?, now);
-            Some(Siblings { count: siblings().count() as u64, newest })
-        }))
+        self.stored(|now, data| {
+            let Some(session) = data.session(&owner, &at.session_id) else {
+                return Ok(None);
+            };
+            let row = session.by_name.get(&at.turn_id).and_then(|id| data.turns.get(id));
+            Ok(row.and_then(|row| {
+                let siblings = || data.siblings(session, &row.turn);
+                let newest = data.row(siblings().last()?, now);
+                Some(Siblings { count: siblings().count() as u64, newest })
+            }))
+        })
     }
 
     fn claim(&self, claim: Claim) -> Stored<'_, Claimed> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        if !data.workers.contains_key(&self.worker) {
-            return broken(NOT_JOINED);
-        }
-        if data.is_gone(&claim.execution_id) {
-            return gone();
-        }
-        let is_held = data.turns.get(&claim.execution_id).is_some_and(|row| data.is_held(row, now));
-        let Some(row) = data.turns.get_mut(&claim.execution_id) else {
-            return done(Claimed::Refused);
-        };
-        if row.state != TurnState::Open {
-            return done(Claimed::Refused);
-        }
-        let granted = |ran, epoch| {
-            let lease = Lease { execution_id: claim.execution_id.clone(), epoch };
-            if ran { Claimed::Run(lease) } else { Claimed::Attach(lease) }
-        };
-        // The same claim again: its answer was lost.
-        let own = row.claimed.as_ref();
-        if let Some(own) = own.filter(|own| own.worker == self.worker && own.nonce == claim.nonce) {
-            return done(granted(own.ran, row.epoch));
-        }
-        let would_run = !row.dispatched;
-        if is_held || row.epoch != claim.seen_epoch || (would_run && !claim.may_run) {
-            return done(Claimed::Refused);
-        }
-        row.dispatched = true;
-        row.epoch += 1;
-        let (worker, nonce) = (self.worker, claim.nonce);
-        row.claimed = Some(Claimant { worker, nonce, ran: would_run, at: now, released: false });
-        done(granted(would_run, row.epoch))
+        self.stored(|now, data| {
+            if !data.workers.contains_key(&self.worker) {
+                return Err(broken(NOT_JOINED));
+            }
+            if data.is_gone(&claim.execution_id) {
+                return Err(gone());
+            }
+            let is_held =
+                data.turns.get(&claim.execution_id).is_some_and(|row| data.is_held(row, now));
+            let Some(row) = data.turns.get_mut(&claim.execution_id) else {
+                return Ok(Claimed::Refused);
+            };
+            if row.state != TurnState::Open {
+                return Ok(Claimed::Refused);
+            }
+            let granted = |ran, epoch| {
+                let lease = Lease { execution_id: claim.execution_id.clone(), epoch };
+                if ran { Claimed::Run(lease) } else { Claimed::Attach(lease) }
+            };
+            // The same claim again: its answer was lost.
+            let own = row.claimed.as_ref();
+            if let Some(own) =
+                own.filter(|own| own.worker == self.worker && own.nonce == claim.nonce)
+            {
+                return Ok(granted(own.ran, row.epoch));
+            }
+            let would_run = !row.dispatched;
+            if is_held || row.epoch != claim.seen_epoch || (would_run && !claim.may_run) {
+                return Ok(Claimed::Refused);
+            }
+            row.dispatched = true;
+            row.epoch += 1;
+            let (worker, nonce) = (self.worker, claim.nonce);
+            row.claimed =
+                Some(Claimant { worker, nonce, ran: would_run, at: now, released: false });
+            Ok(granted(would_run, row.epoch))
+        })
     }
 
     fn release(&self, lease: Lease) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let mut data = self.data();
-        if let Some(row) = data.turns.get_mut(&lease.execution_id)
-            && row.epoch == lease.epoch
-            && let Some(claimed) = &mut row.claimed
-        {
-            claimed.released = true;
-            self.kept.freed.ring();
-        }
-        done(())
+        self.stored(|_, data| {
+            if let Some(row) = data.turns.get_mut(&lease.execution_id)
+                && row.epoch == lease.epoch
+                && let Some(claimed) = &mut row.claimed
+            {
+                claimed.released = true;
+                self.kept.freed.ring();
+            }
+            Ok(())
+        })
     }
 
     fn save(&self, execution_id: ExecutionId, answer: Answer) -> Stored<'_, Persisted> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        if data.is_gone(&execution_id) {
-            return gone();
-        }
-        let Some(row) = data.turns.get_mut(&execution_id) else {
-            return broken("an answer of no turn");
-        };
-        if row.state == TurnState::Complete {
-            return done(Persisted::AlreadySaved);
-        }
-        let was_open = row.state == TurnState::Open;
-        row.state = TurnState::Complete;
-        row.failure = None;
-        row.answer = Some((answer.clone(), now));
-        let session_id = row.turn.session_id.clone();
-        let turn_id = row.turn.turn_id.clone();
-        data.touch(&session_id, now);
-        data.tell(&session_id, Some(&turn_id), Change::Ended(TurnState::Complete), now);
-        if was_open {
-            data.close_inbox(&execution_id, &answer, now);
-        }
-        if was_open && let Err(error) = self.go_on(&mut data, &session_id, now) {
-            return Box::pin(ready(Err(error)));
-        }
-        done(Persisted::Saved)
+        self.stored(|now, data| {
+            if data.is_gone(&execution_id) {
+                return Err(gone());
+            }
+            let Some(row) = data.turns.get_mut(&execution_id) else {
+                return Err(broken("an answer of no turn"));
+            };
+            if row.state == TurnState::Complete {
+                return Ok(Persisted::AlreadySaved);
+            }
+            let was_open = row.state == TurnState::Open;
+            row.state = TurnState::Complete;
+            row.failure = None;
+            row.answer = Some((answer.clone(), now));
+            let session_id = row.turn.session_id.clone();
+            let turn_id = row.turn.turn_id.clone();
+            data.touch(&session_id, now);
+            data.tell(&session_id, Some(&turn_id), Change::Ended(TurnState::Complete), now);
+            if was_open {
+                data.close_inbox(&execution_id, &answer, now);
+                self.go_on(data, &session_id, now)?;
+            }
+            Ok(Persisted::Saved)
+        })
     }
 
     fn end(&self, by: EndedBy, ending: Ending) -> Stored<'_, bool> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        if data.is_gone(by.execution_id()) {
-            return gone();
-        }
-        let Some(row) = data.turns.get_mut(by.execution_id()) else {
-            return broken("an ending of no turn");
-        };
-        let is_fenced = matches!(&by, EndedBy::Lease(lease) if lease.epoch != row.epoch);
-        if row.state != TurnState::Open || is_fenced {
-            return done(false);
-        }
-        row.state = ending.state();
-        row.failure = Some(ending.failure);
-        row.answer = Some((ending.partial.clone(), now));
-        let session_id = row.turn.session_id.clone();
-        let (turn_id, state) = (row.turn.turn_id.clone(), row.state);
-        data.touch(&session_id, now);
-        data.tell(&session_id, Some(&turn_id), Change::Ended(state), now);
-        data.close_inbox(by.execution_id(), &ending.partial, now);
-        match self.go_on(&mut data, &session_id, now) {
-            Ok(()) => done(true),
-            Err(error) => Box::pin(ready(Err(error))),
-        }
+        self.stored(|now, data| {
+            if data.is_gone(by.execution_id()) {
+                return Err(gone());
+            }
+            let Some(row) = data.turns.get_mut(by.execution_id()) else {
+                return Err(broken("an ending of no turn"));
+            };
+            let is_fenced = matches!(&by, EndedBy::Lease(lease) if lease.epoch != row.epoch);
+            if row.state != TurnState::Open || is_fenced {
+                return Ok(false);
+            }
+            row.state = ending.state();
+            row.failure = Some(ending.failure);
+            row.answer = Some((ending.partial.clone(), now));
+            let session_id = row.turn.session_id.clone();
+            let (turn_id, state) = (row.turn.turn_id.clone(), row.state);
+            data.touch(&session_id, now);
+            data.tell(&session_id, Some(&turn_id), Change::Ended(state), now);
+            data.close_inbox(by.execution_id(), &ending.partial, now);
+            self.go_on(data, &session_id, now)?;
+            Ok(true)
+        })
     }
 
     fn note(&self, execution_id: ExecutionId, told: Vec<Told>) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        if data.is_gone(&execution_id) {
-            return gone();
-        }
-        for told in told {
-            match told {
-                Told::Answered { id, outcome } => data.answered(&execution_id, &id, outcome, now),
-                Told::Asked { id, question } => {
-                    let row = data.turns.get_mut(&execution_id);
-                    let row = row.filter(|row| row.state == TurnState::Open);
-                    if let Some(row) = row
-                        && row.questions.iter().all(|known| known.id != id)
-                    {
-                        row.questions.push(Question {
-                            id: id.clone(),
-                            data: question,
-                            outcome: None,
-                        });
-                        data.tell_of_question(&execution_id, &id, Change::Asked, now);
+        self.stored(|now, data| {
+            if data.is_gone(&execution_id) {
+                return Err(gone());
+            }
+            for told in told {
+                match told {
+                    Told::Answered { id, outcome } => {
+                        data.answered(&execution_id, &id, outcome, now)
+                    }
+                    Told::Asked { id, question } => {
+                        let row = data.turns.get_mut(&execution_id);
+                        let row = row.filter(|row| row.state == TurnState::Open);
+                        if let Some(row) = row
+                            && row.questions.iter().all(|known| known.id != id)
+                        {
+                            row.questions.push(Question {
+                                id: id.clone(),
+                                data: question,
+                                outcome: None,
+                            });
+                            data.tell_of_question(&execution_id, &id, Change::Asked, now);
+                        }
                     }
                 }
             }
-        }
-        done(())
+            Ok(())
+        })
     }
 
     fn intend(&self, owner: Principal, at: TurnRef, wish: Wish) -> Stored<'_, Intended> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let Some(session) = data.session(&owner, &at.session_id) else {
-            return done(Intended::NoSession);
-        };
-        let id = session.by_name.get(&at.turn_id).cloned();
-        let Some((id, row)) = id.and_then(|id| Some((id.clone(), data.turns.get(&id)?))) else {
-            return done(if session.removed.contains(&at.turn_id) {
-                Intended::Removed
-            } else if session.waiting(&at.turn_id).is_some() {
-                Intended::Queued
-            } else {
-                Intended::NoTurn
-            });
-        };
-        if row.state != TurnState::Open {
-            return done(Intended::Ended(data.row(row, now)));
-        }
-        let number = data.intended + 1;
-        let Some(row) = data.turns.get_mut(&id) else { return done(Intended::NoTurn) };
-        if let Some(known) = row.intents.iter().find(|noted| noted.intent.wish == wish) {
-            return done(Intended::Noted(known.intent.clone()));
-        }
-        let is_answer = matches!(wish, Wish::Answer { .. });
-        let is_alike =
-            |noted: &Noted| matches!(noted.intent.wish, Wish::Answer { .. }) == is_answer;
-        if row.intents.iter().filter(|noted| is_alike(noted)).count() >= wish.limit() {
-            let gives_way =
-                |noted: &Noted| is_answer && is_alike(noted) && noted.decision.is_some();
-            match row.intents.iter().position(gives_way) {
-                Some(oldest) => drop(row.intents.remove(oldest)),
-                None => return done(Intended::Full),
+        self.stored(|now, data| {
+            let Some(session) = data.session(&owner, &at.session_id) else {
+                return Ok(Intended::NoSession);
+            };
+            let id = session.by_name.get(&at.turn_id).cloned();
+            let Some((id, row)) = id.and_then(|id| Some((id.clone(), data.turns.get(&id)?))) else {
+                return Ok(if session.removed.contains(&at.turn_id) {
+                    Intended::Removed
+                } else if session.waiting(&at.turn_id).is_some() {
+                    Intended::Queued
+                } else {
+                    Intended::NoTurn
+                });
+            };
+            if row.state != TurnState::Open {
+                return Ok(Intended::Ended(data.row(row, now)));
             }
-        }
-        let intent = Intent { number, execution_id: id, by: owner.user_id, wish };
-        row.intents.push(Noted { intent: intent.clone(), decision: None });
-        data.intended = number;
-        done(Intended::Noted(intent))
+            let number = data.intended + 1;
+            let Some(row) = data.turns.get_mut(&id) else { return Ok(Intended::NoTurn) };
+            if let Some(known) = row.intents.iter().find(|noted| noted.intent.wish == wish) {
+                return Ok(Intended::Noted(known.intent.clone()));
+            }
+            let is_answer = matches!(wish, Wish::Answer { .. });
+            let is_alike =
+                |noted: &Noted| matches!(noted.intent.wish, Wish::Answer { .. }) == is_answer;
+            if row.intents.iter().filter(|noted| is_alike(noted)).count() >= wish.limit() {
+                let gives_way =
+                    |noted: &Noted| is_answer && is_alike(noted) && noted.decision.is_some();
+                match row.intents.iter().position(gives_way) {
+                    Some(oldest) => drop(row.intents.remove(oldest)),
+                    None => return Ok(Intended::Full),
+                }
+            }
+            let intent = Intent { number, execution_id: id, by: owner.user_id, wish };
+            row.intents.push(Noted { intent: intent.clone(), decision: None });
+            data.intended = number;
+            Ok(Intended::Noted(intent))
+        })
     }
 
     fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let is_it = |noted: &Noted| noted.intent.number == intent && noted.decision.is_none();
-        let row = data.turns.values_mut().find(|row| row.intents.iter().any(is_it));
-        let Some(row) = row else { return done(()) };
-        let Some(place) = row.intents.iter().position(is_it) else { return done(()) };
-        let Noted { intent, decision: decided } = &mut row.intents[place];
-        *decided = Some(decision);
-        let Intent { execution_id, wish, .. } = intent.clone();
-        if !decision.is_kept(&wish) {
-            row.intents.remove(place);
-        }
-        if let (Wish::Answer { interaction, .. }, Some(outcome)) = (&wish, decision.outcome) {
-            data.answered(&execution_id, interaction, outcome, now);
-        }
-        done(())
+        self.stored(|now, data| {
+            let is_it = |noted: &Noted| noted.intent.number == intent && noted.decision.is_none();
+            let row = data.turns.values_mut().find(|row| row.intents.iter().any(is_it));
+            let Some(row) = row else { return Ok(()) };
+            let Some(place) = row.intents.iter().position(is_it) else { return Ok(()) };
+            let Noted { intent, decision: decided } = &mut row.intents[place];
+            *decided = Some(decision);
+            let Intent { execution_id, wish, .. } = intent.clone();
+            if !decision.is_kept(&wish) {
+                row.intents.remove(place);
+            }
+            if let (Wish::Answer { interaction, .. }, Some(outcome)) = (&wish, decision.outcome) {
+                data.answered(&execution_id, interaction, outcome, now);
+            }
+            Ok(())
+        })
     }
 
     fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let data = self.data();
-        let open = data.turns.values().filter(|row| row.state == TurnState::Open);
-        let left = open.flat_map(|row| &row.intents).filter(|noted| noted.decision.is_none());
-        let left: BTreeMap<u64, &Intent> =
-            left.map(|noted| (noted.intent.number, &noted.intent)).collect();
-        done(left.into_values().take(limit).cloned().collect())
+        self.stored(|_, data| {
+            let open = data.turns.values().filter(|row| row.state == TurnState::Open);
+            let left = open.flat_map(|row| &row.intents).filter(|noted| noted.decision.is_none());
+            let left: BTreeMap<u64, &Intent> =
+                left.map(|noted| (noted.intent.number, &noted.intent)).collect();
+            Ok(left.into_values().take(limit).cloned().collect())
+        })
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let Some(row) = data.turns.get_mut(&execution_id) else {
-            return done(());
-        };
-        row.stop_asked |= row.state == TurnState::Open;
-        let (session_id, index) = (row.turn.session_id.clone(), row.turn.index);
-        let has_ended = |id: &ExecutionId| {
-            let row = data.turns.get(id);
-            row.is_some_and(|row| row.turn.index > index && row.state != TurnState::Open)
-        };
-        let is_past = data
-            .sessions
-            .get(&session_id)
-            .is_some_and(|session| session.turns.iter().any(has_ended));
-        let mut is_new = false;
-        if let Some(session) = data.sessions.get_mut(&session_id) {
-            is_new = !is_past && !session.queue.is_empty() && !session.is_paused;
-            session.is_paused |= is_new;
-        }
-        if is_new {
-            data.tell(&session_id, None, Change::SessionUpdated, now);
-        }
-        done(())
+        self.stored(|now, data| {
+            let Some(row) = data.turns.get_mut(&execution_id) else {
+                return Ok(());
+            };
+            row.stop_asked |= row.state == TurnState::Open;
+            let (session_id, index) = (row.turn.session_id.clone(), row.turn.index);
+            let has_ended = |id: &ExecutionId| {
+                let row = data.turns.get(id);
+                row.is_some_and(|row| row.turn.index > index && row.state != TurnState::Open)
+            };
+            let is_past = data
+                .sessions
+                .get(&session_id)
+                .is_some_and(|session| session.turns.iter().any(has_ended));
+            let mut is_new = false;
+            if let Some(session) = data.sessions.get_mut(&session_id) {
+                is_new = !is_past && !session.queue.is_empty() && !session.is_paused;
+                session.is_paused |= is_new;
+            }
+            if is_new {
+                data.tell(&session_id, None, Change::SessionUpdated, now);
+            }
+            Ok(())
+        })
     }
 
     fn saved(&self, execution_id: ExecutionId) -> Stored<'_, Option<Answer>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let data = self.data();
-        if data.is_gone(&execution_id) {
-            return gone();
-        }
-        let row = data.turns.get(&execution_id).filter(|row| row.state == TurnState::Complete);
-        done(row.and_then(|row| row.answer.as_ref()).map(|(answer, _)| answer.clone()))
+        self.stored(|_, data| {
+            if data.is_gone(&execution_id) {
+                return Err(gone());
+            }
+            let row = data.turns.get(&execution_id).filter(|row| row.state == TurnState::Complete);
+            Ok(row.and_then(|row| row.answer.as_ref()).map(|(answer, _)| answer.clone()))
+        })
     }
 
     fn unattended(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, data) = (self.now(), self.data());
-        let open = data.turns.values().filter(|row| row.state == TurnState::Open);
-        let free: BTreeMap<u64, ExecutionId> = open
-            .filter(|row| !data.is_held(row, now))
-            .map(|row| (row.number, row.turn.execution_id.clone()))
-            .collect();
-        done(free.into_values().take(limit).collect())
+        self.stored(|now, data| {
+            let open = data.turns.values().filter(|row| row.state == TurnState::Open);
+            let free: BTreeMap<u64, ExecutionId> = open
+                .filter(|row| !data.is_held(row, now))
+                .map(|row| (row.number, row.turn.execution_id.clone()))
+                .collect();
+            Ok(free.into_values().take(limit).collect())
+        })
     }
 
     fn history(&self, turn: Turn, limits: HistoryLimits) -> Stored<'_, History> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let data = self.data();
-        let Some(session) = data.sessions.get(&turn.session_id) else {
-            return done(History::default());
-        };
-        let mut history = HistoryBuilder::new(limits);
-        let mut agent_session = None;
-        for row in data.branch(session, turn.parent) {
-            let Some((answer, _)) = &row.answer else { continue };
-            if row.state != TurnState::Complete {
-                continue;
-            }
-            let goes_on = |other: &&ExecutionId| {
-                let other = data.turns.get(*other).map(|other| &other.turn);
-                other.is_some_and(|other| {
-                    other.parent == turn.parent
-                        && other.agent == turn.agent
-                        && other.index != turn.index
-                })
+        self.stored(|_, data| {
+            let Some(session) = data.sessions.get(&turn.session_id) else {
+                return Ok(History::default());
             };
-            if Some(row.turn.index) == turn.parent
-                && row.turn.agent == turn.agent
-                && !session.turns.iter().any(|other| goes_on(&other))
-            {
-                agent_session.clone_from(&answer.summary.agent_session_id);
+            let mut history = HistoryBuilder::new(limits);
+            let mut agent_session = None;
+            for row in data.branch(session, turn.parent) {
+                let Some((answer, _)) = &row.answer else { continue };
+                if row.state != TurnState::Complete {
+                    continue;
+                }
+                let goes_on = |other: &&ExecutionId| {
+                    let other = data.turns.get(*other).map(|other| &other.turn);
+                    other.is_some_and(|other| {
+                        other.parent == turn.parent
+                            && other.agent == turn.agent
+                            && other.index != turn.index
+                    })
+                };
+                if Some(row.turn.index) == turn.parent
+                    && row.turn.agent == turn.agent
+                    && !session.turns.iter().any(|other| goes_on(&other))
+                {
+                    agent_session.clone_from(&answer.summary.agent_session_id);
+                }
+                history.take(said_in(&row.turn.message, answer));
             }
-            history.take(said_in(&row.turn.message, answer));
-        }
-        done(history.build(agent_session))
+            Ok(history.build(agent_session))
+        })
     }
 
     fn woken(&self) -> BoxFuture<'_, ()> {
@@ -1323,84 +1291,78 @@ impl ChatStore for MemoryStore {
     }
 
     fn feed(&self, owner: Principal, read: FeedRead) -> Stored<'_, FeedPage> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let mut data = self.data();
-        data.feeds.entry(owner.clone()).or_insert_with(Feed::new);
-        let Some(feed) = data.feeds.get(&owner) else {
-            return broken("a feed that was just made is gone");
-        };
-        let FeedRead { after, session, limit } = read;
-        let Some(after) = after else {
-            return done(FeedPage::Entries(Vec::new(), feed.end()));
-        };
-        if after.feed != feed.id || !(feed.dropped..=feed.newest).contains(&after.number) {
-            return done(FeedPage::Expired);
-        }
-        let is_it = |entry: &&Entry| {
-            entry.number > after.number
-                && session.as_ref().is_none_or(|session| entry.session_id == *session)
-        };
-        let (mut entries, mut bytes) = (Vec::new(), 0);
-        for entry in feed.entries.iter().filter(is_it) {
-            if entries.len() == limit || bytes > FEED_PAGE_BYTES {
-                let number = entries.last().map_or(after.number, |last: &FeedEntry| last.number);
-                return done(FeedPage::Entries(entries, FeedId { number, ..after }));
+        self.stored(|_, data| {
+            data.feeds.entry(owner.clone()).or_insert_with(Feed::new);
+            let Some(feed) = data.feeds.get(&owner) else {
+                return Err(broken("a feed that was just made is gone"));
+            };
+            let FeedRead { after, session, limit } = read;
+            let Some(after) = after else {
+                return Ok(FeedPage::Entries(Vec::new(), feed.end()));
+            };
+            if after.feed != feed.id || !(feed.dropped..=feed.newest).contains(&after.number) {
+                return Ok(FeedPage::Expired);
             }
-            let entry = data.told(entry);
-            let texts = [&entry.message, &entry.question].into_iter().flatten();
-            bytes += texts.map(String::len).sum::<usize>();
-            entries.push(entry);
-        }
-        done(FeedPage::Entries(entries, feed.end()))
+            let is_it = |entry: &&Entry| {
+                entry.number > after.number
+                    && session.as_ref().is_none_or(|session| entry.session_id == *session)
+            };
+            let (mut entries, mut bytes) = (Vec::new(), 0);
+            for entry in feed.entries.iter().filter(is_it) {
+                if entries.len() == limit || bytes > FEED_PAGE_BYTES {
+                    let number =
+                        entries.last().map_or(after.number, |last: &FeedEntry| last.number);
+                    return Ok(FeedPage::Entries(entries, FeedId { number, ..after }));
+                }
+                let entry = data.told(entry);
+                let texts = [&entry.message, &entry.question].into_iter().flatten();
+                bytes += texts.map(String::len).sum::<usize>();
+                entries.push(entry);
+            }
+            Ok(FeedPage::Entries(entries, feed.end()))
+        })
     }
 
     fn version(&self) -> Stored<'_, u64> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        done(self.data().version)
+        self.stored(|_, data| Ok(data.version))
     }
 
     fn delete_session(&self, deletion: Deletion) -> Stored<'_, bool> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        let Deletion { owner, session_id, if_idle_since } = deletion;
-        let Some(session) = data.session(&owner, &session_id) else {
-            let tombstone = data.tombstones.get(&session_id);
-            return done(tombstone.is_some_and(|tombstone| tombstone.owner == owner));
-        };
-        if if_idle_since.is_some_and(|since| session.active_at > since) {
-            return done(false);
-        }
-        let Some(session) = data.sessions.remove(&session_id) else {
-            return done(false);
-        };
-        data.names.remove(&(owner.clone(), session.name.clone()));
-        for id in session.turns {
-            // What was never dispatched has run nowhere, and nobody can claim it any more.
-            let is_erased = !data.turns.remove(&id).is_some_and(|row| row.dispatched);
-            data.gone.insert(id, (session_id.clone(), is_erased));
-        }
-        if let Some(feed) = data.feeds.get_mut(&owner) {
-            feed.entries.retain(|entry| entry.session_id != session_id);
-        }
-        let deleted = Entry {
-            number: 0,
-            change: Change::SessionDeleted,
-            session_id: session_id.clone(),
-            turn_id: None,
-            interaction: None,
-            at: now,
-        };
-        data.tell_owner(owner.clone(), deleted);
-        let tombstone = Tombstone { owner, name: session.name, deleted_at: now };
-        data.tombstones.insert(session_id, tombstone);
-        data.forget_old_tombstones(now);
-        done(true)
+        self.stored(|now, data| {
+            let Deletion { owner, session_id, if_idle_since } = deletion;
+            let Some(session) = data.session(&owner, &session_id) else {
+                let tombstone = data.tombstones.get(&session_id);
+                return Ok(tombstone.is_some_and(|tombstone| tombstone.owner == owner));
+            };
+            if if_idle_since.is_some_and(|since| session.active_at > since) {
+                return Ok(false);
+            }
+            let Some(session) = data.sessions.remove(&session_id) else {
+                return Ok(false);
+            };
+            data.names.remove(&(owner.clone(), session.name.clone()));
+            for id in session.turns {
+                // What was never dispatched has run nowhere, and nobody can claim it any more.
+                let is_erased = !data.turns.remove(&id).is_some_and(|row| row.dispatched);
+                data.gone.insert(id, (session_id.clone(), is_erased));
+            }
+            if let Some(feed) = data.feeds.get_mut(&owner) {
+                feed.entries.retain(|entry| entry.session_id != session_id);
+            }
+            let deleted = Entry {
+                number: 0,
+                change: Change::SessionDeleted,
+                session_id: session_id.clone(),
+                turn_id: None,
+                interaction: None,
+                at: now,
+            };
+            data.tell_owner(owner.clone(), deleted);
+            let tombstone = Tombstone { owner, name: session.name, deleted_at: now };
+            data.tombstones.insert(session_id, tombstone);
+            data.forget_old_tombstones(now);
+            Ok(true)
+        })
     }
 
     fn idle_sessions(
@@ -1408,48 +1370,39 @@ impl ChatStore for MemoryStore {
         since: SystemTime,
         limit: usize,
     ) -> Stored<'_, Vec<(Principal, SessionId)>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let data = self.data();
-        let idle = data.sessions.iter().filter(|(_, session)| session.active_at <= since);
-        let mut idle: Vec<_> = idle.collect();
-        idle.sort_by_key(|(_, session)| (session.active_at, session.number));
-        let idle = idle.into_iter().take(limit);
-        done(idle.map(|(id, session)| (session.owner.clone(), id.clone())).collect())
+        self.stored(|_, data| {
+            let idle = data.sessions.iter().filter(|(_, session)| session.active_at <= since);
+            let mut idle: Vec<_> = idle.collect();
+            idle.sort_by_key(|(_, session)| (session.active_at, session.number));
+            let idle = idle.into_iter().take(limit);
+            Ok(idle.map(|(id, session)| (session.owner.clone(), id.clone())).collect())
+        })
     }
 
     fn to_erase(&self, limit: usize) -> Stored<'_, Vec<ExecutionId>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let data = self.data();
-        let left = data.gone.iter().filter(|(_, (_, is_erased))| !is_erased);
-        let mut left: Vec<_> = left.map(|(id, _)| id.clone()).collect();
-        left.sort();
-        left.truncate(limit);
-        done(left)
+        self.stored(|_, data| {
+            let left = data.gone.iter().filter(|(_, (_, is_erased))| !is_erased);
+            let mut left: Vec<_> = left.map(|(id, _)| id.clone()).collect();
+            left.sort();
+            left.truncate(limit);
+            Ok(left)
+        })
     }
 
     fn erased(&self, executions: Vec<ExecutionId>) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        for id in executions {
-            if let Some((_, is_erased)) = data.gone.get_mut(&id) {
-                *is_erased = true;
+        self.stored(|now, data| {
+            for id in executions {
+                if let Some((_, is_erased)) = data.gone.get_mut(&id) {
+                    *is_erased = true;
+                }
             }
-        }
-        data.forget_old_tombstones(now);
-        done(())
+            data.forget_old_tombstones(now);
+            Ok(())
+        })
     }
 
     fn check(&self) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        done(())
+        self.stored(|_, _| Ok(()))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -1466,40 +1419,35 @@ impl ChatStore for MemoryStore {
 
 impl SignIns for MemoryStore {
     fn sign_in(&self, secret: Digest, token: Digest, lasts: Duration) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, mut data) = (self.now(), self.data());
-        data.sign_ins.retain(|sign_in| sign_in.ends_at > now);
-        let sign_in = SignIn { secret, token, ends_at: now + lasts };
-        // The same one again: the answer to the first was lost.
-        match data.sign_ins.iter_mut().find(|known| known.secret == secret) {
-            Some(known) => *known = sign_in,
-            None => data.sign_ins.push(sign_in),
-        }
-        let mut of_token = data.sign_ins.iter().filter(|sign_in| sign_in.token == token);
-        if let Some(oldest) = of_token.next().map(|sign_in| sign_in.secret)
-            && of_token.count() == MAX_SIGN_INS
-        {
-            data.sign_ins.retain(|sign_in| sign_in.secret != oldest);
-        }
-        done(())
+        self.stored(|now, data| {
+            data.sign_ins.retain(|sign_in| sign_in.ends_at > now);
+            let sign_in = SignIn { secret, token, ends_at: now + lasts };
+            // The same one again: the answer to the first was lost.
+            match data.sign_ins.iter_mut().find(|known| known.secret == secret) {
+                Some(known) => *known = sign_in,
+                None => data.sign_ins.push(sign_in),
+            }
+            let mut of_token = data.sign_ins.iter().filter(|sign_in| sign_in.token == token);
+            if let Some(oldest) = of_token.next().map(|sign_in| sign_in.secret)
+                && of_token.count() == MAX_SIGN_INS
+            {
+                data.sign_ins.retain(|sign_in| sign_in.secret != oldest);
+            }
+            Ok(())
+        })
     }
 
     fn signed_in(&self, secret: Digest) -> Stored<'_, Option<Digest>> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        let (now, data) = (self.now(), self.data());
-        let ours = |sign_in: &&SignIn| sign_in.secret == secret && sign_in.ends_at > now;
-        done(data.sign_ins.iter().find(ours).map(|sign_in| sign_in.token))
+        self.stored(|now, data| {
+            let ours = |sign_in: &&SignIn| sign_in.secret == secret && sign_in.ends_at > now;
+            Ok(data.sign_ins.iter().find(ours).map(|sign_in| sign_in.token))
+        })
     }
 
     fn sign_out(&self, secret: Digest) -> Stored<'_, ()> {
-        if let Some(refusal) = self.refusal() {
-            return refusal;
-        }
-        self.data().sign_ins.retain(|sign_in| sign_in.secret != secret);
-        done(())
+        self.stored(|_, data| {
+            data.sign_ins.retain(|sign_in| sign_in.secret != secret);
+            Ok(())
+        })
     }
 }

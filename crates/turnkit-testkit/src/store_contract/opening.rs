@@ -3,11 +3,12 @@
 use std::panic::resume_unwind;
 use std::slice;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use turnkit::Persisted;
 use turnkit_chat::store::{
-    Accepted, Claimed, Deletion, EndedBy, FeedRead, Joined, Lease, MessagePage, QueueChange,
-    SessionPage,
+    Accepted, Claimed, Decision, Deletion, EndedBy, FeedRead, Find, HistoryLimits, Joined, Lease,
+    MessagePage, QueueChange, SessionPage, SessionUpdate, Wish,
 };
 use turnkit_chat::{Answer, ChatStore, Role, StoreErrorKind, TurnRef, TurnState};
 use turnkit_id::ExecutionId;
@@ -157,41 +158,59 @@ pub async fn a_closed_handle_holds_nothing_and_does_nothing<F: StoreFixture>(fix
     let look_for = "the leases of a worker that has ended: they are free at once";
     rule.same(at, &bench.unattended(other, 9).await, &vec![turn.execution_id.clone()], look_for);
     let id = || turn.execution_id.clone();
+    let at = || TurnRef::new(session_id(0), "turn");
     let page = SessionPage { before: None, limit: 9, archived: None };
     let of_turns = MessagePage::newest(9);
     let deletion = Deletion { owner: owner(), session_id: session_id(0), if_idle_since: None };
-    let errors = [
+    let read = FeedRead { after: None, session: None, limit: 9 };
+    let limits = HistoryLimits::default();
+    let wish = Wish::Input { id: "input".to_owned(), message: "hello".to_owned() };
+    let decision = Decision { status: 202, outcome: None };
+    let mut errors = vec![
         ("check", closed.check().await.err()),
         ("join", closed.join(log("log")).await.err()),
         ("renew", closed.renew(Vec::new()).await.err()),
         ("move_log", closed.move_log(log("log"), log("new")).await.err()),
         ("open_session", closed.open_session(owner(), session_id(9)).await.err()),
+        ("named", closed.named(owner(), "name".to_owned(), None).await.err()),
         ("sessions", closed.sessions(owner(), page).await.err()),
+        (
+            "update_session",
+            closed.update_session(owner(), session_id(0), SessionUpdate::default()).await.err(),
+        ),
         ("session", closed.session(owner(), session_id(0), of_turns).await.err()),
         ("accept", closed.accept(asked(&session_id(0), "next", "hello")).await.err()),
-        (
-            "change_queued",
-            closed
-                .change_queued(owner(), TurnRef::new(session_id(0), "turn"), QueueChange::Remove)
-                .await
-                .err(),
-        ),
-        ("delete_session", closed.delete_session(deletion.clone()).await.err()),
-        (
-            "feed",
-            closed.feed(owner(), FeedRead { after: None, session: None, limit: 9 }).await.err(),
-        ),
-        ("version", closed.version().await.err()),
-        ("to_erase", closed.to_erase(9).await.err()),
-        ("erased", closed.erased(Vec::new()).await.err()),
+        ("change_queued", closed.change_queued(owner(), at(), QueueChange::Remove).await.err()),
+        ("find", closed.find(Find::Named(owner(), at())).await.err()),
+        ("siblings", closed.siblings(owner(), at()).await.err()),
         ("claim", closed.claim(bench.claim(&turn, 1)).await.err()),
         ("release", closed.release(lease.clone()).await.err()),
         ("save", closed.save(id(), Answer::new("whole")).await.err()),
         ("end", closed.end(EndedBy::Lease(lease), ending("own", "")).await.err()),
+        ("note", closed.note(id(), Vec::new()).await.err()),
+        ("intend", closed.intend(owner(), at(), wish).await.err()),
+        ("decide", closed.decide(0, decision).await.err()),
+        ("undecided", closed.undecided(9).await.err()),
         ("ask_to_stop", closed.ask_to_stop(id()).await.err()),
         ("saved", closed.saved(id()).await.err()),
         ("unattended", closed.unattended(9).await.err()),
+        ("history", closed.history(turn.clone(), limits).await.err()),
+        ("feed", closed.feed(owner(), read).await.err()),
+        ("version", closed.version().await.err()),
+        ("delete_session", closed.delete_session(deletion).await.err()),
+        ("idle_sessions", closed.idle_sessions(SystemTime::now(), 9).await.err()),
+        ("to_erase", closed.to_erase(9).await.err()),
+        ("erased", closed.erased(Vec::new()).await.err()),
     ];
+    if let Some(sign_ins) = closed.sign_ins() {
+        let (secret, token) = ([1; 32], [2; 32]);
+        let lasts = Duration::from_secs(60);
+        errors.extend([
+            ("sign_in", sign_ins.sign_in(secret, token, lasts).await.err()),
+            ("signed_in", sign_ins.signed_in(secret).await.err()),
+            ("sign_out", sign_ins.sign_out(secret).await.err()),
+        ]);
+    }
     for (call, error) in errors {
         match error {
             Some(error) if error.kind() == StoreErrorKind::Unavailable => {}
