@@ -1114,7 +1114,7 @@ impl ChatStore for MemoryStore {
             for told in told {
                 match told {
                     Told::Answered { id, outcome } => {
-                        data.answered(&execution_id, &id, outcome, now)
+                        data.answered(&execution_id, &id, outcome, now);
                     }
                     Told::Asked { id, question } => {
                         let row = data.turns.get_mut(&execution_id);
