@@ -64,7 +64,7 @@ fn dead_links(file: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-fn tracked_files() -> anyhow::Result<Vec<String>> {
+pub(super) fn tracked_files() -> anyhow::Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files"])
         .current_dir(root())

@@ -151,7 +151,7 @@ impl Evidence {
             roles == [("user", "complete"), ("assistant", "complete")] && self.saved == self.served;
         let answers = self.saved.iter().filter(|saved| saved.role == "assistant").count();
         let seen = format!(
-            "{} attempts ended with it, the database holds {}, and the messages route {}",
+            "{} readers of the execution came to it, the database holds {}, and the messages route {}",
             self.attempts.all(),
             counted(answers, "answer"),
             if self.saved == self.served { "says the same" } else { "says something else" }

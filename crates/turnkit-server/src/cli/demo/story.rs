@@ -71,7 +71,7 @@ impl Story {
     pub(super) fn cut(&mut self, cursor: u64) -> Written {
         self.title(format_args!("The connection is cut after {cursor} lines"))?;
         self.client("is gone")?;
-        self.did("engine", "goes on: the turn does not hang on its client")?;
+        self.did("engine", "goes on: the turn does not depend on its client")?;
         self.did("substrate", "goes on logging what the agent says")
     }
 
@@ -82,7 +82,7 @@ impl Story {
         cursor: u64,
         missed: usize,
     ) -> Written {
-        self.title(format_args!("{missed} lines later the client comes back with its cursor"))?;
+        self.title(format_args!("The turn has written {missed} more lines when the client comes back"))?;
         self.client(format_args!("GET /api/sessions/{session}/turns/{turn}?after={cursor}"))?;
         self.did(
             "adapter",

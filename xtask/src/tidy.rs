@@ -3,6 +3,7 @@
 mod arrows;
 mod citations;
 mod docs;
+mod layout;
 mod sources;
 
 use anyhow::bail;
@@ -13,6 +14,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut findings = arrows::check()?;
     findings.extend(docs::check(&sources));
     findings.extend(citations::check()?);
+    findings.extend(layout::check()?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }
