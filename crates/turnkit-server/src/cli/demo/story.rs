@@ -82,7 +82,9 @@ impl Story {
         cursor: u64,
         missed: usize,
     ) -> Written {
-        self.title(format_args!("The turn has written {missed} more lines when the client comes back"))?;
+        self.title(format_args!(
+            "The turn has written {missed} more lines when the client comes back"
+        ))?;
         self.client(format_args!("GET /api/sessions/{session}/turns/{turn}?after={cursor}"))?;
         self.did(
             "adapter",
