@@ -12,12 +12,13 @@ const AGENT = ["--agent", "command", "--command-input", "--command", process.exe
 export class Stage {
   #number = 0;
 
-  async open() {
+  /** `options` gives more arguments of the server, which may name files in its directory. */
+  async open(options = () => []) {
     this.directory = await mkdtemp(join(tmpdir(), "turnkit-front-ends-"));
     this.substrate = await new Process("substrate", ["--log-level", "error", ...AGENT]).start();
     // A turn that waits for its gate would hold a graceful stop for as long as it may.
-    const stop = ["--grace", "2s"];
-    this.server = new Process("serve", ["--data-dir", join(this.directory, "data"), "--log-level", "error", ...stop, "--substrate", this.substrate.url]);
+    const rest = ["--grace", "2s", ...(await options(this.directory))];
+    this.server = new Process("serve", ["--data-dir", join(this.directory, "data"), "--log-level", "error", "--substrate", this.substrate.url, ...rest]);
     await this.server.start();
     this.proxy = await new Cutter(this.server.url).open();
     return this;

@@ -5,6 +5,8 @@ mod ai_sdk;
 mod event_source;
 mod feed;
 mod front_ends;
+#[cfg(test)]
+mod openapi;
 mod wire;
 
 use std::convert::Infallible;
@@ -16,7 +18,7 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
-use http::header::{HeaderName, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
@@ -79,6 +81,7 @@ impl Chat {
                 "/api/me",
                 get(async move |user: U| me(&user.into(), signs_in)).delete(delete_user::<U>),
             )
+            .route("/api/openapi.json", get(async || openapi_document()))
             .route("/api/agents", get(agents::<U>))
             .route("/api/events", get(feed::events::<U>))
             .route("/api/sessions/{session}/events", get(feed::of_session::<U>))
@@ -151,6 +154,11 @@ fn me(user: &Principal, sign_in: bool) -> Response {
     json_response(StatusCode::OK, &me)
 }
 
+/// `GET /api/openapi.json`: these routes for clients' authors and their tools.
+fn openapi_document() -> Response {
+    ([(CONTENT_TYPE, "application/json")], include_str!("../openapi.json")).into_response()
+}
+
 /// `GET /api/agents`: what a turn may be answered by, and who answers where none is named.
 async fn agents<U>(Extension(chat): At, _: U) -> Answer {
     Ok(json_response(StatusCode::OK, &Agents::from(chat.agents().await?)))
@@ -179,8 +187,12 @@ async fn delete_user<U: Into<Principal>>(Extension(chat): At, user: U) -> Answer
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "SessionUpdate"))]
 struct SessionChanged {
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     title: Option<Value>,
+    #[cfg_attr(test, schemars(with = "Option<bool>"))]
     archived: Option<Value>,
 }
 
@@ -311,13 +323,21 @@ async fn unfinished<U: Into<Principal>>(
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "NewTurn"))]
 #[serde(rename_all = "camelCase")]
 struct TurnAsked {
+    #[cfg_attr(test, schemars(with = "String"))]
     turn_id: Option<Value>,
+    #[cfg_attr(test, schemars(with = "String"))]
     message: Option<Value>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     agent: Option<Value>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     after: Option<Value>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     replaces: Option<Value>,
+    #[cfg_attr(test, schemars(with = "Option<bool>"))]
     queue: Option<Value>,
 }
 
@@ -341,8 +361,12 @@ async fn start<U: Into<Principal>>(
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "TurnEdit"))]
 struct TurnEdited {
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     message: Option<Value>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     agent: Option<Value>,
 }
 
@@ -417,8 +441,12 @@ async fn cancel<U: Into<Principal>>(
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Answer"))]
 struct AnswerGiven {
+    #[cfg_attr(test, schemars(with = "String"))]
     outcome: Option<Value>,
+    #[cfg_attr(test, schemars(with = "Option<Value>"))]
     data: Option<Box<RawValue>>,
 }
 
@@ -441,8 +469,12 @@ async fn answer<U: Into<Principal>>(
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Input"))]
 struct InputGiven {
+    #[cfg_attr(test, schemars(with = "String"))]
     id: Option<Value>,
+    #[cfg_attr(test, schemars(with = "String"))]
     message: Option<Value>,
 }
 

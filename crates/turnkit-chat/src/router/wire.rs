@@ -11,6 +11,7 @@ use crate::store::{self, FeedEntry, Outcome, Queue, SessionState};
 use crate::{Chat, Message, QueuedTurn, Role, SessionInfo, Stopped};
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Me<'a> {
     pub(super) tenant_id: &'a str,
@@ -19,12 +20,15 @@ pub(super) struct Me<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "AgentList"))]
 pub(super) struct Agents {
     agents: Vec<Agent>,
     default: Option<String>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Agent {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -35,6 +39,7 @@ struct Agent {
 
 /// What an agent takes while it runs.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Takes {
     answers: bool,
     input: bool,
@@ -53,18 +58,22 @@ impl From<AgentList> for Agents {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "OpenedSession"))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Opened<'a> {
     pub(super) session_id: &'a str,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct SessionList {
     sessions: Vec<Session>,
     feed: String,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Session {
     #[serde(rename = "sessionId")]
@@ -89,6 +98,8 @@ impl From<store::SessionList> for SessionList {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "MessageList"))]
 pub(super) struct Messages {
     feed: String,
     #[serde(rename = "messages")]
@@ -97,10 +108,14 @@ pub(super) struct Messages {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Message"))]
 #[serde(rename_all = "camelCase")]
 struct Item {
+    #[cfg_attr(test, schemars(extend("enum" = ["user", "assistant"])))]
     role: &'static str,
     text: String,
+    #[cfg_attr(test, schemars(extend("enum" = ["complete", "stopped", "failed"])))]
     status: &'static str,
     turn_index: u64,
     turn_id: String,
@@ -116,6 +131,7 @@ struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<super::openapi::Object>>"))]
     parts: Option<Vec<Box<RawValue>>>,
     #[serde(flatten)]
     summary: Summary,
@@ -125,6 +141,7 @@ struct Item {
 
 /// What the agent told of its answer.
 #[derive(Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +155,7 @@ struct Summary {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Usage {
     #[serde(rename = "inputTokens")]
     input: u64,
@@ -150,6 +168,7 @@ struct Usage {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct Timing {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,6 +196,8 @@ impl From<crate::Summary> for Summary {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "TurnError"))]
 struct Error {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
@@ -211,11 +232,15 @@ impl Messages {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "OpenTurns"))]
 pub(super) struct OpenTurns {
     turns: Vec<Turn>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "OpenTurn"))]
 #[serde(rename_all = "camelCase")]
 struct Turn {
     #[serde(rename = "turnId")]
@@ -226,6 +251,7 @@ struct Turn {
     /// Whether its agent takes messages.
     accepts_input: bool,
     /// The data of each `interaction` that waits for an answer.
+    #[cfg_attr(test, schemars(with = "Vec<super::openapi::Object>"))]
     pending: Vec<Box<RawValue>>,
 }
 
@@ -249,8 +275,11 @@ impl OpenTurns {
 
 /// An answer that is in the log.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct AnswerTaken {
+    #[cfg_attr(test, schemars(extend("enum" = ["answered"])))]
     state: &'static str,
+    #[cfg_attr(test, schemars(extend("enum" = ["accepted", "declined", "cancelled"])))]
     outcome: &'static str,
 }
 
@@ -262,8 +291,11 @@ impl AnswerTaken {
 
 /// An input that is in the log.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "InputAccepted"))]
 pub(super) struct InputAccepted<'a> {
     id: &'a str,
+    #[cfg_attr(test, schemars(extend("enum" = ["accepted"])))]
     state: &'static str,
 }
 
@@ -275,12 +307,16 @@ impl<'a> InputAccepted<'a> {
 
 /// The turns that wait.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Queue"))]
 pub(super) struct Waiting {
     turns: Vec<WaitingTurn>,
     paused: bool,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "QueuedTurn"))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WaitingTurn {
     turn_id: String,
@@ -306,6 +342,8 @@ impl From<QueuedTurn> for WaitingTurn {
 
 /// The data of a feed's entry.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "FeedEntry"))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Entry<'a> {
     session_id: &'a str,
@@ -325,6 +363,7 @@ pub(super) struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     interaction_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<super::openapi::Object>"))]
     interaction: Option<&'a RawValue>,
 }
 
@@ -347,9 +386,12 @@ impl<'a> From<&'a FeedEntry> for Entry<'a> {
 
 /// What becomes of a turn that has to wait.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Queued"))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Queued<'a> {
     turn_id: &'a str,
+    #[cfg_attr(test, schemars(extend("enum" = ["queued"])))]
     state: &'static str,
     position: u64,
 }
@@ -361,6 +403,8 @@ impl<'a> From<&'a QueuedTurn> for Queued<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "SessionState"))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionWhole {
     session_id: String,
@@ -383,6 +427,8 @@ impl SessionWhole {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "StoppedTurn"))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StoppedTurn<'a> {
     turn_id: &'a str,
