@@ -7,7 +7,7 @@
 use std::{env, io, io::Write as _, time::Duration};
 
 use axum::{extract::FromRequestParts, http::StatusCode, http::request::Parts};
-use tokio::{net::TcpListener, signal::unix};
+use tokio::{net::TcpListener, signal::unix, time::timeout};
 use turnkit_chat::sqlite::rusqlite::{self, Transaction, params};
 use turnkit_chat::sqlite::{InTransaction, NotAccepted, SqliteStore};
 use turnkit_chat::{Answer, Chat, Principal, Turn, store::Veto};
@@ -78,7 +78,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         told.recv().await;
         stopping.begin_shutdown(Duration::from_secs(30)); // turns that run may finish
     };
-    axum::serve(listener, chat.router::<(), User>()).with_graceful_shutdown(stop).await?;
+    let serve = axum::serve(listener, chat.router::<(), User>()).with_graceful_shutdown(stop);
+    let server = tokio::spawn(serve.into_future());
     chat.ended().await;
-    Ok(attending.await?)
+    attending.await?;
+    if let Ok(served) = timeout(Duration::from_secs(2), server).await {
+        served??; // and a client that does not read holds nobody up
+    }
+    Ok(())
 }

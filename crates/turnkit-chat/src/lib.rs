@@ -71,6 +71,9 @@ pub use self::turn::{
 
 /// What is kept of an answer.
 pub use turnkit::{Answer, AnswerPart, PartKind, Summary};
+/// What the routes answer where they refuse: also for what a product's own extractor rejects.
+#[cfg(feature = "axum")]
+pub use turnkit_http::server::ApiError;
 /// Origins whose pages may use the routes.
 #[cfg(feature = "axum")]
 pub use turnkit_http::server::{NoOrigin, Origins};

@@ -163,6 +163,7 @@ impl TurnHooks for AttemptHooks {
         conduct.observed(Hook::TransformFinalText, transformed).await
     }
 
+    // Once for each part: observers, who are told of an attempt's steps, are not told of these.
     async fn transform_part(
         &self,
         _: &TurnContext,
