@@ -2,6 +2,7 @@
 
 mod beside;
 mod browser;
+mod chaos;
 mod codec;
 mod front_ends;
 mod fuzz;
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench wire         the codec beside its peers, one table
   cargo xtask sim --seeds 1000   a thousand simulated worlds, with a summary
   cargo xtask load --turns 500   500 turns at once, each at 20 events a second
+  cargo xtask chaos --seconds 60  a minute of faults on real processes over Redis and PostgreSQL
   cargo xtask mutants --only pipe  is each line of the pipe tested?
   cargo xtask fuzz --seconds 60  each fuzz target for a minute";
 
@@ -57,6 +59,9 @@ enum Command {
     /// Run 2,000 turns at once through a release build of the server, and print what they cost
     #[command(disable_help_flag = true)]
     Load(run::Args),
+    /// Let faults happen to real processes over Redis and PostgreSQL, and check every promise
+    #[command(disable_help_flag = true)]
+    Chaos(run::Args),
     /// Break the engine's rules one by one, and want a test to fail for each (needs cargo-mutants)
     Mutants(mutants::Args),
     /// Test the page in a real browser (needs node and Chromium)
@@ -90,6 +95,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => run::bench(&args),
         Command::Sim(args) => run::sim(&args),
         Command::Load(args) => run::load(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Browser => browser::test(),
         Command::FrontEnds => front_ends::test(),

@@ -7,7 +7,7 @@ use crate::shell::{cargo, run as sh};
 pub(crate) struct Args {
     /// What the tool itself takes; its own `--help` shows it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
-    arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
 }
 
 /// The benches, which print one table a layer.

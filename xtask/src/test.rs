@@ -8,7 +8,7 @@ use anyhow::ensure;
 
 use crate::programs::Programs;
 use crate::shell::{announce, cargo, run as sh};
-use crate::{beside, browser, front_ends, no_std, tidy};
+use crate::{beside, browser, chaos, front_ends, no_std, tidy};
 
 /// What is left out.
 #[derive(clap::Args, Default)]
@@ -23,12 +23,13 @@ type Step = (&'static str, fn() -> anyhow::Result<()>);
 const BROWSER: Step = ("browser", browser::test);
 const FRONT_ENDS: Step = ("front ends", front_ends::test);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("format", || sh(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("lints", lints),
     ("features", features),
     ("tests", || sh(&mut cargo(["test", "--workspace", "--all-features", "--locked"]))),
+    ("chaos", chaos::minute),
     BROWSER,
     FRONT_ENDS,
     ("documentation", documentation),

@@ -16,12 +16,13 @@ use crate::keeper::Keeper;
 /// A `redis-server` on a free port of the loopback, in a folder of its own. It goes with this process, or when it is dropped.
 ///
 /// It keeps nothing on disk but by [`save`](Self::save) or where [`restart`](Self::restart) comes after
-/// [`start_durable`](Self::start_durable).
+/// [`start_durable`](Self::start_durable) or [`start_lazy`](Self::start_lazy).
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
     folder: PathBuf,
-    is_durable: bool,
+    /// When what is written to its file is to reach the disk, as `appendfsync` says; none where it has no file.
+    fsync: Option<&'static str>,
     /// The port on which the nodes of its cluster meet, where it is one.
     cluster_port: Option<u16>,
     /// None while it is killed.
@@ -35,7 +36,7 @@ impl RedisServer {
     /// Where there is no `redis-server`, or it does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::with(false, false)
+        Self::with(None, false)
     }
 
     /// The node of a cluster, which has no slot yet.
@@ -44,7 +45,7 @@ impl RedisServer {
     /// As for [`start`](Self::start).
     #[must_use]
     pub fn start_clustered() -> Self {
-        Self::with(false, true)
+        Self::with(None, true)
     }
 
     /// A server that writes each change to disk before it answers.
@@ -53,7 +54,16 @@ impl RedisServer {
     /// As for [`start`](Self::start).
     #[must_use]
     pub fn start_durable() -> Self {
-        Self::with(true, false)
+        Self::with(Some("always"), false)
+    }
+
+    /// A server that writes each change to its file before it answers, and to the disk each second (`appendfsync everysec`).
+    ///
+    /// # Panics
+    /// As for [`start`](Self::start).
+    #[must_use]
+    pub fn start_lazy() -> Self {
+        Self::with(Some("everysec"), false)
     }
 
     /// Where it listens.
@@ -81,6 +91,34 @@ impl RedisServer {
         self.launch();
     }
 
+    /// How long its file of changes is.
+    ///
+    /// # Panics
+    /// Where it has none, since it was not started as one that does.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.changes().metadata().expect("a file of changes").len()
+    }
+
+    /// Starts it again with what it had when its file was so long: what came later is lost, as by a crash of its machine.
+    ///
+    /// # Panics
+    /// As for [`written`](Self::written).
+    pub fn restart_without_tail(&mut self, written: u64) {
+        self.kill();
+        self.changes().set_len(written).expect("a shorter file");
+        self.launch();
+    }
+
+    /// The file that changes are appended to: the one of the newest rewrite.
+    fn changes(&self) -> fs::File {
+        let folder = fs::read_dir(self.folder.join("appendonlydir")).expect("a folder of changes");
+        let files = folder.map(|file| file.expect("a file").path());
+        let newest = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof")).max();
+        let path = newest.expect("a file of changes");
+        fs::File::options().write(true).open(path).expect("a file of changes")
+    }
+
     /// Writes all there is to disk.
     pub fn save(&self) {
         assert_eq!(self.command("SAVE"), "+OK\r\n");
@@ -104,7 +142,7 @@ impl RedisServer {
         ask(self.address, command).expect("redis-server answers")
     }
 
-    fn with(is_durable: bool, is_clustered: bool) -> Self {
+    fn with(fsync: Option<&'static str>, is_clustered: bool) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!(
             "turnkit-redis-{}-{}",
@@ -115,13 +153,13 @@ impl RedisServer {
         fs::create_dir_all(&folder).expect("a folder for redis-server");
         let cluster_port = is_clustered.then(|| free_address().port());
         let mut server =
-            Self { address: free_address(), folder, is_durable, cluster_port, keeper: None };
+            Self { address: free_address(), folder, fsync, cluster_port, keeper: None };
         server.launch();
         server
     }
 
     fn launch(&mut self) {
-        let append_only = if self.is_durable { "yes" } else { "no" };
+        let append_only = if self.fsync.is_some() { "yes" } else { "no" };
         let cluster = self.cluster_port.map(|port| {
             [
                 "--cluster-enabled".to_owned(),
@@ -139,7 +177,8 @@ impl RedisServer {
             "--save",
             "",
         ]);
-        server.args(["--appendonly", append_only, "--appendfsync", "always"]);
+        server.args(["--appendonly", append_only]);
+        server.args(["--appendfsync", self.fsync.unwrap_or("no")]);
         server.args(cluster.into_iter().flatten()).arg("--dir").arg(&self.folder);
         self.keeper = Some(Keeper::start(&self.folder, "KILL", &server, Stdio::null()));
         let is_up = (0..500).any(|_| {

@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use turnkit::{
     AnswerPart, BoxError, Final, FinalText, Hook, Persisted, RawText, TurnContext, TurnError,
     TurnHooks, TurnOutcome, code,
@@ -16,6 +17,9 @@ use super::deletion::{DELETED, SESSION_DELETED};
 use crate::observer::{Attempt, AttemptObserver, Role};
 use crate::store::{EndedBy, Lease, StoreError, StoreErrorKind};
 use crate::{Answer, Ending, Failure, Turn};
+
+/// For how long the ending of a turn is tried to be written: a hook has 30 s, and one call of a store up to 10 s.
+const END_AGAIN: Duration = Duration::from_secs(15);
 
 /// One attempt, as its producer and its hooks share it.
 pub(crate) struct Conduct {
@@ -93,7 +97,22 @@ impl Conduct {
             failure: Failure { code: failure.code().map(str::to_owned), message },
             partial: partial.answer().clone(),
         };
-        let ended = self.turns.settled(|store| store.end(by.clone(), ending.clone())).await;
+        // The client is told next. A database that is away for a moment must not make that a turn which has ended for its client alone.
+        let (until, mut wait) = (Instant::now() + END_AGAIN, Duration::from_millis(100));
+        let ended = loop {
+            let ended = self.turns.settled(|store| store.end(by.clone(), ending.clone())).await;
+            match &ended {
+                Err(error)
+                    if Instant::now() < until
+                        && matches!(
+                            error.kind(),
+                            StoreErrorKind::Busy | StoreErrorKind::Unavailable
+                        ) => {}
+                _ => break ended,
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(1));
+        };
         let ended = match ended {
             // Nothing is written of it any more, and nobody waits for it.
             Err(error) if error.kind() == StoreErrorKind::Gone => {

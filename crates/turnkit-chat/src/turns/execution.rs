@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use turnkit::{Produced, TurnProducer};
 use turnkit_id::LogId;
 use turnkit_sandbox::{Error, RunRequest, SandboxTurn};
@@ -42,8 +42,10 @@ pub(super) enum Part {
 }
 
 /// How long the log of a turn whose answer is saved may take for an event, before the answer is told instead: all its events are
-/// there, if they can be read at all.
+/// there, if they can be read at all. And how long a reader waits for the ending of a turn whose log is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a reader that has lost the log looks whether the turn has ended.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What goes with the run.
 pub(super) struct Run {
@@ -98,11 +100,10 @@ impl Execution {
         if matches!(error, Error::Failed(_) | Error::Cancelled(_)) {
             self.conduct.log_has_ended.store(true, Relaxed);
         }
-        // What is erased is cancelled or lost to all who read it, and they are told why. A row that cannot be read says nothing else.
-        if !error.is_retryable()
-            && let Err(deleted @ ExecutionError::Deleted) = row(&self.conduct).await
-        {
-            return Err(deleted);
+        // What is erased is cancelled or lost to all who read it, and they are told why. Where the row cannot be read, no ending can be
+        // written either: nobody is told of one, and the turn stays open.
+        if !error.is_retryable() {
+            row(&self.conduct).await?;
         }
         match (&mut self.part, &error) {
             (Part::Run(run), Error::LogChanged(_)) => {
@@ -120,11 +121,32 @@ impl Execution {
                 Err(ExecutionError::LogChanged)
             }
             // The row knows best how the turn has ended, where it has.
-            (Part::Read { .. }, _) if !error.is_retryable() => match row(&self.conduct).await? {
-                Some(TurnRow { failure: Some(failure), .. }) => Err(ExecutionError::Ended(failure)),
-                Some(row) if row.state == TurnState::Complete => Err(ExecutionError::Saved),
-                row => Err(self.told_by(error, row.as_ref())),
-            },
+            (Part::Read { .. }, _) if !error.is_retryable() => {
+                // Whoever drives the turn may be gone.
+                self.conduct.turns.unattended.notify_one();
+                let until = Instant::now() + PATIENCE;
+                loop {
+                    match row(&self.conduct).await? {
+                        Some(TurnRow { failure: Some(failure), .. }) => {
+                            return Err(ExecutionError::Ended(failure));
+                        }
+                        Some(row) if row.state == TurnState::Complete => {
+                            return Err(ExecutionError::Saved);
+                        }
+                        // A log that is lost ends the turn for whoever drives it, and a reader must not say so before.
+                        Some(row)
+                            if row.state == TurnState::Open
+                                && !self.conduct.log_has_ended.load(Relaxed) =>
+                        {
+                            if Instant::now() >= until {
+                                return Err(ExecutionError::Open(error));
+                            }
+                            sleep(LOOK).await;
+                        }
+                        row => return Err(self.told_by(error, row.as_ref())),
+                    }
+                }
+            }
             (_, Error::Cancelled(_)) => {
                 let row = row(&self.conduct).await?;
                 Err(self.told_by(error, row.as_ref()))
@@ -233,7 +255,7 @@ impl TurnProducer for Execution {
 
     fn error_code(error: &ExecutionError) -> Option<&str> {
         match error {
-            ExecutionError::Sandbox(error) => Some(error.code()),
+            ExecutionError::Sandbox(error) | ExecutionError::Open(error) => Some(error.code()),
             ExecutionError::Ended(failure) => failure.code.as_deref(),
             ExecutionError::Deleted => Some(SESSION_DELETED),
             _ => Some("execution_lost"),
@@ -243,7 +265,7 @@ impl TurnProducer for Execution {
     fn is_retryable(error: &ExecutionError) -> bool {
         match error {
             ExecutionError::Sandbox(error) => error.is_retryable(),
-            ExecutionError::Saved | ExecutionError::Unknown(_) => true,
+            ExecutionError::Saved | ExecutionError::Open(_) | ExecutionError::Unknown(_) => true,
             _ => false,
         }
     }
@@ -282,6 +304,9 @@ pub(super) enum ExecutionError {
     /// The answer was saved after this attempt had looked: the next attempt gets it.
     #[error("the events of this turn cannot be read, but its answer is saved: ask again")]
     Saved,
+    /// This reader cannot go on, and nobody has written down yet that the turn has ended.
+    #[error("{0}; the turn is still open: ask again")]
+    Open(#[source] Error),
     /// The attempt has failed, and the row that would say more could not be read.
     #[error("the database could not be asked how this turn has ended: ask again")]
     Unknown(#[source] StoreError),

@@ -112,6 +112,31 @@ async fn an_answer_that_could_not_be_saved_is_saved_by_the_sweep() {
     assert_eq!(substrate.runs(), 1);
 }
 
+#[tokio::test]
+async fn a_failure_is_told_as_final_once_it_is_written() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let substrate = TestSubstrate::start().await;
+    let server = TestServer::with(data_dir.path(), &substrate.url, IMPATIENT, LATER).await;
+    let session = server.client.session().await;
+    let mut lines = server.client.turn(&session, "t", "fail").await;
+    substrate.allow(1);
+    lines.take(2).await;
+    let mut database = database(data_dir.path());
+    let lock = database.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    substrate.allow(4);
+    let mut told = tokio::spawn(lines.all());
+    // Who is told nothing meanwhile is told once the database is free.
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut told).await;
+    drop(lock);
+    let told = match early {
+        Ok(told) => told.unwrap(),
+        Err(_) => told.await.unwrap(),
+    };
+    assert_eq!(failure(&told), ("out_of_words".to_owned(), false));
+    substrate.allow(5);
+    assert!(is_complete(&server.client.turn(&session, "next", "hello").await.all().await));
+}
+
 /// What a server leaves behind that dies between accepting a turn and dispatching it. Written past the store, so that no living
 /// server is woken by it.
 fn insert_undispatched(data_dir: &Path, session: &str) {
