@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { begun, ended, openBrowser, openTab, saved, send, sessionOf, shownAndSaved } from "./browser.mjs";
+import { keptIn } from "./database.mjs";
 import { Network, Process } from "./processes.mjs";
 import { ScriptedSubstrate } from "./substrate.mjs";
 import { words } from "./suite.mjs";
@@ -37,7 +38,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     return process;
   }
 
-  const serve = (...args) => start("serve", "--data-dir", directory, "--log-level", "error", ...args);
+  const serve = (...args) => start("serve", ...keptIn(directory), "--log-level", "error", ...args);
   const tabAt = (server, path = "") => openTab(context, server.url + path, errors);
 
   async function holds(...tabs) {

@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { keptIn } from "../browser/database.mjs";
 import { Process } from "../browser/processes.mjs";
 import { Cutter } from "./cutter.mjs";
 
@@ -18,7 +19,8 @@ export class Stage {
     this.substrate = await new Process("substrate", ["--log-level", "error", ...AGENT]).start();
     // A turn that waits for its gate would hold a graceful stop for as long as it may.
     const rest = ["--grace", "2s", ...(await options(this.directory))];
-    this.server = new Process("serve", ["--data-dir", join(this.directory, "data"), "--log-level", "error", "--substrate", this.substrate.url, ...rest]);
+    const database = keptIn(join(this.directory, "data"));
+    this.server = new Process("serve", [...database, "--log-level", "error", "--substrate", this.substrate.url, ...rest]);
     await this.server.start();
     this.proxy = await new Cutter(this.server.url).open();
     return this;

@@ -14,9 +14,10 @@ const NEEDS: &str = "the browser tests need node 20.11 or later, and Chromium.
 Without them: cargo xtask test --no-browser";
 const NODE: (u32, u32) = (20, 11);
 
-/// Tests the page before a scripted server and before the real one.
+/// Tests the page before a scripted server and before the real one, which keeps its turns in SQLite and then in PostgreSQL.
 pub(crate) fn test() -> anyhow::Result<()> {
-    run(&[])
+    run(&[])?;
+    run(&["--postgres"])
 }
 
 /// Takes the pictures in `docs/screenshots`.

@@ -45,6 +45,77 @@ impl PostgresServer {
     /// As for [`start`](Self::start).
     #[must_use]
     pub fn with(settings: &[&str]) -> Self {
+        let (mut server, listener) = Self::prepared(settings);
+        let mut initdb = server.program("initdb");
+        initdb.args(["--username=turnkit", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        run(initdb.args(["--no-sync", "--no-instructions", "-D"]).arg(server.data()));
+        drop(listener);
+        server.launch();
+        server
+    }
+
+    /// A server that speaks TLS with this certificate and key, both as PEM.
+    ///
+    /// # Panics
+    /// As for [`start`](Self::start).
+    #[must_use]
+    pub fn start_with_tls(certificate: &str, key: &str) -> Self {
+        let mut server = Self::start();
+        server.kill();
+        for (name, text) in [("certificate", certificate), ("key", key)] {
+            let path = server.folder.join(name);
+            fs::write(&path, text).expect("a file of TLS");
+            run(Command::new("chmod").arg("600").arg(&path));
+            if let Some(user) = unprivileged() {
+                run(Command::new("chown").arg(user).arg(&path));
+            }
+            let option = if name == "key" { "ssl_key_file" } else { "ssl_cert_file" };
+            server.options.extend(["-c".to_owned(), format!("{option}={}", path.display())]);
+        }
+        server.options.extend(["-c".to_owned(), "ssl=on".to_owned()]);
+        server.launch();
+        server
+    }
+
+    /// A standby of this server, without which it commits nothing from now on (`synchronous_standby_names`).
+    ///
+    /// # Panics
+    /// As for [`start`](Self::start).
+    #[must_use]
+    pub fn synchronous_standby(&self) -> Self {
+        let (mut standby, listener) = Self::prepared(&[]);
+        standby.options.clone_from(&self.options);
+        let mut copy = standby.program("pg_basebackup");
+        let primary = self.address.port();
+        let at = format!("host=127.0.0.1 port={primary} user=turnkit application_name=standby");
+        copy.args([
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+            "--no-sync",
+            "--dbname",
+            &at,
+            "-D",
+        ]);
+        run(copy.arg(standby.data()));
+        drop(listener);
+        standby.launch();
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        let is_synchronous = (0..1_000).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            self.sql("postgres", "SELECT sync_state FROM pg_stat_replication").trim() == "sync"
+        });
+        assert!(is_synchronous, "the standby does not follow");
+        standby
+    }
+
+    /// Makes a standby the primary, and waits until it is.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("postgres", "SELECT pg_promote()").trim(), "t");
+    }
+
+    /// A server whose cluster is still to be made, and what keeps its port until then.
+    fn prepared(settings: &[&str]) -> (Self, TcpListener) {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -54,16 +125,11 @@ impl PostgresServer {
         let address = listener.local_addr().expect("its address");
         let options = settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]);
         let (options, programs) = (options.collect(), programs());
-        let mut server = Self { address, folder, programs, options, keeper: None };
+        let server = Self { address, folder, programs, options, keeper: None };
         if let Some(user) = unprivileged() {
             run(Command::new("chown").arg(user).arg(&server.folder));
         }
-        let mut initdb = server.program("initdb");
-        initdb.args(["--username=turnkit", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
-        run(initdb.args(["--no-sync", "--no-instructions", "-D"]).arg(server.data()));
-        drop(listener);
-        server.launch();
-        server
+        (server, listener)
     }
 
     /// Where it listens.

@@ -43,7 +43,7 @@ impl Server {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(broken("does not begin with postgres://"));
         }
-        let mut config: Config = url.parse().map_err(|_| {
+        let mut config: Config = verified(url).parse().map_err(|_| {
             broken("is none of PostgreSQL: postgres://user:password@host:port/database?option=value, everything else in percent-encoding")
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -125,6 +125,19 @@ impl managed::Manager for Server {
     async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<Self::Error> {
         if client.is_closed() { Err(RecycleError::message("it is closed")) } else { Ok(()) }
     }
+}
+
+/// The same URL as the driver reads it, which knows no `sslmode` above `require`: here a certificate is verified, with its name, wherever TLS is
+/// spoken.
+fn verified(url: &str) -> String {
+    let Some((before, options)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let options = options.split('&').map(|option| match option {
+        "sslmode=verify-ca" | "sslmode=verify-full" => "sslmode=require",
+        option => option,
+    });
+    format!("{before}?{}", options.collect::<Vec<_>>().join("&"))
 }
 
 /// A connection of the pool, within the bounds of waiting.

@@ -1,5 +1,6 @@
 //! Servers that share no file, over one PostgreSQL.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use futures::future::join_all;
@@ -84,4 +85,40 @@ fn of_two_databases_the_one_counts_that_was_said_nearer() {
     assert_eq!(serves.terminate(), Some(0));
     let file = format!("{path}/turnkit.db");
     assert!(std::fs::exists(file).unwrap());
+}
+
+#[test]
+fn a_database_behind_tls_is_used_where_its_certificate_is_vouched_for_by_its_name() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let another = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    let server = PostgresServer::start_with_tls(&pem, &made.signing_key.serialize_pem());
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    let (trusted, untrusted) = (file("trusted", &pem), file("untrusted", &another.cert.pem()));
+    let database = server.database();
+    let serve = |database: &str, authority: &Path| {
+        let mut serve = turnkit();
+        serve.args(["serve", "--listen", "127.0.0.1:0"]).env("TURNKIT_DATABASE", database);
+        serve.env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", authority);
+        serve
+    };
+    for mode in ["require", "verify-full"] {
+        let database = database.replace("sslmode=disable", &format!("sslmode={mode}"));
+        let process = Process::spawn(&mut serve(&database, &trusted));
+        let spoken = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'turnkit'";
+        assert_eq!(server.sql("postgres", spoken).trim(), "t", "{mode}");
+        assert_eq!(process.terminate(), Some(0));
+        let nobody = serve(&database, &untrusted).output().unwrap();
+        let told = text(&nobody.stderr);
+        assert!(nobody.status.code() == Some(1) && told.contains("certificate"), "{mode}: {told}");
+        let renamed = database.replace("127.0.0.1", "localhost") + "&hostaddr=127.0.0.1";
+        let renamed = serve(&renamed, &trusted).output().unwrap();
+        let told = text(&renamed.stderr);
+        assert!(renamed.status.code() == Some(1) && told.contains("certificate"), "{mode}: {told}");
+    }
 }

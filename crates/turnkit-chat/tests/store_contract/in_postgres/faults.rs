@@ -2,9 +2,11 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
+use tokio::time::sleep;
 use turnkit::Persisted;
 use turnkit_chat::store::{
     Accepted, Claim, Claimed, Deletion, EndedBy, Find, Found, Joined, MessagePage, NewRow,
@@ -338,4 +340,101 @@ async fn text_comes_back_byte_for_byte() {
     assert_eq!(store.saved(scene.open.clone()).await.unwrap(), Some(Answer::new(text)));
     let nobody = SessionId::new("no\0body");
     assert_eq!(store.session(owner(), nobody, MessagePage::newest(1)).await.unwrap(), None);
+}
+
+/// Who listens is cut off, and hears nothing of what is told then: it looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_given_up_while_nobody_hears_is_found() {
+    let database = Database::new();
+    let (one, other) = (database.open().await.unwrap(), database.open().await.unwrap());
+    settled(|| one.join(LogId::parse("log").unwrap())).await;
+    let scene = Scene::set(&one).await;
+    let claim = Claim { execution_id: scene.open.clone(), nonce: 1, seen_epoch: 0, may_run: true };
+    assert!(matches!(one.claim(claim).await.unwrap(), Claimed::Run(_)));
+    let ears = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'LISTEN%'",
+        database.name()
+    );
+    while database.sql(&ears).trim() == "0" {
+        tokio::task::yield_now().await;
+    }
+    let woken = other.woken();
+    one.close().await;
+    woken.await;
+    assert_eq!(other.unattended(9).await.unwrap(), [scene.open]);
+}
+
+/// The primary dies while answers are saved, and its synchronous standby takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_to_a_synchronous_standby_loses_nothing_that_was_told() {
+    const WRITERS: usize = 8;
+    let (primary, database, standby) = tokio::task::spawn_blocking(|| {
+        let primary = PostgresServer::start();
+        let (database, standby) = (primary.database(), primary.synchronous_standby());
+        (primary, database, standby)
+    })
+    .await
+    .unwrap();
+    let [one, other] = [primary.address(), standby.address()].map(|address| address.to_string());
+    let url = database.replace(&one, &format!("{one},{other}"));
+    let store = PostgresStore::open(url).await.unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let is_promoted = Arc::new(AtomicBool::new(false));
+    let writers = (0..WRITERS).map(|number| {
+        let (store, told, is_promoted) = (store.clone(), told.clone(), is_promoted.clone());
+        tokio::spawn(async move {
+            for turn in 0.. {
+                let is_last = is_promoted.load(Ordering::Relaxed);
+                let session = SessionId::new(format!("session-{number}-{turn}"));
+                in_the_end(|| store.open_session(owner(), session.clone())).await;
+                let row = match in_the_end(|| store.accept(new(&session, "turn"))).await {
+                    Accepted::New(row) | Accepted::Known(row) => row,
+                    other => panic!("it was not accepted: {other:?}"),
+                };
+                let id = row.turn.execution_id;
+                in_the_end(|| store.save(id.clone(), Answer::new(session.as_str()))).await;
+                told.lock().unwrap().push((id, session));
+                if is_last {
+                    return;
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    while told.lock().unwrap().len() < 5 * WRITERS {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let (primary, standby) = tokio::task::spawn_blocking(move || {
+        let mut primary = primary;
+        primary.kill();
+        standby.promote();
+        (primary, standby)
+    })
+    .await
+    .unwrap();
+    is_promoted.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    for (id, session) in told {
+        let saved = store.saved(id).await.unwrap();
+        assert_eq!(saved, Some(Answer::new(session.as_str())));
+    }
+    drop((primary, standby));
+}
+
+/// Asks until there is an answer: a failover takes seconds.
+async fn in_the_end<'a, T>(ask: impl Fn() -> Stored<'a, T>) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => match error.kind() {
+                StoreErrorKind::Busy
+                | StoreErrorKind::Unavailable
+                | StoreErrorKind::OutcomeUnknown => sleep(Duration::from_millis(20)).await,
+                other => panic!("{other:?}: {error} {:?}", std::error::Error::source(&error)),
+            },
+        }
+    }
 }
