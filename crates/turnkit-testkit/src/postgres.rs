@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
     sync::atomic::{AtomicU64, Ordering},
@@ -112,6 +112,40 @@ impl PostgresServer {
     /// Makes a standby the primary, and waits until it is.
     pub fn promote(&self) {
         assert_eq!(self.sql("postgres", "SELECT pg_promote()").trim(), "t");
+    }
+
+    /// A PgBouncer before this server, which gives each transaction whichever session is free.
+    ///
+    /// # Panics
+    /// Where there is no `pgbouncer`, or it does not start.
+    #[must_use]
+    pub fn pooler(&self) -> Pooler {
+        let (kept, listener) = Self::prepared(&[]);
+        let (folder, address) = (kept.folder.clone(), kept.address);
+        let configuration = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=turnkit\n\
+            [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n",
+            self.address.port(),
+            address.port()
+        );
+        let file = folder.join("pgbouncer.ini");
+        fs::write(&file, configuration).expect("a file for PgBouncer");
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let mut folders: Vec<PathBuf> = env::split_paths(&paths).collect();
+        folders.push("/usr/sbin".into());
+        let program = folders.into_iter().map(|folder| folder.join("pgbouncer"));
+        let program = program.into_iter().find(|program| program.exists());
+        let program = program.expect("PgBouncer is not installed: apt-get install pgbouncer");
+        let mut pooler = self.as_somebody(&program);
+        pooler.arg("--quiet").arg(file);
+        drop(listener);
+        let keeper = Keeper::start(&folder, "KILL", &pooler, Stdio::null());
+        let is_up = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            TcpStream::connect(address).is_ok()
+        });
+        assert!(is_up, "PgBouncer does not start");
+        Pooler { address, _keeper: keeper }
     }
 
     /// A server whose cluster is still to be made, and what keeps its port until then.
@@ -225,7 +259,11 @@ impl PostgresServer {
 
     /// One of its programs, of a user whom it takes.
     fn program(&self, name: &str) -> Command {
-        let path = self.programs.join(name);
+        self.as_somebody(&self.programs.join(name))
+    }
+
+    /// A program that refuses root.
+    fn as_somebody(&self, path: &Path) -> Command {
         let Some(user) = unprivileged() else {
             return Command::new(path);
         };
@@ -241,6 +279,21 @@ impl PostgresServer {
         command.args(["-h", "127.0.0.1", "-p", &self.address.port().to_string()]);
         command.args(["-U", "turnkit", "-d", database]);
         command
+    }
+}
+
+/// A PgBouncer before a [`PostgresServer`]. It goes when it is dropped.
+#[derive(Debug)]
+pub struct Pooler {
+    address: SocketAddr,
+    _keeper: Keeper,
+}
+
+impl Pooler {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 
 mod engine;
+mod postgres;
 mod store;
 mod substrate;
 mod ui;
@@ -31,6 +32,8 @@ enum Layer {
     Substrate,
     /// The product's database in SQLite: the calls of users, with few and with many sessions and turns
     Store,
+    /// The product's database in PostgreSQL, beside the bare statements of a turn: whole turns a second
+    Postgres,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -40,5 +43,6 @@ fn main() -> anyhow::Result<()> {
         Layer::Wire(args) => wire::run(&args),
         Layer::Substrate => substrate::run(),
         Layer::Store => store::run(),
+        Layer::Postgres => postgres::run(),
     }
 }

@@ -128,10 +128,10 @@ fn touch(
         let is_second_stop = undo.what == Undone::Continue && what == Undone::Continue;
         undo.kind == kind && (undo.number == number || is_second_stop)
     });
-    if is_taken {
+    let process = &mut of(stage, kind)[number];
+    if is_taken || what == Undone::Replace && !process.is_settled() {
         return Ok(None);
     }
-    let process = &mut of(stage, kind)[number];
     let after = match what {
         Undone::Start => {
             process.kill()?;

@@ -24,6 +24,8 @@ const SUBSTRATES: usize = 3;
 const SERVERS: usize = 2;
 /// How long a process may take to end that was told to.
 const ENDED: Duration = Duration::from_secs(40);
+/// How long a process may take until it obeys what it is told.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How long a server lets turns run that is told to end: less than an answer takes, so some are given up.
 const GRACE: &str = "1s";
 /// The database of the servers in PostgreSQL.
@@ -45,6 +47,7 @@ pub(crate) struct Process {
     log: PathBuf,
     pub(crate) address: SocketAddr,
     child: Option<Child>,
+    started: Option<Instant>,
 }
 
 impl Process {
@@ -58,11 +61,17 @@ impl Process {
         command.args(&self.arguments).envs(self.environment.iter().cloned()).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().with_context(|| format!("start {}", self.name))?);
+        self.started = Some(Instant::now());
         Ok(())
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// Whether it has had the time to listen to signals.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.started.is_some_and(|since| since.elapsed() > SETTLED)
     }
 
     pub(crate) fn kill(&mut self) -> Result<()> {
@@ -147,6 +156,7 @@ impl Stage {
                 environment: vec![("TURNKIT_DATABASE".to_owned(), url.clone())],
                 address,
                 child: None,
+                started: None,
             })
         };
         let (runs, this) = (path("runs"), env::current_exe()?.display().to_string());

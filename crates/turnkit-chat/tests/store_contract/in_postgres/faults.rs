@@ -364,6 +364,37 @@ async fn a_lease_that_is_given_up_while_nobody_hears_is_found() {
     assert_eq!(other.unattended(9).await.unwrap(), [scene.open]);
 }
 
+/// PgBouncer gives each transaction whichever session is free, and passes nothing on that is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_that_pools_transactions_all_is_as_without() {
+    let database = Database::new();
+    let direct = database.open().await.unwrap();
+    let pooler = SERVER.pooler();
+    let url = database.0.replace(&SERVER.address().to_string(), &pooler.address().to_string());
+    let store = PostgresStore::builder(url).connections(4).open().await.unwrap().within(Writing);
+    let log = LogId::parse("log").unwrap();
+    for store in [&direct, &store] {
+        assert_eq!(settled(|| store.join(log.clone())).await, Joined::Member);
+    }
+    for (name, operation) in OPERATIONS {
+        let mut seen = Vec::new();
+        for store in [&direct, &store] {
+            let scene = Scene::set(store).await;
+            operation(store, &scene).await;
+            let id = scene.session.as_str();
+            seen.push(scene.seen(store, &database).await.replace(id, "session"));
+        }
+        assert_eq!(seen[0], seen[1], "{name}");
+    }
+    let scene = Scene::set(&direct).await;
+    let claim = Claim { execution_id: scene.open.clone(), nonce: 1, seen_epoch: 0, may_run: true };
+    assert!(matches!(direct.claim(claim).await.unwrap(), Claimed::Run(_)));
+    direct.close().await;
+    while !store.unattended(99).await.unwrap().contains(&scene.open) {
+        store.woken().await;
+    }
+}
+
 /// The primary dies while answers are saved, and its synchronous standby takes its place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_to_a_synchronous_standby_loses_nothing_that_was_told() {
