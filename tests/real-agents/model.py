@@ -1,12 +1,17 @@
 """A scripted model on loopback, for agent programs: Anthropic's, OpenAI's two and Gemini's API.
 
-It calls the first tool that it knows with `ls`, and answers with how many messages of the user's it was told.
+It calls the first tool that it knows with `ls`, and answers with how many messages of the user's it was told. Of a message with the word
+"slowly" it says one word, and the rest a minute later.
     python3 model.py [PORT]
 """
 
 import http.server
+import itertools
 import json
 import sys
+import time
+
+numbers = itertools.count(1)
 
 
 def listing(names):
@@ -41,6 +46,17 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def slowly(self, piece):
+        """The first piece of an answer, and for a minute nothing more."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(piece.encode())
+        self.wfile.flush()
+        self.close_connection = True
+        time.sleep(60)
+
     def stream(self, events, named=False):
         head = lambda event: f"event: {event['type']}\n" if named else ""
         self.answer("text/event-stream", [f"{head(event)}data: {json.dumps(event)}\n\n" for event in events])
@@ -73,12 +89,12 @@ class Model(http.server.BaseHTTPRequestHandler):
         call = None if has_result else listing([tool["name"] for tool in asked.get("tools", [])])
         usage = {"input_tokens": 25, "output_tokens": 1}
         if call:
-            block = {"type": "tool_use", "id": "toolu_1", "name": call[0], "input": {}}
+            block = {"type": "tool_use", "id": f"toolu_{next(numbers)}", "name": call[0], "input": {}}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(call[1])}
         else:
             block = {"type": "text", "text": ""}
             delta = {"type": "text_delta", "text": f"Messages so far: {said}."}
-        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": asked["model"], "content": [], "usage": usage}
+        message = {"id": f"msg_{next(numbers)}", "type": "message", "role": "assistant", "model": asked["model"], "content": [], "usage": usage}
         self.stream(
             [
                 {"type": "message_start", "message": {**message, "stop_reason": None, "stop_sequence": None}},
@@ -146,7 +162,10 @@ class Model(http.server.BaseHTTPRequestHandler):
             "candidates": [{"index": 0, "content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}],
             "usageMetadata": usage,
         }
-        if streams:
+        if streams and "slowly" in json.dumps(contents[-1]):
+            answer["candidates"] = [{"index": 0, "content": {"role": "model", "parts": [{"text": "Slowly"}]}}]
+            self.slowly(f"data: {json.dumps(answer)}\r\n\r\n")
+        elif streams:
             self.answer("text/event-stream", [f"data: {json.dumps(answer)}\r\n\r\n"])
         else:
             self.answer("application/json", [json.dumps(answer)])

@@ -2,7 +2,7 @@
 # Real agent programs behind turnkit, each asked twice in one session, against a scripted model on loopback with a dummy key.
 #   npm install --prefix DIR @anthropic-ai/claude-code @openai/codex @google/gemini-cli opencode-ai
 #   sh tests/real-agents/run.sh DIR/node_modules/.bin [target/debug/turnkit]
-# What is printed is what one reads: text, tools, and how each turn ended.
+# What is printed is what one reads: text, tools, and how each turn ended. Gemini CLI is also stopped, and killed, in the middle of a turn.
 set -eu
 bin=$(cd "$1" && pwd)
 turnkit=$(realpath "${2:-target/debug/turnkit}")
@@ -37,8 +37,10 @@ cat > "$HOME/.config/opencode/opencode.json" <<END
 END
 echo '{ "security": { "auth": { "selectedType": "gemini-api-key" } } }' > "$HOME/.gemini/settings.json"
 
+# both "FORMAT OPTIONS OF ask.py" COMMAND…
 both() {
-    format=$1
+    format=${1%% *}
+    options=${1#"$format"}
     shift
     echo "== $format: $*"
     : > "$work/substrate"
@@ -49,7 +51,7 @@ both() {
         --command "$@" > "$work/substrate" 2> "$work/log" &
     echo $! > "$work/substrate.pid"
     while ! grep -q listening "$work/substrate"; do sleep 0.1; done
-    python3 "$here/ask.py" "$(sed 's/turnkit listening on //' "$work/substrate")" || tail -5 "$work/log"
+    python3 "$here/ask.py" "$(sed 's/turnkit listening on //' "$work/substrate")" $options || tail -5 "$work/log"
     kill "$(cat "$work/substrate.pid")"
     wait "$(cat "$work/substrate.pid")" || true
 }
@@ -59,5 +61,6 @@ both claude claude -p --output-format stream-json --verbose --allowedTools Bash 
 both codex codex exec --json --skip-git-repo-check --sandbox read-only
 both gemini gemini --output-format stream-json --model gemini-2.5-flash --approval-mode yolo
 both acp gemini --acp --model gemini-2.5-flash
+both "acp --apart --ends" gemini --acp --model gemini-2.5-flash
 both opencode opencode run --format json
 both acp opencode acp
