@@ -59,7 +59,7 @@ use self::{builder::Settings, talk::Talk};
 /// **History.** A member `history` of the request, `[{"role","content"}]`, oldest first and without the message itself, is
 /// sent in front of the message. Roles are `user`, `assistant` and `system`; blank messages are left out. The newest messages
 /// within [`OpenAiBuilder::history`] are sent, from a user's on. A server that refuses a conversation for its length is asked
-/// once more with half of it. What was left out is told by a `warning` with the code `history_omitted`.
+/// once more with half of it, or with less where it says how much it takes. What was left out is told by a `warning` with the code `history_omitted`.
 ///
 /// **Model.** `backend.model` of the request, where it is [offered](OpenAiBuilder::offer); otherwise the first one.
 ///

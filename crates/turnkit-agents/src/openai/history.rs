@@ -47,7 +47,7 @@ impl Limits {
     pub(super) fn apply(self, history: Vec<Message>) -> Kept {
         let mut history: Vec<_> =
             history.into_iter().filter(|message| !message.content.trim().is_empty()).collect();
-        let most = self.bytes / 2;
+        let most = (self.bytes / 2).max(MIN_CUT);
         let mut omitted = 0;
         for message in history.iter_mut().filter(|message| message.content.len() > most) {
             let end = (0..=most).rev().find(|end| message.content.is_char_boundary(*end));
@@ -74,10 +74,18 @@ impl Limits {
 /// What stands where a message was cut.
 const CUT: &str = "\n[…]";
 
-/// The newer half of a conversation, from a question on.
-pub(super) fn newer_half(mut messages: Vec<Message>) -> Vec<Message> {
-    let newer = messages.split_off(messages.len().div_ceil(2));
-    newer.into_iter().skip_while(|message| message.role == "assistant").collect()
+/// No message is cut to fewer bytes: nothing could be made of it.
+const MIN_CUT: usize = 32;
+
+/// Bytes of the contents.
+pub(super) fn size(messages: &[Message]) -> usize {
+    messages.iter().map(|message| message.content.len()).sum()
+}
+
+/// The newer half of a conversation, or as much less as has room in `bytes`.
+pub(super) fn newer_half(messages: Vec<Message>, bytes: usize) -> Kept {
+    let bytes = bytes.min(size(&messages) / 2);
+    Limits { messages: usize::MAX, bytes }.apply(messages)
 }
 
 /// The member `history` of a request.
@@ -128,8 +136,21 @@ mod tests {
         assert_eq!(kept(3, 1_000), ["question 2", "answer 2"]);
         assert_eq!(kept(100, 20), ["question 2", "answer 2"]);
         assert_eq!(kept(0, 1_000), [""; 0]);
-        assert_eq!(newer_half(conversation(3)).len(), 2);
-        assert_eq!(newer_half(conversation(1)), []);
+        let newer = |turns: usize, bytes: usize| newer_half(conversation(turns), bytes);
+        assert_eq!((newer(3, 1_000).messages.len(), newer(3, 1_000).omitted), (2, 4));
+        assert_eq!((newer(8, 40).messages.len(), newer(8, 40).omitted), (4, 12));
+        assert_eq!(newer(1, 1_000).messages, []);
+    }
+
+    #[test]
+    fn half_of_a_conversation_is_half_of_its_text() {
+        let mut history = conversation(2);
+        history.extend([Message::new("user", &"x".repeat(10_000)), Message::new("assistant", "y")]);
+        history.extend(conversation(1));
+        let half = newer_half(history, usize::MAX);
+        let lengths: Vec<_> = half.messages.iter().map(|message| message.content.len()).collect();
+        assert_eq!(lengths, [10, 8, 10, 8, 2_513 + CUT.len(), 1, 10, 8]);
+        assert_eq!(half.omitted, 1);
     }
 
     #[test]

@@ -53,11 +53,16 @@ impl<'a> Question<'a> {
         changes
     }
 
-    /// Leaves out the older half of the history; how many messages those are, 0 where there is none.
-    pub(super) fn drop_half(&mut self) -> usize {
-        let before = self.history.len();
-        self.history = history::newer_half(std::mem::take(&mut self.history));
-        before - self.history.len()
+    /// Leaves out the older half of the history, or more where only such a `share` of the whole question is taken. How many messages
+    /// are not sent or not in full for it: 0 where there is no history.
+    pub(super) fn drop_half(&mut self, share: Option<f64>) -> usize {
+        let rest =
+            self.message.content.len() + self.settings.system.as_ref().map_or(0, String::len);
+        let whole = history::size(&self.history) + rest;
+        let room = share.map_or(whole, |share| scaled(whole, share)).saturating_sub(rest);
+        let kept = history::newer_half(std::mem::take(&mut self.history), room);
+        self.history = kept.messages;
+        kept.omitted
     }
 
     /// The body of the request.
@@ -117,6 +122,17 @@ impl<'a> Question<'a> {
         }
         Ok(serde_json::to_vec(&body).map_err(|error| encode(&error))?.into())
     }
+}
+
+/// A share of so many bytes, of at most all of them.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a question has fewer bytes than a float has exact integers, and the share is from 0 to 1"
+)]
+fn scaled(bytes: usize, share: f64) -> usize {
+    (bytes as f64 * share.clamp(0.0, 1.0)) as usize
 }
 
 /// The most tokens of an answer where the operator says nothing: Anthropic's API wants a number.

@@ -25,12 +25,12 @@ struct Refusal {
 /// What was changed of a question before it was answered, for the user.
 pub(super) struct Asked {
     pub(super) reply: Response,
-    /// Messages of the history that are not in the question that was answered.
+    /// Messages of the history that are not in the question that was answered, or not in full.
     pub(super) omitted: usize,
 }
 
 /// Asks, and asks again where that may help: at once, once each, without an option that the server does not know and with half
-/// of a history that is too long for it; after a wait where it is overloaded or its model is still being loaded.
+/// of a history that is too long for it, or with less where the refusal says how much it takes; after a wait where it is overloaded or its model is still being loaded.
 pub(super) async fn ask(
     settings: &Settings,
     question: &mut Question<'_>,
@@ -52,7 +52,7 @@ pub(super) async fn ask(
         }
         if matches!(status, 400 | 413 | 422) && !has_halved && is_too_long(status, &words) {
             has_halved = true;
-            omitted = question.drop_half();
+            omitted = question.drop_half(taken_share(&words));
             if omitted > 0 {
                 tracing::warn!(error = %refusal.failure, omitted, "an upstream is asked again with less of the conversation");
                 continue;
@@ -93,6 +93,21 @@ fn is_too_long(status: u16, words: &str) -> bool {
     ];
     status == 413 || SAID.iter().any(|said| words.contains(said))
 }
+
+/// The share of a question that a server takes, where it says both how long the question is and how long it may be, in tokens: the first
+/// two numbers of such a size. A little less than that, since text is not as many tokens everywhere.
+fn taken_share(words: &str) -> Option<f64> {
+    let mut sizes = words
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | ',')))
+        .filter_map(|word| word.trim_matches(',').replace(',', "").parse::<u32>().ok())
+        .filter(|size| TOKENS.contains(size))
+        .map(f64::from);
+    let (one, other) = (sizes.next()?, sizes.next()?);
+    Some(0.9 * one.min(other) / one.max(other))
+}
+
+/// Sizes of a question in tokens, and no status or time.
+const TOKENS: std::ops::Range<u32> = 512..100_000_000;
 
 /// How long to wait for a model that is being loaded before the server is asked again.
 const LOADING_PAUSE: Duration = Duration::from_secs(1);
@@ -192,3 +207,33 @@ const ERROR_BODY: usize = 64 * 1024;
 
 /// How long that may take.
 const BODY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_length_says_how_much_is_taken() {
+        for (words, share) in [
+            (
+                "this model's maximum context length is 8192 tokens. however, you requested 16384 tokens (15884 in the messages, 500 in the completion).",
+                Some(0.45),
+            ),
+            (
+                r#"{"error":{"code":400,"message":"request (20000 tokens) exceeds the available context size (4000 tokens)","n_ctx":4000}}"#,
+                Some(0.18),
+            ),
+            ("prompt is too long: 400,000 tokens > 200,000 maximum", Some(0.45)),
+            (
+                "the input token count (2000000) exceeds the maximum number of tokens allowed (1000000).",
+                Some(0.45),
+            ),
+            (
+                r#"{"code":400,"message":"your input exceeds the context window of this model","request_id":"req_123456 c0ffee-9999"}"#,
+                None,
+            ),
+        ] {
+            assert_eq!(taken_share(words), share, "{words}");
+        }
+    }
+}

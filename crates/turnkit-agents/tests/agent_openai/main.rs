@@ -322,6 +322,16 @@ async fn a_model_with_a_small_context_gets_less_and_says_so() {
     let (server, upstream) = serve(vec![refused(), refused(), answer("late")]).await;
     assert_eq!(failure(&server.run(&body).await).0, code::UPSTREAM_REJECTED);
     assert_eq!(upstream.requests().len(), 2);
+
+    // Far over: half of it would be refused as well.
+    let far = r#"{"error":{"code":400,"message":"request (20480 tokens) exceeds the available context size (4096 tokens)","type":"exceed_context_size_error"}}"#;
+    let refused = vec![head(400, "application/json"), Step::send(far), Step::Close];
+    let said = |at: usize| turn(["user", "assistant"][at % 2], &format!("{at:0>1000}"));
+    let body = json!({ "message": "on", "history": (0..80).map(said).collect::<Vec<_>>() });
+    let (server, upstream) = serve(vec![refused, answer("ok")]).await;
+    assert_eq!(result(&server.run(&body).await)["finalText"], "ok");
+    let sent = |at: usize| upstream.requests()[at].body["messages"].as_array().unwrap().len();
+    assert_eq!((sent(0), sent(1)), (81, 15));
 }
 
 #[tokio::test]
