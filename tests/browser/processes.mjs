@@ -1,7 +1,7 @@
 /** Processes of the binary that `TURNKIT` names, and what lies between them and the browser. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { connect, createServer } from "node:net";
 import { createInterface } from "node:readline";
 
@@ -30,6 +30,37 @@ export class Process {
     const gone = once(this.child, "exit");
     this.child.kill(signal);
     await gone;
+  }
+}
+
+/** `turnkit chat` of a user who is elsewhere. */
+export class Chat {
+  /** What it has shown, on both of its outputs. */
+  shown = "";
+  #news = new EventEmitter();
+
+  constructor(server, ...args) {
+    this.child = spawn(process.env.TURNKIT, ["chat", "--server", server.url, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    this.ended = once(this.child, "exit");
+    for (const output of [this.child.stdout, this.child.stderr]) output.setEncoding("utf8").on("data", (text) => this.#take(text));
+  }
+
+  /** Waits until it shows this, behind what it has shown before. */
+  async shows(text, behind = 0) {
+    while (!this.shown.slice(behind).includes(text)) {
+      assert.equal(this.child.exitCode, null, `it has ended, and shown ${this.shown}`);
+      await once(this.#news, "text", { signal: AbortSignal.timeout(120_000) });
+    }
+  }
+
+  #take(text) {
+    this.shown += text;
+    this.#news.emit("text");
+  }
+
+  async end(signal = "SIGKILL") {
+    this.child.kill(signal);
+    await this.ended;
   }
 }
 

@@ -1,53 +1,18 @@
 /** The page before the real server: a product process and a substrate process, killed and started again. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { begun, ended, openBrowser, openTab, saved, send, sessionOf, shownAndSaved } from "./browser.mjs";
-import { keptIn } from "./database.mjs";
-import { Network, Process } from "./processes.mjs";
+import { describe, test } from "node:test";
+import { begun, ended, openTab, saved, send, sessionOf } from "./browser.mjs";
+import { Chat, Network } from "./processes.mjs";
 import { ScriptedSubstrate } from "./substrate.mjs";
-import { words } from "./suite.mjs";
+import { ServedPage, words } from "./suite.mjs";
 
 const LONG = "a long answer, please";
 
 describe("the page and the real server", { timeout: 600_000 }, () => {
-  let browser;
-  let context;
-  let directory;
-  let errors;
-  let processes;
-
-  before(async () => (browser = await openBrowser()));
-  after(() => browser?.close());
-  beforeEach(async () => {
-    [errors, processes] = [[], []];
-    context = await browser.newContext();
-    directory = await mkdtemp(join(tmpdir(), "turnkit-browser-"));
-  });
-  afterEach(async () => {
-    await context.close();
-    for (const process of processes) await process.end();
-    await rm(directory, { recursive: true });
-  });
-
-  async function start(command, ...args) {
-    const process = await new Process(command, args).start();
-    processes.push(process);
-    return process;
-  }
-
-  const serve = (...args) => start("serve", ...keptIn(directory), "--log-level", "error", ...args);
-  const tabAt = (server, path = "") => openTab(context, server.url + path, errors);
-
-  async function holds(...tabs) {
-    for (const tab of tabs) {
-      const { shown, saved } = await shownAndSaved(tab);
-      assert.deepEqual(shown, saved);
-    }
-    assert.deepEqual(errors, []);
-  }
+  const page = ServedPage.ofSuite();
+  const { start, serve, tabAt, elsewhere, holds } = page;
 
   test("send, stream, stop", async () => {
     const tab = await tabAt(await serve());
@@ -98,10 +63,10 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     const tab = await tabAt(network);
     await send(tab, LONG);
     await begun(tab, 10);
-    await context.setOffline(true);
+    await page.context.setOffline(true);
     network.cut();
     await tab.locator("#network").waitFor();
-    await context.setOffline(false);
+    await page.context.setOffline(false);
     await ended(tab, "complete");
     await holds(tab);
   });
@@ -168,7 +133,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await tab.locator(".failure code", { hasText: "shutting_down" }).waitFor();
     await tab.locator(".question[data-state=over]", { hasText: "Not answered" }).waitFor();
     assert.equal(await tab.locator(".question button").count(), 0);
-    assert.deepEqual(errors, []);
+    assert.deepEqual(page.errors, []);
   });
 
   test("a message is sent into the answer, and is between its halves, live and at rest", async () => {
@@ -185,7 +150,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await tab.reload();
     await ended(tab, "complete");
     assert.deepEqual(await order(), live);
-    assert.deepEqual(errors, []);
+    assert.deepEqual(page.errors, []);
   });
 
   test("the server is killed with the log in its memory: the failure is shown, and not covered up", async () => {
@@ -205,7 +170,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
   });
 
   test("each user signs in with a token and has chats of their own", async () => {
-    const tokens = join(directory, "tokens");
+    const tokens = join(page.directory, "tokens");
     await writeFile(tokens, "token-of-ann acme ann\ntoken-of-ben acme ben\n", { mode: 0o600 });
     const server = await serve("--demo-pace", "1ms", "--tokens", tokens);
     for (const user of ["ann", "ben"]) {
@@ -225,15 +190,15 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
       await tab.locator("#sign-in[open]").waitFor();
       await tab.close();
     }
-    assert.deepEqual(errors, []);
+    assert.deepEqual(page.errors, []);
   });
 
   test("a path of the host: the page works there, and another path does not get its sign-in", async () => {
-    const tokens = join(directory, "tokens");
+    const tokens = join(page.directory, "tokens");
     await writeFile(tokens, "token-of-ann acme ann\n", { mode: 0o600 });
     const server = await serve("--demo-pace", "1ms", "--tokens", tokens, "--base-path", "/tools/chat");
     assert.match(server.url, /\/tools\/chat\/$/);
-    const tab = await openTab(context, server.url.slice(0, -1), errors);
+    const tab = await openTab(page.context, server.url.slice(0, -1), page.errors);
     await tab.locator("#token").fill("token-of-ann");
     await tab.locator("#token").press("Enter");
     await tab.locator("#user", { hasText: "ann" }).waitFor();
@@ -242,13 +207,13 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await tab.reload();
     await ended(tab, "complete");
     await tab.locator("#sessions a[aria-current]", { hasText: "hello there" }).waitFor();
-    const cookies = (await context.cookies()).map(({ name, path }) => ({ name, path }));
+    const cookies = (await page.context.cookies()).map(({ name, path }) => ({ name, path }));
     assert.deepEqual(cookies, [{ name: "turnkit", path: "/tools/chat" }]);
-    assert.deepEqual(errors, []);
+    assert.deepEqual(page.errors, []);
   });
 
   test("the agents that the server has are offered, and the one that is chosen answers", async () => {
-    const agent = join(directory, "agent.mjs");
+    const agent = join(page.directory, "agent.mjs");
     await writeFile(agent, 'console.log(JSON.stringify({ type: "result", data: { finalText: "I am a program." } }));\n');
     const server = await serve("--agent", "demo,command", "--command", process.execPath, agent);
     const tab = await tabAt(server);
@@ -261,8 +226,6 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
 
   test("an answer with everything in it looks the same live, after a reload, in another browser, and when its log is gone", async (each) => {
     const server = await serve("--command", process.execPath, join(import.meta.dirname, "agent.mjs"));
-    const other = await openBrowser();
-    each.after(() => other.close());
     const tab = await tabAt(server);
     await send(tab, "what is there?");
     await ended(tab, "complete");
@@ -284,7 +247,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await tab.reload();
     assert.deepEqual(await look(tab), opened);
     const path = `#${sessionOf(tab)}`;
-    assert.deepEqual(await look(await openTab(await other.newContext(), server.url + path, errors)), opened);
+    assert.deepEqual(await look(await elsewhere(each, server, path)), opened);
     await server.end();
     await server.start();
     await tab.reload();
@@ -324,42 +287,91 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     const tab = await tabAt(server);
     await send(tab, LONG);
     await begun(tab, 5);
-    for (const message of ["first", "second", "third"]) await send(tab, message);
-    await tab.locator(".turn[data-state=queued]", { hasText: "Waits as number 3" }).waitFor();
+    for (const message of ["first", "second", "third", "fourth"]) await send(tab, message);
+    await tab.locator(".turn[data-state=queued]", { hasText: "Waits as number 4" }).waitFor();
     await tab.locator(".turn", { hasText: "second" }).getByRole("button", { name: "Remove" }).click();
     await tab.locator(".turn", { hasText: "second" }).waitFor({ state: "detached" });
+    await tab.locator(".turn", { hasText: "fourth" }).getByRole("button", { name: "Edit" }).click();
+    await tab.locator(".editor textarea").fill("edited");
+    await tab.keyboard.press("Enter");
+    await tab.locator(".turn[data-state=queued]", { hasText: "edited" }).waitFor();
     const path = `#${sessionOf(tab)}`;
     await tab.close();
     await server.end();
     await server.start();
     const later = await tabAt(server, path);
-    await later.locator(".turn:nth-child(3)[data-state=complete]").waitFor();
-    assert.deepEqual(await later.locator(".bubble").allTextContents(), [LONG, "first", "third"]);
+    await later.locator(".turn:nth-child(4)[data-state=complete]").waitFor();
+    assert.deepEqual(await later.locator(".bubble").allTextContents(), [LONG, "first", "third", "edited"]);
     await holds(later);
   });
 
-  test("two browsers see each other's messages, answers and stops, and a deleted chat is gone in both", async (each) => {
+  test("a stop keeps what waits although every page is closed and the server is killed, and the next message starts it", async () => {
+    const substrate = await start("substrate", "--log-level", "error", "--demo-pace", "20ms");
+    const server = await serve("--substrate", substrate.url);
+    const tab = await tabAt(server);
+    await send(tab, LONG);
+    await begun(tab, 5);
+    for (const message of ["first", "second"]) await send(tab, message);
+    await tab.locator(".turn[data-state=queued]", { hasText: "Waits as number 2" }).waitFor();
+    await tab.keyboard.press("Escape");
+    await tab.locator(".paused").waitFor();
+    const path = `#${sessionOf(tab)}`;
+    await tab.close();
+    await server.end();
+    await server.start();
+    const later = await tabAt(server, path);
+    await later.locator(".paused").waitFor();
+    await send(later, "third");
+    await later.locator(".turn:nth-child(4)[data-state=complete]").waitFor();
+    assert.deepEqual(await later.locator(".bubble").allTextContents(), [LONG, "first", "second", "third"]);
+    await holds(later);
+  });
+
+  test("two browsers and a terminal see each other's messages, answers and stops, and a deleted chat is gone in all", async (each) => {
     const server = await serve("--demo-pace", "20ms");
-    const other = await openBrowser();
-    each.after(() => other.close());
-    const watching = await openTab(await other.newContext(), server.url, errors);
+    const watching = await elsewhere(each, server);
     const tab = await tabAt(server);
     await send(tab, LONG);
     await watching.locator("#sessions a", { hasText: LONG }).click();
     await begun(watching, 5);
+    const session = sessionOf(tab);
+    const terminal = new Chat(server, "--watch", "--session", session);
+    each.after(() => terminal.end());
+    await terminal.shows(`> ${LONG}`);
+    await terminal.shows("Part 1");
     await send(tab, "waits and goes");
     await watching.locator(".turn[data-state=queued]", { hasText: "waits and goes" }).getByRole("button", { name: "Remove" }).click();
     await tab.locator(".turn", { hasText: "waits and goes" }).waitFor({ state: "detached" });
-    await watching.keyboard.press("Escape");
-    for (const each of [tab, watching]) await each.locator(".turn:first-child[data-state=stopped]").waitFor();
-    await send(watching, "and now here");
-    for (const each of [tab, watching]) await each.locator(".turn:nth-child(2)[data-state=complete]", { hasText: "and now here" }).waitFor();
-    await holds(tab);
+    /** How long the others are behind whoever does something. It is told and not judged. */
+    const late = async (what, act, ...seen) => {
+      const began = performance.now();
+      await act();
+      const waits = await Promise.all(seen.map(async (wait) => (await wait(), Math.round(performance.now() - began))));
+      each.diagnostic(`${what}: seen elsewhere after ${waits.join(" and ")} ms`);
+    };
+    const turn = (tab, number, state, text = "") => () => tab.locator(`.turn:nth-child(${number})[data-state=${state}]`, { hasText: text }).waitFor();
+    await late("a stop of a browser", () => watching.keyboard.press("Escape"), turn(tab, 1, "stopped"), () => terminal.shows("cancelled"));
+    await late("a message of a browser", () => send(watching, "and now here"), turn(tab, 2, "running", "and now here"), () => terminal.shows("> and now here"));
+    for (const each of [tab, watching]) await turn(each, 2, "complete", "and now here")();
+    const sent = [];
+    const say = (message) => () => sent.push(new Chat(server, "--session", session, message));
+    const [message, stop] = ["hello from the terminal", "is stopped there"];
+    await late("a message of a terminal", say(message), turn(tab, 3, "running", message), turn(watching, 3, "running", message), () => terminal.shows(`> ${message}`));
+    for (const each of [tab, watching]) await turn(each, 3, "complete", message)();
+    await sent[0].ended;
+    await say(`a long answer that ${stop}`)();
+    await sent[1].shows("Part 1");
+    const before = terminal.shown.length;
+    await late("a stop of a terminal", () => sent[1].child.kill("SIGINT"), turn(tab, 4, "stopped", stop), turn(watching, 4, "stopped", stop), () => terminal.shows("cancelled", before));
+    assert.deepEqual((await sent[1].ended)[0], 130);
+    await holds(tab, watching);
     await tab.getByRole("button", { name: `Delete ${LONG}` }).press("Enter");
     await tab.locator("#delete[open]").getByRole("button", { name: "Delete" }).click();
     await watching.locator("#notice", { hasText: "deleted" }).waitFor();
     for (const each of [tab, watching]) await each.locator("#sessions li").waitFor({ state: "detached" });
-    assert.deepEqual(errors, []);
+    assert.deepEqual((await terminal.ended)[0], 0);
+    assert.match(terminal.shown, /the session was deleted\n$/);
+    assert.deepEqual(page.errors, []);
   });
 
   test("the developer's view shows attempts and hooks as they happen, and what a resumed one skipped", async () => {

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach } from "node:test";
 import { openBrowser, openTab, shownAndSaved } from "./browser.mjs";
+import { keptIn } from "./database.mjs";
 import { Mock } from "./mock.mjs";
 import { Process } from "./processes.mjs";
 
@@ -110,7 +111,7 @@ export class ServedPage {
     return process;
   };
 
-  serve = (...args) => this.start("serve", "--data-dir", this.directory, "--log-level", "error", ...args);
+  serve = (...args) => this.start("serve", ...keptIn(this.directory), "--log-level", "error", ...args);
 
   tabAt = (server, path = "") => openTab(this.context, server.url + path, this.errors);
 

@@ -22,8 +22,8 @@ use turnkit_http::client::{BaseUrl, BearerToken, retry_after};
 use turnkit_wire::ndjson;
 
 use crate::{
-    Agents, Answered, BoxError, BuildError, Cancelled, Error, Me, Message, NewAnswer, NewTurn,
-    OpenTurn, Refusal, SessionInfo, SessionState, Turn, TurnBody,
+    Agents, Answered, BoxError, BuildError, Cancelled, Error, Feed, Me, Message, NewAnswer,
+    NewTurn, OpenTurn, Refusal, SessionInfo, SessionState, Turn, TurnBody,
     follow::{Answer, Policy, Row},
     model::{Created, Messages, OpenTurns, Queued, Sessions},
     transport::{self, Body, Transport},
@@ -233,6 +233,15 @@ impl Client {
         Turn::new(self.clone(), session, None, turn_id, after)
     }
 
+    /// Follows what changes for the user, on whichever client, or what of it is about one session: behind the entry whose id is `after`,
+    /// such as [`SessionState::feed`], or from now on. Sends nothing before the first [`Feed::next`].
+    ///
+    /// # Errors
+    /// [`Error::Request`] where no request can be made of the session's id or the place.
+    pub fn feed(&self, session: Option<&str>, after: Option<&str>) -> Result<Feed, Error> {
+        Feed::new(self.clone(), session, after)
+    }
+
     /// Starts `turn`, or takes it up from its first event, over one connection: nothing is retried.
     ///
     /// # Errors
@@ -295,6 +304,10 @@ impl Client {
         self.settings.policy.clone()
     }
 
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.settings.idle_timeout
+    }
+
     /// The jitter of one turn's waits.
     pub(crate) fn jitter(&self) -> Rng {
         self.settings.jitter_seed.map_or_else(Rng::new, Rng::with_seed)
@@ -317,6 +330,18 @@ impl Client {
         let after = after.to_string();
         let path = ["sessions", session, "turns", turn];
         self.request_with(Method::GET, &path, Some(("after", &after)))
+    }
+
+    pub(crate) fn feed_request(
+        &self,
+        session: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        let path: &[&str] = match session {
+            Some(session) => &["sessions", session, "events"],
+            None => &["events"],
+        };
+        self.request_with(Method::GET, path, after.map(|after| ("after", after)))
     }
 
     fn cancel_request(&self, session: &str, turn: &str) -> Result<Request<Full<Bytes>>, Error> {
@@ -435,7 +460,7 @@ impl Client {
     }
 
     /// The head of an answer that is a success.
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
+    pub(crate) async fn ask(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, Error> {
         let idle = self.settings.idle_timeout;
         let answer = timeout(idle, self.transport.clone().oneshot(request)).await;
         let answer = answer.map_err(|_| Error::Silent(idle))?.map_err(Error::Unreachable)?;

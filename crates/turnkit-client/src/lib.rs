@@ -31,13 +31,14 @@
 //! [`transport`](ClientBuilder::transport), or drive [`follow::Follow`] alone.
 //!
 //! # In scope
-//! The routes of PROTOCOL 4.2 as a user's program calls them, and following turns.
+//! The routes of PROTOCOL 4.2 as a user's program calls them, following turns, and the user's feed.
 //!
 //! # Out of scope
 //! Drawing an answer, storing a cursor, the substrate's routes.
 
 mod client;
 mod error;
+mod feed;
 pub mod follow;
 mod model;
 mod transport;
@@ -45,6 +46,7 @@ mod turn;
 
 pub use client::{Client, ClientBuilder};
 pub use error::{BoxError, BuildError, Error, Refusal, TurnFailure};
+pub use feed::{Feed, FeedEntry};
 pub use model::{
     AgentInfo, AgentTakes, Agents, Answered, Cancelled, Me, Message, MessageError, NewAnswer,
     NewTurn, OpenTurn, SessionInfo, SessionState,

@@ -213,6 +213,9 @@ pub struct SessionState {
     pub messages: Vec<Message>,
     /// Its open turns: at most one today.
     pub turns: Vec<OpenTurn>,
+    /// The place in the user's feed at that moment: whoever goes on behind it ([`Client::feed`](crate::Client::feed)) misses nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<String>,
 }
 
 /// What became of a turn that somebody stopped.

@@ -1,5 +1,6 @@
 //! `turnkit chat`
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::mem;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use super::{End, Misuse};
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// The message; `-` reads it from standard input.
-    #[arg(required_unless_present_any = ["history", "print_config"])]
+    #[arg(required_unless_present_any = ["history", "watch", "print_config"])]
     message: Option<String>,
     /// URL of the server.
     #[arg(
@@ -57,6 +58,14 @@ pub(super) struct Options {
     /// Print what was said in --session, and send nothing.
     #[arg(long, env = "TURNKIT_HISTORY", requires = "session", conflicts_with = "message")]
     history: bool,
+    /// Show what is said in --session from now on, by whoever says it and wherever, and send nothing. Ctrl-C leaves, and stops no turn.
+    #[arg(
+        long,
+        env = "TURNKIT_WATCH",
+        requires = "session",
+        conflicts_with_all = ["message", "history"]
+    )]
+    watch: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -66,6 +75,7 @@ Examples:
   git diff | turnkit chat -
   turnkit chat --json hello | jq .type
   turnkit chat --history --session 01989f6e-7c1c-7a0e-b5f0-0d0a9e4c3b21
+  turnkit chat --watch --session 01989f6e-7c1c-7a0e-b5f0-0d0a9e4c3b21
 
 Exit codes: 0 answered; 1 failed; 2 wrong usage; 3 the agent asks and nobody can be
 asked here (no terminal, and neither --yes nor --no); 130 stopped by Ctrl-C;
@@ -90,6 +100,7 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
             let questions = Questions::new(&options.answers);
             send(client, session, message, options.agent, options.json, questions).await
         }
+        (None, Some(session)) if options.watch => watch(&client, &session, options.json).await,
         (None, Some(session)) => history(&client, &session, options.json).await,
         (None, None) => {
             let kind = ErrorKind::MissingRequiredArgument;
@@ -140,11 +151,15 @@ async fn history(client: &Client, session: &str, is_json: bool) -> Result<End, a
     Ok(End::Done)
 }
 
+fn show_question(screen: &mut Screen<io::Stdout>, message: &str) -> Written {
+    let quoted = message.replace('\n', "\n> ");
+    let question = screen.paint(Look::Bold, format_args!("> {quoted}")).to_string();
+    screen.line(question)
+}
+
 fn show_message(screen: &mut Screen<io::Stdout>, message: &Message) -> Written {
     if message.role == "user" {
-        let quoted = message.text.replace('\n', "\n> ");
-        let question = screen.paint(Look::Bold, format_args!("> {quoted}")).to_string();
-        return screen.line(question);
+        return show_question(screen, &message.text);
     }
     screen.line(harmless(&message.text))?;
     let reason = message.finish_reason.as_deref().map(FinishReason::parse);
@@ -159,6 +174,71 @@ fn show_message(screen: &mut Screen<io::Stdout>, message: &Message) -> Written {
     }
     screen.line("")
 }
+
+/// Shows each turn of a session from the one that is open now on, to its end and one after the other, until the session is deleted or the
+/// user leaves.
+async fn watch(client: &Client, session: &str, is_json: bool) -> Result<End, anyhow::Error> {
+    let mut signals = Signals::listen()?;
+    let state = client.session(session, None).await?;
+    let mut feed = client.feed(Some(session), state.feed.as_deref())?;
+    let asked = |turn_id: &str| {
+        let said =
+            state.messages.iter().find(|said| said.turn_id == turn_id && said.role == "user");
+        said.map(|said| said.text.clone()).unwrap_or_default()
+    };
+    // What was said, and what is answered to it.
+    let mut waiting: VecDeque<_> =
+        state.turns.iter().map(|open| (open.turn_id.clone(), asked(&open.turn_id))).collect();
+    let mut shown: Option<(Turn, View)> = None;
+    let mut is_deleted = false;
+    loop {
+        if shown.is_none()
+            && let Some((turn_id, message)) = waiting.pop_front()
+        {
+            if !is_json {
+                show_question(&mut Screen::stdout(), &message)?;
+            }
+            shown = Some((client.follow(session, &turn_id, 0)?, View::new(is_json)));
+        }
+        if is_deleted && shown.is_none() {
+            View::new(is_json).note("the session was deleted")?;
+            return Ok(End::Done);
+        }
+        tokio::select! {
+            Some(update) = OptionFuture::from(shown.as_mut().map(|(turn, _)| turn.next())) => {
+                let end = match (update, &mut shown) {
+                    (Ok(Some(update)), Some((_, view))) => view.show(update)?,
+                    (Ok(_), _) => Some(End::Done),
+                    // The turn can't be read any more, which is no reason to miss the next one.
+                    (Err(error), Some((_, view))) => {
+                        view.note(format_args!("{error}"))?;
+                        Some(End::Failed)
+                    }
+                    (Err(error), None) => return Err(error.into()),
+                };
+                if end.is_some() {
+                    shown = None;
+                }
+            }
+            entry = feed.next(), if !is_deleted && waiting.len() < MAX_WAITING => {
+                let Some(entry) = entry? else {
+                    is_deleted = true;
+                    continue;
+                };
+                if is_json {
+                    Screen::stdout().line(harmless_json(entry.event.as_json()))?;
+                }
+                if let ("turn.accepted", Some(turn_id)) = (entry.event.kind(), entry.turn_id) {
+                    waiting.push_back((turn_id, entry.message.unwrap_or_default()));
+                }
+            }
+            () = signals.next() => return Ok(End::Interrupted),
+        }
+    }
+}
+
+/// Turns that are to be shown behind the one that is; the feed keeps the others.
+const MAX_WAITING: usize = 64;
 
 fn standard_input() -> Result<String, InputError> {
     let mut message = String::new();

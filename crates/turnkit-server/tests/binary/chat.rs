@@ -59,6 +59,29 @@ fn no_word_is_lost_however_an_agent_spells_it() {
     assert_eq!(text(&output.stdout), "one 😀 two three \u{fffd} four five six \u{fffd}\n");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_tool_call_is_a_line_for_each_thing_that_it_does_and_not_for_each_piece_of_its_input() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let tool = |state: &str, delta: &str| {
+        format!(
+            r#"{{"type":"message.part.updated","data":{{"part":{{"id":"t","type":"tool","tool":"bash","state":{state}}}{delta}}}}}"#
+        )
+    };
+    let piece = tool(r#"{"status":"pending"}"#, r#","delta":"x""#);
+    let said = [
+        vec![piece; 20],
+        vec![tool(r#"{"status":"running","input":{}}"#, "")],
+        vec![tool(r#"{"status":"completed","output":"y"}"#, "")],
+        vec![r#"{"type":"result","data":{"finalText":"done"}}"#.to_owned()],
+    ];
+    let script = format!("cat <<'end'\n{}\nend", said.concat().join("\n"));
+    let server = Process::serve(&data_dir, &["--command", "sh", "-c", &script]);
+    let told = run(&["chat", "--server", &server.url, "hello"]);
+    let lines: Vec<_> = text(&told.stderr).lines().filter(|line| line.contains("bash")).collect();
+    assert_eq!((lines, text(&told.stdout)), (vec!["… bash", "✓ bash"], "done\n"));
+}
+
 #[test]
 fn a_session_goes_on() {
     let data_dir = tempfile::tempdir().unwrap();
@@ -147,7 +170,9 @@ fn what_was_said_is_printed() {
         said,
         [(&user, &0.into()), (&assistant, &0.into()), (&user, &1.into()), (&assistant, &1.into())]
     );
-    assert_eq!(run(&["chat", "--history"]).status.code(), Some(2), "of which session?");
+    for option in ["--history", "--watch"] {
+        assert_eq!(run(&["chat", option]).status.code(), Some(2), "of which session?");
+    }
     assert_eq!(run(&["chat"]).status.code(), Some(2));
 }
 

@@ -12,6 +12,9 @@ mod asking;
 mod chat;
 mod config;
 mod demo;
+mod feed;
+#[cfg(all(unix, feature = "command", feature = "openai"))]
+mod guide;
 mod hostile;
 mod kill;
 #[cfg(not(any(feature = "command", feature = "openai", feature = "postgres", feature = "redis")))]

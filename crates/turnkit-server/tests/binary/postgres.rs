@@ -1,11 +1,12 @@
 //! Servers that share no file, over one PostgreSQL.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use futures::future::join_all;
 use turnkit_testkit::postgres::PostgresServer;
 
+use crate::feed::is_told_once_and_in_order;
 use crate::kill::{Reader, answer, client, comes_back, drawn, logged};
 use crate::support::{Process, run, runs, text, turnkit};
 
@@ -13,8 +14,12 @@ use crate::support::{Process, run, runs, text, turnkit};
 pub(crate) static SERVER: LazyLock<PostgresServer> = LazyLock::new(PostgresServer::start);
 
 fn serve(database: &str, substrate: &Process) -> Process {
+    serve_at("127.0.0.1:0", database, &substrate.url)
+}
+
+fn serve_at(listen: &str, database: &str, substrate: &str) -> Process {
     let mut command = turnkit();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--substrate", &substrate.url]);
+    command.args(["serve", "--listen", listen, "--substrate", substrate]);
     Process::spawn(command.env("TURNKIT_DATABASE", database).stderr(std::process::Stdio::null()))
 }
 
@@ -44,6 +49,13 @@ async fn servers_that_are_killed_in_turn_lose_no_answer_and_no_line() {
     }
     assert_eq!(runs(&log), 2 * TURNS, "one run for each turn");
     drop(one);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_killed_miss_and_repeat_nothing_of_the_feed() {
+    let (database, substrate) = (SERVER.database(), Process::substrate("1ms"));
+    let url = substrate.url.clone();
+    is_told_once_and_in_order(Arc::new(move |listen| serve_at(listen, &database, &url))).await;
 }
 
 #[test]
