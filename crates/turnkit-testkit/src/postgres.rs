@@ -213,6 +213,15 @@ impl PostgresServer {
         Session { psql, told }
     }
 
+    /// What it has logged since it was started.
+    ///
+    /// # Panics
+    /// Where that cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).expect("its log")
+    }
+
     /// All that a database holds, as statements.
     #[must_use]
     pub fn dump(&self, database: &str) -> Vec<u8> {

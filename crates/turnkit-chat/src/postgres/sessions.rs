@@ -226,9 +226,16 @@ async fn messages(
     let Some(tip) = tip else {
         return Ok(Vec::new());
     };
+    // The branch is walked no further than the page goes. Siblings are looked up in two ways, each by the index: `IS NOT DISTINCT FROM`
+    // takes none.
     let sql = format!(
-        "{BRANCH}, page AS (
-            SELECT turn_index, parent_index FROM branch WHERE turn_index < $3 ORDER BY turn_index DESC LIMIT $4),
+        "WITH RECURSIVE branch (turn_index, parent_index, taken) AS (
+            SELECT turn_index, parent_index, (turn_index < $3)::int FROM turnkit_turns WHERE session_id = $1 AND turn_index = $2
+            UNION ALL
+            SELECT t.turn_index, t.parent_index, b.taken + (t.turn_index < $3)::int FROM branch b
+                JOIN turnkit_turns t ON t.session_id = $1 AND t.turn_index = b.parent_index WHERE b.taken < $4),
+        page AS (
+            SELECT turn_index FROM branch WHERE turn_index < $3 ORDER BY turn_index DESC LIMIT $4),
         sized AS (
             SELECT p.turn_index, coalesce(sum(sum(octet_length(m.text) + coalesce(octet_length(m.parts), 0)))
                 OVER (ORDER BY p.turn_index DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS newer
@@ -236,11 +243,14 @@ async fn messages(
             GROUP BY p.turn_index)
         SELECT m.role, m.status, t.turn_index, t.turn_id, t.execution_id, m.created_at, t.failure_code, t.failure_message,
             m.text, m.parts, m.summary, t.client_id,
-            (SELECT count(*) FROM turnkit_turns s
-                WHERE s.session_id = $1 AND s.parent_index IS NOT DISTINCT FROM t.parent_index),
-            (SELECT string_agg(s.turn_id, ',' ORDER BY s.turn_index) FROM (SELECT s.turn_id, s.turn_index FROM turnkit_turns s
-                WHERE s.session_id = $1 AND s.parent_index IS NOT DISTINCT FROM t.parent_index
-                ORDER BY s.turn_index DESC LIMIT {MAX_SIBLINGS}) s)
+            CASE WHEN t.parent_index IS NULL
+                THEN (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = $1 AND s.parent_index IS NULL)
+                ELSE (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = $1 AND s.parent_index = t.parent_index) END,
+            CASE WHEN t.parent_index IS NULL
+                THEN (SELECT string_agg(s.turn_id, ',' ORDER BY s.turn_index) FROM (SELECT s.turn_id, s.turn_index FROM turnkit_turns s
+                    WHERE s.session_id = $1 AND s.parent_index IS NULL ORDER BY s.turn_index DESC LIMIT {MAX_SIBLINGS}) s)
+                ELSE (SELECT string_agg(s.turn_id, ',' ORDER BY s.turn_index) FROM (SELECT s.turn_id, s.turn_index FROM turnkit_turns s
+                    WHERE s.session_id = $1 AND s.parent_index = t.parent_index ORDER BY s.turn_index DESC LIMIT {MAX_SIBLINGS}) s) END
         FROM sized z
         JOIN turnkit_turns t ON t.session_id = $1 AND t.turn_index = z.turn_index
         JOIN turnkit_messages m ON m.session_id = $1 AND m.turn_index = z.turn_index

@@ -361,14 +361,18 @@ pub(super) async fn siblings(
     if !sessions::is_owner(tx, owner, &at.session_id).await? {
         return Ok(None);
     }
-    let sql = "SELECT count(*), max(s.turn_index) FROM turnkit_turns t
-        JOIN turnkit_turns s ON s.session_id = t.session_id AND s.parent_index IS NOT DISTINCT FROM t.parent_index
-        WHERE t.session_id = $1 AND t.turn_id = $2";
-    let row = tx.one(sql, &[(&at.session_id).into(), (&at.turn_id).into()]).await?;
-    let (count, newest) = (unsigned(&row, 0)?, optional_unsigned(&row, 1)?);
-    let Some(newest) = newest else {
+    // Each of the two by the index, which `IS NOT DISTINCT FROM` does not take.
+    let sql = "SELECT CASE WHEN t.parent_index IS NULL
+                THEN (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = $1 AND s.parent_index IS NULL)
+                ELSE (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = $1 AND s.parent_index = t.parent_index) END,
+            CASE WHEN t.parent_index IS NULL
+                THEN (SELECT max(s.turn_index) FROM turnkit_turns s WHERE s.session_id = $1 AND s.parent_index IS NULL)
+                ELSE (SELECT max(s.turn_index) FROM turnkit_turns s WHERE s.session_id = $1 AND s.parent_index = t.parent_index) END
+        FROM turnkit_turns t WHERE t.session_id = $1 AND t.turn_id = $2";
+    let Some(row) = tx.row(sql, &[(&at.session_id).into(), (&at.turn_id).into()]).await? else {
         return Ok(None);
     };
+    let (count, newest) = (unsigned(&row, 0)?, unsigned(&row, 1)?);
     let newest = rows::by_index(tx, &at.session_id, newest).await?;
     Ok(newest.map(|newest| Siblings { count, newest }))
 }

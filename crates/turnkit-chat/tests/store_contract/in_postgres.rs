@@ -2,6 +2,7 @@
 
 mod cutting;
 mod faults;
+mod plans;
 
 use std::sync::LazyLock;
 use std::time::Duration;
