@@ -100,6 +100,8 @@ impl FromStr for Users {
 
     fn from_str(text: &str) -> Result<Users, UsersError> {
         let (mut known, mut seen) = (Vec::new(), HashSet::new());
+        // Some editors begin a file by a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (at, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -221,6 +223,15 @@ mod tests {
         for other in ["token-of-bo", "token-of-bobb", "", "TOKEN-OF-BOB"] {
             assert!(users.of_token(other.as_bytes()).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_file() {
+        for file in [FILE, "token-of-bob acme bob\r\n"] {
+            let users: Users = format!("\u{feff}{file}").parse().unwrap();
+            assert!(users.of_token(b"token-of-bob").is_some());
+        }
+        assert!(why(&format!("{FILE}\u{feff}token-of-eve a e")).contains("line 5: "));
     }
 
     #[test]

@@ -27,7 +27,8 @@ fn printed(output: &Output) -> String {
 #[test]
 fn a_server_is_what_its_file_says() {
     let file = file(
-        "listen = '127.0.0.1:0'\nagent = 'command'\ncommand = ['sh', '-c', '''echo '{\"type\":\"result\",\"data\":{\"finalText\":\"yes\"}}' ''']",
+        // As some editors save it.
+        "\u{feff}listen = '127.0.0.1:0'\nagent = 'command'\ncommand = ['sh', '-c', '''echo '{\"type\":\"result\",\"data\":{\"finalText\":\"yes\"}}' ''']",
     );
     let data_dir = file.directory.path().join("data");
     let server = Process::start(&[
