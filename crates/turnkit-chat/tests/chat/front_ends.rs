@@ -1,6 +1,9 @@
 //! The routes of front ends over HTTP: which turn a request means, and what is told of it (PROTOCOL 4.5).
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
@@ -10,6 +13,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+use turnkit_chat::store::memory::MemoryStore;
 use turnkit_chat::{Chat, Origins, Principal};
 
 use crate::rig::Rig;
@@ -46,7 +50,10 @@ struct Told {
 
 impl Site {
     async fn new() -> Site {
-        let rig = Rig::new();
+        Site::over(Rig::new()).await
+    }
+
+    async fn over(rig: Rig) -> Site {
         let (chat, _) = rig.worker().await;
         // Every turn may say all that it has to say.
         rig.gate.add_permits(1000);
@@ -234,6 +241,34 @@ mod ai_sdk {
         let forged = json!({ "id": "c", "messages": [assistant(first.execution())] }).to_string();
         let request = Request::post("/api/chat").header("content-type", "application/json");
         assert_eq!(site.ask(request.header("x-user", "bob"), forged).await.status, 400);
+    }
+
+    #[tokio::test]
+    async fn the_name_of_a_deleted_chat_opens_nothing_for_a_day_and_then_a_new_one() {
+        let seconds = Arc::new(AtomicU64::new(1_700_000_000));
+        let clock = Arc::clone(&seconds);
+        let now =
+            move || SystemTime::UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::SeqCst));
+        let site = Site::over(Rig { store: MemoryStore::with_clock(now), ..Rig::new() }).await;
+        let send =
+            async || site.chat("c", "submit-message", &[user("m1", "hello")], &json!({})).await;
+        let session = |told: &Told| {
+            told.chunks()[0].1["messageMetadata"]["sessionId"].as_str().unwrap().to_owned()
+        };
+        let first = send().await;
+        let delete = Request::delete(format!("/api/sessions/{}", session(&first)));
+        assert_eq!(site.ask(delete, Body::empty()).await.status, 204);
+        for hours in [0, 23] {
+            seconds.fetch_add(hours * 3_600, Ordering::SeqCst);
+            // A retry of its POST, and the same chat again, are one thing.
+            assert_eq!(send().await.status, 404);
+            assert_eq!(site.get("/api/chat/c").await.status, 404);
+        }
+        seconds.fetch_add(2 * 3_600, Ordering::SeqCst);
+        let again = send().await;
+        assert_ne!((session(&again), again.execution()), (session(&first), first.execution()));
+        assert_eq!(site.get("/api/chat/c").await.json().as_array().unwrap().len(), 2);
+        assert_eq!(site.rig.runs(), 2);
     }
 
     #[tokio::test]
