@@ -41,7 +41,7 @@ const REFUSAL: Duration = Duration::from_secs(10);
 /// A product that serves turnkit's chat routes, reached over HTTP (PROTOCOL 4.2). Cloning is cheap; clones share connections.
 ///
 /// See the [crate](crate) for an example. Every call but those that [`send`](Client::send) and [`follow`](Client::follow) a
-/// turn is one request: nothing is retried. Dropping a call gives it up; what it asked for may have happened all the same.
+/// turn, or follow a [`feed`](Client::feed), is one request: nothing is retried. Dropping a call gives it up; what it asked for may have happened all the same.
 #[derive(Clone)]
 pub struct Client {
     transport: Transport,

@@ -10,8 +10,10 @@ use turnkit_chat::store::{
 };
 use turnkit_chat::{Answer, ChatStore, Principal, SessionId, Turn, TurnRef};
 
-/// How often each call is made; the table has the median.
-const TIMES: usize = 201;
+/// How often each call is made in a round, and by how many turns the session grows in it; the table has the median of the fastest round.
+const TIMES: usize = 51;
+/// The databases take turns, so that whatever else the machine does is shared among them.
+const ROUNDS: usize = 9;
 /// Accepts at once, while a file is filled.
 const AT_ONCE: usize = 256;
 
@@ -28,15 +30,27 @@ struct Filled {
 pub(crate) fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let sizes = [(20, 20), (20_000, 20), (20, 2_000)];
-    let mut columns = Vec::new();
+    let mut databases = Vec::new();
     for (sessions, turns) in sizes {
         eprintln!("{sessions} sessions, {turns} turns in one of them");
-        let filled = runtime.block_on(fill(sessions, turns))?;
-        columns.push(runtime.block_on(measure(&filled))?);
+        databases.push(runtime.block_on(fill(sessions, turns))?);
+    }
+    let mut columns = vec![Vec::new(); sizes.len()];
+    for round in 0..ROUNDS {
+        for (filled, column) in databases.iter().zip(&mut columns) {
+            let measured = runtime.block_on(measure(filled, round))?;
+            if column.is_empty() {
+                *column = measured;
+            } else {
+                column.iter_mut().zip(measured).for_each(|(best, now)| best.1 = best.1.min(now.1));
+            }
+        }
+    }
+    for filled in &databases {
         runtime.block_on(filled.store.close());
     }
     let heads = sizes.map(|(sessions, turns)| format!("{sessions} sessions, {turns} turns in one"));
-    println!("| median of {TIMES} calls | {} |", heads.join(" | "));
+    println!("| median of {TIMES} calls, the fastest of {ROUNDS} rounds | {} |", heads.join(" | "));
     println!("|---|--:|--:|--:|");
     let Some(first) = columns.first() else { return Ok(()) };
     for (row, (name, _)) in first.iter().enumerate() {
@@ -91,7 +105,7 @@ async fn fill(sessions: usize, turns: u64) -> Result<Filled> {
     Ok(Filled { store, middle, sessions, turns, _directory: directory })
 }
 
-async fn measure(filled: &Filled) -> Result<Vec<(&'static str, Duration)>> {
+async fn measure(filled: &Filled, round: usize) -> Result<Vec<(&'static str, Duration)>> {
     let Filled { store, middle, sessions, turns, .. } = filled;
     let listed = |before| {
         let page = SessionPage { before, limit: 20, archived: Some(false) };
@@ -125,7 +139,7 @@ async fn measure(filled: &Filled) -> Result<Vec<(&'static str, Duration)>> {
         })
         .await?,
     ));
-    let open = turn(store, middle, "measured".to_owned()).await?;
+    let open = turn(store, middle, format!("measured-{round}")).await?;
     let limits = HistoryLimits::default();
     rows.push((
         "the history of a new turn, at most 50 turns",
@@ -137,8 +151,9 @@ async fn measure(filled: &Filled) -> Result<Vec<(&'static str, Duration)>> {
         "a new turn: accepted, its history read, its answer saved (two commits)",
         median(async || {
             count.set(count.get() + 1);
-            let new =
-                turn(store, middle, format!("more-{}", count.get())).await.map_err(no_store)?;
+            let new = turn(store, middle, format!("more-{round}-{}", count.get()))
+                .await
+                .map_err(no_store)?;
             store.history(new.clone(), limits).await?;
             answer(store, &new).await.map_err(no_store)
         })
