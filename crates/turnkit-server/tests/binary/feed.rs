@@ -19,11 +19,11 @@ const WRITERS: u64 = 6;
 /// How many of them delete their sessions now and then.
 const DELETING: u64 = 2;
 /// How often one of the two servers is killed.
-const KILLS: u64 = 4;
+const KILLS: u64 = 3;
 
 /// How many entries are written at least: `TURNKIT_FEED=full` for 10,000.
 fn entries() -> usize {
-    if env::var("TURNKIT_FEED").is_ok_and(|how| how == "full") { 10_000 } else { 600 }
+    if env::var("TURNKIT_FEED").is_ok_and(|how| how == "full") { 10_000 } else { 300 }
 }
 
 /// Numbers that look like chance, and are the same each time.
