@@ -16,8 +16,8 @@ const binary = process.argv.slice(2).find((argument) => !argument.startsWith("--
 /** Each file has a browser of its own and mostly waits. */
 const AT_ONCE = 3;
 
-/** What is read back, waits, is told to others or goes on at another process. */
-const BY_THE_DATABASE = "reload in the middle|log is elsewhere|a question waits|between its halves|each user signs in|stay beside|messages that wait|two browsers";
+/** What is read back, waits, is told to others or goes on at another process; of each the quickest. */
+const BY_THE_DATABASE = "log is elsewhere|a question waits|each user signs in|stay beside|messages that wait|two browsers";
 
 function run(program, args, env = {}) {
   const { status, error } = spawnSync(program, args, { cwd: here, stdio: "inherit", env: { ...process.env, ...env } });
