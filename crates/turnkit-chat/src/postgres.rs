@@ -592,8 +592,10 @@ impl ChatStore for PostgresStore {
         })
     }
 
-    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
-        self.reads(limit, |tx, limit| Box::pin(interactions::undecided(tx, *limit)))
+    fn undecided(&self, after: u64, limit: usize) -> Stored<'_, Vec<Intent>> {
+        self.reads((after, limit), |tx, &(after, limit)| {
+            Box::pin(interactions::undecided(tx, after, limit))
+        })
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {

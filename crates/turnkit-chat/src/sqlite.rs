@@ -571,8 +571,8 @@ impl ChatStore for SqliteStore {
         self.writes(move |db, worker| interactions::decide(db, worker, intent, decision))
     }
 
-    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
-        self.reads(move |db, _| interactions::undecided(db, limit))
+    fn undecided(&self, after: u64, limit: usize) -> Stored<'_, Vec<Intent>> {
+        self.reads(move |db, _| interactions::undecided(db, after, limit))
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {

@@ -156,8 +156,8 @@ pub trait ChatStore: Send + Sync + 'static {
     /// [`Decision::is_kept`].
     fn decide(&self, intent: u64, decision: Decision) -> Stored<'_, ()>;
 
-    /// At most `limit` intents of open turns that nothing was written beside, the oldest first.
-    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>>;
+    /// At most `limit` intents of open turns that nothing was written beside, of those with a number over `after`, the oldest first.
+    fn undecided(&self, after: u64, limit: usize) -> Stored<'_, Vec<Intent>>;
 
     /// Notes that a user has asked to stop the turn, where it is still open. Pauses the session's queue then, and also where the turn has
     /// ended and none that came after it has.

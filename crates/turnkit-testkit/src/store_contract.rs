@@ -54,7 +54,8 @@ pub use self::queue::{
     the_first_that_waits_is_opened_once,
 };
 pub use self::reading::{
-    a_session_is_named_and_archived, a_session_is_shown_as_whole_turns, a_sign_in_ends_in_time,
+    a_name_is_one_session_of_its_owner, a_session_is_named_and_archived,
+    a_session_is_shown_as_whole_turns, a_sign_in_ends_in_time, an_answer_is_kept_with_its_parts,
     history_keeps_to_its_limits, sessions_are_listed_the_newest_first, siblings_are_branches,
     what_is_anothers_does_not_exist,
 };
@@ -195,6 +196,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// | [`what_is_anothers_does_not_exist`] | forgets the owner in a condition |
 /// | [`sessions_are_listed_the_newest_first`] | sorts by a clock, or cuts a page in the wrong place |
 /// | [`a_session_is_shown_as_whole_turns`] | tears turns apart, or changes text |
+/// | [`a_name_is_one_session_of_its_owner`] | opens a name twice, or another user's |
+/// | [`siblings_are_branches`] | takes all turns of a session for one conversation, or an edit that is asked twice for two |
+/// | [`an_answer_is_kept_with_its_parts`] | keeps the text alone, or parts that it has written anew |
 /// | [`history_keeps_to_its_limits`] | sends half a turn, a later one, or too much |
 /// | [`what_is_deleted_is_gone`] | brings something back, or forgets what is to be erased |
 /// | [`a_deleted_name_rests_and_what_is_idle_can_go`] | frees names at once, or deletes what is in use |
@@ -231,6 +235,9 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// [`what_is_anothers_does_not_exist`]: crate::store_contract::what_is_anothers_does_not_exist
 /// [`sessions_are_listed_the_newest_first`]: crate::store_contract::sessions_are_listed_the_newest_first
 /// [`a_session_is_shown_as_whole_turns`]: crate::store_contract::a_session_is_shown_as_whole_turns
+/// [`a_name_is_one_session_of_its_owner`]: crate::store_contract::a_name_is_one_session_of_its_owner
+/// [`siblings_are_branches`]: crate::store_contract::siblings_are_branches
+/// [`an_answer_is_kept_with_its_parts`]: crate::store_contract::an_answer_is_kept_with_its_parts
 /// [`history_keeps_to_its_limits`]: crate::store_contract::history_keeps_to_its_limits
 /// [`what_is_deleted_is_gone`]: crate::store_contract::what_is_deleted_is_gone
 /// [`a_deleted_name_rests_and_what_is_idle_can_go`]: crate::store_contract::a_deleted_name_rests_and_what_is_idle_can_go
@@ -317,7 +324,9 @@ macro_rules! chat_store_contract {
                 what_is_anothers_does_not_exist,
                 sessions_are_listed_the_newest_first,
                 a_session_is_named_and_archived,
+                a_name_is_one_session_of_its_owner,
                 siblings_are_branches,
+                an_answer_is_kept_with_its_parts,
                 a_session_is_shown_as_whole_turns,
                 history_keeps_to_its_limits,
                 what_is_deleted_is_gone,

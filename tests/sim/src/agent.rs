@@ -1,20 +1,18 @@
 //! The agent: does what the script for its message says, and is counted.
 
-use std::sync::Arc;
-
 use futures_core::Stream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use turnkit_id::ExecutionId;
 use turnkit_substrate::{Agent, AgentError, Inbox, Run, Takes};
 use turnkit_wire::{
     Event,
-    interaction::{Answered, Interaction, Kind, Outcome as Came},
+    interaction::{Answered, Input, Interaction, Kind, Outcome as Came},
 };
 
 use crate::{
-    bugs::Bug,
+    bugs::{self, Bug},
     history::Fact,
-    plan::{Asked, Turn},
+    plan::Asked,
     script::{Outcome, Step},
     world::{World, unix_ms},
 };
@@ -26,10 +24,6 @@ pub(crate) struct Scripted {
 impl Scripted {
     pub(crate) fn new(world: World) -> Self {
         Self { world }
-    }
-
-    fn turn(&self, message: &str) -> Option<Turn> {
-        self.world.plan().turns().find(|turn| turn.script.message == message).cloned()
     }
 }
 
@@ -48,6 +42,11 @@ struct Work {
 impl Work {
     /// Notes what it was told, and gives the id of the question.
     fn told(&self, event: &Event) -> Option<String> {
+        if let Some(input) = Input::of(event) {
+            let input = input.id()?.to_str().into_owned();
+            self.world.add(Fact::Received { execution: self.execution.clone(), input });
+            return None;
+        }
         let answered = Answered::of(event)?;
         let question = answered.id()?.to_str().into_owned();
         let outcome = answered.outcome().map(Came::as_str).unwrap_or_default();
@@ -85,18 +84,16 @@ impl Agent for Scripted {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
         let execution = run.request().execution_id().clone();
         self.world.add(Fact::AgentAsked { execution: execution.clone() });
-        let turn = self.turn(run.request().message());
-        // The small log that makes mistakes has no inbox.
-        let has_inbox = !Bug::LOG.into_iter().any(|bug| self.world.has(bug));
-        let asks = turn.iter().flat_map(|turn| turn.asks.clone()).filter(|_| has_inbox);
-        let asks: Vec<Asked> = asks.collect();
-        let script = turn.map(|turn| Arc::new(turn.script));
-        let failure = match script.as_deref().map(|script| &script.outcome) {
+        let found = self.world.plan().script_for(run.request().message());
+        let asks = found.map(|(_, asks)| asks.to_vec()).unwrap_or_default();
+        let asks = if self.world.has_inbox() { asks } else { Vec::new() };
+        let script = found.map(|(script, _)| script.clone());
+        let failure = match script.as_ref().map(|script| &script.outcome) {
             Some(Outcome::Answer(_) | Outcome::Error(_)) => None,
             Some(Outcome::Failure(code)) => Some(AgentError::new(code, "as the script says")),
             None => Some(AgentError::new("no_script", "there is no script for this message")),
         };
-        let steps = script.map(|script| script.steps.clone()).unwrap_or_default();
+        let steps = script.map(|script| script.steps).unwrap_or_default();
         let work = Work {
             world: self.world.clone(),
             execution,
@@ -107,10 +104,13 @@ impl Agent for Scripted {
             waits_for: None,
         };
         let events = stream::unfold(work, async |mut work| Some((Ok(work.next().await?), work)));
-        events.boxed().chain(stream::iter(failure.map(Err)))
+        let events = events.boxed().chain(stream::iter(failure.map(Err)));
+        bugs::agent(&self.world, events.boxed())
     }
 
     fn takes(&self) -> Takes {
-        Takes { answers: true, input: false }
+        // Whoever is told an answer that is not stored is told it again, for as long as there may be input.
+        let input = self.world.has_inbox() && !self.world.has(Bug::AnswerBeforeAppend);
+        Takes { answers: true, input }
     }
 }

@@ -1,6 +1,7 @@
 //! Planted bugs: mistakes that would break a promise, each one around the real code, never in it. What does not find them
 //! finds nothing.
 
+mod agent;
 mod log;
 pub(crate) mod store;
 mod transport;
@@ -8,6 +9,7 @@ mod transport;
 use std::fmt;
 
 pub(crate) use self::{
+    agent::agent,
     log::FaultyLog,
     transport::{Memory, transport},
 };
@@ -43,11 +45,21 @@ pub enum Bug {
     LastAnswerWins,
     /// What a user wants to answer counts as the answer.
     IntentIsTheAnswer,
+    /// A runner that was fenced off tells its agent an answer all the same.
+    AnswerAfterFence,
+    /// The time of a run passes while it waits for an answer.
+    ClockRunsOn,
+    /// An agent is told an input twice.
+    InputTwice,
+    /// A turn that waits is opened beside one that runs.
+    OpenedBesideAnother,
+    /// An answer is saved into a session that was deleted.
+    SavedIntoDeleted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::InclusiveReplay,
         Self::DeliverBeforeAppend,
         Self::CursorSkipsFiltered,
@@ -62,6 +74,11 @@ impl Bug {
         Self::AnswerBeforeAppend,
         Self::LastAnswerWins,
         Self::IntentIsTheAnswer,
+        Self::AnswerAfterFence,
+        Self::ClockRunsOn,
+        Self::InputTwice,
+        Self::OpenedBesideAnother,
+        Self::SavedIntoDeleted,
     ];
 
     /// Those of the log.
@@ -86,6 +103,11 @@ impl Bug {
             Self::AnswerBeforeAppend => "answer-before-append",
             Self::LastAnswerWins => "last-answer-wins",
             Self::IntentIsTheAnswer => "intent-is-the-answer",
+            Self::AnswerAfterFence => "answer-after-fence",
+            Self::ClockRunsOn => "clock-runs-on",
+            Self::InputTwice => "input-twice",
+            Self::OpenedBesideAnother => "opened-beside-another",
+            Self::SavedIntoDeleted => "saved-into-deleted",
         }
     }
 }

@@ -8,9 +8,11 @@
 //! | told `completed` implies saved; a completed execution ends up saved; nothing spliced; every turn ends; nobody panics | [`kept`] |
 //! | the hooks of a saved turn run once, and only then | [`hooks`] |
 //! | one answer is taken, once, and everybody hears it from the log (3.6, 4.2) | [`questions`] |
+//! | an input reaches its agent once and is kept once; turns that wait run in their order; nothing of a deleted session comes back; a run's time does not count its waits (3.6, 4.2) | [`beside`] |
 //! | a turn is dispatched once, an epoch has one winner, what is over ends and frees nothing (4.2) | [`leases`] |
 
 pub mod agent;
+pub mod beside;
 pub mod drawn;
 mod errors;
 pub mod hooks;
@@ -60,5 +62,9 @@ pub fn all(plan: &Plan, records: &[Record]) -> Vec<Violation> {
     broken.extend(hooks::run_once(plan, records));
     broken.extend(leases::are_granted_once(records));
     broken.extend(questions::are_answered_once(records));
+    broken.extend(beside::is_said_once(plan, records));
+    broken.extend(beside::run_in_turn(plan, records));
+    broken.extend(beside::stays_deleted(records));
+    broken.extend(beside::waits_in_its_own_time(records));
     broken
 }

@@ -59,6 +59,7 @@ impl Fate {
                 self.kill(sim, host::SUBSTRATE);
                 self.logs.lose();
             }
+            HostFault::Fence { unnoticed } => self.logs.fence(sim.elapsed() + unnoticed),
             HostFault::Hold { .. } | HostFault::Partition { .. } => {
                 self.in_force.push(fault);
                 enforce(sim, fault);
@@ -70,6 +71,7 @@ impl Fate {
         match fault {
             HostFault::KillWorker { worker, .. } => start(sim, host::WORKERS[worker]),
             HostFault::KillNode { .. } | HostFault::LoseLog { .. } => start(sim, host::SUBSTRATE),
+            HostFault::Fence { .. } => {}
             HostFault::Hold { between: (a, b), .. } => sim.release(a, b),
             HostFault::Partition { between: (a, b), .. } => sim.repair(a, b),
         }
@@ -111,7 +113,10 @@ fn enforce(sim: &Sim<'static>, fault: HostFault) {
     match fault {
         HostFault::Hold { between: (a, b), .. } => sim.hold(a, b),
         HostFault::Partition { between: (a, b), .. } => sim.partition(a, b),
-        HostFault::KillWorker { .. } | HostFault::KillNode { .. } | HostFault::LoseLog { .. } => {}
+        HostFault::KillWorker { .. }
+        | HostFault::KillNode { .. }
+        | HostFault::LoseLog { .. }
+        | HostFault::Fence { .. } => {}
     }
 }
 
@@ -131,6 +136,7 @@ fn lasts(fault: HostFault) -> Duration {
         HostFault::KillWorker { down, .. }
         | HostFault::KillNode { down, .. }
         | HostFault::LoseLog { down } => down,
+        HostFault::Fence { .. } => Duration::ZERO,
         HostFault::Hold { lasts, .. } | HostFault::Partition { lasts, .. } => lasts,
     }
 }

@@ -55,6 +55,18 @@ pub enum Fact {
         /// What came of it.
         outcome: &'static str,
     },
+    /// The agent was given a message into its running turn.
+    Received {
+        /// In this execution.
+        execution: ExecutionId,
+        /// The message's id.
+        input: String,
+    },
+    /// The log has erased an execution, and its id is spent.
+    Erased {
+        /// The execution.
+        execution: ExecutionId,
+    },
     /// An event is in the log.
     Appended {
         /// In this execution's log.
@@ -87,6 +99,21 @@ pub enum Fact {
         execution: ExecutionId,
         /// What.
         stored: Stored,
+    },
+    /// The product's store let a turn wait, whether or not its answer arrived.
+    Waits {
+        /// The turn.
+        turn: String,
+    },
+    /// The product's store deleted a session, whether or not its answer arrived.
+    Deleted {
+        /// The session's id.
+        session: String,
+    },
+    /// An execution of a deleted session that can still be read at the substrate, when everything has come to rest.
+    LeftBehind {
+        /// The execution.
+        execution: String,
     },
     /// A client did something, or was told something.
     Client {
@@ -194,6 +221,20 @@ pub enum ClientAct {
         /// What had come of the question before.
         taken: Option<String>,
     },
+    /// It sent a message into its turn, and was told what became of that.
+    Said {
+        /// The message's id.
+        input: String,
+        /// The status.
+        status: u16,
+    },
+    /// It wanted its turn, which waited, edited or removed, and was told what became of that.
+    Changed {
+        /// The status.
+        status: u16,
+    },
+    /// It deleted the conversation, and was told so.
+    Deleted,
     /// It asked to stop the turn.
     AskedToStop,
     /// It left for good.
@@ -280,11 +321,17 @@ pub enum Stored {
 pub struct Kept {
     /// Its execution.
     pub execution: String,
+    /// What the user said.
+    pub asked: String,
+    /// Its place in the session.
+    pub index: u64,
+    /// The ids of the messages that were put into it, between the halves of its answer.
+    pub inputs: Vec<String>,
     /// How many messages of the assistant the turn has.
     pub messages: usize,
     /// `complete`, `stopped` or `failed`; empty without a message.
     pub status: String,
-    /// The text.
+    /// The text, of all halves.
     pub text: String,
     /// The code of the failure, where there is one.
     pub code: Option<String>,
@@ -293,9 +340,10 @@ pub struct Kept {
 impl Kept {
     /// A turn without an answer so far.
     #[must_use]
-    pub fn of(execution: String) -> Self {
-        let (status, text) = (String::new(), String::new());
-        Self { execution, messages: 0, status, text, code: None }
+    pub fn of(execution: String, index: u64) -> Self {
+        let (asked, status, text) = (String::new(), String::new(), String::new());
+        let inputs = Vec::new();
+        Self { execution, asked, index, inputs, messages: 0, status, text, code: None }
     }
 }
 
@@ -322,6 +370,16 @@ impl History {
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         self.lock().clone()
+    }
+
+    /// The sessions that were deleted so far.
+    pub(crate) fn deleted(&self) -> Vec<String> {
+        let records = self.lock();
+        let deleted = records.iter().filter_map(|record| match &record.fact {
+            Fact::Deleted { session } => Some(session.clone()),
+            _ => None,
+        });
+        deleted.collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Record>> {
@@ -353,6 +411,8 @@ impl fmt::Display for Record {
             Fact::Heard { execution, question, outcome } => {
                 write!(f, "agent: {execution} hears {question} {outcome}")
             }
+            Fact::Received { execution, input } => write!(f, "agent: {execution} has {input}"),
+            Fact::Erased { execution } => write!(f, "log: {execution} erased"),
             Fact::Appended { execution, id, event } => {
                 write!(f, "log: {execution} {id} {}", short(event))
             }
@@ -360,6 +420,9 @@ impl fmt::Display for Record {
             Fact::StreamEnded { execution } => write!(f, "adapter: end of {execution}"),
             Fact::Hooked { execution, hook } => write!(f, "hook: {hook:?} {execution}"),
             Fact::Stored { execution, stored } => write!(f, "store: {stored:?} {execution}"),
+            Fact::Waits { turn } => write!(f, "store: {turn} waits"),
+            Fact::Deleted { session } => write!(f, "store: {session} deleted"),
+            Fact::LeftBehind { execution } => write!(f, "log: {execution} is left"),
             Fact::Client { client, act } => write!(f, "client {client}: {act}"),
             Fact::Watch { execution, act } => write!(f, "watcher: {execution} {act}"),
             Fact::Kept { turn, answer } => write!(f, "database: {turn} {answer:?}"),
@@ -392,6 +455,9 @@ impl fmt::Display for ClientAct {
             Self::Answered { question, outcome, status, taken } => {
                 write!(f, "answers {question} {outcome}: {status} {taken:?}")
             }
+            Self::Said { input, status } => write!(f, "says {input}: {status}"),
+            Self::Changed { status } => write!(f, "changes what waits: {status}"),
+            Self::Deleted => write!(f, "deletes the conversation"),
             Self::AskedToStop => write!(f, "asks to stop the turn"),
             Self::Left => write!(f, "left for good"),
             Self::GaveUp => write!(f, "gave up"),

@@ -23,7 +23,7 @@ use crate::{
     bugs::{Bug, FaultyLog},
     check::is_terminal,
     history::{EventId, Fact},
-    world::{World, unix_ms},
+    world::{World, now, unix_ms},
 };
 
 /// Where the substrate's log lives: beside its node, so that a node's death does not end it.
@@ -56,6 +56,12 @@ impl Logs {
         lock(&self.current).unnoticed = unnoticed;
     }
 
+    /// Another node has taken over all that runs. Its runner is not told so until it writes, and nobody goes on with it: it is told as
+    /// lost once that much time of the world has passed.
+    pub(crate) fn fence(&self, until: Duration) {
+        lock(&self.current).log.fence(until);
+    }
+
     /// Forgets everything.
     pub(crate) fn lose(&self) {
         self.world.add(Fact::LogLost);
@@ -76,10 +82,14 @@ pub(crate) struct Outliving {
 struct State {
     /// What the dead left behind. Kept, because a writer that is dropped ends its log, and the dead say nothing.
     orphans: Vec<(ExecutionKey, Box<dyn LogWriter>)>,
+    /// What was taken over from a node that lives, and until when nobody says so.
+    fenced: Vec<(Duration, ExecutionKey, Box<dyn LogWriter>)>,
     /// The epoch of each execution's last writer: all before it are fenced off.
     epochs: BTreeMap<ExecutionKey, u64>,
     /// Answers that came later than another one: with [`Bug::LastAnswerWins`].
     late: BTreeMap<ExecutionKey, Vec<(Slot, Event)>>,
+    /// Inputs that are to be told once more: with [`Bug::InputTwice`].
+    again: BTreeMap<ExecutionKey, Vec<(Slot, Event)>>,
     /// How many events of each execution are written down.
     recorded: BTreeMap<ExecutionKey, u64>,
 }
@@ -92,6 +102,18 @@ impl Outliving {
             None => Arc::new(MemoryLog::with_clock(limits(), Arc::new(SimClock))),
         };
         Self { world, inner, state: Arc::default() }
+    }
+
+    fn fence(&self, until: Duration) {
+        let keys: Vec<_> = lock(&self.state).epochs.keys().cloned().collect();
+        for key in keys {
+            // The log is in memory: it answers at once.
+            if let Some(Ok(Some(writer))) = self.inner.take_over(&key).now_or_never() {
+                let mut state = lock(&self.state);
+                state.epochs.insert(key.clone(), writer.epoch());
+                state.fenced.push((until, key, writer));
+            }
+        }
     }
 
     /// Ends the runs that have nobody to run them any more, as lost.
@@ -110,6 +132,8 @@ impl Outliving {
     /// The writers that died. One that was fenced off says nothing any more, and who came after it may be alive.
     fn orphans(&self) -> Vec<(ExecutionKey, Box<dyn LogWriter>)> {
         let state = &mut *lock(&self.state);
+        let due = state.fenced.extract_if(.., |(until, ..)| *until <= now());
+        state.orphans.extend(due.map(|(_, key, writer)| (key, writer)));
         let epochs = &state.epochs;
         let is_last = |(key, writer): &(_, Box<dyn LogWriter>)| {
             epochs.get(key).is_none_or(|last| *last == writer.epoch())
@@ -121,7 +145,13 @@ impl Outliving {
 
     fn wrap(&self, key: &ExecutionKey, inner: Box<dyn LogWriter>) -> Box<dyn LogWriter> {
         lock(&self.state).epochs.insert(key.clone(), inner.epoch());
-        Box::new(Writer { log: self.clone(), key: key.clone(), inner: Some(inner), told: None })
+        Box::new(Writer {
+            log: self.clone(),
+            key: key.clone(),
+            inner: Some(inner),
+            told: None,
+            twice: Vec::new(),
+        })
     }
 
     /// Writes down what the log has taken since it was last asked.
@@ -198,6 +228,10 @@ impl ExecutionLog for Outliving {
         Box::pin(async move {
             self.world.pause().await;
             let erased = self.inner.erase(key).await;
+            if let Ok(true) = erased {
+                self.world.ended(&key.id);
+                self.world.add(Fact::Erased { execution: key.id.clone() });
+            }
             self.world.pause().await;
             erased
         })
@@ -236,6 +270,40 @@ struct Writer {
     inner: Option<Box<dyn LogWriter>>,
     /// An answer that the agent has and the log has not: with [`Bug::AnswerBeforeAppend`].
     told: Option<Event>,
+    /// What it is told a second time: with [`Bug::InputTwice`].
+    twice: Vec<Slot>,
+}
+
+impl Writer {
+    async fn append_or_err(
+        &mut self,
+        event: &Event,
+        change: Change<'_>,
+    ) -> Result<StoredId, AppendError> {
+        let inner = self.inner.as_mut().ok_or(AppendError::Fenced)?;
+        let world = &self.log.world;
+        match change {
+            Change::Tells(slot @ Slot::Input(_)) if world.has(Bug::InputTwice) => {
+                if self.twice.contains(slot) {
+                    return inner.append(event).await;
+                }
+                let id = inner.append_with(event, change).await?;
+                self.twice.push(slot.clone());
+                let again = (slot.clone(), event.clone());
+                lock(&self.log.state).again.entry(self.key.clone()).or_default().push(again);
+                Ok(id)
+            }
+            Change::Tells(_) if world.has(Bug::AnswerAfterFence) => {
+                match inner.append_with(event, change).await {
+                    Err(AppendError::Fenced) => {
+                        Ok(StoredId { epoch: inner.epoch(), seq: u64::MAX })
+                    }
+                    appended => appended,
+                }
+            }
+            _ => inner.append_with(event, change).await,
+        }
+    }
 }
 
 impl LogWriter for Writer {
@@ -264,7 +332,7 @@ impl LogWriter for Writer {
                 self.told = Some(event.clone());
                 StoredId { epoch: inner.epoch(), seq: u64::MAX }
             } else {
-                inner.append_with(event, change).await?
+                self.append_or_err(event, change).await?
             };
             self.log.record(&self.key);
             self.log.world.pause().await;
@@ -273,6 +341,9 @@ impl LogWriter for Writer {
     }
 
     fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
+        if let Some(again) = lock(&self.log.state).again.remove(&self.key) {
+            return Box::pin(ready(Ok(again)));
+        }
         self.inner.as_ref().map_or_else(|| Box::pin(pending()) as _, |inner| inner.posted())
     }
 
@@ -317,9 +388,12 @@ fn frames(bytes: &[u8]) -> Vec<(EventId, Event)> {
     found
 }
 
+/// How long a run may take without the time that it waits for answers: longer than any script, shorter than many waits.
+pub(crate) const RUN_TIMEOUT: Duration = Duration::from_secs(45);
+
 /// Silence is broken sooner than by default, so that a world needs less time.
 fn limits() -> Limits {
-    Limits { heartbeat: Duration::from_secs(2), ..Limits::default() }
+    Limits { heartbeat: Duration::from_secs(2), run_timeout: RUN_TIMEOUT, ..Limits::default() }
 }
 
 /// Simulated time.

@@ -48,6 +48,8 @@ pub struct Plan {
     pub workers: usize,
     /// The conversations, each a row of turns.
     pub sessions: Vec<Vec<Turn>>,
+    /// What happens in each of them beside that.
+    pub besides: Vec<Beside>,
     /// Faults of hosts and of the network between them, in order of time.
     pub faults: Vec<Scheduled>,
     /// How many connections of a thousand meet a fault of their own.
@@ -77,6 +79,50 @@ pub struct Turn {
     pub clients: Vec<Vec<Move>>,
     /// What its agent asks, in this order.
     pub asks: Vec<Asked>,
+    /// What is said into it while it runs.
+    pub inputs: Vec<Said>,
+}
+
+/// A message into a running turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its id.
+    pub id: String,
+    /// What it says, and what the agent does about it where it becomes a turn of its own.
+    pub script: Script,
+    /// Who sends it, each from a device of their own: how long after they have seen the turn run.
+    pub senders: Vec<Duration>,
+}
+
+/// What happens in a conversation beside its row of turns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beside {
+    /// Turns that are sent to wait behind what is open.
+    pub queued: Vec<Queued>,
+    /// When the conversation is deleted, from the device of each of these.
+    pub deleted: Vec<Duration>,
+    /// What the agent does for the turns that resume a queue which a stop has paused.
+    pub resuming: Script,
+}
+
+/// A turn that is sent to wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queued {
+    /// The turn.
+    pub turn: Turn,
+    /// When it is sent, after the beginning of the conversation.
+    pub at: Duration,
+    /// What is to become of it while it waits, and how long after it was seen to.
+    pub change: Option<(Duration, Change)>,
+}
+
+/// What is to become of a turn that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It says something else, and the agent does this about it.
+    Edit(Script),
+    /// It never runs.
+    Remove,
 }
 
 /// A question of the agent's, and those who answer it.
@@ -171,6 +217,12 @@ pub enum HostFault {
         /// How long it is down.
         down: Duration,
     },
+    /// The runs of the substrate's node are taken from it while it lives: it hangs, and others have waited for long enough. After
+    /// `unnoticed` they are told as lost.
+    Fence {
+        /// How long nobody says so.
+        unnoticed: Duration,
+    },
     /// Everything between two hosts is held back, then delivered.
     Hold {
         /// Between whom.
@@ -230,6 +282,7 @@ impl HostFault {
             Self::KillWorker { .. } => "product worker killed",
             Self::KillNode { .. } => "substrate node killed",
             Self::LoseLog { .. } => "substrate log lost",
+            Self::Fence { .. } => "substrate's runs fenced off",
             Self::Hold { .. } => "messages held back",
             Self::Partition { .. } => "messages dropped",
         }
@@ -253,11 +306,29 @@ impl Plan {
         for turn in sessions.iter_mut().flatten() {
             turn.asks = asks(&mut asking, turn);
         }
+        let mut faults = faults(&mut rng, workers, calm_at);
+        // And so is what happens beside all that, in a part of the worlds.
+        let mut beside = Rng::with_seed(seed ^ GOLDEN.wrapping_mul(BESIDE));
+        let is_full = beside.u8(..3) == 0;
+        let besides = (0..sessions.len()).map(|session| besides(&mut beside, session, is_full));
+        let besides = besides.collect();
+        if is_full {
+            for turn in sessions.iter_mut().flatten() {
+                turn.inputs = inputs(&mut beside, turn);
+            }
+            if beside.u8(..2) == 0 {
+                let at = calm_at.mul_f64(beside.f64());
+                let fault = HostFault::Fence { unnoticed: within(&mut beside, 0..9_000) };
+                faults.push(Scheduled { at, fault });
+                faults.sort_by_key(|scheduled| scheduled.at);
+            }
+        }
         Self {
             seed,
             workers,
             sessions,
-            faults: faults(&mut rng, workers, calm_at),
+            besides,
+            faults,
             fault_rate: [0, 150, 400, 700][rng.usize(..4)],
             latency: millis([60, 150, 400][rng.usize(..3)]),
             pause: millis([0, 20, 120][rng.usize(..3)]),
@@ -268,9 +339,67 @@ impl Plan {
         }
     }
 
-    /// All turns.
+    /// All turns that clients start.
     pub fn turns(&self) -> impl Iterator<Item = &Turn> {
-        self.sessions.iter().flatten()
+        let queued = self.besides.iter().flat_map(|beside| &beside.queued);
+        self.sessions.iter().flatten().chain(queued.map(|queued| &queued.turn))
+    }
+
+    /// Whether anything happens beside the turns of this world.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.besides.iter().any(|beside| !beside.queued.is_empty() || !beside.deleted.is_empty())
+            || self.turns().any(|turn| !turn.inputs.is_empty())
+    }
+
+    /// Whether somebody wants to remove the turn of this id while it waits.
+    #[must_use]
+    pub fn is_removed(&self, turn: &str) -> bool {
+        let mut queued = self.besides.iter().flat_map(|beside| &beside.queued);
+        queued.any(|queued| {
+            queued.turn.id == turn && matches!(queued.change, Some((_, Change::Remove)))
+        })
+    }
+
+    /// What the agent may do for the turn of this id: an edited one says one thing or another.
+    pub fn scripts(&self, turn: &str) -> impl Iterator<Item = &Script> {
+        let queued = self.besides.iter().flat_map(|beside| &beside.queued);
+        let edited = queued.filter_map(|queued| match &queued.change {
+            Some((_, Change::Edit(script))) => Some((queued.turn.id.as_str(), script)),
+            _ => None,
+        });
+        let own = self.turns().map(|turn| (turn.id.as_str(), &turn.script));
+        let inputs = self.turns().flat_map(|turn| &turn.inputs);
+        let inputs = inputs.map(|said| (said.id.as_str(), &said.script));
+        let resuming = self.besides.iter().map(|beside| ("resume", &beside.resuming));
+        let all = own.chain(edited).chain(inputs).chain(resuming);
+        // The number of a turn that resumes, or that an input has become, is behind its name.
+        let is_its = move |id: &str| match turn.strip_prefix(id) {
+            Some("") => true,
+            Some(rest) => rest.starts_with(":i") || id == "resume",
+            None => false,
+        };
+        all.filter(move |(id, _)| is_its(id)).map(|(_, script)| script)
+    }
+
+    /// What the agent does when it is told `message`, and what it asks meanwhile.
+    #[must_use]
+    pub fn script_for(&self, message: &str) -> Option<(&Script, &[Asked])> {
+        if let Some(turn) = self.turns().find(|turn| turn.script.message == message) {
+            return Some((&turn.script, &turn.asks));
+        }
+        let inputs = self.turns().flat_map(|turn| &turn.inputs).map(|said| &said.script);
+        let others = self.besides.iter().flat_map(|beside| {
+            let edits = beside.queued.iter().filter_map(|queued| match &queued.change {
+                Some((_, Change::Edit(script))) => Some(script),
+                _ => None,
+            });
+            edits.chain([&beside.resuming])
+        });
+        inputs
+            .chain(others)
+            .find(|script| script.message == message)
+            .map(|script| (script, &[][..]))
     }
 
     /// Whether the substrate loses its log in this world.
@@ -300,6 +429,9 @@ impl Plan {
 /// 2^64 divided by the golden ratio: spreads consecutive numbers.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
+/// With this factor nothing happens beside the turns of those worlds that once broke a promise: they stay as they were.
+const BESIDE: u64 = 260;
+
 fn sessions(rng: &mut Rng) -> Vec<Vec<Turn>> {
     let sessions = 1 + rng.usize(..2);
     (0..sessions).map(|session| turns(rng, session)).collect()
@@ -313,8 +445,50 @@ fn turns(rng: &mut Rng, session: usize) -> Vec<Turn> {
             script: Script::draw(rng, &format!("message {session} {turn}")),
             clients: clients(rng),
             asks: Vec::new(),
+            inputs: Vec::new(),
         })
         .collect()
+}
+
+/// What happens beside the turns of a conversation; nothing where the world is not one of those in which anything does.
+fn besides(rng: &mut Rng, session: usize, is_full: bool) -> Beside {
+    let resuming = Script::draw(rng, &format!("resume {session}"));
+    let queued = if is_full && rng.u8(..2) == 0 { 1 + rng.usize(..3) } else { 0 };
+    let queued = (0..queued).map(|number| queued_turn(rng, session, number)).collect();
+    let deleters = if is_full && rng.u8(..4) == 0 { 1 + rng.usize(..2) } else { 0 };
+    let deleted = (0..deleters).map(|_| within(rng, 500..16_000)).collect();
+    Beside { queued, deleted, resuming }
+}
+
+fn queued_turn(rng: &mut Rng, session: usize, number: usize) -> Queued {
+    let message = format!("queued {session} {number}");
+    let turn = Turn {
+        id: format!("queued-{session}-{number}"),
+        script: Script::draw(rng, &message),
+        clients: clients(rng),
+        asks: Vec::new(),
+        inputs: Vec::new(),
+    };
+    let change = match rng.u8(..4) {
+        0 => Some(Change::Edit(Script::draw(rng, &format!("{message} edited")))),
+        1 => Some(Change::Remove),
+        _ => None,
+    };
+    let change = change.map(|change| (within(rng, 0..4_000), change));
+    Queued { turn, at: within(rng, 0..9_000), change }
+}
+
+/// What is said into a turn: nothing into most. Only where the whole answer is told in the end, as with questions.
+fn inputs(rng: &mut Rng, turn: &Turn) -> Vec<Said> {
+    let is_told = turn.script.answer().is_some_and(|answer| answer != turn.script.text);
+    let inputs = if rng.u8(..3) > 0 { 1 + rng.usize(..2) } else { 0 };
+    let inputs = (0..inputs).map(|number| {
+        let id = format!("input-{}-{number}", turn.id);
+        let script = Script::draw(rng, &format!("into {} {number}", turn.id));
+        Said { id, script, senders: (0..=rng.usize(..2)).map(|_| within(rng, 0..6_000)).collect() }
+    });
+    let inputs: Vec<_> = inputs.collect();
+    if is_told { inputs } else { Vec::new() }
 }
 
 /// What the agent of a turn asks: nothing in most turns. Only where the whole answer is told in the end, whatever stands between its parts.
@@ -429,6 +603,21 @@ impl fmt::Display for Plan {
             for Asked { id, after, lasts, answers } in &turn.asks {
                 writeln!(f, "    asks {id} after {after} events for {lasts:?}: {answers:?}")?;
             }
+            for Said { id, senders, .. } in &turn.inputs {
+                writeln!(f, "    is told {id} after {senders:?}")?;
+            }
+        }
+        for (session, Beside { queued, deleted, .. }) in self.besides.iter().enumerate() {
+            for Queued { turn, at, change } in queued {
+                let change = change.as_ref().map(|(after, change)| match change {
+                    Change::Edit(_) => format!(", edited after {after:?}"),
+                    Change::Remove => format!(", removed after {after:?}"),
+                });
+                writeln!(f, "  {} waits from {at:?}{}", turn.id, change.unwrap_or_default())?;
+            }
+            if !deleted.is_empty() {
+                writeln!(f, "  conversation {session} is deleted at {deleted:?}")?;
+            }
         }
         for Scheduled { at, fault } in &self.faults {
             writeln!(f, "  at {at:?}: {fault:?}")?;
@@ -456,7 +645,7 @@ mod tests {
             let connections = (0..20).filter_map(|number| plan.connection(Link::Product, number));
             kinds.extend(connections.map(|fault| fault.kind()));
         }
-        assert_eq!(kinds.len(), 12, "{kinds:?}");
+        assert_eq!(kinds.len(), 13, "{kinds:?}");
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl World {
         self.shared.bug == Some(bug)
     }
 
+    /// Whether the log is one into which answers and messages can be posted, and from which executions can be erased: the small one
+    /// that makes mistakes is not.
+    pub(crate) fn has_inbox(&self) -> bool {
+        !Bug::LOG.into_iter().any(|bug| self.has(bug))
+    }
+
     /// Whether nothing goes wrong any more.
     pub(crate) fn is_calm(&self) -> bool {
         now() >= self.plan().calm_at

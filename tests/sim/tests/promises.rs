@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use turnkit_sim::{Bug, Fact, Plan, run, runner, simulate};
+use turnkit_sim::{Bug, Fact, HostFault, Plan, Scheduled, run, runner, simulate};
 
 /// As many as each commit can afford; long runs go by `cargo xtask sim`.
 const SEEDS: u64 = 1_000;
@@ -21,13 +21,14 @@ fn a_thousand_worlds_keep_every_promise() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// Worlds of a long run that once broke a promise, or seemed to: nobody had waited for a run whose turn was over (63131,
+/// Worlds of a long run that once broke a promise, or seemed to: an input came before the run had begun and was refused, so that one tab
+/// sent it as a turn and another one put it into the run (286, 605, 632, 845); nobody had waited for a run whose turn was over (63131,
 /// 97415), the simulation buried a writer that a cancel had fenced off (92165), a node died behind its agent's `result`, where
 /// a stream's end is an end (48149, 97677); a turn was claimed to be run, and then lost because the database was busy for one look
 /// whether it had an answer already (10, 353), or for the question what had become of the claim (62).
 #[test]
 fn worlds_that_once_broke_a_promise_keep_them_all() {
-    for seed in [10, 62, 353, 48_149, 63_131, 92_165, 97_415, 97_677] {
+    for seed in [10, 62, 286, 353, 605, 632, 845, 48_149, 63_131, 92_165, 97_415, 97_677] {
         assert_eq!(simulate(seed, None).unwrap().violations, [], "seed {seed}");
     }
 }
@@ -136,6 +137,50 @@ fn a_later_answer_that_is_taken_as_well_is_found() {
 #[test]
 fn an_intent_that_is_taken_for_the_answer_is_found() {
     assert_found(Bug::IntentIsTheAnswer, "a question is pending until the log says otherwise");
+}
+
+/// Worlds in which the runs of a node that lives are taken from it again and again, so that people answer while nobody has told it so.
+fn fenced(seed: u64) -> Plan {
+    let fault = HostFault::Fence { unnoticed: Duration::from_secs(8) };
+    let faults = (1..12).map(|at| Scheduled { at: Duration::from_secs(at * 3), fault }).collect();
+    Plan { faults, calm_at: Duration::from_secs(40), ..Plan::draw(seed) }
+}
+
+#[test]
+fn an_answer_of_a_runner_that_was_fenced_off_is_found() {
+    let promise = "what an agent hears is in the log before";
+    let found = (0..SEEDS).find(|seed| {
+        let report = run(fenced(*seed), Some(Bug::AnswerAfterFence)).unwrap();
+        report.violations.iter().any(|broken| broken.promise == promise)
+    });
+    assert!(found.is_some(), "it was not found in {SEEDS} worlds");
+}
+
+#[test]
+fn runs_that_are_taken_from_a_node_that_lives_break_no_promise() {
+    for seed in 0..20 {
+        assert_eq!(run(fenced(seed), None).unwrap().violations, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_clock_that_runs_on_while_a_run_waits_is_found() {
+    assert_found(Bug::ClockRunsOn, "a run's time stands still while it waits for an answer");
+}
+
+#[test]
+fn an_input_that_is_told_twice_is_found() {
+    assert_found(Bug::InputTwice, "an input reaches an agent once, and from the log");
+}
+
+#[test]
+fn a_turn_that_is_opened_beside_another_is_found() {
+    assert_found(Bug::OpenedBesideAnother, "a session runs one turn at a time");
+}
+
+#[test]
+fn an_answer_that_is_saved_into_a_deleted_session_is_found() {
+    assert_found(Bug::SavedIntoDeleted, "nothing of a deleted session comes back");
 }
 
 /// By the promise that it breaks, not by any.

@@ -162,12 +162,16 @@ pub(super) async fn decide(tx: &mut Tx<'_>, number: u64, decision: Decision) -> 
     Ok(())
 }
 
-pub(super) async fn undecided(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Intent>, Fault> {
+pub(super) async fn undecided(
+    tx: &mut Tx<'_>,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Intent>, Fault> {
     let sql = format!(
         "SELECT {COLUMNS} FROM turnkit_intents i JOIN turnkit_turns t ON t.execution_id = i.execution_id
-        WHERE i.status IS NULL AND t.state = 'open' ORDER BY i.number LIMIT $1"
+        WHERE i.status IS NULL AND i.number > $1 AND t.state = 'open' ORDER BY i.number LIMIT $2"
     );
-    tx.rows(&sql, &[limit.into()]).await?.iter().map(intent).collect()
+    tx.rows(&sql, &[after.into(), limit.into()]).await?.iter().map(intent).collect()
 }
 
 /// A turn has ended: so have its questions, and inputs that its agent has not had become turns that wait.

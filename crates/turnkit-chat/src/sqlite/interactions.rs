@@ -184,14 +184,18 @@ pub(super) fn decide(
     Ok(())
 }
 
-pub(super) fn undecided(db: &Connection, limit: usize) -> rusqlite::Result<Vec<Intent>> {
+pub(super) fn undecided(
+    db: &Connection,
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Intent>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM turnkit_intents i JOIN turnkit_turns t ON t.execution_id = i.execution_id
-        WHERE i.status IS NULL AND t.state = 'open' ORDER BY i.number LIMIT ?1"
+        WHERE i.status IS NULL AND i.number > ?1 AND t.state = 'open' ORDER BY i.number LIMIT ?2"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = statement.query_map([limit], intent)?;
+    let rows = statement.query_map([column(after)?, limit], intent)?;
     rows.collect()
 }
 

@@ -1196,10 +1196,11 @@ impl ChatStore for MemoryStore {
         })
     }
 
-    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
+    fn undecided(&self, after: u64, limit: usize) -> Stored<'_, Vec<Intent>> {
         self.stored(|_, data| {
             let open = data.turns.values().filter(|row| row.state == TurnState::Open);
             let left = open.flat_map(|row| &row.intents).filter(|noted| noted.decision.is_none());
+            let left = left.filter(|noted| noted.intent.number > after);
             let left: BTreeMap<u64, &Intent> =
                 left.map(|noted| (noted.intent.number, &noted.intent)).collect();
             Ok(left.into_values().take(limit).cloned().collect())

@@ -122,7 +122,15 @@ impl Turns {
     pub(crate) async fn pass_on(&self, intent: &Intent) -> Result<(), Refusal> {
         let (decision, answer) =
             self.ask_substrate(&intent.execution_id, &intent.by, &intent.wish).await;
+        // The turn is open, and its run has not begun or is lost: an input waits until it has, or becomes a turn. Were it refused, its
+        // user would send it as a turn, and the same one from another tab would still go into the run.
+        let waits =
+            |said: &Decision| said.status == 404 && matches!(intent.wish, Wish::Input { .. });
         match decision {
+            Some(said) if waits(&said) => {
+                self.undecided.notify_one();
+                Err(Refusal::Substrate("the run of this turn has not begun".into()))
+            }
             Some(decision) => {
                 match self.settled(|store| store.decide(intent.number, decision)).await {
                     Ok(()) => {}
@@ -132,10 +140,13 @@ impl Turns {
                         tracing::warn!(error, "failed to note what became of an intent");
                     }
                 }
+                answer
             }
-            None => self.undecided.notify_one(),
+            None => {
+                self.undecided.notify_one();
+                answer
+            }
         }
-        answer
     }
 
     /// What the substrate says to a wish: its decision, where that is one, and the answer for the user.
@@ -189,7 +200,7 @@ impl Turns {
                     (409, Some("input_not_accepted")) => decided(409, None, Refusal::NoInput),
                     (409, Some("input_conflict")) => decided(409, None, Refusal::InputConflict),
                     (404, _) if is_answer => decided(404, None, Refusal::NoInteraction),
-                    (404, _) => decided(404, None, Refusal::NoInput),
+                    (404, _) => decided(404, None, Refusal::InputTooLate),
                     (status @ (400 | 413 | 422), _) => {
                         let message = said.message().unwrap_or("it was refused");
                         let message = text::message(message).into_owned();
@@ -207,7 +218,7 @@ impl Turns {
             Error::Lost(said) if said.status() == 404 => decided(
                 404,
                 None,
-                if is_answer { Refusal::NoInteraction } else { Refusal::NoInput },
+                if is_answer { Refusal::NoInteraction } else { Refusal::InputTooLate },
             ),
             Error::Lost(_) => decided(
                 410,
@@ -223,28 +234,38 @@ impl Turns {
         let (mut wait, longest) = PASS_ON;
         loop {
             self.undecided.notified().await;
-            let left = match self.store.undecided(PIECE).await {
-                Ok(left) => left,
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "failed to read what is to be passed on");
-                    continue;
-                }
-            };
-            let all = stream::iter(left).map(|intent| async move {
-                let refusal = self.pass_on(&intent).await.err();
-                !matches!(refusal, Some(Refusal::Substrate(_)))
-            });
-            let passed: Vec<bool> = all.buffer_unordered(AT_ONCE).collect().await;
-            if passed.len() == PIECE && passed.iter().any(|passed| *passed) {
-                self.undecided.notify_one();
-            }
-            if passed.iter().all(|passed| *passed) {
+            if self.pass_all_on().await {
                 wait = PASS_ON.0;
             } else {
                 // Who could not be passed on has said so already.
                 sleep(wait).await;
                 wait = (wait * 2).min(longest);
+            }
+        }
+    }
+
+    /// Whether nothing is left that could not be passed on now. What could not is no reason for others to wait behind it.
+    async fn pass_all_on(&self) -> bool {
+        let (mut after, mut all_passed) = (0, true);
+        loop {
+            let left = match self.store.undecided(after, PIECE).await {
+                Ok(left) => left,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "failed to read what is to be passed on");
+                    return all_passed;
+                }
+            };
+            let is_last = left.len() < PIECE;
+            after = left.last().map_or(after, |intent| intent.number);
+            let passed = stream::iter(left).map(|intent| async move {
+                let refusal = self.pass_on(&intent).await.err();
+                !matches!(refusal, Some(Refusal::Substrate(_)))
+            });
+            let passed = passed.buffer_unordered(AT_ONCE);
+            all_passed &= passed.fold(true, |all, one| async move { all && one }).await;
+            if is_last {
+                return all_passed;
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use turnkit_chat::store::memory::MemoryStore;
-use turnkit_chat::store::{ChatStore as _, Intended, Wish};
+use turnkit_chat::store::{Accepted, ChatStore as _, Claim, Claimed, Intended, NewRow, Wish};
 use turnkit_chat::{Chat, LocalUser, Principal, SessionId, TurnRef};
 use turnkit_client::{Client, Error, Message, NewAnswer, NewTurn, OpenTurn, Update};
 use turnkit_sandbox::{Retry, SandboxClient};
@@ -350,13 +350,54 @@ async fn what_was_noted_is_passed_on_although_its_process_has_died() {
     };
     let noted = rig.store.beside().intend(Principal::from(LocalUser), at, wish).await.unwrap();
     assert!(matches!(noted, Intended::Noted(_)), "{noted:?}");
-    assert_eq!(rig.store.undecided(9).await.unwrap().len(), 1);
+    assert_eq!(rig.store.undecided(0, 9).await.unwrap().len(), 1);
     let second = rig.worker().await;
     assert_eq!(run.told().await["outcome"], "accepted");
     drop(run);
     followed.await.unwrap();
     drop(second);
-    assert!(rig.store.undecided(9).await.unwrap().is_empty());
+    assert!(rig.store.undecided(0, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_passed_on_yet_waits_and_is_in_nobodys_way() {
+    let rig = Rig::new(BOTH).await;
+    let worker = rig.worker().await;
+    // A process has claimed a turn, and has not sent its run yet.
+    let (other, local) = (rig.store.beside(), Principal::from(LocalUser));
+    let agents = SandboxClient::builder(&rig.substrate).build().unwrap();
+    other.join(agents.log_id().await.unwrap().unwrap()).await.unwrap();
+    let at = TurnRef::new(SessionId::new("early"), "t");
+    other.open_session(local.clone(), at.session_id.clone()).await.unwrap();
+    let new = NewRow::new(local.clone(), at.clone(), "hello", "default");
+    let Accepted::New(row) = other.accept(new).await.unwrap() else { panic!("it is new") };
+    let execution_id = row.turn.execution_id;
+    let claim = Claim { execution_id, nonce: 1, seen_epoch: 0, may_run: true };
+    assert!(matches!(other.claim(claim).await.unwrap(), Claimed::Run(_)));
+    for number in 0..=200 {
+        let wish = Wish::Input { id: format!("i{number}"), message: "hello".to_owned() };
+        other.intend(local.clone(), at.clone(), wish).await.unwrap();
+    }
+    // Were it refused, it would be sent as a turn, and could still go into the run from another device.
+    let refusal = worker.client.input("early", "t", "i0", "hello").await;
+    assert_eq!(refused(refusal), (503, "unavailable".to_owned()));
+
+    let (session, followed) = worker.turn().await;
+    let run = rig.run().await;
+    run.ask(&Interaction::new(Kind::Approval, "q"));
+    worker.open_until(&session, |open| !open.pending.is_empty()).await;
+    let wish = Wish::Answer {
+        interaction: "q".to_owned(),
+        outcome: turnkit_wire::interaction::Outcome::Accepted,
+        data: None,
+    };
+    let at = TurnRef::new(SessionId::new(&session), "t");
+    assert!(matches!(other.intend(local, at, wish).await.unwrap(), Intended::Noted(_)));
+    let _second = rig.worker().await;
+    assert_eq!(run.told().await["outcome"], "accepted");
+    drop(run);
+    followed.await.unwrap();
+    assert_eq!(rig.store.undecided(0, 999).await.unwrap().len(), 201);
 }
 
 #[tokio::test]

@@ -120,6 +120,11 @@ enum Mistake {
     IgnoresTheBytes,
     SendsWhatFailed,
     CountsNothing,
+    LooksNamesUp,
+    GivesNamesToAll,
+    KeepsTheTextAlone,
+    EditsTwice,
+    ListsFromTheFirst,
     GoesOnWithAnySession,
     NamesTheNewestFirst,
     KeepsSignInsForEver,
@@ -396,6 +401,18 @@ impl ChatStore for Wrong {
         open: Option<SessionId>,
     ) -> Stored<'_, Option<SessionId>> {
         Box::pin(async move {
+            if self.makes(Mistake::LooksNamesUp) {
+                let looked = self.handle().named(owner.clone(), name.clone(), None).await?;
+                yield_now().await;
+                let (None, Some(id)) = (looked.clone(), open.clone()) else { return Ok(looked) };
+                let named = self.handle().named(owner.clone(), name, open).await?;
+                if named.as_ref() != Some(&id) {
+                    self.handle().open_session(owner, id.clone()).await?;
+                }
+                return Ok(Some(id));
+            }
+            let is_for_all = self.makes(Mistake::GivesNamesToAll);
+            let owner = if is_for_all { Principal::new("tenant", "user") } else { owner };
             let named = self.handle().named(owner, name, open.clone()).await?;
             Ok(if self.makes(Mistake::FreesNamesAtOnce) { named.or(open) } else { named })
         })
@@ -561,6 +578,9 @@ impl ChatStore for Wrong {
                     if self.makes(Mistake::CountsOverAllSessions) {
                         row.turn.index = self.data().turns.len() as u64 - 1;
                     }
+                }
+                Accepted::Known(row) if self.makes(Mistake::EditsTwice) => {
+                    row.turn.index += 1;
                 }
                 Accepted::Known(row) if self.makes(Mistake::WritesForKnownTurns) => {
                     self.writes(&row.turn.execution_id, |written| written.accepted += 1);
@@ -835,8 +855,9 @@ impl ChatStore for Wrong {
         })
     }
 
-    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
-        Box::pin(async move { self.handle().undecided(limit).await })
+    fn undecided(&self, after: u64, limit: usize) -> Stored<'_, Vec<Intent>> {
+        let after = if self.makes(Mistake::ListsFromTheFirst) { 0 } else { after };
+        Box::pin(async move { self.handle().undecided(after, limit).await })
     }
 
     fn ask_to_stop(&self, id: ExecutionId) -> Stored<'_, ()> {
@@ -857,6 +878,9 @@ impl ChatStore for Wrong {
     fn saved(&self, id: ExecutionId) -> Stored<'_, Option<Answer>> {
         Box::pin(async move {
             let saved = self.handle().saved(id.clone()).await?;
+            if self.makes(Mistake::KeepsTheTextAlone) {
+                return Ok(saved.map(|answer| Answer::new(answer.text)));
+            }
             if self.makes(Mistake::KeepsTheLastAnswer) || self.makes(Mistake::SavesInTwoSteps) {
                 let text = self.data().answers.get(&id).cloned().unwrap_or_default();
                 return Ok(saved.map(|_| Answer::new(text)));
@@ -1135,7 +1159,8 @@ finds! {
         TakesTheIntentForTheAnswer "once a user wants to answer one of them\n";
     what_a_user_wants_is_listed_until_it_is_decided:
         NotesAWishTwice "of the same wish 16 times at once\n",
-        PassesOnWhatIsDecided "once they are decided";
+        PassesOnWhatIsDecided "once they are decided",
+        ListsFromTheFirst "of 2 behind the second, at place 1\n";
     an_input_reaches_an_agent_once:
         LosesInputs "look for: inputs that are no parts of the answer",
         RepeatsInputs "look for: inputs that are no parts of the answer";
@@ -1172,7 +1197,14 @@ finds! {
         NamesItAgain "of a named session with a turn\n",
         MixesArchives "of a list with `archived` Some(false)\n",
         TellsWhatIsSo "in the feed\n";
+    a_name_is_one_session_of_its_owner:
+        LooksNamesUp "of a name that 16 open at once\n",
+        GivesNamesToAll "of a name that 16 open at once\n";
+    an_answer_is_kept_with_its_parts:
+        KeepsTheTextAlone "of an answer that is saved\n";
     siblings_are_branches:
+        EditsTwice "of `a` again\n",
+        ForgetsWhatWasAsked "of a known turn in another place\n",
         NamesTheNewestFirst "look for: those that share the turn's parent",
         GoesOnWithAnySession "look for: the agent's own session";
     a_session_is_shown_as_whole_turns:

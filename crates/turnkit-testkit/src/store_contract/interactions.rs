@@ -66,7 +66,7 @@ impl<F: StoreFixture> Bench<F> {
     }
 
     async fn undecided(&self) -> Vec<Wish> {
-        let left = self.rule.ask("undecided", || self.stores[1].undecided(1_000)).await;
+        let left = self.rule.ask("undecided", || self.stores[1].undecided(0, 1_000)).await;
         left.into_iter().map(|intent| intent.wish).collect()
     }
 
@@ -201,9 +201,14 @@ pub async fn what_a_user_wants_is_listed_until_it_is_decided<F: StoreFixture>(fi
     let listed = [all.clone(), vec![input("i1")]].concat();
     let look_for = "all that is undecided, in the order in which it was noted";
     rule.same_list("of what is undecided", &bench.undecided().await, &listed, look_for);
-    let limited = rule.ask("undecided", || bench.store().undecided(2)).await;
+    let limited = rule.ask("undecided", || bench.store().undecided(0, 2)).await;
     let limited: Vec<Wish> = limited.into_iter().map(|intent| intent.wish).collect();
     rule.same_list("of at most 2 of them", &limited, &all[..2], "the limit");
+    let after = noted[1].number;
+    let behind = rule.ask("undecided", || bench.store().undecided(after, 2)).await;
+    let behind: Vec<Wish> = behind.into_iter().map(|intent| intent.wish).collect();
+    let look_for = "those behind a number: what cannot be passed on is in nobody's way";
+    rule.same_list("of 2 behind the second", &behind, &all[2..4], look_for);
 
     bench.decide(&noted[0], 200, Some(Outcome::Accepted)).await;
     bench.decide(&noted[1], 409, Some(Outcome::Accepted)).await;

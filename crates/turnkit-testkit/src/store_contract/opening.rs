@@ -190,7 +190,7 @@ pub async fn a_closed_handle_holds_nothing_and_does_nothing<F: StoreFixture>(fix
         ("note", closed.note(id(), Vec::new()).await.err()),
         ("intend", closed.intend(owner(), at(), wish).await.err()),
         ("decide", closed.decide(0, decision).await.err()),
-        ("undecided", closed.undecided(9).await.err()),
+        ("undecided", closed.undecided(0, 9).await.err()),
         ("ask_to_stop", closed.ask_to_stop(id()).await.err()),
         ("saved", closed.saved(id()).await.err()),
         ("unattended", closed.unattended(9).await.err()),

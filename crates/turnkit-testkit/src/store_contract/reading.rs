@@ -7,12 +7,12 @@ use turnkit_chat::store::{
     MessagePage, NewRow, Omitted, SessionList, SessionPage, SessionUpdate, Siblings,
 };
 use turnkit_chat::{
-    Answer, ChatStore, Message, Principal, Role, Said, SessionId, SessionInfo, StoreErrorKind,
-    Summary, Turn, TurnRef, TurnState,
+    Answer, AnswerPart, ChatStore, Message, Principal, Role, Said, SessionId, SessionInfo,
+    StoreErrorKind, Summary, Turn, TurnRef, TurnState,
 };
 
 use super::StoreFixture;
-use super::bench::{Bench, Rule, asked, ending, owner, session_id, told};
+use super::bench::{Bench, Rule, TASKS, asked, ending, owner, session_id, told};
 
 /// Text that a careless store changes.
 const TRICKY: &str = "a\0b'\"; DROP TABLE turns; -- \u{1F980}\r\n\\u0000 %s ${1}\u{FFFD}\u{feff} ";
@@ -394,6 +394,79 @@ pub async fn history_keeps_to_its_limits<F: StoreFixture>(fixture: F) {
     );
 }
 
+/// A name opens one session of its owner's, for all that ask at once and for ever after; of another user it is another session.
+///
+/// Broken by a store that first looks a name up and then opens the session.
+pub async fn a_name_is_one_session_of_its_owner<F: StoreFixture>(fixture: F) {
+    let place = "PROTOCOL 4.2, \"A session has an id and a name\"; `ChatStore::named`";
+    let rule = Rule { name: "a_name_is_one_session_of_its_owner", place };
+    let bench = Bench::new(rule, fixture).await;
+    let users = [owner(), Principal::new("tenant", "other"), Principal::new("other", "user")];
+    let unknown = rule.ask("named", || bench.store().named(owner(), "chat".to_owned(), None)).await;
+    rule.same("of a name that opens nothing", &unknown, &None, "a lookup that makes something");
+    let mut sessions = Vec::new();
+    for (number, user) in users.iter().enumerate() {
+        let opened = bench
+            .race(|task, store| {
+                let (user, id) = (user.clone(), session_id(100 * number + task));
+                async move {
+                    let open = || store.named(user.clone(), "chat".to_owned(), Some(id.clone()));
+                    rule.ask("named", open).await
+                }
+            })
+            .await;
+        let at = format!("of a name that {TASKS} open at once");
+        let look_for = "a name that is first looked up and then opened: it is unique for its owner";
+        let is_one = |all: &Vec<Option<SessionId>>| {
+            all.first().is_some_and(Option::is_some) && all.iter().all(|one| *one == all[0])
+        };
+        rule.holds(&at, &opened, "one session", is_one, look_for);
+        let page = SessionPage { before: None, limit: 99, archived: None };
+        let list = || bench.store().sessions(user.clone(), page.clone());
+        let listed = rule.ask("sessions", list).await;
+        let ids: Vec<_> = listed.sessions.into_iter().map(|info| Some(info.id)).collect();
+        rule.same(&at, &ids, &opened[..1].to_vec(), look_for);
+        sessions.extend(ids);
+    }
+    let look_for = "the owner of a name: tenant and user, both of them";
+    let are_different = |all: &Vec<Option<SessionId>>| {
+        all.iter().enumerate().all(|(place, one)| !all[..place].contains(one))
+    };
+    rule.holds("of one name of three users", &sessions, "three sessions", are_different, look_for);
+}
+
+/// An answer's parts come back as they were saved, in their order and byte for byte, with what the agent told of it.
+///
+/// Broken by a store that writes parts anew, or keeps the text alone.
+pub async fn an_answer_is_kept_with_its_parts<F: StoreFixture>(fixture: F) {
+    let place = "PROTOCOL 2.3, \"The answer at rest\"; `Answer::parts`";
+    let rule = Rule { name: "an_answer_is_kept_with_its_parts", place };
+    let bench = Bench::new(rule, fixture).await;
+    let (store, session) = (bench.store(), bench.session(0).await);
+    let part = |json: &str| AnswerPart::from_json(json).expect("a part");
+    let parts = [
+        r#"{"type":"reasoning","id":"r","text":"\ud800 half"}"#,
+        r#"{"type":"tool","id":"t","tool":"bash","state":{"status":"completed","input":{"b":1E5,"a":-0,"a":1},"output":[null,"\/"]}}"#,
+        r#"{"type":"text","id":"p","text":"whole"}"#,
+        r#"{"type":"source","id":"s","url":"https://example.com/","title":"\u00e9"}"#,
+        r#"{"type":"data","id":"d","name":"odd","data":{"": 12345678901234567890.5}}"#,
+        r#"{"type":"warning","message":"cut","unknown":[1]}"#,
+    ];
+    let mut summary = Summary::default();
+    summary.model = Some("model".to_owned());
+    let answer = Answer::of_parts("whole", parts.map(part), summary);
+    let turn = bench.accept(&session, "first").await;
+    let id = turn.execution_id;
+    rule.ask("save", || store.save(id.clone(), answer.clone())).await;
+    let look_for = "parts that are read and written anew, or are not kept: they are kept as they are, and so is the account";
+    let saved = rule.ask("saved", || bench.stores[1].saved(id.clone())).await;
+    rule.same("of an answer that is saved", &saved, &Some(answer.clone()), look_for);
+    let shown = bench.messages(&session).await.pop();
+    let shown = shown.map(|message| (message.text, message.parts, message.summary));
+    let wanted = Some((answer.text, answer.parts, answer.summary));
+    rule.same("of its message", &shown, &wanted, look_for);
+}
+
 /// Turns that stand in for one another share a parent, and are named with their messages; a branch is read, and goes with a run, without the
 /// others. The session of an agent's own goes on in one branch alone.
 ///
@@ -440,6 +513,18 @@ pub async fn siblings_are_branches<F: StoreFixture>(fixture: F) {
         };
         let at = format!("of what was said before `{turn_id}`");
         rule.same_list(&at, &said, &wanted, "turns of another branch");
+        // Asked again, also from another device and with the same wish for a turn in another one's place, it is the same.
+        let again = rule.ask("accept", || bench.stores[1].accept(new.clone())).await;
+        let is_known =
+            |again: &Accepted| matches!(again, Accepted::Known(known) if known.turn == row.turn);
+        let look_for = "a turn that is asked for twice: by its name it is one";
+        rule.holds(format_args!("of `{turn_id}` again"), &again, "`Known`", is_known, look_for);
+        if turn_id == "c" {
+            let other = NewRow { replaces: Some("a".to_owned()), ..new.clone() };
+            let came = rule.ask("accept", || store.accept(other.clone())).await;
+            let look_for = "a turn's parent: where a request names it, it is a part of what the turn is known by";
+            rule.same("of a known turn in another place", &came, &Accepted::Conflict, look_for);
+        }
         let look_for = "the agent's own session: of the answer before, by the same agent, and with no other turn that has gone on from it";
         rule.same(at, &agent_session.as_deref(), &own, look_for);
         let mut summary = Summary::default();

@@ -2,8 +2,11 @@
 
 use turnkit::Persisted;
 use turnkit_chat::{
-    Answer, ChatStore, Ending, Principal, StoreErrorKind, TurnRef, TurnState,
-    store::{Claim, Claimed, EndedBy, Find, Found, Intended, Lease, Stored, Told, TurnRow, Wish},
+    Answer, ChatStore, Ending, Failure, Principal, StoreError, StoreErrorKind, TurnRef, TurnState,
+    store::{
+        Claim, Claimed, EndedBy, Find, Found, Intended, Lease, MessagePage, Stored, Told, TurnRow,
+        Wish,
+    },
 };
 use turnkit_id::ExecutionId;
 
@@ -21,6 +24,16 @@ pub(crate) fn lost_commit(world: &World) -> StoreErrorKind {
 
 /// Claims; with [`Bug::ClaimedTwice`] by what was seen a moment before.
 pub(crate) fn claim(world: World, store: &dyn ChatStore, mut claim: Claim) -> Stored<'_, Claimed> {
+    if world.has(Bug::OpenedBesideAnother) {
+        return Box::pin(async move {
+            let execution = claim.execution_id.clone();
+            let claimed = store.claim(claim).await?;
+            if let (Claimed::Run(_), Some(row)) = (&claimed, row(store, &execution).await) {
+                open_another(store, row).await?;
+            }
+            Ok(claimed)
+        });
+    }
     if !world.has(Bug::ClaimedTwice) && !world.has(Bug::EpochUnchecked) {
         return store.claim(claim);
     }
@@ -45,7 +58,19 @@ pub(crate) fn claim(world: World, store: &dyn ChatStore, mut claim: Claim) -> St
     })
 }
 
-/// Saves; with [`Bug::SavedTwice`] as if nobody had before.
+/// Takes a turn that is about to run out of `open`, where others wait: so the first of these is opened.
+async fn open_another(store: &dyn ChatStore, row: TurnRow) -> Result<(), StoreError> {
+    let (owner, session) = (row.turn.owner.clone(), row.turn.session_id.clone());
+    let state = store.session(owner, session, MessagePage::newest(1)).await?;
+    if state.is_some_and(|state| !state.queue.turns.is_empty()) {
+        let failure = Failure { code: None, message: "it has not failed".to_owned() };
+        let ending = Ending::failed(failure, Answer::from(String::new()));
+        store.end(EndedBy::Log(row.turn.execution_id), ending).await?;
+    }
+    Ok(())
+}
+
+/// Saves; with [`Bug::SavedTwice`] as if nobody had before, with [`Bug::SavedIntoDeleted`] as if nothing could be deleted.
 pub(crate) fn save(
     world: World,
     store: &dyn ChatStore,
@@ -53,7 +78,14 @@ pub(crate) fn save(
     answer: Answer,
 ) -> Stored<'_, Persisted> {
     Box::pin(async move {
-        let persisted = store.save(execution, answer).await?;
+        let persisted = match store.save(execution, answer).await {
+            Err(error)
+                if error.kind() == StoreErrorKind::Gone && world.has(Bug::SavedIntoDeleted) =>
+            {
+                Persisted::Saved
+            }
+            saved => saved?,
+        };
         Ok(if world.has(Bug::SavedTwice) { Persisted::Saved } else { persisted })
     })
 }

@@ -7,10 +7,7 @@ use serde::Deserialize;
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
 
-use super::{
-    Violation, errors,
-    outline::{self, Outline},
-};
+use super::{Violation, errors, outline::Outline};
 use crate::{
     history::{ClientAct, ClientId, Fact, Record},
     plan::Plan,
@@ -57,8 +54,8 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn answer(&self) -> Option<&str> {
-        outline::script(self.plan, &self.client.turn)?.answer()
+    fn is_answer(&self, text: &str) -> bool {
+        self.plan.scripts(&self.client.turn).any(|script| script.answer() == Some(text))
     }
 }
 
@@ -96,9 +93,12 @@ impl Drawing {
                 self.body = Body::None;
                 None
             }
-            ClientAct::Refused { code, .. } => self.refused(code),
+            ClientAct::Refused { code, .. } => self.refused(code, view),
             ClientAct::Saw { .. }
             | ClientAct::Answered { .. }
+            | ClientAct::Said { .. }
+            | ClientAct::Changed { .. }
+            | ClientAct::Deleted
             | ClientAct::AskedToStop
             | ClientAct::Left
             | ClientAct::GaveUp => None,
@@ -113,7 +113,15 @@ impl Drawing {
         (!is_whole).then(|| (DRAWN, format!("the client itself lost count: {after}")))
     }
 
-    fn refused(&self, code: &str) -> Broken {
+    fn refused(&self, code: &str, view: &View<'_>) -> Broken {
+        let is_gone = match code {
+            "session_not_found" => !view.outline.deleted.is_empty(),
+            "turn_removed" => view.plan.is_removed(&view.client.turn),
+            _ => false,
+        };
+        if is_gone {
+            return None;
+        }
         let is_lost = self.execution.is_some() && code.ends_with("_not_found");
         // An error whose body was cut says nothing.
         let may_be =
@@ -134,9 +142,10 @@ impl Drawing {
                 self.lines.clear();
                 self.end(Body::Replaying)
             }
-            (Body::Replaying, "message.part.updated" | "interaction" | "interaction.answered") => {
-                None
-            }
+            (
+                Body::Replaying,
+                "message.part.updated" | "interaction" | "interaction.answered" | "input",
+            ) => None,
             (Body::Replaying, _) if is_saved_answer(event, view) => self.end(Body::Replayed),
             (Body::Replaying, kind) => Some((DRAWN, format!("{kind} in a saved answer"))),
             (Body::Replayed, kind) => Some((DRAWN, format!("{kind} after the saved answer"))),
@@ -231,7 +240,7 @@ fn is_saved_answer(event: &Event, view: &View<'_>) -> bool {
         final_text: String,
     }
     let text = event.data::<Result>().ok().map(|result| result.final_text);
-    event.kind() == "result" && text.is_some() && text.as_deref() == view.answer()
+    event.kind() == "result" && text.is_some_and(|text| view.is_answer(&text))
 }
 
 #[cfg(test)]

@@ -22,8 +22,11 @@ pub(super) fn untrue(
     let is_true = match code {
         Some("cancelled") => outline.stops.get(turn).is_some_and(|stop| *stop <= at),
         Some("execution_lost") => is_lost(plan, outline, execution, at),
+        Some("session_deleted") => outline.deleted(execution).is_some_and(|deleted| deleted <= at),
+        // Whether it may say so is looked at apart.
+        Some("timeout") => said("timeout"),
         Some("runner_lost") => said("runner_lost") && outline.kills.iter().any(|kill| *kill <= at),
-        Some(code) => outline::script(plan, turn).and_then(|script| script.code()) == Some(code),
+        Some(code) => plan.scripts(turn).any(|script| script.code() == Some(code)),
         None => false,
     };
     (!is_true).then(|| format!("{turn} says {code:?} of {execution}, and nothing bears it out"))

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     history::{ClientAct, Fact, Kept, Record},
-    plan::Plan,
+    plan::{Plan, Turn},
     script::Script,
 };
 
@@ -30,16 +30,17 @@ pub fn is_whole(plan: &Plan, records: &[Record]) -> Vec<Violation> {
     let outline = &Outline::of(records);
     let kept = kept(records);
     let mut broken = Vec::new();
-    for (turn, told) in told(records) {
+    for (turn, told) in told(records, outline) {
         match kept.get(turn) {
             Some(kept) => broken.extend(disagreement(turn, &told, kept, outline)),
-            None if kept.is_empty() => {}
+            None if kept.is_empty() || told.is_deleted => {}
             None => broken.push(Violation::new(KEPT, format!("{turn} is not in the database"))),
         }
     }
     for (turn, kept) in kept {
-        if let Some(script) = outline::script(plan, turn) {
-            broken.extend(untrue(plan, outline, turn, script, kept));
+        match plan.script_for(&kept.asked) {
+            Some((script, _)) => broken.extend(untrue(plan, outline, turn, script, kept)),
+            None => broken.push(Violation::new(KEPT, format!("{turn} says {:?}", kept.asked))),
         }
     }
     broken
@@ -63,14 +64,18 @@ pub fn is_at_rest(records: &[Record]) -> Vec<Violation> {
 struct Told {
     completed: bool,
     failed: bool,
+    /// Its session was deleted.
+    is_deleted: bool,
 }
 
-fn told(records: &[Record]) -> BTreeMap<&str, Told> {
+fn told<'a>(records: &'a [Record], outline: &Outline) -> BTreeMap<&'a str, Told> {
     let mut told: BTreeMap<&str, Told> = BTreeMap::new();
     for record in records {
         match &record.fact {
-            Fact::Client { client, act: ClientAct::Body { .. } } => {
-                told.entry(&client.turn).or_default();
+            Fact::Client { client, act: ClientAct::Body { execution, .. } } => {
+                let told = told.entry(&client.turn).or_default();
+                let execution = execution.as_ref();
+                told.is_deleted |= execution.is_some_and(|id| outline.deleted(id).is_some());
             }
             Fact::Client { client, act: ClientAct::Line(event) } => {
                 let told = told.entry(&client.turn).or_default();
@@ -133,7 +138,8 @@ fn untrue(
     let Ok(execution) = ExecutionId::parse(&kept.execution) else {
         return Some(Violation::new(KEPT, format!("{turn} has no execution id")));
     };
-    if kept.messages > 1 {
+    // Each message that was put into it has cut its answer in two.
+    if kept.messages > 1 + kept.inputs.len() {
         return Some(Violation::new(WHOLE, format!("{turn} has {} answers", kept.messages)));
     }
     match kept.status.as_str() {
@@ -184,9 +190,10 @@ fn unsaved(
 }
 
 /// A partial text is the beginning of the answer.
-/// Where the agent asks, a question between two parts of the text puts a blank line there, wherever it comes (PROTOCOL 2.3).
+/// Where the agent asks or is told something, that puts a blank line there, wherever it comes (PROTOCOL 2.3).
 fn spliced(plan: &Plan, turn: &str, script: &Script, kept: &Kept) -> Option<Violation> {
-    let asks = plan.turns().any(|planned| planned.id == turn && !planned.asks.is_empty());
+    let is_broken = |turn: &Turn| !turn.asks.is_empty() || !turn.inputs.is_empty();
+    let asks = plan.turns().any(|planned| planned.id == turn && is_broken(planned));
     let unbroken = |text: &str| if asks { text.replace("\n\n", "") } else { text.to_owned() };
     let is_part = unbroken(&script.text).starts_with(&unbroken(&kept.text))
         || script.answer() == Some(kept.text.as_str());

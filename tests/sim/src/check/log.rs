@@ -1,6 +1,9 @@
 //! One execution, one log; replayed strictly after a cursor; nothing delivered that is not in it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
@@ -22,6 +25,7 @@ pub fn is_one_log(records: &[Record]) -> Vec<Violation> {
     for record in records {
         match &record.fact {
             Fact::LogLost => logs.clear(),
+            Fact::Erased { execution } => drop(logs.remove(execution)),
             Fact::Appended { execution, id, event } => {
                 let log = logs.entry(execution).or_default();
                 broken.extend(
@@ -72,6 +76,8 @@ struct View {
     log: BTreeMap<(ExecutionId, u64), (EventId, Event)>,
     /// When each log that is there was bound.
     bound: BTreeMap<ExecutionId, Duration>,
+    /// Those that were erased.
+    erased: BTreeSet<ExecutionId>,
     /// When the log was lost last.
     lost: Duration,
     expected: BTreeMap<ExecutionId, u64>,
@@ -85,6 +91,10 @@ impl View {
             Fact::LogLost => {
                 let broken = std::mem::take(&mut self.broken);
                 *self = Self { broken, lost: *at, ..Self::default() };
+            }
+            Fact::Erased { execution } => {
+                self.bound.remove(execution);
+                self.erased.insert(execution.clone());
             }
             Fact::Bound { execution } => {
                 self.bound.insert(execution.clone(), *at);
@@ -157,6 +167,7 @@ impl View {
         status: u16,
     ) {
         let is_held = match after {
+            _ if self.erased.contains(execution) => false,
             Some(id) => self.ids.contains_key(&(execution.clone(), id)),
             None => self.bound.get(execution).is_some_and(|bound| *bound <= asked),
         };

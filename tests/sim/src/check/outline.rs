@@ -6,10 +6,7 @@ use serde::Deserialize;
 use turnkit_id::ExecutionId;
 use turnkit_wire::Event;
 
-use crate::{
-    history::{ClientAct, Fact, Record},
-    plan::Plan,
-};
+use crate::history::{ClientAct, Fact, Record};
 
 /// One execution as its log had it, in one life of the log.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +23,7 @@ pub(super) struct Outline {
     pub(super) executions: BTreeMap<ExecutionId, Vec<Execution>>,
     /// When the log was lost.
     pub(super) losses: Vec<Duration>,
-    /// When the substrate's node was killed.
+    /// When the substrate's node was killed, or taken for dead.
     pub(super) kills: Vec<Duration>,
     /// When a worker of the product was killed.
     pub(super) worker_kills: Vec<Duration>,
@@ -36,6 +33,8 @@ pub(super) struct Outline {
     pub(super) asked: BTreeMap<ExecutionId, Vec<Duration>>,
     /// When each turn was first asked to be stopped.
     pub(super) stops: BTreeMap<String, Duration>,
+    /// When each session was deleted.
+    pub(super) deleted: BTreeMap<String, Duration>,
 }
 
 impl Outline {
@@ -50,8 +49,13 @@ impl Outline {
     pub(super) fn take(&mut self, Record { at, fact }: &Record) {
         match fact {
             Fact::LogLost => self.losses.push(*at),
-            Fact::Fault { kind: "substrate node killed", .. } => self.kills.push(*at),
+            Fact::Fault {
+                kind: "substrate node killed" | "substrate's runs fenced off", ..
+            } => self.kills.push(*at),
             Fact::Fault { kind: "product worker killed", .. } => self.worker_kills.push(*at),
+            Fact::Deleted { session } => {
+                self.deleted.entry(session.clone()).or_insert(*at);
+            }
             Fact::Bound { execution } => {
                 self.bound.entry(execution.clone()).or_insert(*at);
                 self.executions.entry(execution.clone()).or_default().push(Execution::default());
@@ -78,6 +82,12 @@ impl Outline {
     pub(super) fn was_lost(&self, execution: &ExecutionId) -> bool {
         let bound = self.bound.get(execution).copied().unwrap_or_default();
         self.losses.iter().any(|at| *at >= bound)
+    }
+
+    /// When the session of the execution was deleted, where it was.
+    pub(super) fn deleted(&self, execution: &ExecutionId) -> Option<Duration> {
+        let (session, _) = session_of(execution.as_str())?;
+        self.deleted.get(session).copied()
     }
 
     pub(super) fn lives(&self, execution: &ExecutionId) -> &[Execution] {
@@ -133,7 +143,8 @@ pub(super) fn code(event: &Event) -> Option<String> {
     event.data::<Coded>().ok()?.code
 }
 
-/// The turn's script, by the turn's id.
-pub(super) fn script<'a>(plan: &'a Plan, turn: &str) -> Option<&'a crate::script::Script> {
-    plan.turns().find(|planned| planned.id == turn).map(|planned| &planned.script)
+/// The session of an execution, and its turn's index (PROTOCOL 1.4).
+pub(super) fn session_of(execution: &str) -> Option<(&str, u64)> {
+    let (rest, index) = execution.rsplit_once(':')?;
+    Some((rest.split_once(':')?.1, index.parse().ok()?))
 }

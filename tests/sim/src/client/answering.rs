@@ -41,6 +41,7 @@ pub(super) async fn answer(
         match look(world, &client, session, &id).await {
             Seen::Pending(pending) if pending.contains(question) => break,
             Seen::Pending(_) => has_begun = true,
+            Seen::Gone => return,
             Seen::NotOpen if has_begun || left == 0 => return,
             Seen::NotOpen => left -= 1,
             Seen::Nothing => {}
@@ -76,19 +77,23 @@ pub(super) async fn answer(
 }
 
 /// What a look at the turn shows.
-enum Seen {
+pub(super) enum Seen {
     /// The server did not say.
     Nothing,
+    /// The conversation was deleted.
+    Gone,
     /// It is not open.
     NotOpen,
     /// It is open, and these questions are pending.
     Pending(BTreeSet<String>),
 }
 
-async fn look(world: &World, client: &Client, session: &str, id: &ClientId) -> Seen {
+pub(super) async fn look(world: &World, client: &Client, session: &str, id: &ClientId) -> Seen {
     let asked = now();
-    let Ok(open) = client.open_turns(session).await else {
-        return Seen::Nothing;
+    let open = match client.open_turns(session).await {
+        Ok(open) => open,
+        Err(Error::Refused(refusal)) if refusal.status() == 404 => return Seen::Gone,
+        Err(_) => return Seen::Nothing,
     };
     let Some(open) = open.into_iter().find(|open| open.turn_id == id.turn) else {
         return Seen::NotOpen;

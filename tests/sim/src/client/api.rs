@@ -9,9 +9,11 @@ use std::{
 use bytes::Bytes;
 use fastrand::Rng;
 use futures_util::TryStreamExt as _;
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Body, Frame};
+use serde_json::Value;
+use tokio::time::timeout;
 use tower::service_fn;
 use turnkit::BoxError;
 use turnkit_client::{BuildError, Client, Error, Message, follow::Policy};
@@ -57,6 +59,56 @@ async fn send(
     Ok(answer.map(|chunks| StreamBody::new(chunks.map_ok(Frame::data))))
 }
 
+/// Calls that the client does not have, one request each.
+pub(super) struct Browser {
+    world: World,
+    choice: Rng,
+}
+
+/// The turns of a conversation that wait.
+pub(super) struct Queue {
+    pub(super) turns: Vec<String>,
+    pub(super) is_paused: bool,
+}
+
+impl Browser {
+    pub(super) fn new(world: &World, number: u64) -> Self {
+        let seed = world.plan().seed ^ number.rotate_left(29);
+        Self { world: world.clone(), choice: Rng::with_seed(seed) }
+    }
+
+    /// The status, and the answer where that is JSON; none where no whole answer has come.
+    pub(super) async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<(StatusCode, Value)> {
+        let request = Request::builder().method(method).uri(format!("http://127.0.0.1{path}"));
+        let request = match body {
+            Some(body) => {
+                request.header(CONTENT_TYPE, "application/json").body(Bytes::from(body.to_string()))
+            }
+            None => request.body(Bytes::new()),
+        };
+        let worker = host::WORKERS[self.choice.usize(..self.world.plan().workers)];
+        let asking = net::send(&self.world, Link::Product, worker, request.ok()?);
+        let answer = timeout(IDLE, asking).await.ok()?.ok()?;
+        let (head, body) = answer.into_parts();
+        let body: Vec<Bytes> = timeout(IDLE, body.try_collect()).await.ok()?.ok()?;
+        Some((head.status, serde_json::from_slice(&body.concat()).unwrap_or_default()))
+    }
+
+    /// The queue of a session; none where the server does not say.
+    pub(super) async fn queue(&mut self, session: &str) -> Option<Queue> {
+        let path = format!("/api/sessions/{session}/turns?state=queued");
+        let (_, answer) = self.call(Method::GET, &path, None).await?;
+        let ids = answer["turns"].as_array()?.iter().filter_map(|turn| turn["turnId"].as_str());
+        let turns = ids.map(str::to_owned).collect();
+        Some(Queue { turns, is_paused: answer["paused"] == true })
+    }
+}
+
 /// What the database holds about each turn of the session.
 pub(super) async fn answers(
     client: &Client,
@@ -70,11 +122,16 @@ pub(super) async fn answers(
 }
 
 fn note(kept: &mut Option<Kept>, message: Message) {
-    let kept = kept.get_or_insert_with(|| Kept::of(message.execution_id));
-    if message.role == "assistant" {
+    let kept = kept.get_or_insert_with(|| Kept::of(message.execution_id, message.turn_index));
+    if message.role == "user" {
+        match message.input {
+            Some(input) => kept.inputs.push(input),
+            None => kept.asked = message.text,
+        }
+    } else if message.role == "assistant" {
         kept.messages += 1;
         kept.status = message.status;
-        kept.text = message.text;
+        kept.text.push_str(&message.text);
         kept.code = message.error.and_then(|error| error.code);
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Tab {
     began: Instant,
     body: Option<TurnBody>,
     has_left: bool,
+    /// The conversation, or the turn that waited, is not there any more.
+    is_gone: bool,
 }
 
 impl Tab {
@@ -43,14 +45,16 @@ impl Tab {
         client: Client,
         session: &str,
         turn: &Turn,
+        waits: bool,
         id: ClientId,
     ) -> Self {
+        let new = NewTurn::new(&turn.id, &turn.script.message);
         Self {
             jitter: Rng::with_seed(world.plan().seed ^ number(&id)),
             world,
             client,
             session: session.to_owned(),
-            turn: NewTurn::new(&turn.id, &turn.script.message),
+            turn: if waits { new.queued() } else { new },
             moves: turn.clients.get(id.tab).cloned().unwrap_or_default().into(),
             id,
             since: 0,
@@ -58,6 +62,7 @@ impl Tab {
             began: Instant::now(),
             body: None,
             has_left: false,
+            is_gone: false,
         }
     }
 
@@ -72,6 +77,7 @@ impl Tab {
                     self.follow.tick(self.began.elapsed());
                 }
                 Step::End(End::Completed { .. } | End::Failed) => return,
+                Step::End(End::Refused) if self.is_gone => return,
                 Step::End(End::Refused) => {
                     sleep(AGAIN).await;
                     self.follow = begin();
@@ -104,6 +110,7 @@ impl Tab {
             Err(error) => {
                 if let Error::Refused(refusal) = &error {
                     let (status, code) = (refusal.status(), refusal.code().to_owned());
+                    self.is_gone = matches!(&*code, "session_not_found" | "turn_removed");
                     self.add(ClientAct::Refused { status, code });
                 }
                 match error.answer() {

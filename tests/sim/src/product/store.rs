@@ -167,7 +167,16 @@ impl ChatStore for Unreliable {
     }
 
     fn accept(&self, new: NewRow) -> Stored<'_, Accepted> {
-        self.write(move |store| store.accept(new))
+        let world = self.world.clone();
+        self.write(move |store| {
+            Box::pin(async move {
+                let accepted = store.accept(new).await?;
+                if let Accepted::Queued(queued) = &accepted {
+                    world.add(Fact::Waits { turn: queued.turn_id.clone() });
+                }
+                Ok(accepted)
+            })
+        })
     }
 
     fn change_queued(
@@ -272,8 +281,8 @@ impl ChatStore for Unreliable {
         self.write(move |store| store.decide(intent, decision))
     }
 
-    fn undecided(&self, limit: usize) -> Stored<'_, Vec<Intent>> {
-        self.read(move |store| store.undecided(limit))
+    fn undecided(&self, after: u64, limit: usize) -> Stored<'_, Vec<Intent>> {
+        self.read(move |store| store.undecided(after, limit))
     }
 
     fn ask_to_stop(&self, execution_id: ExecutionId) -> Stored<'_, ()> {
@@ -293,7 +302,17 @@ impl ChatStore for Unreliable {
     }
 
     fn delete_session(&self, deletion: Deletion) -> Stored<'_, bool> {
-        self.write(move |store| store.delete_session(deletion))
+        let world = self.world.clone();
+        self.write(move |store| {
+            Box::pin(async move {
+                let session = deletion.session_id.as_str().to_owned();
+                let is_deleted = store.delete_session(deletion).await?;
+                if is_deleted {
+                    world.add(Fact::Deleted { session });
+                }
+                Ok(is_deleted)
+            })
+        })
     }
 
     fn feed(&self, owner: Principal, read: FeedRead) -> Stored<'_, FeedPage> {

@@ -23,7 +23,7 @@ fn row(status: &str, text: &str, code: Option<&str>) -> Kept {
         messages: 1,
         status: status.to_owned(),
         text: text.to_owned(),
-        ..Kept::of("e".to_owned())
+        ..Kept::of("e".to_owned(), 0)
     };
     Kept { code: code.map(str::to_owned), ..kept }
 }
@@ -31,7 +31,8 @@ fn row(status: &str, text: &str, code: Option<&str>) -> Kept {
 fn broken(facts: Vec<Fact>, kept: impl FnOnce(&Script) -> Kept) -> Vec<&'static str> {
     let plan = plan();
     let (turn, script) = script(&plan);
-    let row = Fact::Kept { turn: turn.to_owned(), answer: Some(kept(script)) };
+    let kept = Kept { asked: script.message.clone(), ..kept(script) };
+    let row = Fact::Kept { turn: turn.to_owned(), answer: Some(kept) };
     let records = records(facts.into_iter().chain([row]));
     let broken = is_whole(&plan, &records);
     broken.into_iter().map(|violation| violation.promise).collect()
@@ -132,7 +133,7 @@ fn a_code_that_nothing_bears_out_is_found() {
 
 #[test]
 fn a_turn_without_any_answer_is_found() {
-    assert_eq!(broken(executed(), |_| Kept::of("e".to_owned())), [KEPT]);
+    assert_eq!(broken(executed(), |_| Kept::of("e".to_owned(), 0)), [KEPT]);
 }
 
 #[test]
