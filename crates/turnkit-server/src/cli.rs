@@ -12,6 +12,7 @@ mod open_files;
 mod questions;
 mod serve;
 mod signals;
+mod steering;
 mod substrate;
 #[cfg(feature = "otel")]
 mod telemetry;

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::drawing::{Drawing, cut_by};
 use super::questions::{Act, Answers, Questions};
 use super::signals::Signals;
+use super::steering::{News, Steering};
 use super::terminal::{Look, Screen, Written, harmless, harmless_json, in_line};
 use super::{End, Misuse};
 
@@ -27,6 +28,9 @@ use super::{End, Misuse};
 ///
 /// Where an agent asks, the question is put here and answered on standard input, if that is a terminal, unless somebody answers it
 /// elsewhere before. Where nobody can be asked, it goes on waiting for an answer from elsewhere, and this ends.
+///
+/// A line that is typed while the turn runs goes into it, where its agent takes that. Otherwise, and where it comes too late, it is a turn
+/// of its own behind this one, and its answer follows.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Options {
@@ -97,7 +101,7 @@ pub(super) async fn run(options: Options) -> Result<End, anyhow::Error> {
     match (options.message, options.session) {
         (Some(message), session) => {
             let message = if message == "-" { standard_input()? } else { message };
-            let questions = Questions::new(&options.answers);
+            let questions = Questions::new(&options.answers, !options.json);
             send(client, session, message, options.agent, options.json, questions).await
         }
         (None, Some(session)) if options.watch => watch(&client, &session, options.json).await,
@@ -120,7 +124,7 @@ async fn send(
     message: String,
     agent: Option<String>,
     is_json: bool,
-    questions: Questions,
+    mut questions: Questions,
 ) -> Result<End, anyhow::Error> {
     let is_new = session.is_none();
     let session = match session {
@@ -128,10 +132,21 @@ async fn send(
         None => client.create_session().await?,
     };
     let new = NewTurn::new(Uuid::new_v4().to_string(), message);
-    let new = agent.into_iter().fold(new, NewTurn::agent);
-    let turn = client.send(&session, &new)?;
+    let new = agent.iter().fold(new, NewTurn::agent);
     let mut view = View::new(is_json);
-    let end = follow(turn, &mut view, questions).await?;
+    let mut steering = Steering::new(client.clone(), session.clone(), agent);
+    let mut end =
+        follow(client.send(&session, &new)?, &mut view, &mut questions, &mut steering).await?;
+    // Who has stopped a turn has stopped those behind it.
+    while matches!(end, End::Done | End::Failed)
+        && let Some((turn, message)) = steering.next()
+    {
+        view = View::new(is_json);
+        view.note(format_args!("> {message}"))?;
+        questions.begin();
+        end =
+            follow(client.send(&session, &turn)?, &mut view, &mut questions, &mut steering).await?;
+    }
     if is_new {
         view.note(format_args!("session {session}"))?;
     }
@@ -253,7 +268,8 @@ fn standard_input() -> Result<String, InputError> {
 async fn follow(
     mut turn: Turn,
     view: &mut View,
-    mut questions: Questions,
+    questions: &mut Questions,
+    steering: &mut Steering,
 ) -> Result<End, anyhow::Error> {
     let mut signals = Signals::listen()?;
     let (mut stopping, mut answering) = (OptionFuture::from(None), OptionFuture::from(None));
@@ -266,17 +282,31 @@ async fn follow(
             Some(Act::Leave) => return Ok(End::Unanswered),
             None => {}
         }
+        if questions.are_there() {
+            steering.ask();
+        }
+        questions.typed_before().for_each(|line| steering.say(line));
+        steering.send(&turn);
         tokio::select! {
             update = turn.next() => {
                 if let Some(update) = &update.as_ref().ok().and_then(Option::as_ref) {
                     questions.see(update);
+                    steering.see(update);
                 }
                 // The last one is an end, and after that nothing is asked for.
                 let end = update?.map_or(Ok(Some(End::Failed)), |update| view.show(update))?;
                 if let Some(end) = end {
+                    // What is on its way is told whether it came in time.
+                    if let (false, Some(told)) = (is_stopping, steering.told().await) {
+                        view.note(told)?;
+                    }
                     return Ok(if is_stopping { End::Interrupted } else { end });
                 }
             }
+            news = steering.news() => match news {
+                News::Takes(takes) => questions.takes_answers(takes.answers),
+                News::Told(told) => view.note(told)?,
+            },
             Some(told) = &mut answering => {
                 answering = OptionFuture::from(None);
                 match told {
@@ -287,7 +317,9 @@ async fn follow(
                     Err(error) => return Err(error.into()),
                 }
             }
-            line = questions.line() => questions.take(line, &mut view.drawing)?,
+            line = questions.line() => {
+                questions.take(line, &mut view.drawing)?.into_iter().for_each(|line| steering.say(line));
+            }
             Some(stopped) = &mut stopping => {
                 stopping = OptionFuture::from(None);
                 stopped?;

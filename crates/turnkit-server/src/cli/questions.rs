@@ -29,6 +29,10 @@ pub(super) struct Answers {
 pub(super) struct Questions {
     by: By,
     keyboard: Keyboard,
+    /// Whether the turn's agent takes answers, once that is known. From any other one these are events like all others.
+    takes_answers: Option<bool>,
+    /// Whether what is typed while nothing is asked is meant for somebody.
+    is_heard: bool,
     waiting: VecDeque<Asked>,
     stage: Stage,
 }
@@ -60,24 +64,41 @@ pub(super) enum Act {
 }
 
 impl Questions {
-    pub(super) fn new(answers: &Answers) -> Questions {
+    /// `is_heard`: also what is typed while nothing is asked.
+    pub(super) fn new(answers: &Answers, is_heard: bool) -> Questions {
         let by = match answers {
             Answers { yes: true, .. } => By::Yes,
             Answers { no: true, .. } => By::No,
             Answers { .. } => By::Person,
         };
-        Questions { by, keyboard: Keyboard::new(), waiting: VecDeque::new(), stage: Stage::New }
+        let mut keyboard = Keyboard::new();
+        let is_heard = is_heard && keyboard.begin().is_some();
+        let (waiting, stage, takes_answers) = (VecDeque::new(), Stage::New, None);
+        Questions { by, keyboard, takes_answers, is_heard, waiting, stage }
+    }
+
+    /// What another turn asks comes from here on.
+    pub(super) fn begin(&mut self) {
+        self.waiting.clear();
+        self.stage = Stage::New;
+    }
+
+    /// Notes whether the turn's agent takes answers. Before that is known nobody is asked.
+    pub(super) fn takes_answers(&mut self, takes_answers: bool) {
+        self.takes_answers = Some(takes_answers);
+        if !takes_answers {
+            self.begin();
+        }
     }
 
     /// Sees what happens to the turn: a question comes, or somebody has answered one.
     pub(super) fn see(&mut self, update: &Update) {
         match update {
             // From here on the turn is told anew.
-            Update::Connected { cursor: 0, .. } => {
-                self.waiting.clear();
-                self.stage = Stage::New;
-            }
-            Update::Event { event, .. } if event.kind() == kind::INTERACTION => {
+            Update::Connected { cursor: 0, .. } => self.begin(),
+            Update::Event { event, .. }
+                if event.kind() == kind::INTERACTION && self.takes_answers != Some(false) =>
+            {
                 self.waiting.extend(Asked::of(event));
             }
             Update::Event { event, .. } if event.kind() == kind::INTERACTION_ANSWERED => {
@@ -90,8 +111,16 @@ impl Questions {
         }
     }
 
+    /// Whether anything looks like a question that waits.
+    pub(super) fn are_there(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// What is to be done about the first question, if anything. Whoever is to type is asked to.
     pub(super) fn next(&mut self, drawing: &mut Drawing) -> Written<Option<Act>> {
+        if self.takes_answers.is_none() {
+            return Ok(None);
+        }
         let Some(asked) = self.waiting.front() else { return Ok(None) };
         let answer = match (mem::replace(&mut self.stage, Stage::New), &self.by) {
             (Stage::Typed(answer), _) => answer,
@@ -117,27 +146,42 @@ impl Questions {
         Ok(Some(Act::Answer(asked.id.clone(), answer)))
     }
 
-    /// The next line that is typed; none where nobody types any more. Without a question it waits for ever. Dropping the future loses
-    /// nothing.
+    /// The next line that is typed; none where nobody types any more. Where nobody wants to know it waits for ever. Dropping the future
+    /// loses nothing.
     pub(super) async fn line(&mut self) -> Option<String> {
         match self.stage {
             Stage::Prompted => self.keyboard.line().await,
+            _ if self.is_heard => self.keyboard.line().await,
             _ => std::future::pending().await,
         }
     }
 
-    /// Takes what was typed.
-    pub(super) fn take(&mut self, line: Option<String>, drawing: &mut Drawing) -> Written {
+    /// Takes what was typed, and gives it back where it is no answer.
+    pub(super) fn take(
+        &mut self,
+        line: Option<String>,
+        drawing: &mut Drawing,
+    ) -> Written<Option<String>> {
         drawing.typed();
+        if !matches!(self.stage, Stage::Prompted) {
+            self.is_heard &= line.is_some();
+            return Ok(line.filter(|line| !line.trim().is_empty()));
+        }
         self.stage = Stage::New;
-        let (Some(line), Some(asked)) = (line, self.waiting.front_mut()) else { return Ok(()) };
+        let (Some(line), Some(asked)) = (line, self.waiting.front_mut()) else { return Ok(None) };
         match asked.typed(line.trim()) {
             Ok(Some(answer)) => self.stage = Stage::Typed(answer),
             // The next field.
             Ok(None) => {}
             Err(wrong) => drawing.line_beside(Look::Red, &format!("  {wrong}"))?,
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// What was typed before a question was put, and is no answer to it.
+    pub(super) fn typed_before(&mut self) -> impl Iterator<Item = String> + use<'_> {
+        let is_heard = self.is_heard;
+        self.keyboard.early.drain(..).filter(move |line| is_heard && !line.trim().is_empty())
     }
 
     /// The answer that was sent is the one.
@@ -388,12 +432,35 @@ impl Field {
     }
 }
 
-/// The lines that are typed. Nothing is read before somebody is asked.
-struct Keyboard(Option<mpsc::Receiver<String>>);
+/// The lines that are typed. Nothing is read before somebody wants to know.
+struct Keyboard {
+    lines: Option<mpsc::Receiver<String>>,
+    /// What was typed and nobody had read when a question was put.
+    early: VecDeque<String>,
+}
 
 impl Keyboard {
     fn new() -> Keyboard {
-        Keyboard(None)
+        Keyboard { lines: None, early: VecDeque::new() }
+    }
+
+    /// Reads from here on, if this is a terminal.
+    fn begin(&mut self) -> Option<&mut mpsc::Receiver<String>> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        Some(self.lines.get_or_insert_with(|| {
+            let (typed, lines) = mpsc::channel(1);
+            // A thread of its own: one of the runtime's would be waited for at the end.
+            std::thread::spawn(move || {
+                for line in io::stdin().lock().lines() {
+                    if line.is_err() || line.is_ok_and(|line| typed.blocking_send(line).is_err()) {
+                        return;
+                    }
+                }
+            });
+            lines
+        }))
     }
 
     /// Whether somebody may be there. What was typed before now was no answer to what is asked now.
@@ -407,29 +474,21 @@ impl Keyboard {
         {
             tracing::debug!(%error, "what was typed before could not be dropped");
         }
-        let lines = self.0.get_or_insert_with(|| {
-            let (typed, lines) = mpsc::channel(1);
-            // A thread of its own: one of the runtime's would be waited for at the end.
-            std::thread::spawn(move || {
-                for line in io::stdin().lock().lines() {
-                    if line.is_err() || line.is_ok_and(|line| typed.blocking_send(line).is_err()) {
-                        return;
-                    }
-                }
-            });
-            lines
-        });
-        loop {
+        let mut early = Vec::new();
+        let Some(lines) = self.begin() else { return false };
+        let is_there = loop {
             match lines.try_recv() {
-                Ok(_) => {}
-                Err(mpsc::error::TryRecvError::Empty) => return true,
-                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+                Ok(line) => early.push(line),
+                Err(mpsc::error::TryRecvError::Empty) => break true,
+                Err(mpsc::error::TryRecvError::Disconnected) => break false,
             }
-        }
+        };
+        self.early.extend(early);
+        is_there
     }
 
     async fn line(&mut self) -> Option<String> {
-        match &mut self.0 {
+        match &mut self.lines {
             Some(lines) => lines.recv().await,
             None => None,
         }

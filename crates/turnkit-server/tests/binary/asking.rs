@@ -187,3 +187,47 @@ fn a_question_does_nothing_to_the_terminal() {
     assert!(said.contains(r"? \u{1b}]0;mine\u{7}") && said.contains(r"1  \u{1b}[2J"), "{said}");
     assert!(!said.contains('\u{1b}'), "{said}");
 }
+
+/// From an agent that does not declare that it takes answers, a question is an event like all others.
+#[test]
+fn a_question_of_an_agent_that_takes_no_answers_is_none() {
+    let script = r#"read -r request; echo '{"type":"interaction","data":{"id":"q","kind":"approval","title":"Do it?"}}'; echo '{"type":"result","data":{"finalText":"done without"}}'"#;
+    let rig = Rig::new(&["--command", "sh", "-c", script]);
+    let (code, answer, said) = rig.run(&[], "hello");
+    assert_eq!((code, answer.trim()), (Some(0), "done without"), "{said}");
+}
+
+#[test]
+fn a_line_that_is_typed_goes_into_the_turn_that_runs() {
+    let script = r#"read -r request; echo '{"type":"message.part.updated","data":{"part":{"id":"a","type":"text","text":"Anything else?"}}}'
+        read -r said; case "$said" in *"in German"*) echo '{"type":"message.part.updated","data":{"part":{"id":"b","type":"text","text":"Gern."}}}';; esac"#;
+    let rig = Rig::new(&["--command-input", "--command", "sh", "-c", script]);
+    let mut chat = rig.chat("hello");
+    chat.until("Anything else?");
+    chat.types("in German");
+    let (code, rest) = chat.end();
+    assert_eq!(code, Some(0), "{rest}");
+    assert!(rest.contains("Gern."), "{rest}");
+    assert!(rest.contains("sent into the turn") && !rest.contains("waits behind"), "{rest}");
+}
+
+#[test]
+fn a_line_for_an_agent_that_takes_none_is_a_turn_behind_the_one_that_runs() {
+    let gate = tempfile::tempdir().unwrap();
+    let open = gate.path().join("open");
+    let script = format!(
+        r#"read -r request; echo '{{"type":"message.part.updated","data":{{"part":{{"id":"a","type":"text","text":"At work."}}}}}}'
+        until [ -e {} ]; do sleep 0.02; done"#,
+        open.display()
+    );
+    let rig = Rig::new(&["--command", "sh", "-c", &script]);
+    let mut chat = rig.chat("hello");
+    chat.until("At work.");
+    chat.types("and then?");
+    chat.until("waits behind this turn");
+    std::fs::write(&open, []).unwrap();
+    chat.until("> and then?");
+    let (code, rest) = chat.end();
+    assert_eq!(code, Some(0), "{rest}");
+    assert!(rest.contains("At work."), "{rest}");
+}
