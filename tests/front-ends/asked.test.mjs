@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { HttpAgent } from "@ag-ui/client";
 import { AI, calm, plain } from "./clients.mjs";
-import { Stage, until } from "./stage.mjs";
+import { Stage, quiet, until } from "./stage.mjs";
 
 let stage;
 const name = (what) => stage.name(what);
@@ -155,6 +155,21 @@ describe("AG-UI", { timeout: 300_000 }, () => {
     assert.equal((await run(agent, resume(false))).type, "success");
     assert.deepEqual(plain(agent.messages), expected);
     assert.deepEqual((await thread(agent.threadId)).interrupts, []);
+  });
+
+  test("a run that goes on behind an answer and is cut goes on under its own id, also for a client that was loaded again and has no answer", async () => {
+    const resume = [{ interruptId: "may", status: "resolved", payload: { approved: true } }];
+    for (const isLoaded of [false, true]) {
+      const { agent } = await asked("asks");
+      const runId = name("run");
+      stage.proxy.cuts = [3];
+      await quiet(() => assert.rejects(run(agent, { runId, resume })));
+      const again = isLoaded ? agentOf(agent.threadId, plain(agent.messages)) : agent;
+      assert.equal((await run(again, isLoaded ? { runId } : { runId, resume })).type, "success");
+      const { messages, interrupts } = await thread(agent.threadId);
+      assert.deepEqual(plain(again.messages), messages);
+      assert.deepEqual([messages.filter(({ role }) => role === "user").length, interrupts], [1, []]);
+    }
   });
 
   test("who refuses and who cancels is heard, and what nobody asked stops nothing", async () => {

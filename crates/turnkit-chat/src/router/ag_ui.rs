@@ -69,6 +69,10 @@ async fn run<U: Into<Principal>>(
             let none = || invalid("no run of this thread has asked for it", "resume");
             Some(newest(&asking, true).await?.ok_or_else(none)?)
         }
+        // Nothing in it is new: a run that went on behind an answer and was cut is asked for again, by its own id, which names no turn.
+        None if !input.ends_with_user => newest(&asking, true)
+            .await?
+            .filter(|row| input.has_parts_of(row.turn.execution_id.as_str())),
         known => known,
     };
     if let Some(row) = &known {
