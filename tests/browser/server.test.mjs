@@ -30,6 +30,19 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     await holds(tab);
   });
 
+  test("an agent of the Agent Client Protocol asks for a permission, which is given on the page after a reload", async () => {
+    const server = await serve("--agent", "command", "--command-format", "acp", "--command", process.execPath, join(import.meta.dirname, "acp.mjs"));
+    const tab = await tabAt(server);
+    await send(tab, "clean up");
+    await tab.locator(".question[data-state=pending]").waitFor();
+    await tab.reload();
+    await tab.getByRole("button", { name: "Delete it" }).click();
+    await tab.locator(".question[data-state=answered]", { hasText: "Delete it" }).waitFor();
+    await ended(tab, "complete");
+    await tab.locator(".markdown", { hasText: "It is deleted." }).waitFor();
+    await holds(tab);
+  });
+
   test("reload in the middle", async () => {
     const tab = await tabAt(await serve("--demo-pace", "60ms"));
     await send(tab, LONG);
