@@ -32,6 +32,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask bench wire         the codec beside its peers, one table
   cargo xtask sim --seeds 1000   a thousand simulated worlds, with a summary
   cargo xtask load --turns 500   500 turns at once, each at 20 events a second
+  cargo xtask load --pending 10000  what so many runs take that wait for an answer
   cargo xtask chaos --seconds 60  a minute of faults on real processes over Redis and PostgreSQL
   cargo xtask mutants --only pipe  is each line of the pipe tested?
   cargo xtask fuzz --seconds 60  each fuzz target for a minute";

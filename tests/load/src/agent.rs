@@ -4,21 +4,29 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt as _};
 use memchr::memmem;
-use turnkit_agent::{Agent, AgentError, Run};
+use turnkit_agent::{Agent, AgentError, Run, Takes};
 use turnkit_agents::demo::Demo;
 use turnkit_wire::Event;
 
 /// The demo agent, with a last member in each event: the moment at which it was made, in Unix microseconds.
-pub(crate) struct Dated(pub(crate) Demo);
+pub(crate) struct Dated {
+    pub(crate) demo: Demo,
+    /// Whether it waits for answers to what it asks.
+    pub(crate) asks: bool,
+}
 
 const MEMBER: &str = r#","sentAt":"#;
 
 impl Agent for Dated {
     fn run(&self, run: Run) -> impl Stream<Item = Result<Event, AgentError>> + Send + 'static {
-        self.0.run(run).map(|event| {
+        self.demo.run(run).map(|event| {
             Event::from_bytes(dated(event?.as_json()).into())
                 .map_err(|error| AgentError::new("load_failed", error.to_string()))
         })
+    }
+
+    fn takes(&self) -> Takes {
+        if self.asks { self.demo.takes() } else { Takes::default() }
     }
 }
 

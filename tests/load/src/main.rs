@@ -9,6 +9,7 @@
 
 mod agent;
 mod client;
+mod pending;
 mod relay;
 mod report;
 mod servers;
@@ -47,6 +48,12 @@ struct Args {
     /// Measure a substrate apart, and bare relays in axum and Node, as well
     #[arg(long)]
     beside: bool,
+    /// Measure so many runs that wait for an answer instead, in a substrate, a server, and both apart
+    #[arg(long, value_name = "N", conflicts_with_all = ["turns", "rate", "ramp", "beside"], value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pending: Option<u32>,
+    /// How long those are looked at
+    #[arg(long, value_name = "DURATION", default_value = "30s", requires = "pending", value_parser = humantime::parse_duration)]
+    rest: Duration,
     /// Print one line of JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -54,7 +61,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    raise_descriptor_limit(u64::from(args.turns) + 64)?;
+    raise_descriptor_limit(u64::from(args.pending.unwrap_or(args.turns)) + 64)?;
     if let Some(role) = args.role {
         tracing_subscriber::fmt()
             .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
@@ -67,6 +74,15 @@ fn main() -> Result<()> {
     }
     // One thread: the server is to have the machine.
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(pending) = args.pending {
+        let report = runtime.block_on(pending::measure(pending, args.rest))?;
+        if args.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            print!("{report}");
+        }
+        return Ok(());
+    }
     let kinds = if args.beside { &Kind::ALL[..] } else { &Kind::ALL[..1] };
     let mut servers = Vec::new();
     for kind in kinds {

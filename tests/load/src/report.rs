@@ -91,7 +91,7 @@ impl fmt::Display for Report {
         )?;
         let turns = f64::from(self.turns);
         for row in &self.servers {
-            let Usage { user_seconds, system_seconds, peak_memory_kib } = row.usage;
+            let Usage { user_seconds, system_seconds, peak_memory_kib, .. } = row.usage;
             let cpu = row.cpu_seconds();
             let beside = bare.map_or("-".to_owned(), |bare| format!("{:.2} ×", cpu / bare));
             let millis = |micros: u32| f64::from(micros) / 1000.0;

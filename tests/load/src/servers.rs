@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     Axum,
     /// The same in Node.
     Node,
+    /// `turnkit substrate` alone.
+    Substrate,
 }
 
 impl Kind {
@@ -58,6 +60,7 @@ impl Kind {
             Kind::Apart => "`serve` and `substrate` apart",
             Kind::Axum => "a bare relay in axum",
             Kind::Node => "a bare relay in Node",
+            Kind::Substrate => "`substrate`",
         }
     }
 }
@@ -81,6 +84,9 @@ pub(crate) struct Pace {
     /// Pause of each agent before each event
     #[arg(long, value_parser = humantime::parse_duration)]
     pace: Duration,
+    /// Agents wait for answers to what they ask
+    #[arg(long)]
+    asks: bool,
 }
 
 #[derive(Args)]
@@ -139,7 +145,7 @@ pub(crate) async fn play(role: Role) -> Result<()> {
 }
 
 fn agent(pace: &Pace) -> Dated {
-    Dated(Demo::new().pace(pace.pace))
+    Dated { demo: Demo::new().pace(pace.pace), asks: pace.asks }
 }
 
 fn limits() -> Limits {
@@ -174,10 +180,21 @@ pub(crate) struct Usage {
     pub(crate) system_seconds: f64,
     /// At most, and of each process for itself.
     pub(crate) peak_memory_kib: u64,
+    /// Now.
+    pub(crate) resident_memory_kib: u64,
 }
 
 impl Servers {
     pub(crate) async fn start(kind: Kind, pace: Duration) -> Result<Self> {
+        Self::start_with(kind, pace, false).await
+    }
+
+    /// The same, with an agent that asks and waits.
+    pub(crate) async fn start_asking(kind: Kind) -> Result<Self> {
+        Self::start_with(kind, Duration::from_millis(1), true).await
+    }
+
+    async fn start_with(kind: Kind, pace: Duration, asks: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut servers =
             Self { processes: Vec::new(), url: String::new(), before: Usage::default(), folder };
@@ -185,6 +202,7 @@ impl Servers {
         let role = |name: &str| {
             let mut command = Command::new("/proc/self/exe");
             command.args([name, "--pace", &micros]);
+            command.args(asks.then_some("--asks"));
             command
         };
         let serve = |folder: &Path| {
@@ -194,6 +212,7 @@ impl Servers {
         };
         match kind {
             Kind::Serve => servers.add(serve(servers.folder.path())).await?,
+            Kind::Substrate => servers.add(role("substrate")).await?,
             Kind::Apart => {
                 servers.add(role("substrate")).await?;
                 let mut serve = serve(servers.folder.path());
@@ -235,17 +254,30 @@ impl Servers {
             user_seconds: now.user_seconds - before.user_seconds,
             system_seconds: now.system_seconds - before.system_seconds,
             peak_memory_kib: now.peak_memory_kib.saturating_sub(before.peak_memory_kib),
+            resident_memory_kib: now.resident_memory_kib.saturating_sub(before.resident_memory_kib),
         })
     }
 
+    /// How many files and connections each of them has open.
+    pub(crate) fn open_files(&self) -> Result<Vec<usize>> {
+        let of = |process: &Child| {
+            let id = process.id().context("a server has ended")?;
+            Ok(fs::read_dir(format!("/proc/{id}/fd"))?.count())
+        };
+        self.processes.iter().map(of).collect()
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "seconds, for people")]
-    fn used(&self) -> Result<Usage> {
+    pub(crate) fn used(&self) -> Result<Usage> {
         let mut all = Usage::default();
         for process in &self.processes {
             let id = process.id().context("a server has ended")?;
             let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+            let kib = |name: &str| -> Result<u64> {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                let kib = line.and_then(|kib| kib.trim().strip_suffix(" kB"));
+                Ok(kib.with_context(|| format!("no {name}"))?.parse()?)
+            };
             let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
             // The name of the program stands in parentheses and may hold spaces.
             let mut ticks =
@@ -256,7 +288,8 @@ impl Servers {
             };
             all.user_seconds += seconds()?;
             all.system_seconds += seconds()?;
-            all.peak_memory_kib += peak.context("no VmHWM")?.parse::<u64>()?;
+            all.peak_memory_kib += kib("VmHWM:")?;
+            all.resident_memory_kib += kib("VmRSS:")?;
         }
         Ok(all)
     }
