@@ -96,8 +96,8 @@ impl Inbox {
         received
     }
 
-    /// The same, but an input counts as taken only once that is said by [`taken`](Self::taken). One that never is may come to
-    /// the agent again, as a turn of its own.
+    /// The next answer that no [`ask`](Self::ask) waits for, or the next input, which counts as taken only once that is said by
+    /// [`taken`](Self::taken). One that never is may come to the agent again, as a turn of its own.
     pub async fn next_untaken(&self) -> Option<Received> {
         loop {
             let told = self.0.told.notified();
@@ -159,7 +159,7 @@ impl InboxHandle {
         }
     }
 
-    /// The same, where there is something already.
+    /// What the agent has said by its inbox already: the oldest that [`said`](Self::said) has not given yet.
     #[must_use]
     pub fn try_said(&self) -> Option<Said> {
         self.0.lock().said.pop_front()
@@ -250,7 +250,7 @@ impl Answer {
         std::str::from_utf8(self.view().data()?.json()).ok()
     }
 
-    /// The same, as a type of one's own.
+    /// The answer's data, read as a type of the agent's own.
     ///
     /// # Errors
     /// Data that is not of that type; no data counts as `null`.

@@ -15,7 +15,7 @@ impl Run {
         Self { request, cancel, inbox: Inbox::closed() }
     }
 
-    /// The same, with this inbox.
+    /// This run, with an inbox that is open.
     #[must_use]
     pub fn with_inbox(self, inbox: Inbox) -> Self {
         Self { inbox, ..self }

@@ -41,7 +41,8 @@ impl Catalog {
         self.ask().await.map(|list| takes(&list, agent).unwrap_or_default())
     }
 
-    /// The same as it was told last, if it was told. Nothing where the substrate cannot be asked.
+    /// What an agent takes while it runs, as it was told last; the substrate is asked where it has told nothing yet. Nothing where that cannot
+    /// be asked.
     pub(crate) async fn what_it_takes(&self, agent: &str) -> AgentTakes {
         let known = takes(&self.last.lock().unwrap_or_else(PoisonError::into_inner), agent);
         match known {

@@ -360,7 +360,7 @@ impl PostgresStore {
         Builder { url: url.into(), connections: 16 }
     }
 
-    /// The same store, whose transactions have the product's statements within. Clones that were made before do not have them.
+    /// This store, with the product's statements in its transactions. Clones that were made before do not have them.
     #[must_use]
     pub fn within(mut self, product: impl InTransaction) -> PostgresStore {
         self.product = Some(Arc::new(product));

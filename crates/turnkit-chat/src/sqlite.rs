@@ -356,7 +356,7 @@ impl SqliteStore {
         SqliteStore { connections, worker, product: None, file }
     }
 
-    /// The same store, whose transactions have the product's statements within. Clones that were made before do not have them.
+    /// This store, with the product's statements in its transactions. Clones that were made before do not have them.
     #[must_use]
     pub fn within(mut self, product: impl InTransaction) -> SqliteStore {
         self.product = Some(Arc::new(product));
@@ -411,7 +411,7 @@ impl SqliteStore {
         Box::pin(self.on(Side::Write, move |tx| work(tx, &worker)))
     }
 
-    /// The same of work that says also whether there may be a turn now that nobody drives.
+    /// Work that writes, and says whether there may be a turn now that nobody drives.
     fn frees<T, E, F>(&self, work: F) -> Stored<'_, T>
     where
         T: Send + 'static,

@@ -75,21 +75,21 @@ impl NewTurn {
         NewTurn { turn_id, message, agent, after, replaces, client_id, queue }
     }
 
-    /// The same, which waits where another turn of the session is open.
+    /// Lets the turn wait where another one of the session is open: see [`queue`](Self::queue).
     #[must_use]
     pub fn queued(mut self) -> NewTurn {
         self.queue = true;
         self
     }
 
-    /// The same in the place of another turn.
+    /// Puts the turn in the place of another one, as its sibling.
     #[must_use]
     pub fn replaces(mut self, turn_id: impl Into<String>) -> NewTurn {
         self.replaces = Some(turn_id.into());
         self
     }
 
-    /// The same for the agent of this name.
+    /// Has the turn answered by the agent of this name.
     #[must_use]
     pub fn agent(mut self, name: impl Into<String>) -> NewTurn {
         self.agent = Some(name.into());

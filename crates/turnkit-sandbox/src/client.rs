@@ -92,7 +92,8 @@ impl SandboxClient {
         SandboxTurn::attach(Arc::clone(&self.substrate), execution_id, Intent::Attach)
     }
 
-    /// The same, for the attempt that drives a turn on after one that may have sent its run (PROTOCOL 4.2).
+    /// A turn that reads an execution from its first event, for the attempt that drives it on after one that may have sent its run
+    /// (PROTOCOL 4.2).
     ///
     /// Where the execution is lost, that run may still be under way to the substrate. So it is cancelled before
     /// [`Error::Lost`] is given: that binds the id, and the run cannot start any more. Where the substrate knows it by then and it was

@@ -29,11 +29,11 @@ pub struct Limits {
     /// Bytes that all logs and bindings of one scope may take: 512 MiB. Ended executions make room, the oldest first;
     /// when there is none left, starts get 503 `unavailable` and running executions `log_full`.
     pub bytes_per_scope: u64,
-    /// The same for the whole server: 1 GiB.
+    /// Bytes that the logs and bindings of all scopes may take: 1 GiB.
     pub bytes_in_all: u64,
     /// Executions of one scope that run at the same time: 4,096. Beyond it: 429 `too_many_executions`.
     pub running_per_scope: usize,
-    /// The same for the whole server: 8,192.
+    /// Executions of all scopes that run at the same time: 8,192.
     pub running_in_all: usize,
     /// Executions that wait for an answer and do not count as running: 20,000 (PROTOCOL 3.6). Those beyond count as running.
     pub waiting_in_all: usize,

@@ -133,7 +133,7 @@ pub trait LogWriter: Send {
         self.append_with(event, Change::None)
     }
 
-    /// The same, and in the same step what the event does to the inbox (PROTOCOL 3.6).
+    /// Stores `event` as the next one, and in the same step what it does to the inbox (PROTOCOL 3.6).
     ///
     /// # Errors
     /// As for [`append`](Self::append); [`AppendError::AskedBefore`] where the id of a question is not new.

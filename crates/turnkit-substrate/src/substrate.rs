@@ -205,7 +205,7 @@ impl SubstrateBuilder {
         self.erased_agent(identifier, Arc::new(agent))
     }
 
-    /// The same, for an agent that was chosen at run time.
+    /// Answers runs of `identifier` with an agent that was chosen at run time: see [`agent`](Self::agent).
     #[must_use]
     pub fn erased_agent(
         mut self,
@@ -230,7 +230,7 @@ impl SubstrateBuilder {
         self.erased_log(Arc::new(log))
     }
 
-    /// The same, for a log that was chosen at run time.
+    /// Keeps executions in a log that was chosen at run time: see [`log`](Self::log).
     #[must_use]
     pub fn erased_log(mut self, log: Arc<dyn ExecutionLog>) -> Self {
         self.log = Some(log);

@@ -97,7 +97,7 @@ impl CuttingProxy {
         self.address
     }
 
-    /// The same as a base URL.
+    /// Where it listens, as a base URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

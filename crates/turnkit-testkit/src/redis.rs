@@ -72,7 +72,7 @@ impl RedisServer {
         self.address
     }
 
-    /// The same as a URL.
+    /// Where it listens, as a URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)

@@ -127,13 +127,15 @@ where
         Self { behind: Some(Behind::Question(id.to_owned())), ..self }
     }
 
-    /// The same behind the question that a client answers by running the call of this id.
+    /// Begins a run of its own behind the question that a client answers by running the call of this id: see
+    /// [`behind_question`](Self::behind_question).
     pub fn behind_call(mut self, id: &str) -> Self {
         self.chunks.mute();
         Self { behind: Some(Behind::Call(id.to_owned())), ..self }
     }
 
-    /// The same run for a client that comes back to it, behind so many chunks of the turn.
+    /// Begins a run of its own behind so many chunks of the turn, for a client that comes back to it: see
+    /// [`behind_question`](Self::behind_question).
     pub fn behind_chunks(mut self, chunks: u64) -> Self {
         self.chunks.mute();
         Self { behind: Some(Behind::Chunks(chunks)), ..self }

@@ -20,6 +20,8 @@ use turnkit_wire::{
     write::ToolStatus,
 };
 
+pub(crate) use turnkit_wire::interaction::Kind as QuestionKind;
+
 pub(crate) use self::summary::{Failure, Started, Summary};
 use self::{
     names::{Key, Names},
@@ -179,13 +181,6 @@ pub(crate) struct Answer<'a> {
     pub(crate) outcome: Text<'a>,
     pub(crate) given: Option<Value<'a>>,
     pub(crate) data: Value<'a>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QuestionKind {
-    Approval,
-    Question,
-    Tool,
 }
 
 /// What is known of a turn while it is told. Bounded: no text is kept.
@@ -640,7 +635,7 @@ impl Story {
         let (mut id, mut kind, mut call_id, mut tool, mut input) = (None, None, None, None, None);
         data.members(|key, value| match &*key.to_str() {
             "id" => id = value.string(),
-            "kind" => kind = value.string().and_then(QuestionKind::parse),
+            "kind" => kind = value.string().and_then(|kind| QuestionKind::parse(&kind.to_str())),
             "callId" => call_id = value.string(),
             "tool" => tool = value.string().filter(|tool| !tool.is_empty()),
             "input" => input = Some(value),
@@ -947,25 +942,6 @@ impl Call {
     /// Whether its input may still grow.
     pub(crate) fn is_open(&self) -> bool {
         self.input == Input::Open
-    }
-}
-
-impl QuestionKind {
-    fn parse(kind: Text<'_>) -> Option<Self> {
-        match &*kind.to_str() {
-            "approval" => Some(Self::Approval),
-            "question" => Some(Self::Question),
-            "tool" => Some(Self::Tool),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Approval => "approval",
-            Self::Question => "question",
-            Self::Tool => "tool",
-        }
     }
 }
 

@@ -62,6 +62,18 @@ pub fn excerpt(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The longest beginning of `text` that has at most `bytes` bytes and ends between characters.
+///
+/// ```
+/// assert_eq!(turnkit_wire::text::head("naïve", 3), "na");
+/// ```
+#[must_use]
+pub fn head(text: &str, bytes: usize) -> &str {
+    let most = bytes.min(text.len());
+    let end = (0..=most).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or_default()]
+}
+
 /// What a peer has said, as far as it has said something: [`excerpt`] without the white space around it, and none of a blank text.
 #[must_use]
 pub fn said(text: &str, max: usize) -> Option<Cow<'_, str>> {

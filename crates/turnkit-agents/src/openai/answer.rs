@@ -300,7 +300,7 @@ impl Answer {
         let mut rest = text;
         while !rest.is_empty() {
             // No piece is longer than an event may be.
-            let (piece, behind) = rest.split_at(floor(rest, MAX_PIECE));
+            let (piece, behind) = rest.split_at(text::head(rest, MAX_PIECE).len());
             rest = behind;
             if kind == Kind::Text {
                 self.keep(piece);
@@ -343,7 +343,7 @@ impl Answer {
         }
         self.goes_on(at);
         if self.refusal.len() < MAX_REFUSAL {
-            self.refusal.push_str(&words[..floor(words, MAX_REFUSAL)]);
+            self.refusal.push_str(text::head(words, MAX_REFUSAL));
         }
     }
 
@@ -633,7 +633,7 @@ impl Call {
         } else if self.arguments.is_empty() {
             self.name.push_str(piece.name);
         }
-        self.name.truncate(floor(&self.name, MAX_NAME));
+        self.name.truncate(text::head(&self.name, MAX_NAME).len());
         let delta = self.halves.join(piece.arguments).into_owned();
         self.arguments.push_str(&delta);
         self.depth.go_on(delta.as_bytes());
@@ -645,14 +645,6 @@ impl Call {
         let call = ToolCall::new(&self.name, ToolStatus::Pending);
         if self.id.is_empty() { call } else { call.call_id(&self.id) }
     }
-}
-
-/// The last place at or before `at` where a text can be cut.
-fn floor(text: &str, at: usize) -> usize {
-    if at >= text.len() {
-        return text.len();
-    }
-    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
 /// How long a byte may become in a JSON string (RFC 8259, section 7).

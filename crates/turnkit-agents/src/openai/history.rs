@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use turnkit_wire::text;
 
 use super::{AgentError, code};
 
@@ -50,8 +51,8 @@ impl Limits {
         let most = (self.bytes / 2).max(MIN_CUT);
         let mut omitted = 0;
         for message in history.iter_mut().filter(|message| message.content.len() > most) {
-            let end = (0..=most).rev().find(|end| message.content.is_char_boundary(*end));
-            message.content.truncate(end.unwrap_or_default());
+            let end = text::head(&message.content, most).len();
+            message.content.truncate(end);
             message.content.push_str(CUT);
             omitted += 1;
         }

@@ -22,9 +22,9 @@ pub(super) struct Fault {
 pub(super) enum Remedy {
     /// Nothing.
     None,
-    /// The same transaction again: it was undone because of others.
+    /// The transaction is done again: it was undone because of others.
     Again,
-    /// The same on another connection: nothing was done.
+    /// The transaction is done on another connection: on this one nothing was.
     Elsewhere,
 }
 
@@ -64,7 +64,7 @@ impl Fault {
         Fault { error: StoreError::because(kind, source), remedy, spoils }
     }
 
-    /// The same, after which the connection is of no use any more.
+    /// This fault, after which the connection is of no use any more.
     pub(super) fn spoiling(self) -> Fault {
         Fault { spoils: true, ..self }
     }

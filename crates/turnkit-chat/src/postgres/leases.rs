@@ -11,7 +11,7 @@ use super::{deletion, rows};
 use crate::StoreErrorKind;
 use crate::store::{Claim, Claimed, Joined, LEASE, Lease, Renewed, unnamed_log};
 
-/// The same in SQL.
+/// [`LEASE`] in SQL.
 const SPAN: &str = "interval '15 seconds'";
 const _: () = assert!(LEASE.as_secs() == 15 && LEASE.subsec_nanos() == 0);
 

@@ -127,7 +127,7 @@ impl Tx<'_> {
         self.changes.push(Told { change, turn_id: turn_id.map(str::to_owned), interaction: None });
     }
 
-    /// The same of a change that is about a question of the turn's agent.
+    /// Tells a turn's owner of a change that is about a question of its agent.
     pub(super) fn tell_of(&mut self, turn: &Turn, change: Change, interaction: &str) {
         self.tell(&turn.owner, &turn.session_id, change, Some(&turn.turn_id));
         if let Some(told) = self.changes.last_mut() {

@@ -373,7 +373,7 @@ pub(super) fn chunked<E: Encoder + Unpin + Send + 'static>(
 
 /// `text/event-stream`, as both protocols have it.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
-/// The same chunks as lines, for TanStack AI.
+/// Chunks as lines, for TanStack AI.
 pub(super) const LINES: &str = ndjson::CONTENT_TYPE;
 
 /// A header's text, where the header is there and visible ASCII.

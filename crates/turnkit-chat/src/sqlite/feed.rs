@@ -22,7 +22,7 @@ pub(super) fn tell(
     tell_of(db, session, turn_id, None, change, now)
 }
 
-/// The same of a change that is about a question.
+/// Tells the session's owner of a change, which may be about a question of the turn's agent.
 pub(super) fn tell_of(
     db: &Connection,
     session: &SessionId,

@@ -156,8 +156,7 @@ impl Turns {
         by: &str,
         wish: &Wish,
     ) -> (Option<Decision>, Result<(), Refusal>) {
-        let by = &by
-            [..(0..=by.len().min(MAX_BY)).rev().find(|&at| by.is_char_boundary(at)).unwrap_or(0)];
+        let by = text::head(by, MAX_BY);
         let said = match wish {
             Wish::Answer { interaction, outcome, data } => {
                 // It was verified before it was noted.

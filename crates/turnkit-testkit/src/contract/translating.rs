@@ -454,7 +454,7 @@ async fn take_events<P: TurnProducer>(rule: Rule, mut producer: P) -> Vec<Event>
 #[derive(Clone, Copy)]
 enum End {
     Ended,
-    /// The same, but each chunk is pending once before it comes.
+    /// By its end, and each chunk is pending once before it comes.
     LateEnded,
     Failed,
     /// Not at all: it stays silent and open.

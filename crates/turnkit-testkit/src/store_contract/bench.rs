@@ -77,7 +77,7 @@ impl Rule {
         }
     }
 
-    /// The same of lists, of which only the first difference is told.
+    /// Wants two lists to be the same, and tells the first difference alone.
     pub(super) fn same_list<T: Debug + PartialEq>(
         self,
         at: impl fmt::Display,
@@ -139,7 +139,7 @@ impl Rule {
         }
     }
 
-    /// The same where an error breaks the rule.
+    /// Asks as [`try_ask`](Self::try_ask) does, and an error breaks the rule.
     pub(super) async fn ask<'a, T>(self, call: &str, ask: impl Fn() -> Stored<'a, T>) -> T {
         match self.try_ask(call, ask).await {
             Ok(answer) => answer,

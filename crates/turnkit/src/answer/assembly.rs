@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::HashMap, mem, sync::Arc};
 use turnkit_wire::{
     Event,
     interaction::is_id,
+    text,
     value::Value,
     view::{PartUpdate, ToolCall},
     write::{self, Json, Part as PartWriter, ToolStatus},
@@ -438,7 +439,7 @@ fn shortened(
         let text = output.string().map_or(spelt(output).into(), |text| text.to_str());
         // In JSON a character may take six times its bytes.
         let room = room.saturating_sub(without.line().len()) / 6;
-        Json::of(&text[..floor_char_boundary(&text, room)]).ok()
+        Json::of(text::head(&text, room)).ok()
     });
     let event = rewrite(call, |call| writer.tool(&call.input(&input).output(&output)));
     AnswerPart::of(kind, &event)
@@ -470,7 +471,7 @@ fn rewrite<T>(call: &ToolCall<'_>, then: impl FnOnce(write::ToolCall<'_>) -> T) 
 impl Text {
     fn within(mut text: String, limit: usize) -> Self {
         let cut = text.len() > limit;
-        text.truncate(floor_char_boundary(&text, limit));
+        text.truncate(text::head(&text, limit).len());
         if cut {
             text.shrink_to_fit();
         }
@@ -491,7 +492,7 @@ impl Text {
             return 0;
         }
         self.cut = delta.len() > room;
-        let delta = &delta[..floor_char_boundary(delta, room)];
+        let delta = text::head(delta, room);
         if self.text.capacity() - self.text.len() < delta.len() {
             self.grow(delta.len(), limit);
         }
@@ -610,14 +611,6 @@ impl Part {
     fn is_blank(&self) -> bool {
         self.content.text.trim().is_empty()
     }
-}
-
-/// The end of the longest prefix of at most `limit` bytes that is whole characters.
-fn floor_char_boundary(text: &str, limit: usize) -> usize {
-    if limit >= text.len() {
-        return text.len();
-    }
-    (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Calls {
         }
     }
 
-    /// The same for a hook that is not asynchronous.
+    /// Runs a hook that is not asynchronous, and keeps its failure for the report.
     pub(super) fn run_now(&mut self, hook: Hook, call: impl FnOnce() -> Result<(), BoxError>) {
         match contain(call) {
             Ok(Ok(())) => {}

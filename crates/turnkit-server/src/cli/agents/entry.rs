@@ -31,7 +31,7 @@ pub(super) enum Kind {
 )]
 pub(super) enum Secret {
     Variable(String),
-    /// The same where it need not be set.
+    /// A variable that need not be set.
     IfSet(&'static str),
     File(PathBuf),
 }

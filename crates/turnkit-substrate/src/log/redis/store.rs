@@ -146,7 +146,7 @@ impl Store {
         if answer.word()? == "checked" { Ok(()) } else { Err(answer.unknown()) }
     }
 
-    /// The same, and hears what it publishes.
+    /// Runs that script, and hears what it publishes.
     pub(super) async fn try_out_and_listen(&self) -> Result<(), StoreError> {
         // First, because it waits for a Redis that is not there yet.
         self.try_out("first").await?;
