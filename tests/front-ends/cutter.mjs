@@ -3,7 +3,10 @@ import { once } from "node:events";
 import { createServer, request } from "node:http";
 
 export class Cutter {
-  /** The frames that the next responses with chunks are given, each its number. Who finds none here is not cut. */
+  /**
+   * The frames that the next responses with chunks are given, each its number, or `{ frames, until }` where the connection is to stand until a
+   * promise holds: what a browser has not drawn when a connection breaks may be lost to it. Who finds none here is not cut.
+   */
   cuts = [];
   /** What was asked: method and path. */
   asked = [];
@@ -21,7 +24,8 @@ export class Cutter {
         answer.on("aborted", () => response.destroy());
         return;
       }
-      let left = cut;
+      const { frames, until } = typeof cut === "number" ? { frames: cut } : cut;
+      let left = frames;
       let text = "";
       const border = type.startsWith("text/event-stream") ? "\n\n" : "\n";
       response.flushHeaders();
@@ -34,7 +38,10 @@ export class Cutter {
         }
         if (left === 0) {
           // What was written is to arrive before the connection breaks.
-          response.write("", () => setImmediate(() => response.socket?.destroy()));
+          response.write("", async () => {
+            await until;
+            setImmediate(() => response.socket?.destroy());
+          });
           far.destroy();
           left = -1;
         }

@@ -140,9 +140,13 @@ describe("EventSource", { timeout: 300_000 }, () => {
   test("without the log, the saved answer takes the place of what was drawn", async () => {
     const { sessionId, url } = await started("whole");
     await isSaved(sessionId);
-    // The first connection is cut in the middle, and none that follows is told anything before the log is lost.
-    stage.proxy.cuts = [7, ...Array.from({ length: 1000 }, () => 0)];
+    // The first connection is cut once its part is drawn, and none that follows is told anything before the log is lost.
+    let cut;
+    const first = { frames: 7, until: new Promise((resolve) => (cut = resolve)) };
+    stage.proxy.cuts = [first, ...Array.from({ length: 1000 }, () => 0)];
     await tab.evaluate(follow, url);
+    await until(async () => (await told(url)).parts.length > 0, "a part of it");
+    cut();
     await until(async () => (await told(url)).cuts > 0, "the cut");
     await stage.server.end("SIGTERM");
     await stage.substrate.end("SIGKILL");

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::ensure;
@@ -28,7 +29,7 @@ const STEPS: [Step; 11] = [
     ("tidy", tidy::run),
     ("lints", lints),
     ("features", features),
-    ("tests", || sh(&mut cargo(["test", "--workspace", "--all-features", "--locked"]))),
+    ("tests", tests),
     ("chaos", chaos::minute),
     BROWSER,
     FRONT_ENDS,
@@ -77,6 +78,15 @@ fn lints() -> anyhow::Result<()> {
         "-D",
         "warnings",
     ]))
+}
+
+/// Two at a time on each core: most of them wait for sockets and processes.
+fn tests() -> anyhow::Result<()> {
+    let mut test = cargo(["test", "--workspace", "--all-features", "--locked"]);
+    let threads = env::var("RUST_TEST_THREADS").unwrap_or_else(|_| {
+        thread::available_parallelism().map_or(4, |cores| cores.get() * 2).to_string()
+    });
+    sh(test.env("RUST_TEST_THREADS", threads))
 }
 
 /// Features only add: a crate stands without any, and with each alone. What the binary says of those that are off is tested

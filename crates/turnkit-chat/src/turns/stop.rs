@@ -15,6 +15,8 @@ use crate::{Ending, Failure, Refusal, TurnState};
 
 /// How long a stop waits for the turn's end. The engine gives a producer 5 s (PROTOCOL 2.3).
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long of that the log may take to tell the end, before the driver stops with what it has read.
+const LOG_PATIENCE: Duration = Duration::from_secs(4);
 /// How often the row of a turn that another process drives is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -28,6 +30,12 @@ impl Turns {
         let mut is_followed = false;
         while row.state == TurnState::Open && Instant::now() < deadline {
             if let Some(driven) = self.driven.find(&id) {
+                // First at the substrate, whose log then tells what there is of the answer: its driver may be behind other
+                // readers, and what is kept is what they have seen. Where the log does not end in time, it is what was read.
+                let until = deadline.min(Instant::now() + LOG_PATIENCE);
+                if self.cancel_at_substrate(&row, until).await {
+                    let _ = timeout_at(until, driven.ended()).await;
+                }
                 driven.cancel();
                 // Later than the deadline is told by the row.
                 let _ = timeout_at(deadline, driven.ended()).await;

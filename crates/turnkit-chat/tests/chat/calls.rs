@@ -1,7 +1,10 @@
 //! The calls of a chat, without HTTP.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt as _;
-use turnkit::TurnProducer as _;
+use tokio::sync::Notify;
+use turnkit::{Produced, TurnProducer as _};
 use turnkit_chat::store::{ChatStore as _, SessionPage};
 use turnkit_chat::{Chat, NewTurn, Principal, Refusal, Started, TurnRef, TurnState};
 use turnkit_sandbox::{RunRequest, SandboxClient};
@@ -59,6 +62,54 @@ async fn another_users_session_does_not_exist() {
         assert!(matches!(chat.stop(&bob, &at).await.unwrap_err(), Refusal::NoSession));
         assert!(matches!(chat.resume(&bob, &at, 0).await.unwrap_err(), Refusal::NoSession));
     }
+}
+
+#[tokio::test]
+async fn a_stopped_turn_keeps_all_that_its_readers_have_seen() {
+    let rig = Rig::new();
+    // A word that the agent says while its cancel is on the way. Another client sees it before the cancel arrives.
+    let (gate, is_seen) = (Arc::clone(&rig.gate), Arc::new(Notify::new()));
+    let seen = Arc::clone(&is_seen);
+    let late = move |request: axum::extract::Request, next: axum::middleware::Next| {
+        let (gate, seen) = (Arc::clone(&gate), Arc::clone(&seen));
+        async move {
+            if request.uri().path().ends_with("/cancel") {
+                gate.add_permits(1);
+                seen.notified().await;
+            }
+            next.run(request).await
+        }
+    };
+    let routes = rig.substrate.router().layer(axum::middleware::from_fn(late));
+    let agents = SandboxClient::over(routes).build().unwrap();
+    let (chat, attendant) = Chat::builder(rig.store.beside(), agents).build().await.unwrap();
+    tokio::spawn(attendant);
+    let session = chat.open_session(&rig.ann).await.unwrap();
+    let _driven = chat.start(&rig.ann, &session, NewTurn::new("t", "hello")).await.unwrap();
+    let at = TurnRef::new(session.clone(), "t");
+    // As another process does, which writes nothing down.
+    let execution = chat.turn(&rig.ann, &at).await.unwrap().execution_id;
+    let mut reader = rig.agents().attach(execution);
+    let mut read_to = async |word: &str| {
+        loop {
+            match reader.next().await.unwrap() {
+                Produced::Event(event) if event.as_json().contains(word) => break,
+                Produced::Event(_) => {}
+                ended => panic!("{ended:?}"),
+            }
+        }
+    };
+    rig.gate.add_permits(2);
+    read_to("w1").await;
+    let stopping = chat.stop(&rig.ann, &at);
+    let stopped = async {
+        read_to("w2").await;
+        is_seen.notify_one();
+    };
+    let (stopped, ()) = tokio::join!(stopping, stopped);
+    assert_eq!(stopped.unwrap().state, TurnState::Stopped);
+    let answer = ("w0 w1 w2 ".to_owned(), TurnState::Stopped);
+    assert_eq!(rig.answer(&chat, &session).await, Some(answer));
 }
 
 #[tokio::test]
