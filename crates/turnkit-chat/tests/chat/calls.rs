@@ -95,7 +95,7 @@ async fn a_stopped_turn_keeps_all_that_its_readers_have_seen() {
             match reader.next().await.unwrap() {
                 Produced::Event(event) if event.as_json().contains(word) => break,
                 Produced::Event(_) => {}
-                ended => panic!("{ended:?}"),
+                ended @ Produced::Done { .. } => panic!("{ended:?}"),
             }
         }
     };
