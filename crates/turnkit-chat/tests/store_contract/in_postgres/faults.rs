@@ -301,12 +301,33 @@ async fn sessions_that_are_ended_and_writes_that_are_refused_are_told_and_pass()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_given_up_is_heard_by_the_other_handles() {
+    a_lease_that_is_given_up_is_found(|_| {}).await;
+}
+
+/// Who listens is cut off, and hears nothing of what is told then: it looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_given_up_while_nobody_hears_is_found() {
+    a_lease_that_is_given_up_is_found(|database| {
+        let ears = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'LISTEN%'",
+            database.name()
+        );
+        while database.sql(&ears).trim() == "0" {
+            std::thread::yield_now();
+        }
+    })
+    .await;
+}
+
+/// One handle gives up the lease that it holds, after `happens`, and the other one is woken.
+async fn a_lease_that_is_given_up_is_found(happens: impl FnOnce(&Database)) {
     let database = Database::new();
     let (one, other) = (database.open().await.unwrap(), database.open().await.unwrap());
     settled(|| one.join(LogId::parse("log").unwrap())).await;
     let scene = Scene::set(&one).await;
     let claim = Claim { execution_id: scene.open.clone(), nonce: 1, seen_epoch: 0, may_run: true };
     assert!(matches!(one.claim(claim).await.unwrap(), Claimed::Run(_)));
+    happens(&database);
     let woken = other.woken();
     one.close().await;
     woken.await;
@@ -340,28 +361,6 @@ async fn text_comes_back_byte_for_byte() {
     assert_eq!(store.saved(scene.open.clone()).await.unwrap(), Some(Answer::new(text)));
     let nobody = SessionId::new("no\0body");
     assert_eq!(store.session(owner(), nobody, MessagePage::newest(1)).await.unwrap(), None);
-}
-
-/// Who listens is cut off, and hears nothing of what is told then: it looks.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_is_given_up_while_nobody_hears_is_found() {
-    let database = Database::new();
-    let (one, other) = (database.open().await.unwrap(), database.open().await.unwrap());
-    settled(|| one.join(LogId::parse("log").unwrap())).await;
-    let scene = Scene::set(&one).await;
-    let claim = Claim { execution_id: scene.open.clone(), nonce: 1, seen_epoch: 0, may_run: true };
-    assert!(matches!(one.claim(claim).await.unwrap(), Claimed::Run(_)));
-    let ears = format!(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'LISTEN%'",
-        database.name()
-    );
-    while database.sql(&ears).trim() == "0" {
-        tokio::task::yield_now().await;
-    }
-    let woken = other.woken();
-    one.close().await;
-    woken.await;
-    assert_eq!(other.unattended(9).await.unwrap(), [scene.open]);
 }
 
 /// PgBouncer gives each transaction whichever session is free, and passes nothing on that is told.
