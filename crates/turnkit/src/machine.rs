@@ -22,6 +22,8 @@
 //!       ▼ Release                                                   Release ▼       │
 //!   Transform ── error ────────────────────────────────────────────────▶  Fail      │
 //!       │                                                                   ▲       │
+//! TransformParts ─ error ───────────────────────────────────────────────────┤       │
+//!       │ (skipped where all is text)                                       │       │
 //!    Persist ─── error ─────────────────────────────────────────────────────┤       │
 //!       │ saved    │ already saved                                          │       │
 //!    Complete      │                                           error, failed│       │
