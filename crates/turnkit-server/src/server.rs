@@ -230,10 +230,13 @@ impl Server {
             ended
         };
         let Ok(ended) = timeout(LAST_WRITES, ended).await else {
-            tracing::error!(
-                turns = chat.running(),
-                "the database did not close in time: what these turns came to is not saved"
-            );
+            match chat.running() {
+                0 => tracing::error!("the database did not close in time"),
+                turns => tracing::error!(
+                    turns,
+                    "the database did not close in time: what these turns came to is not saved"
+                ),
+            }
             return Ended::default();
         };
         match ended.open {
