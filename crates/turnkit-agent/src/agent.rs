@@ -9,7 +9,8 @@ use crate::{AgentError, Run, Takes};
 pub trait Agent: Send + Sync + 'static {
     /// The events of one run, in order.
     ///
-    /// Every event is stored before any reader sees it, and no reader slows the run down. After the end of the stream the
+    /// Every event is stored before any reader sees it, and no reader slows the run down. What is ready without waiting may be asked for
+    /// before the events ahead of it are stored. After the end of the stream the
     /// execution is completed, after an `Err` it has failed; nothing is polled after either. `execution.*` events are the
     /// substrate's own: a run that sends one fails with `reserved_event`.
     ///

@@ -165,6 +165,12 @@ impl InboxHandle {
         self.0.lock().said.pop_front()
     }
 
+    /// Whether [`try_said`](Self::try_said) would give something.
+    #[must_use]
+    pub fn has_said(&self) -> bool {
+        !self.0.lock().said.is_empty()
+    }
+
     /// Lets nothing more in and nothing more out: whoever waits for an answer is told that there will be none.
     pub fn close(&self) {
         let mut state = self.0.lock();

@@ -2,9 +2,15 @@
 
 mod questions;
 
-use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, stream::Peekable};
 use tokio::{
     task::coop,
     time::{self, Instant},
@@ -107,6 +113,7 @@ impl Run {
     /// Stores the agent's events, and hands it what others have posted, until there is an outcome. An agent that is always ready
     /// leaves its thread to others now and then. `warning` stands before all that it says.
     async fn pump(&mut self, events: &mut EventStream, warning: Option<Event>) -> Outcome {
+        let mut events = pin!(events.peekable());
         if let Some(warning) = warning
             && let Err(error) = self.writer.append(&warning).await
         {
@@ -138,7 +145,7 @@ impl Run {
                     }
                 }
                 event = events.next() => match event {
-                    Some(Ok(event)) => self.take(&event).await,
+                    Some(Ok(event)) => self.take_ready(event, events.as_mut()).await,
                     Some(Err(error)) => Err(error.into()),
                     None => return Outcome::Completed,
                 },
@@ -153,23 +160,81 @@ impl Run {
         }
     }
 
+    /// An event of the agent's, and those that it has ready behind it, in one step of the log. What the log is not simply to hold
+    /// stays where it is: its turn comes when all before it is stored.
+    async fn take_ready(
+        &mut self,
+        first: Event,
+        mut events: Pin<&mut Peekable<&mut EventStream>>,
+    ) -> Result<(), Outcome> {
+        if self.treatment(&first) != Treatment::Store {
+            return self.take(&first).await;
+        }
+        let (mut bytes, mut batch) = (first.as_json().len(), vec![first]);
+        let mut end = Ok(());
+        let until = Instant::now() + BATCH_TIME;
+        while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES && Instant::now() < until {
+            // What it says by its inbox stands between its events.
+            if self.inbox.as_ref().is_some_and(InboxHandle::has_said) {
+                break;
+            }
+            let is_stored = |next: &Result<Event, AgentError>| {
+                next.as_ref().is_ok_and(|event| self.treatment(event) == Treatment::Store)
+            };
+            let next = AssertUnwindSafe(events.as_mut().next_if(is_stored)).catch_unwind();
+            match next.now_or_never() {
+                Some(Ok(Some(Ok(event)))) => {
+                    bytes += event.as_json().len();
+                    batch.push(event);
+                }
+                // What it had sent before that is stored.
+                Some(Err(panic)) => {
+                    end = Err(panicked(panic));
+                    break;
+                }
+                _ => break,
+            }
+        }
+        self.writer.append_all(&batch).await?;
+        for _ in &batch {
+            coop::consume_budget().await;
+        }
+        end
+    }
+
     /// An event of the agent's.
     async fn take(&mut self, event: &Event) -> Result<(), Outcome> {
-        let (length, most) = (event.as_json().len(), self.shared.limits.event);
-        if length > most {
-            let message = format!("the agent sent an event of {length} bytes; the limit is {most}");
-            return Err(Outcome::failed(code::EVENT_TOO_LARGE, message));
+        match self.treatment(event) {
+            Treatment::Store => {
+                self.writer.append(event).await?;
+                Ok(())
+            }
+            Treatment::Ask => self.ask(event).await,
+            Treatment::RefuseSize => {
+                let (length, most) = (event.as_json().len(), self.shared.limits.event);
+                let message =
+                    format!("the agent sent an event of {length} bytes; the limit is {most}");
+                Err(Outcome::failed(code::EVENT_TOO_LARGE, message))
+            }
+            Treatment::RefuseKind => {
+                let message =
+                    format!("the agent sent {}, which is the substrate's own", event.kind());
+                Err(Outcome::failed("reserved_event", message))
+            }
         }
+    }
+
+    fn treatment(&self, event: &Event) -> Treatment {
         let class = event.class();
-        if class.is_reserved() || (self.takes.any() && class.is_of_inbox()) {
-            let message = format!("the agent sent {}, which is the substrate's own", event.kind());
-            return Err(Outcome::failed("reserved_event", message));
+        if event.as_json().len() > self.shared.limits.event {
+            Treatment::RefuseSize
+        } else if class.is_reserved() || (self.takes.any() && class.is_of_inbox()) {
+            Treatment::RefuseKind
+        } else if class == Class::Interaction && self.takes.answers {
+            Treatment::Ask
+        } else {
+            Treatment::Store
         }
-        if class == Class::Interaction && self.takes.answers {
-            return self.ask(event).await;
-        }
-        self.writer.append(event).await?;
-        Ok(())
     }
 
     /// A question: from the event on it is pending, and the run's time stands still.
@@ -311,6 +376,22 @@ impl Run {
         self.permit
     }
 }
+
+/// What comes of an event that the agent sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Treatment {
+    Store,
+    /// It is a question, which is pending once it is stored.
+    Ask,
+    RefuseSize,
+    RefuseKind,
+}
+
+/// How much is stored in one step at most: a log that several runs share is busy with it for so long.
+const BATCH_EVENTS: usize = 256;
+const BATCH_BYTES: usize = 64 * 1024;
+/// What an agent has to work for is not ready, although it lets nobody else do anything meanwhile.
+const BATCH_TIME: Duration = Duration::from_millis(1);
 
 /// When something is tried again that failed, or that should have been done by now.
 const AGAIN: Duration = Duration::from_secs(5);

@@ -143,6 +143,20 @@ pub trait LogWriter: Send {
         change: Change<'a>,
     ) -> LogFuture<'a, Result<EventId, AppendError>>;
 
+    /// Stores `events` as the next ones, as if each was appended after the other: of a batch that is refused, those before the one
+    /// that is refused are stored. A log that is asked over a network does this in one step.
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    fn append_all<'a>(&'a mut self, events: &'a [Event]) -> LogFuture<'a, Result<(), AppendError>> {
+        Box::pin(async move {
+            for event in events {
+                self.append(event).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// What was posted and is not appended yet, the oldest first, and at least one; waits where there is nothing. To be appended
     /// in this order, each by [`Change::Tells`]. Dropping the future takes nothing. Never resolves where the log is gone.
     ///

@@ -39,9 +39,10 @@ pub use self::{
         whoever_waits_for_posts_is_woken,
     },
     limits::{
-        a_full_log_takes_its_end, an_expired_id_is_spent_then_free,
-        ended_executions_make_room_the_oldest_first, every_byte_is_accounted,
-        what_is_erased_is_gone_and_its_id_spent, without_any_room_nothing_starts,
+        a_batch_that_is_refused_is_stored_up_to_there, a_full_log_takes_its_end,
+        an_expired_id_is_spent_then_free, ended_executions_make_room_the_oldest_first,
+        every_byte_is_accounted, what_is_erased_is_gone_and_its_id_spent,
+        without_any_room_nothing_starts,
     },
 };
 
@@ -63,7 +64,9 @@ macro_rules! log_contract {
             an_epoch_is_the_time_or_one_more
             another_writer_fences_off_the_first
             a_lost_writer_ends_its_run
+            a_batch_is_stored_as_one_event_after_the_other
             a_full_log_takes_its_end
+            a_batch_that_is_refused_is_stored_up_to_there
             ended_executions_make_room_the_oldest_first
             without_any_room_nothing_starts
             an_expired_id_is_spent_then_free
@@ -151,6 +154,33 @@ pub async fn an_event_is_read_as_the_frame_of_its_append<L: ExecutionLog>(
         sse::write_event(&mut expected, Some(&id.to_string()), event).unwrap();
     }
     assert_eq!(read(&*reader, 0, 4).await, expected);
+}
+
+/// A batch is read as the frames of its events, whole or behind any of them, and a writer that was fenced off stores none of it.
+pub async fn a_batch_is_stored_as_one_event_after_the_other<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let bench = Bench::new(make);
+    let (mut writer, reader) = bench.start("a").await;
+    let events: Vec<_> = (2..=60).map(number).collect();
+    let (mut expected, mut starts) = (BytesMut::new(), Vec::new());
+    for (seq, event) in (2..).zip(&events) {
+        starts.push(expected.len());
+        let id = EventId { epoch: NOON, seq }.to_string();
+        sse::write_event(&mut expected, Some(&id), event).unwrap();
+    }
+    writer.append_all(&[]).await.unwrap();
+    for batch in [&events[..1], &events[1..3], &events[3..]] {
+        writer.append_all(batch).await.unwrap();
+    }
+    for (after, start) in (1..).zip(starts) {
+        assert_eq!(read(&*reader, after, 60).await, expected[start..], "after {after}");
+    }
+    let mut heir = bench.take_over("a").await;
+    assert!(matches!(writer.append_all(&events).await, Err(AppendError::Fenced)));
+    assert_eq!(reader.status().await.unwrap().last.seq, 60);
+    heir.append_all(&events[..2]).await.unwrap();
+    assert_eq!(heir.end(Ending::Completed, &number(0)).await.unwrap().seq, 63);
 }
 
 /// From each event on, the rest is there without gap or duplicate, whatever the sizes.

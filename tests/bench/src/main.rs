@@ -6,6 +6,7 @@
 
 mod engine;
 mod postgres;
+mod redis;
 mod store;
 mod substrate;
 mod ui;
@@ -30,6 +31,8 @@ enum Layer {
     Ui(ui::Args),
     /// The substrate over loopback HTTP: latency, replays, memory of retained events, events over the whole path
     Substrate,
+    /// The log in Redis, beside raw pipelined `XADD` of the same bytes: events a second
+    Redis,
     /// The product's database in SQLite: the calls of users, with few and with many sessions and turns
     Store,
     /// The product's database in PostgreSQL, beside the bare statements of a turn: whole turns a second
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Layer::Ui(args) => ui::run(&args),
         Layer::Wire(args) => wire::run(&args),
         Layer::Substrate => substrate::run(),
+        Layer::Redis => redis::run(),
         Layer::Store => store::run(),
         Layer::Postgres => postgres::run(),
     }

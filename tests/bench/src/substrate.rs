@@ -77,7 +77,7 @@ impl Table {
         let redis = RedisServer::start();
         let log = Arc::new(RedisLog::builder(redis.url()).build()?);
         let late = live(runtime, log, EXECUTIONS)?;
-        self.late(" through a Redis on the same machine", EXECUTIONS, &late, "–");
+        self.late(" through a Redis on the same machine", EXECUTIONS, &late, "≤ 500 µs");
         Ok(())
     }
 
@@ -118,7 +118,7 @@ const PER_SECOND: u32 = 20;
 const LIVE_FOR: Duration = Duration::from_secs(8);
 
 /// Bytes of text in a small event; its line has about 146 bytes.
-const SMALL: usize = 50;
+pub(crate) const SMALL: usize = 50;
 
 /// Sends `events` events with the time of their birth, at a steady pace.
 struct Paced {
@@ -144,9 +144,9 @@ impl Agent for Paced {
 }
 
 /// Sends the same text again and again.
-struct Repeated {
-    events: usize,
-    text: Event,
+pub(crate) struct Repeated {
+    pub(crate) events: usize,
+    pub(crate) text: Event,
 }
 
 impl Agent for Repeated {
@@ -160,7 +160,7 @@ fn event(kind: &str, data: &str) -> Result<Event, AgentError> {
     Event::new(kind, data).map_err(|error| AgentError::new("bench", error.to_string()))
 }
 
-fn text(bytes: usize) -> Event {
+pub(crate) fn text(bytes: usize) -> Event {
     Part::new("prt_1").text_delta(&"x".repeat(bytes))
 }
 
@@ -174,7 +174,10 @@ fn memory_log() -> Arc<dyn ExecutionLog> {
     Arc::new(MemoryLog::default())
 }
 
-async fn serve(agent: impl Agent, log: Arc<dyn ExecutionLog>) -> Result<(Substrate, SocketAddr)> {
+pub(crate) async fn serve(
+    agent: impl Agent,
+    log: Arc<dyn ExecutionLog>,
+) -> Result<(Substrate, SocketAddr)> {
     let substrate = Substrate::builder().agent("default", agent).erased_log(log).build()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -183,7 +186,7 @@ async fn serve(agent: impl Agent, log: Arc<dyn ExecutionLog>) -> Result<(Substra
     Ok((substrate, address))
 }
 
-fn request(id: usize, message: &str) -> Vec<u8> {
+pub(crate) fn request(id: usize, message: &str) -> Vec<u8> {
     let body = serde_json::json!({ "message": message }).to_string();
     let length = body.len();
     format!("POST /agents/run/stream HTTP/1.1\r\nHost: localhost\r\nX-Execution-ID: bench-{id}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").into_bytes()

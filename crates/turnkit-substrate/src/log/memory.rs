@@ -432,6 +432,11 @@ impl LogWriter for MemoryWriter {
         Box::pin(ready(self.append_now(event, change)))
     }
 
+    fn append_all<'a>(&'a mut self, events: &'a [Event]) -> LogFuture<'a, Result<(), AppendError>> {
+        let append = |event| self.append_now(event, Change::None).map(drop);
+        Box::pin(ready(events.iter().try_for_each(append)))
+    }
+
     fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
         let execution = Arc::clone(&self.execution);
         Box::pin(async move {

@@ -34,7 +34,8 @@ use crate::{Clock, EventId, Limits, Scope, SystemClock};
 /// An [`ExecutionLog`] in Redis (7 or later, or Valkey), shared by all nodes that name the same server and prefix (PROTOCOL 3.5).
 ///
 /// Each change is one script in Redis: of any number of starts one wins, and an append by a writer that was fenced off is
-/// refused there. Readers of all nodes are woken by a channel, and look by themselves every two seconds besides.
+/// refused there. Readers of all nodes are woken by a channel, and look by themselves every two seconds besides; those on the node
+/// of the writer have its latest events from there, once Redis has stored them.
 ///
 /// A writer holds a lease. A node renews those of its writers, and looks for runs whose lease is over: they end with
 /// `execution.failed`, code `runner_lost`, at the next epoch. Leases and retention go by the clock of Redis.
@@ -303,7 +304,8 @@ impl Shared {
         Ok(match begun.await? {
             Begun::Started(bound_at) => {
                 let origin = Origin { fingerprint: opening.fingerprint, bound_at };
-                let writer = RedisWriter::new(self, key, Claim { writer, last: first });
+                let claim = Claim { writer, last: first };
+                let writer = RedisWriter::first(self, key, claim, bound_at);
                 Start::Started { writer: Box::new(writer), reader: self.reader(name, origin) }
             }
             Begun::Exists(origin) => Start::Exists(self.reader(name, origin)),

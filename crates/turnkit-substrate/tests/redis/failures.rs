@@ -7,7 +7,10 @@ use tokio::time::{sleep, timeout};
 use turnkit_id::LogId;
 use turnkit_substrate::{
     Cursor, ExecutionLog as _, Limits,
-    log::{AppendError, Ending, Found, LogError, Opening, Position, Start, State, redis::RedisLog},
+    log::{
+        AppendError, Bound, Ending, Found, LogError, Opening, Position, Start, State,
+        redis::RedisLog,
+    },
 };
 use turnkit_testkit::{
     log_contract::ManualClock,
@@ -223,14 +226,44 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_nothing_is_stored_twice()
     let direct = RedisLog::builder(redis.url()).build().unwrap();
     for id in ["one", "two", "three"] {
         let (mut writer, _) = start(&log, id).await;
-        for at in 0..200 {
+        for at in 0..100 {
             assert_eq!(writer.append(&number(at)).await.unwrap().seq, at + 2);
         }
-        writer.end(Ending::Completed, &number(200)).await.unwrap();
+        for from in (100..200).step_by(5) {
+            let batch: Vec<_> = (from..from + 5).map(number).collect();
+            writer.append_all(&batch).await.unwrap();
+        }
+        assert_eq!(writer.end(Ending::Completed, &number(200)).await.unwrap().seq, 202);
         let reader = retained(&direct, id).await;
         assert_eq!(numbers(&*reader, 201).await, (0..=200).collect::<Vec<_>>());
     }
     assert!(proxy.connections() > 20, "{}", proxy.connections());
+}
+
+/// Its answer is lost, and what was asked is asked again: what is stored by then is not stored twice, and the rest is refused.
+#[tokio::test]
+async fn a_batch_that_is_refused_in_its_middle_is_so_however_often_it_is_asked() {
+    let redis = RedisServer::start();
+    let limits = Limits { events_per_execution: 40, ..Limits::default() };
+    let node = |url: String| RedisLog::builder(url).limits(limits.clone()).build().unwrap();
+    for cut in (0..240).step_by(12) {
+        let plan = move |connection: u64| match connection {
+            // The one that subscribes, and the one that appends.
+            0 | 1 => Fault::Cut(Point::Bytes(100 + cut)),
+            _ => Fault::None,
+        };
+        let proxy = CuttingProxy::start(redis.address(), plan).await.unwrap();
+        let log = node(format!("redis://{}", proxy.address()));
+        let id = format!("cut-{cut}");
+        let (mut writer, _) = start(&log, &id).await;
+        let batch: Vec<_> = (0..60).map(number).collect();
+        let full = writer.append_all(&batch).await.unwrap_err();
+        assert!(matches!(full, AppendError::Full(Bound::EventsPerExecution(40))), "{full}");
+        assert_eq!(writer.end(Ending::Failed, &number(60)).await.unwrap().seq, 41);
+        let reader = retained(&node(redis.url()), &id).await;
+        let expected: Vec<_> = (0..39).chain([60]).collect();
+        assert_eq!(numbers(&*reader, usize::MAX).await, expected);
+    }
 }
 
 #[tokio::test]

@@ -12,12 +12,13 @@ use serde_json::json;
 use turnkit_agent::Received;
 use turnkit_substrate::{
     ExecutionLog as _, Substrate, Takes,
-    log::{AppendError, Change, Ending, Found, Slot, Start, State, redis::RedisLog},
+    log::{AppendError, Change, Ending, Found, LogError, Slot, Start, State, redis::RedisLog},
 };
 
 use turnkit_testkit::{
     log_contract::ManualClock,
     proxy::{CuttingProxy, Fault},
+    redis::RedisServer,
 };
 use turnkit_wire::{
     Event,
@@ -99,6 +100,58 @@ async fn a_waiting_reader_is_woken_by_the_channel() {
         }
     };
     tokio::time::timeout(Duration::from_secs(40), turns).await.expect("it is not woken");
+}
+
+/// How many scripts a Redis has run.
+fn scripts(redis: &RedisServer) -> u64 {
+    let said = redis.command("INFO commandstats");
+    let line = said.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
+}
+
+#[tokio::test]
+async fn whoever_reads_beside_the_writer_has_its_events_without_asking_redis() {
+    let redis = RedisServer::start();
+    // Its leases are not renewed meanwhile.
+    let log = RedisLog::builder(redis.url()).lease(LONG * 60).build().unwrap();
+    let (mut writer, reader) = start(&log, "one").await;
+    assert_eq!(reader.next(0).await.unwrap().unwrap().last, 1);
+    // Redis does not know the script at first, and is asked twice.
+    writer.append(&number(2)).await.unwrap();
+    let before = scripts(&redis);
+    for at in 1..=50 {
+        let batch = [number(2 * at + 1), number(2 * at + 2)];
+        writer.append_all(&batch).await.unwrap();
+        assert_eq!(reader.next(2 * at).await.unwrap().unwrap().last, 2 * at + 2);
+    }
+    assert_eq!(scripts(&redis) - before, 50);
+    // Whoever is further behind asks, and so does everybody after the end.
+    assert_eq!(numbers(&*reader, 101).await, (2..=102).collect::<Vec<_>>());
+    writer.end(Ending::Completed, &number(103)).await.unwrap();
+    assert!(log.erase(&key("one")).await.unwrap());
+    assert!(matches!(reader.next(100).await, Err(LogError::Expired)));
+}
+
+/// The writer that was fenced off tells them nothing more, and may not know of it for a while.
+#[tokio::test]
+async fn readers_beside_a_writer_that_was_fenced_off_hear_the_next_one() {
+    let [first, second] = nodes(LONG);
+    let (mut fenced, reader) = start(&first, "one").await;
+    fenced.append(&number(1)).await.unwrap();
+    let mut heir = second.take_over(&key("one")).await.unwrap().unwrap();
+    let turns = async {
+        for after in 2..=21 {
+            let append = async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                heir.append(&number(after)).await.unwrap();
+            };
+            let (page, ()) = tokio::join!(reader.next(after), append);
+            assert_eq!(page.unwrap().unwrap().last, after + 1);
+        }
+    };
+    // Unwoken, they look after two seconds: that would be forty.
+    tokio::time::timeout(Duration::from_secs(20), turns).await.expect("it is not woken");
+    assert!(matches!(fenced.append(&number(2)).await, Err(AppendError::Fenced)));
 }
 
 #[tokio::test]

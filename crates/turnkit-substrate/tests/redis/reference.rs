@@ -34,10 +34,10 @@ enum Step {
     Start,
     Find,
     TakeOver,
-    /// By the latest writer, or an earlier one.
+    /// By the latest writer, or an earlier one: events of such sizes at once.
     Append {
         by_latest: bool,
-        size: usize,
+        sizes: Vec<usize>,
     },
     End(Ending),
     DropWriter,
@@ -52,8 +52,10 @@ fn step(dice: &mut Dice) -> Step {
         12..20 => Step::Find,
         20..25 => Step::TakeOver,
         25..60 => {
-            let size = [1, 30, 400, 2_000][usize::try_from(dice.roll(4)).unwrap()];
-            Step::Append { by_latest: dice.roll(5) > 0, size }
+            let mut size = |_| [1, 30, 400, 2_000][usize::try_from(dice.roll(4)).unwrap()];
+            let first = size(0);
+            let sizes = std::iter::once(first).chain((0..first % 4).map(size)).collect();
+            Step::Append { by_latest: dice.roll(5) > 0, sizes }
         }
         60..68 => Step::End(
             [Ending::Completed, Ending::Failed, Ending::Cancelled]
@@ -91,7 +93,7 @@ impl Subject {
             Step::Start => self.start(key).await,
             Step::Find => self.find(key).await,
             Step::TakeOver => self.take_over(key).await,
-            Step::Append { by_latest, size } => self.append(key, *by_latest, *size).await,
+            Step::Append { by_latest, sizes } => self.append(key, *by_latest, sizes).await,
             Step::End(ending) => match self.writers.entry(key.clone()).or_default().pop() {
                 Some(writer) => {
                     let ended = writer.end(*ending, &sized("end", 10)).await;
@@ -158,11 +160,17 @@ impl Subject {
         format!("{epoch:?}")
     }
 
-    async fn append(&mut self, key: &ExecutionKey, by_latest: bool, size: usize) -> String {
+    async fn append(&mut self, key: &ExecutionKey, by_latest: bool, sizes: &[usize]) -> String {
         let writers = self.writers.entry(key.clone()).or_default();
         let writer = if by_latest { writers.last_mut() } else { writers.first_mut() };
         match writer {
-            Some(writer) => format!("{:?}", writer.append(&sized("text", size)).await),
+            Some(writer) => {
+                let events: Vec<_> = sizes.iter().map(|size| sized("text", *size)).collect();
+                match &*events {
+                    [event] => format!("{:?}", writer.append(event).await),
+                    events => format!("{:?}", writer.append_all(events).await),
+                }
+            }
             None => String::new(),
         }
     }

@@ -29,6 +29,41 @@ pub async fn a_full_log_takes_its_end<L: ExecutionLog>(make: impl Fn(Limits, Arc
     }
 }
 
+/// Of a batch that a bound or a budget refuses, as much is stored as would be if each was appended by itself, and charged so.
+pub async fn a_batch_that_is_refused_is_stored_up_to_there<L: ExecutionLog>(
+    make: impl Fn(Limits, Arc<dyn Clock>) -> L,
+) {
+    let events = Limits { events_per_execution: 9, ..Limits::default() };
+    let bytes = Limits { bytes_per_execution: 900, ..Limits::default() };
+    let [scope, server] = budgets(4_000);
+    for limits in [events, bytes, scope, server] {
+        let batch: Vec<_> = (0..60).map(|at| sized(20 + at)).collect();
+        let bench = Bench::with_limits(&make, limits.clone());
+        let (mut one_by_one, reader) = bench.start("a").await;
+        let mut refused = None;
+        for event in &batch {
+            if let Err(error) = one_by_one.append(event).await {
+                refused = Some(error.to_string());
+                break;
+            }
+        }
+        let (last, used) = (reader.status().await.unwrap().last.seq, bench.usage().await);
+        let expected = read(&*reader, 0, last).await;
+
+        let bench = Bench::with_limits(&make, limits);
+        let (mut writer, reader) = bench.start("a").await;
+        // So that the edge lies within a batch that is not the first one.
+        writer.append_all(&batch[..2]).await.unwrap();
+        let full = writer.append_all(&batch[2..]).await.unwrap_err();
+        assert_eq!(Some(full.to_string()), refused);
+        assert!(matches!(full, AppendError::Full(_)), "{full}");
+        assert_eq!(reader.status().await.unwrap().last.seq, last);
+        assert_eq!(bench.usage().await, used);
+        assert_eq!(read(&*reader, 0, last).await, expected);
+        assert_eq!(writer.end(Ending::Failed, &number(0)).await.unwrap().seq, last + 1);
+    }
+}
+
 /// Where a budget is full, ended executions go, the oldest first, and only as many as needed.
 pub async fn ended_executions_make_room_the_oldest_first<L: ExecutionLog>(
     make: impl Fn(Limits, Arc<dyn Clock>) -> L,

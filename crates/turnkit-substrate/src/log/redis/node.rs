@@ -16,6 +16,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{Heir, Shared, answer::StoreError, name::Name, writer};
+use crate::log::Page;
 
 /// What the readers and the writer of one execution wait on.
 #[derive(Default)]
@@ -23,9 +24,63 @@ pub(super) struct Watch {
     changed: Notify,
     fenced: Notify,
     posted: Notify,
+    here: Mutex<Option<Here>>,
 }
 
+/// A log whose writer is on this node, and tells the readers of this node by itself what Redis has stored: they need not ask for it.
+struct Here {
+    /// When it was bound, which tells it from another one of the same name.
+    bound_at: u64,
+    /// What was stored last, and behind which event.
+    latest: Option<(u64, Page)>,
+}
+
+/// Larger pages are read from Redis: each running execution holds on to its latest one.
+const KEPT: usize = 16 * 1024;
+
 impl Watch {
+    /// The log that was bound at this time has its writer here from now on.
+    pub(super) fn begin(&self, bound_at: u64) {
+        *lock(&self.here) = Some(Here { bound_at, latest: None });
+    }
+
+    /// That writer has stored these events behind `after`.
+    pub(super) fn tell(&self, bound_at: u64, after: u64, page: Page) {
+        if let Some(here) = &mut *lock(&self.here)
+            && here.bound_at == bound_at
+        {
+            here.latest = (page.frames.len() <= KEPT).then_some((after, page));
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// That writer tells nothing any more.
+    pub(super) fn leave(&self, bound_at: u64) {
+        lock(&self.here).take_if(|here| here.bound_at == bound_at);
+        self.changed.notify_waiters();
+    }
+
+    /// What was stored last, where that comes next behind `after`.
+    pub(super) fn latest(&self, bound_at: u64, after: u64) -> Option<Page> {
+        let here = lock(&self.here);
+        let latest = here.as_ref().filter(|here| here.bound_at == bound_at)?.latest.as_ref();
+        latest.filter(|(behind, _)| *behind == after).map(|(_, page)| page.clone())
+    }
+
+    /// The channel says that the log has changed.
+    fn change(&self) {
+        if lock(&self.here).is_none() {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// The channel says that another writer has taken over.
+    fn take_over(&self) {
+        *lock(&self.here) = None;
+        self.changed.notify_waiters();
+        self.fenced.notify_waiters();
+    }
+
     /// Resolves at the first change after this call.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
@@ -100,11 +155,8 @@ impl Node {
         if let Some(watch) = watch {
             match what {
                 "i" => watch.posted.notify_waiters(),
-                "w" => {
-                    watch.changed.notify_waiters();
-                    watch.fenced.notify_waiters();
-                }
-                _ => watch.changed.notify_waiters(),
+                "w" => watch.take_over(),
+                _ => watch.change(),
             }
         }
     }

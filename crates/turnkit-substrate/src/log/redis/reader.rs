@@ -79,6 +79,9 @@ impl LogReader for RedisReader {
             loop {
                 // Made before looking, so that an append in between wakes it.
                 let changed = self.watch.changed();
+                if let Some(page) = self.watch.latest(self.origin.bound_at, after) {
+                    return Ok(Some(page));
+                }
                 match self.shared.store.read(&self.name, self.origin.bound_at, after).await? {
                     Read::Page(page) => return Ok(Some(page)),
                     Read::End => return Ok(None),

@@ -25,7 +25,7 @@ use crate::{
     limits::millis,
     log::{
         Bound, Change, Content, Ending, Fingerprint, MAX_UNTAKEN, Opening, Page, Post, Slot,
-        SlotState, State, Status, Usage,
+        SlotState, State, Status, Usage, frame::FrameBuffer,
     },
 };
 
@@ -57,7 +57,8 @@ pub(super) enum Appended {
     Stored,
     /// The last event of the log is another one than the writer knows.
     At(u64),
-    Full(Bound),
+    /// So many are stored, and the bound has no room for the next one.
+    Full(Bound, u64),
     AskedBefore,
     Fenced,
 }
@@ -77,13 +78,14 @@ pub(super) enum Read {
     End,
 }
 
-/// One event, as it is to be stored.
-pub(super) struct Entry<'a> {
+/// Consecutive events, as they are to be stored. One that ends the log or changes its inbox is alone.
+pub(super) struct Batch<'a> {
     pub(super) writer: Uuid,
-    pub(super) id: EventId,
+    /// The id of the first one.
+    pub(super) first: EventId,
     /// Counts the writer's calls: one that is asked again stores nothing again.
     pub(super) call: u64,
-    pub(super) frame: &'a [u8],
+    pub(super) frames: &'a FrameBuffer,
     pub(super) ending: Option<Ending>,
     pub(super) change: Change<'a>,
 }
@@ -263,24 +265,27 @@ impl Store {
     pub(super) async fn append(
         &self,
         name: &Name,
-        entry: &Entry<'_>,
+        batch: &Batch<'_>,
     ) -> Result<Appended, StoreError> {
-        let ending = entry.ending.map_or("", |ending| State::Ended(ending).as_str());
+        let ending = batch.ending.map_or("", |ending| State::Ended(ending).as_str());
         let append = self.prepare(&SCRIPTS.append, Some(name), |call| {
-            call.arg(entry.writer.as_bytes()).arg(entry.id.epoch).arg(entry.id.seq);
-            call.arg(entry.call).arg(entry.frame).arg(ending);
-            match entry.change {
+            call.arg(batch.writer.as_bytes()).arg(batch.first.epoch).arg(batch.first.seq);
+            call.arg(batch.call).arg(ending);
+            match batch.change {
                 Change::None => call.arg("").arg(""),
                 Change::Asks(id) => call.arg("asks").arg(question(id)),
                 Change::Tells(slot) => call.arg("tells").arg(name_of(slot)),
                 Change::Takes(id) => call.arg("takes").arg(input(id)),
             };
+            for frame in batch.frames.frames() {
+                call.arg(frame);
+            }
         });
         let answer: Answer = self.link.ask(Question::Script(append), PATIENCE_OF_RUNS).await?;
         Ok(match answer.word()? {
             "stored" => Appended::Stored,
             "at" => Appended::At(answer.number(1)?),
-            "full" => Appended::Full(self.bound(&answer)?),
+            "full" => Appended::Full(self.bound(&answer)?, answer.number(2)?),
             "asked before" => Appended::AskedBefore,
             "fenced" => Appended::Fenced,
             _ => return Err(answer.unknown()),

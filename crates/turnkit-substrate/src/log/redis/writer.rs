@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
+use bytes::Bytes;
 use turnkit_wire::Event;
 use uuid::Uuid;
 
@@ -8,12 +9,12 @@ use super::{
     answer::StoreError,
     name::Name,
     node::Watch,
-    store::{Appended, Entry},
+    store::{Appended, Batch},
 };
 use crate::{
     EventId, events,
     log::{
-        AppendError, Change, Ending, ExecutionKey, LogError, LogFuture, LogWriter, Slot,
+        AppendError, Change, Ending, ExecutionKey, LogError, LogFuture, LogWriter, Page, Slot,
         frame::FrameBuffer,
     },
 };
@@ -25,8 +26,10 @@ pub(super) struct RedisWriter {
     name: Name,
     watch: Arc<Watch>,
     claim: Claim,
+    /// When the log was bound, where this is the writer that it was bound with: it tells the readers of this node itself.
+    bound_at: Option<u64>,
     calls: u64,
-    frame: FrameBuffer,
+    frames: FrameBuffer,
     /// What is left to do where it is dropped.
     on_drop: OnDrop,
 }
@@ -49,33 +52,77 @@ impl RedisWriter {
             watch: shared.node.watch(&name),
             name,
             claim,
+            bound_at: None,
             calls: 0,
-            frame: FrameBuffer::default(),
+            frames: FrameBuffer::default(),
             on_drop: OnDrop::Tell,
         }
     }
 
+    /// The first writer of the log that was bound at this time.
+    pub(super) fn first(
+        shared: &Arc<Shared>,
+        key: &ExecutionKey,
+        claim: Claim,
+        bound_at: u64,
+    ) -> Self {
+        let mut writer = Self::new(shared, key, claim);
+        writer.bound_at = Some(bound_at);
+        writer.watch.begin(bound_at);
+        writer
+    }
+
+    /// Stores as many of these as there is room for, and then says what refused the next one. One that ends the log or changes its
+    /// inbox must be alone.
     async fn store(
         &mut self,
-        event: &Event,
+        events: &[Event],
         ending: Option<Ending>,
         change: Change<'_>,
     ) -> Result<EventId, AppendError> {
         self.calls += 1;
+        let stored = self.try_to_store(events, ending, change).await;
+        if let Some(bound_at) = self.bound_at {
+            if stored.is_ok() && ending.is_none() {
+                let frames = Bytes::copy_from_slice(self.frames.as_bytes());
+                let after = self.claim.last.seq - self.frames.frames().len() as u64;
+                self.watch.tell(bound_at, after, Page { frames, last: self.claim.last.seq });
+            } else {
+                // What is there by now is Redis' to say.
+                self.watch.leave(bound_at);
+            }
+        }
+        stored
+    }
+
+    async fn try_to_store(
+        &mut self,
+        events: &[Event],
+        ending: Option<Ending>,
+        change: Change<'_>,
+    ) -> Result<EventId, AppendError> {
         loop {
-            let id = EventId { seq: self.claim.last.seq + 1, ..self.claim.last };
-            self.frame.encode(id, event)?;
-            let (writer, call, frame) = (self.claim.writer, self.calls, self.frame.as_bytes());
-            let entry = Entry { writer, id, call, frame, ending, change };
-            match self.shared.store.append(&self.name, &entry).await? {
+            let first = EventId { seq: self.claim.last.seq + 1, ..self.claim.last };
+            let encoded = self.frames.encode_all(first, events);
+            let count = self.frames.frames().len() as u64;
+            if count == 0 {
+                return encoded.map(|()| self.claim.last).map_err(AppendError::from);
+            }
+            let (writer, call, frames) = (self.claim.writer, self.calls, &self.frames);
+            let batch = Batch { writer, first, call, frames, ending, change };
+            match self.shared.store.append(&self.name, &batch).await? {
                 Appended::Stored => {
-                    self.claim.last = id;
-                    return Ok(id);
+                    self.claim.last.seq += count;
+                    encoded?;
+                    return Ok(self.claim.last);
                 }
                 // An append whose future was dropped had been stored.
                 Appended::At(seq) if seq > self.claim.last.seq => self.claim.last.seq = seq,
                 Appended::At(_) => self.begin_anew().await?,
-                Appended::Full(bound) => return Err(AppendError::Full(bound)),
+                Appended::Full(bound, stored) => {
+                    self.claim.last.seq += stored;
+                    return Err(AppendError::Full(bound));
+                }
                 Appended::AskedBefore => return Err(AppendError::AskedBefore),
                 Appended::Fenced => return Err(AppendError::Fenced),
             }
@@ -110,7 +157,16 @@ impl LogWriter for RedisWriter {
         event: &'a Event,
         change: Change<'a>,
     ) -> LogFuture<'a, Result<EventId, AppendError>> {
-        Box::pin(self.store(event, None, change))
+        Box::pin(self.store(slice::from_ref(event), None, change))
+    }
+
+    fn append_all<'a>(&'a mut self, events: &'a [Event]) -> LogFuture<'a, Result<(), AppendError>> {
+        Box::pin(async move {
+            if !events.is_empty() {
+                self.store(events, None, Change::None).await?;
+            }
+            Ok(())
+        })
     }
 
     fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
@@ -154,7 +210,7 @@ impl LogWriter for RedisWriter {
         terminal: &Event,
     ) -> LogFuture<'_, Result<EventId, AppendError>> {
         Box::pin(async move {
-            let ended = self.store(terminal, Some(ending), Change::None).await;
+            let ended = self.store(slice::from_ref(terminal), Some(ending), Change::None).await;
             if ended.is_ok() {
                 self.on_drop = OnDrop::Nothing;
             }
@@ -166,6 +222,9 @@ impl LogWriter for RedisWriter {
 impl Drop for RedisWriter {
     fn drop(&mut self) {
         self.shared.node.release(self.claim.writer);
+        if let Some(bound_at) = self.bound_at {
+            self.watch.leave(bound_at);
+        }
         if self.on_drop == OnDrop::Nothing {
             return;
         }
@@ -198,7 +257,7 @@ async fn try_to_lose(
     writer.on_drop = OnDrop::Nothing;
     let untaken = writer.untaken().await?;
     let lost = events::runner_lost(&key.id, &untaken, shared.store.now())?;
-    match writer.store(&lost, Some(Ending::Failed), Change::None).await {
+    match writer.store(slice::from_ref(&lost), Some(Ending::Failed), Change::None).await {
         Ok(id) => {
             tracing::warn!(execution_id = %key.id, scope = %key.scope, last = %id, "run lost");
             Ok(())

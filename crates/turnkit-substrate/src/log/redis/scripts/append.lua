@@ -1,32 +1,54 @@
--- ARGV: writer, its epoch, the event's seq, the number of the writer's call, frame, ending (empty: none), what it does to the
--- inbox (`asks`, `tells`, `takes`; empty: nothing), to which slot.
-local writer, epoch, seq, call, frame, ending = ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14], ARGV[15], ARGV[16]
-local change, slot = ARGV[17], ARGV[18]
+-- ARGV: writer, its epoch, the number of the first event, the number of the writer's call, ending (empty: none), what the one event does to
+-- the inbox (`asks`, `tells`, `takes`; empty: nothing), to which slot, and then the frames of consecutive events.
+-- Stores as many as there is room for: `full` names the bound that refused the next one, and says how many are stored.
+local writer, epoch, seq, call, ending = ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14], ARGV[15]
+local change, slot = ARGV[16], ARGV[17]
+local BEFORE = 17
+local frames = #ARGV - BEFORE
 local slots, open, box = P .. 'i:' .. NAME, P .. 'p:' .. NAME, P .. 'b:' .. NAME
 local execution = P .. 'e:' .. NAME
-local kept = redis.call('HMGET', execution, 'state', 'writer', 'epoch', 'last', 'call', 'bytes')
+local kept = redis.call('HMGET', execution, 'state', 'writer', 'epoch', 'last', 'call', 'bytes', 'charged')
 if kept[2] ~= writer or kept[3] ~= epoch then return { 'fenced' } end
 
 -- Stored before, and the answer was lost.
-if kept[5] == call then return { 'stored' } end
+local done = kept[5] == call and kept[4] - seq + 1 or 0
+if done == frames then return { 'stored' } end
 if kept[1] ~= 'running' then return { 'fenced' } end
-if kept[4] + 1 ~= seq then return { 'at', kept[4] } end
+if kept[4] + 1 ~= seq + done then return { 'at', kept[4] } end
 
 local scope = split(NAME)
-local bytes = #frame + FRAME
+local stored, bytes, cost, full = done, tonumber(kept[6]), 0
 if ending == '' then
-  if seq > MAX_EVENTS then return { 'full', 'events' } end
-  if kept[6] + #frame > MAX_BYTES then return { 'full', 'bytes' } end
   if change == 'asks' then
     if redis.call('HEXISTS', slots, slot) == 1 then return { 'asked before' } end
-    bytes = bytes + SLOT + #slot
+    cost = SLOT + #slot
   end
-  local full = charge(scope, bytes)
-  if full then return { 'full', full } end
+  while stored < frames do
+    local more = #ARGV[BEFORE + stored + 1]
+    if seq + stored > MAX_EVENTS then full = 'events' break end
+    if bytes + more > MAX_BYTES then full = 'bytes' break end
+    stored, bytes, cost = stored + 1, bytes + more, cost + more + FRAME
+  end
+  -- Of what the execution itself may have, as much as the budgets have room for.
+  while stored > done do
+    local refused = charge(scope, cost)
+    if not refused then break end
+    local less = #ARGV[BEFORE + stored]
+    full, stored, bytes, cost = refused, stored - 1, bytes - less, cost - less - FRAME
+  end
+  if stored == done then return { 'full', full, whole(stored) } end
   renew_lease(NAME)
 else
+  stored, bytes, cost = 1, bytes + #ARGV[BEFORE + 1], #ARGV[BEFORE + 1] + FRAME
   write_even_if_full()
-  count(scope, 'bytes', bytes)
+  count(scope, 'bytes', cost)
+end
+for at = done + 1, stored do
+  redis.call('XADD', P .. 'f:' .. NAME, epoch .. '-' .. whole(seq + at - 1), 'f', ARGV[BEFORE + at])
+end
+redis.call('HSET', execution, 'last', whole(seq + stored - 1), 'call', call, 'bytes', whole(bytes),
+  'charged', whole(kept[7] + cost))
+if ending ~= '' then
   redis.call('HSET', execution, 'state', ending, 'ended', whole(NOW))
   local freed = 0
   for _, item in ipairs(redis.call('LRANGE', box, 0, -1)) do freed = freed + #item end
@@ -38,12 +60,7 @@ else
   redis.call('ZREM', P .. 'running', NAME)
   redis.call('ZADD', P .. 'ended', whole(NOW), NAME)
   redis.call('ZADD', P .. 'ended:' .. scope, whole(NOW), NAME)
-end
-redis.call('XADD', P .. 'f:' .. NAME, epoch .. '-' .. whole(seq), 'f', frame)
-redis.call('HSET', execution, 'last', whole(seq), 'call', call)
-redis.call('HINCRBY', execution, 'bytes', #frame)
-redis.call('HINCRBY', execution, 'charged', bytes)
-if change == 'asks' then
+elseif change == 'asks' then
   redis.call('HSET', slots, slot, whole(seq) .. ' -')
   redis.call('HSET', open, slot, whole(seq))
 elseif change == 'tells' then
@@ -65,4 +82,5 @@ elseif change == 'takes' then
   if redis.call('HDEL', open, slot) == 1 then redis.call('HINCRBY', execution, 'inputs', -1) end
 end
 wake('c', NAME)
+if full then return { 'full', full, whole(stored) } end
 return { 'stored' }
