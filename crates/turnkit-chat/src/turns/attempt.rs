@@ -15,8 +15,8 @@ use turnkit_wire::{Event, text};
 use super::Turns;
 use super::deletion::{DELETED, SESSION_DELETED};
 use crate::observer::{Attempt, AttemptObserver, Role};
-use crate::store::{EndedBy, Lease, StoreError, StoreErrorKind};
-use crate::{Answer, Ending, Failure, Turn};
+use crate::store::{EndedBy, Find, Found, Lease, StoreError, StoreErrorKind, TurnRow};
+use crate::{Answer, Ending, Failure, Turn, TurnState};
 
 /// For how long the ending of a turn is tried to be written: a hook has 30 s, and one call of a store up to 10 s.
 const END_AGAIN: Duration = Duration::from_secs(15);
@@ -62,6 +62,17 @@ impl Conduct {
     /// Whether the turn is known to have ended, with or without an answer.
     pub(crate) fn has_ended_turn(&self) -> bool {
         self.has_ended_turn.load(Relaxed)
+    }
+
+    /// Whether it drove the turn under a lease that is another one's in this row.
+    pub(crate) fn has_lost_lease(&self, row: Option<&TurnRow>) -> bool {
+        let lease = self.lease.as_ref();
+        lease.is_some_and(|lease| row.is_none_or(|row| row.epoch != lease.epoch))
+    }
+
+    async fn is_open(&self) -> bool {
+        let row = self.turns.store.find(Find::Execution(self.turn.execution_id.clone())).await;
+        matches!(row, Ok(Found::Turn(row)) if row.state == TurnState::Open)
     }
 
     pub(crate) fn ended(&self, outcome: &TurnOutcome) {
@@ -121,6 +132,10 @@ impl Conduct {
             }
             ended => ended?,
         };
+        // The lease is another one's by now, who ends the turn.
+        while !ended && Instant::now() < until && self.is_open().await {
+            sleep(wait).await;
+        }
         self.has_ended_turn.store(true, Relaxed);
         if ended {
             self.turns.hooks.on_turn_ended(&self.turn, &ending).await;

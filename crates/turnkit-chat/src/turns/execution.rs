@@ -103,7 +103,11 @@ impl Execution {
         // What is erased is cancelled or lost to all who read it, and they are told why. Where the row cannot be read, no ending can be
         // written either: nobody is told of one, and the turn stays open.
         if !error.is_retryable() {
-            row(&self.conduct).await?;
+            let row = row(&self.conduct).await?;
+            // Whoever has the lease by now says how the turn ends; an attempt that has lost it is a reader of that.
+            if self.conduct.has_lost_lease(row.as_ref()) {
+                self.part = Part::Read { is_saved: false };
+            }
         }
         match (&mut self.part, &error) {
             (Part::Run(run), Error::LogChanged(_)) => {

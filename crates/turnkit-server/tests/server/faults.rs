@@ -1,5 +1,6 @@
 //! What is left of a turn when a server dies, a database is locked, or a substrate forgets.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,6 +15,7 @@ use tokio::sync::Semaphore;
 use turnkit_chat::sqlite::rusqlite::{Connection, TransactionBehavior};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::SandboxClient;
+use turnkit_testkit::proxy::{CuttingProxy, Fault};
 
 use crate::support::{
     BUSY, Rig, TEXT, TestServer, TestSubstrate, failure, is_complete, message, parse,
@@ -135,6 +137,29 @@ async fn a_failure_is_told_as_final_once_it_is_written() {
     assert_eq!(failure(&told), ("out_of_words".to_owned(), false));
     substrate.allow(5);
     assert!(is_complete(&server.client.turn(&session, "next", "hello").await.all().await));
+}
+
+/// As where its process stood still for longer than a lease, and the log was lost meanwhile.
+#[tokio::test]
+async fn who_does_not_drive_a_turn_any_more_says_how_it_ended_for_whoever_does() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let [substrate, forgetful] = [TestSubstrate::start().await, TestSubstrate::start().await];
+    let proxy = CuttingProxy::start(address(&substrate), |_| Fault::None).await.unwrap();
+    let server = TestServer::with(data_dir.path(), &proxy.url(), BUSY, LATER).await;
+    let session = server.client.session().await;
+    let mut lines = server.client.turn(&session, "t", "hello").await;
+    substrate.allow(2);
+    lines.take(3).await;
+    let failed =
+        "state = 'failed', failure_code = 'runner_lost', failure_message = 'gone', ended_at = 1";
+    update_turns(data_dir.path(), &format!("epoch = epoch + 1, {failed}"));
+    proxy.lead_to(address(&forgetful));
+    proxy.cut_all();
+    assert_eq!(failure(&lines.all().await), ("runner_lost".to_owned(), false));
+}
+
+fn address(substrate: &TestSubstrate) -> SocketAddr {
+    substrate.url.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 /// What a server leaves behind that dies between accepting a turn and dispatching it. Written past the store, so that no living
