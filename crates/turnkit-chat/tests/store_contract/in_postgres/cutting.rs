@@ -1,12 +1,13 @@
-//! A proxy that knows where a transaction is, and cuts its connection there, once.
+//! A proxy that knows where a transaction is, and cuts its connection there, once; or lets nobody hear what is told.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Where a transaction's connection is cut.
+/// Where the connection of a transaction that writes is cut. Those that read are the store's own looks as well, which come when they will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// Before its first statement has come to the server.
@@ -20,44 +21,52 @@ pub(super) enum Cut {
 /// One cut at a time, for whichever connection comes to the place first.
 pub(super) struct CuttingProxy {
     pub(super) address: SocketAddr,
-    next: Arc<Mutex<Option<Cut>>>,
+    plan: Arc<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    next: Mutex<Option<Cut>>,
+    is_deaf: AtomicBool,
 }
 
 impl CuttingProxy {
     pub(super) async fn start(server: SocketAddr) -> CuttingProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let next = Arc::<Mutex<Option<Cut>>>::default();
-        let plan = Arc::clone(&next);
+        let plan = Arc::<Plan>::default();
+        let shared = Arc::clone(&plan);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let plan = Arc::clone(&plan);
+                let plan = Arc::clone(&shared);
                 // A connection that breaks is the point of it all.
                 tokio::spawn(async move { relay(client, server, &plan).await.ok() });
             }
         });
-        CuttingProxy { address, next }
+        CuttingProxy { address, plan }
     }
 
     pub(super) fn cut(&self, cut: Cut) {
-        *self.next.lock().unwrap() = Some(cut);
+        *self.plan.next.lock().unwrap() = Some(cut);
+    }
+
+    /// From now on whoever listens stays connected, and hears nothing.
+    pub(super) fn hold_back_what_is_told(&self) {
+        self.plan.is_deaf.store(true, Ordering::Relaxed);
     }
 
     /// Whether the cut that was asked for has been made.
     pub(super) fn has_cut(&self) -> bool {
-        self.next.lock().unwrap().is_none()
+        self.plan.next.lock().unwrap().is_none()
     }
 }
 
-async fn relay(
-    mut client: TcpStream,
-    server: SocketAddr,
-    plan: &Mutex<Option<Cut>>,
-) -> std::io::Result<()> {
+async fn relay(mut client: TcpStream, server: SocketAddr, plan: &Plan) -> std::io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut pending, mut has_begun) = (Vec::new(), false);
+    let (mut writes, mut listens) = (false, false);
     let (mut asked, mut told) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {
@@ -69,15 +78,23 @@ async fn relay(
                 pending.extend_from_slice(&asked[..length]);
                 while let Some(message) = message(&mut pending, &mut has_begun) {
                     let place = match (message[0], &message[5.min(message.len())..]) {
-                        (b'Q', text) if text.starts_with(b"START TRANSACTION") => Some(Cut::BeforeRequest),
+                        (b'Q', text) if text.starts_with(b"START TRANSACTION") => {
+                            writes = !text.windows(9).any(|words| words == b"READ ONLY");
+                            Some(Cut::BeforeRequest)
+                        }
                         (b'Q', text) if text.starts_with(b"COMMIT") => Some(Cut::AfterCommit),
                         // The end of a statement: it is done by then.
                         (b'S', _) => Some(Cut::AfterRequest),
+                        (b'Q', text) => {
+                            listens |= text.starts_with(b"LISTEN");
+                            None
+                        }
                         _ => None,
                     };
+                    let place = place.filter(|_| writes);
                     let is_now = place.is_some() && {
-                        let mut plan = plan.lock().unwrap();
-                        *plan == place && plan.take().is_some()
+                        let mut next = plan.next.lock().unwrap();
+                        *next == place && next.take().is_some()
                     };
                     if is_now && place == Some(Cut::BeforeRequest) {
                         return Ok(());
@@ -94,7 +111,9 @@ async fn relay(
                 if length == 0 {
                     return Ok(());
                 }
-                client.write_all(&told[..length]).await?;
+                if !(listens && plan.is_deaf.load(Ordering::Relaxed)) {
+                    client.write_all(&told[..length]).await?;
+                }
             }
         }
     }

@@ -301,13 +301,17 @@ async fn sessions_that_are_ended_and_writes_that_are_refused_are_told_and_pass()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_given_up_is_heard_by_the_other_handles() {
-    a_lease_that_is_given_up_is_found(|_| {}).await;
+    let database = Database::new();
+    let other = database.open().await.unwrap();
+    a_lease_that_is_given_up_is_found(&database, &other, || {}).await;
 }
 
 /// Who listens is cut off, and hears nothing of what is told then: it looks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_given_up_while_nobody_hears_is_found() {
-    a_lease_that_is_given_up_is_found(|database| {
+    let database = Database::new();
+    let other = database.open().await.unwrap();
+    a_lease_that_is_given_up_is_found(&database, &other, || {
         let ears = format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'LISTEN%'",
             database.name()
@@ -319,15 +323,28 @@ async fn a_lease_that_is_given_up_while_nobody_hears_is_found() {
     .await;
 }
 
-/// One handle gives up the lease that it holds, after `happens`, and the other one is woken.
-async fn a_lease_that_is_given_up_is_found(happens: impl FnOnce(&Database)) {
+/// Who listens stays connected, and what is told is not passed on: it looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_given_up_while_what_is_told_is_held_back_is_found() {
     let database = Database::new();
-    let (one, other) = (database.open().await.unwrap(), database.open().await.unwrap());
+    let proxy = CuttingProxy::start(SERVER.address()).await;
+    let url = database.0.replace(&SERVER.address().to_string(), &proxy.address.to_string());
+    let other = PostgresStore::open(url).await.unwrap();
+    a_lease_that_is_given_up_is_found(&database, &other, || proxy.hold_back_what_is_told()).await;
+}
+
+/// One handle gives up the lease that it holds, after `happens`, and the other one is woken.
+async fn a_lease_that_is_given_up_is_found(
+    database: &Database,
+    other: &PostgresStore,
+    happens: impl FnOnce(),
+) {
+    let one = database.open().await.unwrap();
     settled(|| one.join(LogId::parse("log").unwrap())).await;
     let scene = Scene::set(&one).await;
     let claim = Claim { execution_id: scene.open.clone(), nonce: 1, seen_epoch: 0, may_run: true };
     assert!(matches!(one.claim(claim).await.unwrap(), Claimed::Run(_)));
-    happens(&database);
+    happens();
     let woken = other.woken();
     one.close().await;
     woken.await;
