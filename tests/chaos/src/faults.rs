@@ -58,8 +58,14 @@ pub(crate) async fn make(stage: &mut Stage, seed: u64, until: Instant) -> Result
     let mut rng = Rng::with_seed(seed);
     let mut faults = Faults::default();
     let mut undos: Vec<Undo> = Vec::new();
+    // Once, somewhere in the middle.
+    let left = until - Instant::now();
+    let fails_over_at = Instant::now() + left.mul_f32(0.25 + rng.f32() / 2.0);
     while Instant::now() < until {
         let next = Instant::now() + Duration::from_secs(1);
+        if Instant::now() >= fails_over_at && block_in_place(|| stage.fail_over()) {
+            faults.made.insert("PostgreSQL failed over to its standby", 1);
+        }
         let (server, substrate) =
             (rng.usize(..stage.servers.len()), rng.usize(..stage.substrates.len()));
         let fault = match rng.u8(..100) {

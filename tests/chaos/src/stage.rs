@@ -120,6 +120,8 @@ pub(crate) struct Stage {
     pub(crate) substrates: Vec<Process>,
     pub(crate) redis: RedisServer,
     pub(crate) postgres: Option<PostgresServer>,
+    /// A synchronous standby of that, until it takes its place.
+    standby: Option<PostgresServer>,
     pub(crate) planter: Option<Planter>,
     pub(crate) before_servers: Balancer,
     pub(crate) before_substrates: Balancer,
@@ -133,14 +135,23 @@ impl Stage {
         let redis = RedisServer::start_lazy();
         // It waits for the disk, as one in production does.
         let postgres = (database == Database::Postgres).then(|| PostgresServer::with(&[]));
-        let (mut url, mut planter) = (format!("sqlite:{}", path("data")), None);
+        let (mut url, mut planter, mut standby) =
+            (format!("sqlite:{}", path("data")), None, None);
         if let Some(postgres) = &postgres {
             postgres.sql("postgres", &format!("CREATE DATABASE {DATABASE}"));
             url = postgres.url(DATABASE);
+            let address = postgres.address().to_string();
             if let Some(bug) = bug {
                 let between = Planter::start(bug, postgres.address()).await?;
-                url = url.replace(&postgres.address().to_string(), &between.address.to_string());
+                url = url.replace(&address, &between.address.to_string());
                 planter = Some(between);
+            } else {
+                let second = postgres.synchronous_standby();
+                // As often as commits that wait for it are missed: by default it looks for its primary every five seconds.
+                second.sql("postgres", "ALTER SYSTEM SET wal_retrieve_retry_interval = '200ms'");
+                second.sql("postgres", "SELECT pg_reload_conf()");
+                url = url.replace(&address, &format!("{address},{}", second.address()));
+                standby = Some(second);
             }
         }
         let process = |name: String, arguments: &[&str], agent: &[&str]| {
@@ -184,6 +195,7 @@ impl Stage {
             substrates,
             redis,
             postgres,
+            standby,
             planter,
             before_servers,
             before_substrates,
@@ -200,6 +212,19 @@ impl Stage {
         let runs = fs::read_to_string(self.directory.path().join("runs"))?;
         let runs = runs.lines().filter_map(|line| line.rsplit_once(' '));
         Ok(runs.map(|(execution, run)| (execution.to_owned(), run.to_owned())).collect())
+    }
+
+    /// The primary of PostgreSQL dies, and its standby takes its place; says whether there was one.
+    pub(crate) fn fail_over(&mut self) -> bool {
+        let Some(standby) = self.standby.take() else {
+            return false;
+        };
+        if let Some(mut primary) = self.postgres.take() {
+            primary.kill();
+        }
+        standby.promote();
+        self.postgres = Some(standby);
+        true
     }
 
     /// Runs statements in the servers' database, where that is in PostgreSQL.
