@@ -105,3 +105,41 @@ fn each_line_of_the_table_does_what_it_says() {
         assert!(text(&told.stdout).contains(wanted), "{line}: {told:?}");
     }
 }
+
+/// Each command of `docs/guide/scale-out.md` and of `deploy/compose.yaml` is one that the program takes.
+#[test]
+fn each_command_of_several_machines_is_taken() {
+    const GUIDE: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/scale-out.md"));
+    const COMPOSE: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/compose.yaml"));
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    fs::write(&tokens, format!("{} acme ann\n", "a".repeat(32))).unwrap();
+    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let block = GUIDE.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let printed = block.replace("\\\n", " ");
+    let printed = printed.lines().filter(|line| line.contains(" turnkit ")).map(str::to_owned);
+    let commands = COMPOSE.lines().filter_map(|line| line.trim().strip_prefix("command: ["));
+    let composed = commands.map(|line| line.trim_end_matches(']').replace(',', " "));
+    let composed = composed.filter(|line| !line.starts_with("redis-server"));
+    let composed = composed.map(|line| {
+        let database = COMPOSE.lines().find_map(|line| line.trim().strip_prefix("TURNKIT_DATABASE: "));
+        format!("TURNKIT_DATABASE={} turnkit {line}", database.unwrap())
+    });
+    let lines: Vec<_> = printed.chain(composed).collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    for line in lines {
+        let mut line = line.replace(" turnkit ", concat!(" ", env!("CARGO_BIN_EXE_turnkit"), " "));
+        for file in ["/etc/turnkit/tokens", "/run/secrets/tokens"] {
+            line = line.replace(file, tokens.to_str().unwrap());
+        }
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{line} --check")]).env("PASSWORD", "secret");
+        shell.env("SUBSTRATE_TOKEN", "b".repeat(32));
+        shell.env("TURNKIT_SUBSTRATE_TOKEN", "b".repeat(32));
+        let checked = shell.output().unwrap();
+        assert_eq!(checked.status.code(), Some(0), "{line}: {}", text(&checked.stderr));
+    }
+}
