@@ -135,8 +135,7 @@ impl Stage {
         let redis = RedisServer::start_lazy();
         // It waits for the disk, as one in production does.
         let postgres = (database == Database::Postgres).then(|| PostgresServer::with(&[]));
-        let (mut url, mut planter, mut standby) =
-            (format!("sqlite:{}", path("data")), None, None);
+        let (mut url, mut planter, mut standby) = (format!("sqlite:{}", path("data")), None, None);
         if let Some(postgres) = &postgres {
             postgres.sql("postgres", &format!("CREATE DATABASE {DATABASE}"));
             url = postgres.url(DATABASE);

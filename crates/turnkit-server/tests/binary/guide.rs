@@ -125,7 +125,8 @@ fn each_command_of_several_machines_is_taken() {
     let composed = commands.map(|line| line.trim_end_matches(']').replace(',', " "));
     let composed = composed.filter(|line| !line.starts_with("redis-server"));
     let composed = composed.map(|line| {
-        let database = COMPOSE.lines().find_map(|line| line.trim().strip_prefix("TURNKIT_DATABASE: "));
+        let database =
+            COMPOSE.lines().find_map(|line| line.trim().strip_prefix("TURNKIT_DATABASE: "));
         format!("TURNKIT_DATABASE={} turnkit {line}", database.unwrap())
     });
     let lines: Vec<_> = printed.chain(composed).collect();
