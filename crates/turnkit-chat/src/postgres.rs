@@ -33,7 +33,9 @@
 //!   `execution_id`; `agent`; `state`, one of `open`, `complete`, `stopped` and `failed`; `dispatched` and `stop_asked`;
 //!   `failure_code` and `failure_message`; `created_at` and `ended_at`. The lease, and the claim that began it: `epoch`,
 //!   `worker`, `nonce`, `ran`, `claimed_at`, `released`. `first_asked`, the SHA-256 of what its first request said, where it was
-//!   edited in the queue.
+//!   edited in the queue. `said_bytes`, bytes of the text of question and answer, where the answer is whole and not blank; `said_before` and
+//!   `said_bytes_before`, how many such turns are before it in its branch, and their bytes. `lane`, its own index, or that of its parent's
+//!   lane where it is the first turn that has gone on from its parent.
 //! - `turnkit_queue`: turns that wait, in the order of `number`: `session_id`, `turn_id`, `client_id`, `agent`, `message`; `after_id`
 //!   and `replaces_id`, the turns that it was to follow or to stand in for; `first_asked`; `created_at`. Those that were removed
 //!   keep their names, with `removed`.

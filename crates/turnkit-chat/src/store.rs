@@ -21,7 +21,6 @@ use turnkit::{BoxError, Persisted};
 use turnkit_id::{ExecutionId, LogId};
 pub use turnkit_wire::interaction::Outcome;
 
-#[cfg(feature = "sqlite")]
 pub(crate) use self::history::text_len;
 pub use self::history::{History, HistoryBuilder, Omitted};
 use crate::{

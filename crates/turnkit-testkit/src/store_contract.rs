@@ -13,6 +13,7 @@
 //! ```
 
 mod bench;
+mod branches;
 mod deletion;
 mod endings;
 mod feed;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use turnkit_chat::{ChatStore, StoreError};
 use turnkit_id::ExecutionId;
 
+pub use self::branches::a_branch_has_its_own_pages_and_count;
 pub use self::deletion::{a_deleted_name_rests_and_what_is_idle_can_go, what_is_deleted_is_gone};
 pub use self::endings::{
     a_save_wins_against_a_concurrent_end, a_stop_is_noted_while_the_turn_is_open,
@@ -198,6 +200,7 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// | [`a_session_is_shown_as_whole_turns`] | tears turns apart, or changes text |
 /// | [`a_name_is_one_session_of_its_owner`] | opens a name twice, or another user's |
 /// | [`siblings_are_branches`] | takes all turns of a session for one conversation, or an edit that is asked twice for two |
+/// | [`a_branch_has_its_own_pages_and_count`] | counts over the session, or keeps a count that a late answer does not change |
 /// | [`an_answer_is_kept_with_its_parts`] | keeps the text alone, or parts that it has written anew |
 /// | [`history_keeps_to_its_limits`] | sends half a turn, a later one, or too much |
 /// | [`what_is_deleted_is_gone`] | brings something back, or forgets what is to be erased |
@@ -237,6 +240,7 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// [`a_session_is_shown_as_whole_turns`]: crate::store_contract::a_session_is_shown_as_whole_turns
 /// [`a_name_is_one_session_of_its_owner`]: crate::store_contract::a_name_is_one_session_of_its_owner
 /// [`siblings_are_branches`]: crate::store_contract::siblings_are_branches
+/// [`a_branch_has_its_own_pages_and_count`]: crate::store_contract::a_branch_has_its_own_pages_and_count
 /// [`an_answer_is_kept_with_its_parts`]: crate::store_contract::an_answer_is_kept_with_its_parts
 /// [`history_keeps_to_its_limits`]: crate::store_contract::history_keeps_to_its_limits
 /// [`what_is_deleted_is_gone`]: crate::store_contract::what_is_deleted_is_gone
@@ -326,6 +330,7 @@ macro_rules! chat_store_contract {
                 a_session_is_named_and_archived,
                 a_name_is_one_session_of_its_owner,
                 siblings_are_branches,
+                a_branch_has_its_own_pages_and_count,
                 an_answer_is_kept_with_its_parts,
                 a_session_is_shown_as_whole_turns,
                 history_keeps_to_its_limits,

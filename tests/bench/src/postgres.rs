@@ -116,8 +116,8 @@ async fn drive(mut client: Client, number: usize) -> Result<()> {
     );
     let counted = counted.await?;
     let opened = client.prepare(
-        "INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at)
-            VALUES ($1, $2, $3, $4, 'agent', clock_timestamp())",
+        "INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, lane, created_at)
+            VALUES ($1, $2, $3, $4, 'agent', 0, clock_timestamp())",
     );
     let opened = opened.await?;
     let said = client.prepare(

@@ -126,6 +126,14 @@ async fn measure(filled: &Filled, round: usize) -> Result<Vec<(&'static str, Dur
     ));
     rows.push(("the newest 10 turns of the session", median(async || shown(None).await).await?));
     rows.push(("10 turns from its middle", median(async || shown(Some(turns / 2)).await).await?));
+    let branch = |branch| {
+        let page = MessagePage { branch: Some(branch), before: None, turns: 10 };
+        store.session(owner(), middle.clone(), page)
+    };
+    rows.push((
+        "the newest 10 turns of the branch of its first one",
+        median(async || branch(0).await).await?,
+    ));
     let read = || FeedRead {
         after: Some(FeedId { feed: feed.clone(), number: number.saturating_sub(20) }),
         session: None,
@@ -140,15 +148,18 @@ async fn measure(filled: &Filled, round: usize) -> Result<Vec<(&'static str, Dur
         .await?,
     ));
     let open = turn(store, middle, format!("measured-{round}")).await?;
-    let limits = HistoryLimits::default();
-    rows.push((
-        "the history of a new turn, at most 50 turns",
-        median(async || store.history(open.clone(), limits).await).await?,
-    ));
+    let limits = HistoryLimits { turns: 20, ..HistoryLimits::default() };
+    for (name, turns) in [
+        ("the history of a new turn, 20 turns", 20),
+        ("the history of a new turn, as many as there are of 50", 50),
+    ] {
+        let limits = HistoryLimits { turns, ..limits };
+        rows.push((name, median(async || store.history(open.clone(), limits).await).await?));
+    }
     answer(store, &open).await?;
     let count = std::cell::Cell::new(0);
     rows.push((
-        "a new turn: accepted, its history read, its answer saved (two commits)",
+        "a new turn: accepted, its history of 20 turns read, its answer saved (two commits)",
         median(async || {
             count.set(count.get() + 1);
             let new = turn(store, middle, format!("more-{round}-{}", count.get()))

@@ -177,6 +177,33 @@ const STEPS: &[&str] = &[
     ALTER TABLE turnkit_sessions ADD COLUMN archived BOOLEAN NOT NULL DEFAULT false;
     CREATE INDEX turnkit_sessions_by_archive ON turnkit_sessions (tenant_id, user_id, archived, number);
 ",
+    r"
+    -- A turn knows its place, so that nobody walks a branch to count it or to find one (ADR 0058).
+    ALTER TABLE turnkit_turns ADD COLUMN said_bytes BIGINT;
+    UPDATE turnkit_turns t SET said_bytes = octet_length(asked.text) + octet_length(answer.text)
+        FROM turnkit_messages asked, turnkit_messages answer
+        WHERE t.state = 'complete' AND asked.execution_id = t.execution_id AND asked.role = 'user'
+            AND answer.execution_id = t.execution_id AND answer.role = 'assistant'
+            AND btrim(answer.text, E'\u0009\u000a\u000b\u000c\u000d\u0020\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000') <> '';
+    ALTER TABLE turnkit_turns ADD COLUMN said_before BIGINT NOT NULL DEFAULT 0;
+    ALTER TABLE turnkit_turns ADD COLUMN said_bytes_before BIGINT NOT NULL DEFAULT 0;
+    ALTER TABLE turnkit_turns ADD COLUMN lane BIGINT;
+    WITH RECURSIVE placed (session_id, turn_index, lane, said_before, said_bytes_before, said_bytes) AS (
+        SELECT session_id, turn_index, turn_index, 0::int8, 0::int8, said_bytes FROM turnkit_turns WHERE parent_index IS NULL
+        UNION ALL
+        SELECT t.session_id, t.turn_index,
+            CASE WHEN t.turn_index = (SELECT min(s.turn_index) FROM turnkit_turns s
+                WHERE s.session_id = t.session_id AND s.parent_index = t.parent_index) THEN p.lane ELSE t.turn_index END,
+            p.said_before + (p.said_bytes IS NOT NULL)::int, p.said_bytes_before + coalesce(p.said_bytes, 0), t.said_bytes
+        FROM placed p JOIN turnkit_turns t ON t.session_id = p.session_id AND t.parent_index = p.turn_index)
+    UPDATE turnkit_turns t SET lane = p.lane, said_before = p.said_before, said_bytes_before = p.said_bytes_before
+        FROM placed p WHERE p.session_id = t.session_id AND p.turn_index = t.turn_index;
+    -- Without a default: a server of an older version that still runs can accept no turn without its place.
+    ALTER TABLE turnkit_turns ALTER COLUMN lane SET NOT NULL;
+    CREATE INDEX turnkit_lanes ON turnkit_turns (session_id, lane, turn_index);
+    -- The turns that begin a lane.
+    CREATE INDEX turnkit_forks ON turnkit_turns (session_id, parent_index, turn_index DESC) WHERE lane = turn_index;
+",
 ];
 
 /// PostgreSQL 13, the first that tells its snapshots.
@@ -255,4 +282,17 @@ pub(super) async fn steps_taken(transaction: &Transaction<'_>) -> Result<i64, Fa
 
 fn known() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::STEPS;
+
+    /// An answer is blank to the step that looks for text in old ones as it is to [`str::trim`].
+    #[test]
+    fn white_space_is_what_unicode_has() {
+        let blank = (0..=0x10_FFFF).filter_map(char::from_u32).filter(|c| c.is_whitespace());
+        let blank: Vec<_> = blank.map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+        assert!(STEPS[2].contains(&format!("E'{}'", blank.concat())), "{blank:?}");
+    }
 }

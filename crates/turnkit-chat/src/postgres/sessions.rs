@@ -10,7 +10,8 @@ use super::values::{execution_id, optional_text, state, text, unsigned};
 use super::{deletion, feed, interactions, queue, rows};
 use crate::store::{
     Change, FeedPage, FeedRead, History, HistoryBuilder, HistoryLimits, MAX_SIBLINGS, MessagePage,
-    PAGE_BYTES, SessionList, SessionPage, SessionState, SessionUpdate, answer_bytes, said_in,
+    Omitted, PAGE_BYTES, SessionList, SessionPage, SessionState, SessionUpdate, answer_bytes,
+    said_in,
 };
 use crate::{Message, Principal, Role, SessionId, SessionInfo, Summary, Turn, TurnState};
 
@@ -193,21 +194,19 @@ pub(super) async fn state_of(
     Ok(Some(SessionState { info, messages, open, pending, queue, feed }))
 }
 
-/// A branch: the turn at index `$2` of the session `$1`, and its ancestors.
-const BRANCH: &str = "WITH RECURSIVE branch (turn_index, parent_index) AS (
-        SELECT turn_index, parent_index FROM turnkit_turns WHERE session_id = $1 AND turn_index = $2
-        UNION ALL
-        SELECT t.turn_index, t.parent_index FROM branch b
-            JOIN turnkit_turns t ON t.session_id = $1 AND t.turn_index = b.parent_index
-    )";
-
-/// Of a turn the newest child, of that one the newest, and so on.
-const NEWEST_DESCENDANT: &str = "WITH RECURSIVE descendant (turn_index) AS (
+/// The end of the branch that a turn is in: of each turn the newest child. Behind the turn only those are looked for, in its lane, at
+/// which another lane begins.
+const NEWEST_DESCENDANT: &str = "WITH RECURSIVE down (turn_index) AS (
         SELECT $2
         UNION ALL
-        SELECT (SELECT max(c.turn_index) FROM turnkit_turns c WHERE c.session_id = $1 AND c.parent_index = d.turn_index)
-            FROM descendant d WHERE d.turn_index IS NOT NULL
-    ) SELECT max(turn_index) FROM descendant";
+        SELECT (SELECT f.turn_index FROM turnkit_turns f
+            JOIN turnkit_turns p ON p.session_id = $1 AND p.turn_index = f.parent_index
+            WHERE f.session_id = $1 AND f.lane = f.turn_index AND f.parent_index >= b.turn_index AND p.lane = b.lane
+            ORDER BY f.parent_index, f.turn_index DESC LIMIT 1)
+        FROM down JOIN turnkit_turns b ON b.session_id = $1 AND b.turn_index = down.turn_index
+    ) SELECT turn_index FROM turnkit_turns WHERE session_id = $1 AND lane =
+        (SELECT lane FROM turnkit_turns WHERE session_id = $1 AND turn_index = (SELECT max(turn_index) FROM down))
+        ORDER BY turn_index DESC LIMIT 1";
 
 /// Newest first out of the database, so that the bounds on the page cut off what is oldest. The bound on its bytes is kept in the database
 /// as well: what is beyond it is not fetched.
@@ -219,27 +218,36 @@ async fn messages(
     let tip = match page.branch {
         None => rows::newest_index(tx, session).await?,
         Some(branch) => {
-            let row = tx.one(NEWEST_DESCENDANT, &[session.into(), branch.into()]).await?;
-            Some(unsigned(&row, 0)?)
+            let row = tx.row(NEWEST_DESCENDANT, &[session.into(), branch.into()]).await?;
+            row.map(|row| unsigned(&row, 0)).transpose()?
         }
     };
     let Some(tip) = tip else {
         return Ok(Vec::new());
     };
-    // The branch is walked no further than the page goes. Siblings are looked up in two ways, each by the index: `IS NOT DISTINCT FROM`
-    // takes none.
+    // The page begins with the newest turn of the branch that is older than `$3`: on the way there are the turns behind which the branch has
+    // changed its lane. Siblings are looked up in two ways, each by the index: `IS NOT DISTINCT FROM` takes none.
     let sql = format!(
-        "WITH RECURSIVE branch (turn_index, parent_index, taken) AS (
-            SELECT turn_index, parent_index, (turn_index < $3)::int FROM turnkit_turns WHERE session_id = $1 AND turn_index = $2
+        "WITH RECURSIVE up (lane, newest) AS (
+            SELECT lane, turn_index FROM turnkit_turns WHERE session_id = $1 AND turn_index = $2
             UNION ALL
-            SELECT t.turn_index, t.parent_index, b.taken + (t.turn_index < $3)::int FROM branch b
-                JOIN turnkit_turns t ON t.session_id = $1 AND t.turn_index = b.parent_index WHERE b.taken < $4),
-        page AS (
-            SELECT turn_index FROM branch WHERE turn_index < $3 ORDER BY turn_index DESC LIMIT $4),
+            SELECT p.lane, p.turn_index FROM up
+                JOIN turnkit_turns f ON f.session_id = $1 AND f.turn_index = up.lane
+                JOIN turnkit_turns p ON p.session_id = $1 AND p.turn_index = f.parent_index
+                WHERE up.lane >= $3),
+        page (turn_index, parent_index, place) AS (
+            SELECT turn_index, parent_index, 1 FROM turnkit_turns WHERE session_id = $1 AND turn_index = (
+                SELECT (SELECT max(t.turn_index) FROM turnkit_turns t
+                        WHERE t.session_id = $1 AND t.lane = up.lane AND t.turn_index <= least(up.newest, $3 - 1))
+                    FROM up WHERE up.lane < $3)
+            UNION ALL
+            SELECT t.turn_index, t.parent_index, p.place + 1 FROM page p
+                JOIN turnkit_turns t ON t.session_id = $1 AND t.turn_index = p.parent_index WHERE p.place < $4),
         sized AS (
             SELECT p.turn_index, coalesce(sum(sum(octet_length(m.text) + coalesce(octet_length(m.parts), 0)))
                 OVER (ORDER BY p.turn_index DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS newer
             FROM page p JOIN turnkit_messages m ON m.session_id = $1 AND m.turn_index = p.turn_index
+            WHERE p.place <= $4
             GROUP BY p.turn_index)
         SELECT m.role, m.status, t.turn_index, t.turn_id, t.execution_id, m.created_at, t.failure_code, t.failure_message,
             m.text, m.parts, m.summary, t.client_id,
@@ -311,9 +319,6 @@ async fn messages(
     Ok(newest_first)
 }
 
-/// White space as Unicode has it, and as [`str::trim`] knows it.
-const BLANK: &str = "\u{9}\u{a}\u{b}\u{c}\u{d} \u{85}\u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\u{2007}\u{2008}\u{2009}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
-
 pub(super) async fn history(
     tx: &mut Tx<'_>,
     turn: &Turn,
@@ -322,40 +327,45 @@ pub(super) async fn history(
     let Some(parent) = turn.parent else {
         return Ok(History::default());
     };
-    // JSON takes more than the text, and a turn that is cut half of the bound at most: what could be within it is fetched, and of the rest
-    // its size.
-    let sql = format!(
-        "{BRANCH}, told AS (
-            SELECT b.turn_index, asked.text AS asked, answer.text AS answer,
-                CASE WHEN strpos(answer.parts, '\"type\":\"input\"') > 0 THEN answer.parts END AS parts,
-                octet_length(asked.text) + octet_length(answer.text) AS bytes
-            FROM branch b
-            JOIN turnkit_messages asked ON asked.session_id = $1 AND asked.turn_index = b.turn_index AND asked.role = 'user'
-            JOIN turnkit_messages answer
-                ON answer.session_id = $1 AND answer.turn_index = b.turn_index AND answer.role = 'assistant'
-            WHERE answer.status = 'complete' AND btrim(answer.text, $5) <> ''),
+    // JSON takes more than the text, and a turn that is cut half of the bound at most: what could be within it is fetched, and of the first
+    // that could not how many there are up to it.
+    let sql = "WITH RECURSIVE branch (turn_index, parent_index, said_bytes, said_before, said_bytes_before, taken) AS (
+            SELECT turn_index, parent_index, said_bytes, said_before, said_bytes_before, (said_bytes IS NOT NULL)::int
+                FROM turnkit_turns WHERE session_id = $1 AND turn_index = $2
+            UNION ALL
+            SELECT t.turn_index, t.parent_index, t.said_bytes, t.said_before, t.said_bytes_before,
+                    b.taken + (t.said_bytes IS NOT NULL)::int
+                FROM branch b JOIN turnkit_turns t ON t.session_id = $1 AND t.turn_index = b.parent_index
+                WHERE b.said_before > 0 AND b.taken <= $3),
         placed AS (
-            SELECT told.*, row_number() OVER (ORDER BY turn_index DESC) <= $3 AND coalesce(sum(least(bytes, $4 / 2))
+            SELECT b.*, taken <= $3 AND coalesce(sum(least(said_bytes, $4 / 2))
                 OVER (ORDER BY turn_index DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) <= $4 + 64 AS fits
-            FROM told)
-        SELECT CASE WHEN fits THEN asked END, CASE WHEN fits THEN answer END, CASE WHEN fits THEN parts END, NULL::text, bytes::int8
-        FROM placed ORDER BY turn_index DESC"
-    );
+            FROM branch b WHERE said_bytes IS NOT NULL)
+        SELECT asked.text, answer.text, CASE WHEN strpos(answer.parts, '\"type\":\"input\"') > 0 THEN answer.parts END, NULL::text,
+            p.said_before + 1, p.said_bytes_before + p.said_bytes
+        FROM placed p
+        LEFT JOIN turnkit_messages asked
+            ON p.fits AND asked.session_id = $1 AND asked.turn_index = p.turn_index AND asked.role = 'user'
+        LEFT JOIN turnkit_messages answer
+            ON p.fits AND answer.session_id = $1 AND answer.turn_index = p.turn_index AND answer.role = 'assistant'
+        ORDER BY p.turn_index DESC";
     let values = [
         (&turn.session_id).into(),
         parent.into(),
         u64::from(limits.turns).into(),
         limits.bytes.into(),
-        BLANK.into(),
     ];
     let mut history = HistoryBuilder::new(limits);
-    for row in tx.rows(&sql, &values).await? {
+    for row in tx.rows(sql, &values).await? {
         match optional_text(&row, 0)? {
             // Of the parts nothing is needed, unless there are inputs among them.
             Some(asked) if !history.is_full() => {
                 history.take(said_in(&asked, &rows::answer(&row, 1)?));
             }
-            _ => history.omit(unsigned(&row, 4)?),
+            _ => {
+                history.omit(Omitted { turns: unsigned(&row, 4)?, bytes: unsigned(&row, 5)? });
+                break;
+            }
         }
     }
     let sql = "SELECT answer.summary FROM turnkit_turns before JOIN turnkit_messages answer
@@ -371,16 +381,4 @@ pub(super) async fn history(
     };
     let summary = summary.and_then(|json| Summary::from_json(&json).ok());
     Ok(history.build(summary.and_then(|summary| summary.agent_session_id)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::BLANK;
-
-    #[test]
-    fn blank_is_blank_to_both() {
-        let blank: String =
-            (0..=0x10_FFFF).filter_map(char::from_u32).filter(|c| c.is_whitespace()).collect();
-        assert_eq!(BLANK, blank);
-    }
 }

@@ -14,6 +14,7 @@ use super::{NotAccepted, deletion, interactions, rows, sessions};
 use crate::store::asked::Asked;
 use crate::store::{
     Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TurnRow, answer_columns,
+    said_in, text_len,
 };
 use crate::{Answer, Ending, Failure, Principal, SessionId, Turn, TurnRef, TurnState};
 
@@ -178,11 +179,20 @@ async fn insert(
     let execution_id = ExecutionId::derive(&owner.tenant_id, id.as_str(), index)
         .map_err(|error| Fault::broken(error.to_string()))?;
     let title = title.map(str::to_owned);
+    // Its lane is its parent's where it is the first child, and what was said before it is what was said until its parent's end.
     let sql = "WITH counted AS (
             UPDATE turnkit_sessions SET next_index = $2 + 1, title = coalesce(title, $3), active_at = clock_timestamp() WHERE id = $1),
+        placed AS (
+            SELECT CASE WHEN EXISTS (SELECT 1 FROM turnkit_turns s WHERE s.session_id = $1 AND s.parent_index = $7)
+                    THEN $2 ELSE p.lane END AS lane,
+                p.said_before + (p.said_bytes IS NOT NULL)::int AS said, p.said_bytes_before + coalesce(p.said_bytes, 0) AS bytes
+            FROM turnkit_turns p WHERE p.session_id = $1 AND p.turn_index = $7),
         inserted AS (
-            INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at, parent_index, client_id, first_asked)
-            VALUES ($1, $2, $4, $5, $6, clock_timestamp(), $7, $8, $9))
+            INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at, parent_index, client_id, first_asked,
+                lane, said_before, said_bytes_before)
+            VALUES ($1, $2, $4, $5, $6, clock_timestamp(), $7, $8, $9,
+                coalesce((SELECT lane FROM placed), $2), coalesce((SELECT said FROM placed), 0),
+                coalesce((SELECT bytes FROM placed), 0)))
         INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
         VALUES ($5, 'user', $1, $2, $10, 'complete', coalesce($11, clock_timestamp()))";
     let values: [Value<'_>; 11] = [
@@ -263,7 +273,8 @@ pub(super) async fn save(
     let turn = lock(tx, id, "an answer of no turn").await?;
     let sql = "WITH before AS (SELECT state, session_id, turn_index FROM turnkit_turns WHERE execution_id = $1 AND state <> 'complete'),
         ended AS (
-            UPDATE turnkit_turns t SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = clock_timestamp()
+            UPDATE turnkit_turns t SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = clock_timestamp(),
+                said_bytes = $5
             FROM before WHERE t.execution_id = $1),
         kept AS (
             INSERT INTO turnkit_messages AS m (execution_id, role, session_id, turn_index, text, parts, summary, status, created_at)
@@ -274,11 +285,24 @@ pub(super) async fn save(
         touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM before WHERE s.id = before.session_id)
         SELECT state = 'open' FROM before";
     let (parts, summary) = answer_columns::of(answer);
-    let values = [id.into(), (&answer.text).into(), (&parts).into(), (&summary).into()];
+    let said = said_in(&turn.message, answer);
+    let said_bytes = (!said.is_empty()).then(|| text_len(&said));
+    let values =
+        [id.into(), (&answer.text).into(), (&parts).into(), (&summary).into(), said_bytes.into()];
     let Some(row) = tx.row(sql, &values).await? else {
         return Ok(Persisted::AlreadySaved);
     };
     let was_open: bool = row.try_get(0)?;
+    if let Some(bytes) = said_bytes.filter(|_| !was_open) {
+        // Turns may have come behind it meanwhile: they have more said before them now.
+        let sql = "WITH RECURSIVE behind (turn_index) AS (
+                SELECT turn_index FROM turnkit_turns WHERE session_id = $1 AND parent_index = $2
+                UNION ALL
+                SELECT t.turn_index FROM behind JOIN turnkit_turns t ON t.session_id = $1 AND t.parent_index = behind.turn_index)
+            UPDATE turnkit_turns t SET said_before = said_before + 1, said_bytes_before = said_bytes_before + $3
+            FROM behind WHERE t.session_id = $1 AND t.turn_index = behind.turn_index";
+        tx.write(sql, &[(&turn.session_id).into(), turn.index.into(), bytes.into()]).await?;
+    }
     if let Some(product) = tx.product {
         let saved = Tx::guarded(product.saved(&tx.transaction, &turn, answer)).await?;
         saved.map_err(|error| Fault::of_product("saved", &error))?;

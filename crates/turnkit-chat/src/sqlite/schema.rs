@@ -211,6 +211,26 @@ const STEPS: &[&str] = &[
     -- A branch is walked over this alone: who begins a new turn walks all of it.
     CREATE INDEX turnkit_branches ON turnkit_turns (session_id, turn_index, parent_index, said_bytes);
 ",
+    r"
+    -- A turn knows its place, so that nobody walks a branch to count it or to find one (ADR 0058).
+    ALTER TABLE turnkit_turns ADD COLUMN lane INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE turnkit_turns ADD COLUMN said_before INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE turnkit_turns ADD COLUMN said_bytes_before INTEGER NOT NULL DEFAULT 0;
+    WITH RECURSIVE placed (session_id, turn_index, lane, said_before, said_bytes_before, said_bytes) AS (
+        SELECT session_id, turn_index, turn_index, 0, 0, said_bytes FROM turnkit_turns WHERE parent_index IS NULL
+        UNION ALL
+        SELECT t.session_id, t.turn_index,
+            iif(t.turn_index = (SELECT min(s.turn_index) FROM turnkit_turns s
+                WHERE s.session_id = t.session_id AND s.parent_index = t.parent_index), p.lane, t.turn_index),
+            p.said_before + (p.said_bytes IS NOT NULL), p.said_bytes_before + coalesce(p.said_bytes, 0), t.said_bytes
+        FROM placed p JOIN turnkit_turns t ON t.session_id = p.session_id AND t.parent_index = p.turn_index)
+    UPDATE turnkit_turns SET lane = p.lane, said_before = p.said_before, said_bytes_before = p.said_bytes_before
+        FROM placed p WHERE p.session_id = turnkit_turns.session_id AND p.turn_index = turnkit_turns.turn_index;
+    DROP INDEX turnkit_branches;
+    CREATE INDEX turnkit_lanes ON turnkit_turns (session_id, lane, turn_index);
+    -- The turns that begin a lane.
+    CREATE INDEX turnkit_forks ON turnkit_turns (session_id, parent_index, turn_index DESC) WHERE lane = turn_index;
+",
 ];
 
 /// The schema of a database that a newer version has written.
@@ -243,18 +263,18 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another handle may have been faster, while this one waited for the lock.
     let taken = steps_taken(&transaction)?;
-    let is_ours = has_table(&transaction, "turnkit_schema")?;
-    for step in STEPS.iter().skip(taken as usize) {
+    for (before, step) in STEPS.iter().enumerate().skip(taken as usize) {
         transaction.execute_batch(step)?;
-    }
-    if !is_ours {
-        let sql = "CREATE TABLE turnkit_schema (
-                id       INTEGER PRIMARY KEY CHECK (id = 1),
-                version  INTEGER NOT NULL
-            ) STRICT";
-        transaction.execute_batch(sql)?;
-        if let Some(version) = unprefixed_version(&transaction)? {
-            move_unprefixed(&transaction, version)?;
+        if before == 0 {
+            let sql = "CREATE TABLE turnkit_schema (
+                    id       INTEGER PRIMARY KEY CHECK (id = 1),
+                    version  INTEGER NOT NULL
+                ) STRICT";
+            transaction.execute_batch(sql)?;
+            // Behind the first step, so that the later ones do for these rows what they do for all.
+            if let Some(version) = unprefixed_version(&transaction)? {
+                move_unprefixed(&transaction, version)?;
+            }
         }
     }
     let sql = "INSERT INTO turnkit_schema (id, version) VALUES (1, ?1)
@@ -324,39 +344,24 @@ fn unprefixed_version(db: &Connection) -> rusqlite::Result<Option<u32>> {
     Ok(Some(version))
 }
 
-/// What the steps have done for the sessions that were there before, done for those that have moved in since.
-const OF_MOVED: &str = "UPDATE turnkit_sessions SET active_at = coalesce(
-            (SELECT max(max(t.created_at, coalesce(t.ended_at, 0))) FROM turnkit_turns t WHERE t.session_id = turnkit_sessions.id),
-            created_at);
-        INSERT INTO turnkit_feeds (tenant_id, user_id, feed)
-            SELECT tenant_id, user_id, lower(hex(randomblob(16))) FROM (SELECT DISTINCT tenant_id, user_id FROM turnkit_sessions);
-        UPDATE turnkit_turns SET said_bytes =
-            (SELECT length(CAST(asked.text AS BLOB)) + length(CAST(answer.text AS BLOB))
-                FROM turnkit_messages asked
-                JOIN turnkit_messages answer ON answer.execution_id = asked.execution_id AND answer.role = 'assistant'
-                WHERE asked.execution_id = turnkit_turns.execution_id AND asked.role = 'user'
-                    AND trim(answer.text, char(9, 10, 11, 12, 13, 32)) <> '')
-            WHERE state = 'complete';";
-
 /// Moves the rows, and drops those tables. The worker of each open turn was one of another binary, which has ended: its lease
 /// is free.
 fn move_unprefixed(transaction: &Transaction<'_>, version: u32) -> rusqlite::Result<()> {
     let stop_asked = if version == 1 { "0" } else { "stop_asked" };
     transaction.execute_batch(&format!(
-        "INSERT INTO turnkit_sessions (id, name, tenant_id, user_id, title, next_index, created_at)
-            SELECT id, id, tenant_id, user_id,
+        "INSERT INTO turnkit_sessions (id, tenant_id, user_id, title, next_index, created_at)
+            SELECT id, tenant_id, user_id,
                 (SELECT substr(text, 1, 80) FROM messages WHERE session_id = s.id AND turn_index = 0 AND role = 'user'),
                 (SELECT coalesce(max(turn_index) + 1, 0) FROM turns WHERE session_id = s.id),
                 created_at
             FROM sessions s ORDER BY created_at, id;
-        INSERT INTO turnkit_turns (session_id, turn_index, parent_index, turn_id, execution_id, agent, state, dispatched, stop_asked,
+        INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, state, dispatched, stop_asked,
                 failure_code, failure_message, created_at, ended_at)
-            SELECT session_id, turn_index, nullif(turn_index - 1, -1), turn_id, execution_id, agent, state, dispatched, {stop_asked},
+            SELECT session_id, turn_index, turn_id, execution_id, agent, state, dispatched, {stop_asked},
                 failure_code, failure_message, created_at, ended_at
             FROM turns ORDER BY created_at, session_id, turn_index;
         INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
             SELECT execution_id, role, session_id, turn_index, text, status, created_at FROM messages;
-        {OF_MOVED}
         DROP TABLE messages;
         DROP TABLE turns;
         DROP TABLE sessions;

@@ -9,7 +9,7 @@ use super::rows::{self, column, state, unsigned};
 use super::workers::Worker;
 use super::{Fault, deletion, feed, interactions, queue};
 use crate::store::{
-    Change, History, HistoryBuilder, HistoryLimits, MAX_SIBLINGS, MessagePage, PAGE_BYTES,
+    Change, History, HistoryBuilder, HistoryLimits, MAX_SIBLINGS, MessagePage, Omitted, PAGE_BYTES,
     SessionList, SessionPage, SessionState, SessionUpdate, answer_bytes, said_in,
 };
 use crate::{
@@ -181,14 +181,31 @@ pub(super) fn state_of(
     Ok(Some(SessionState { info, messages, open, pending, queue, feed }))
 }
 
-/// A branch, newest turn first: the turn at index `?2` of the session `?1`, and its ancestors.
-pub(super) const BRANCH: &str = "WITH RECURSIVE branch (turn_index, parent_index) AS (
-        SELECT turn_index, parent_index FROM turnkit_turns WHERE session_id = ?1 AND turn_index = ?2
+/// The end of the branch that a turn is in: of each turn the newest child. Behind the turn only those are looked for, in its lane, at
+/// which another lane begins.
+const NEWEST_DESCENDANT: &str = "WITH RECURSIVE down (turn_index) AS (
+        SELECT ?2
         UNION ALL
-        SELECT t.turn_index, t.parent_index FROM branch b
-            CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.parent_index
-        ORDER BY 1 DESC
-    )";
+        SELECT (SELECT f.turn_index FROM turnkit_turns f
+            CROSS JOIN turnkit_turns p ON p.session_id = ?1 AND p.turn_index = f.parent_index
+            WHERE f.session_id = ?1 AND f.lane = f.turn_index AND f.parent_index >= b.turn_index AND p.lane = b.lane
+            ORDER BY f.parent_index, f.turn_index DESC LIMIT 1)
+        FROM down CROSS JOIN turnkit_turns b ON b.session_id = ?1 AND b.turn_index = down.turn_index
+    ) SELECT max(turn_index) FROM turnkit_turns WHERE session_id = ?1 AND lane =
+        (SELECT lane FROM turnkit_turns WHERE session_id = ?1 AND turn_index = (SELECT max(turn_index) FROM down))";
+
+/// The newest turn older than `?3` among the one at index `?2` and its ancestors: on the way are the turns behind which the branch has
+/// changed its lane.
+const NEWEST_BEFORE: &str = "WITH RECURSIVE up (lane, newest) AS (
+        SELECT lane, turn_index FROM turnkit_turns WHERE session_id = ?1 AND turn_index = ?2
+        UNION ALL
+        SELECT p.lane, p.turn_index FROM up
+            CROSS JOIN turnkit_turns f ON f.session_id = ?1 AND f.turn_index = up.lane
+            CROSS JOIN turnkit_turns p ON p.session_id = ?1 AND p.turn_index = f.parent_index
+            WHERE up.lane >= ?3
+    ) SELECT (SELECT max(t.turn_index) FROM turnkit_turns t
+            WHERE t.session_id = ?1 AND t.lane = up.lane AND t.turn_index <= min(up.newest, ?3 - 1))
+        FROM up WHERE up.lane < ?3";
 
 /// Newest first out of the database, so that the bounds on the page cut off what is oldest.
 fn messages(
@@ -196,38 +213,43 @@ fn messages(
     session: &SessionId,
     page: MessagePage,
 ) -> rusqlite::Result<Vec<Message>> {
-    let mut tip = match page.branch {
+    let tip = match page.branch {
         None => rows::newest_index(db, session)?,
-        Some(branch) => Some(branch),
-    };
-    while let (Some(_), Some(parent)) = (page.branch, tip) {
-        let sql =
-            "SELECT max(turn_index) FROM turnkit_turns WHERE session_id = ?1 AND parent_index = ?2";
-        let values = params![session.as_str(), column(parent)?];
-        let child =
-            db.prepare_cached(sql)?.query_row(values, |row| rows::optional_index(row, 0))?;
-        match child {
-            Some(child) => tip = Some(child),
-            None => break,
+        Some(branch) => {
+            let values = params![session.as_str(), column(branch)?];
+            db.prepare_cached(NEWEST_DESCENDANT)?
+                .query_row(values, |row| rows::optional_index(row, 0))?
         }
-    }
-    let Some(tip) = tip else {
+    };
+    let start = match (tip, page.before) {
+        (Some(tip), Some(before)) => {
+            let before = i64::try_from(before).unwrap_or(i64::MAX);
+            let values = params![session.as_str(), column(tip)?, before];
+            let mut statement = db.prepare_cached(NEWEST_BEFORE)?;
+            statement.query_row(values, |row| rows::optional_index(row, 0)).optional()?.flatten()
+        }
+        (tip, _) => tip,
+    };
+    let Some(start) = start else {
         return Ok(Vec::new());
     };
     let sql = format!(
-        "{BRANCH} SELECT m.role, m.status, t.turn_index, t.turn_id, t.execution_id, m.created_at, t.failure_code, t.failure_message,
+        "WITH RECURSIVE branch (turn_index, parent_index) AS (
+            SELECT turn_index, parent_index FROM turnkit_turns WHERE session_id = ?1 AND turn_index = ?2
+            UNION ALL
+            SELECT t.turn_index, t.parent_index FROM branch b
+                CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.parent_index)
+        SELECT m.role, m.status, t.turn_index, t.turn_id, t.execution_id, m.created_at, t.failure_code, t.failure_message,
             m.text, m.parts, m.summary, t.client_id,
             (SELECT count(*) FROM turnkit_turns s WHERE s.session_id = ?1 AND s.parent_index IS t.parent_index),
             (SELECT group_concat(turn_id) FROM (SELECT turn_id FROM turnkit_turns s
                 WHERE s.session_id = ?1 AND s.parent_index IS t.parent_index ORDER BY s.turn_index DESC LIMIT {MAX_SIBLINGS}))
         FROM branch b
         CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.turn_index
-        CROSS JOIN turnkit_messages m ON m.session_id = ?1 AND m.turn_index = b.turn_index
-        WHERE b.turn_index < ?3"
+        CROSS JOIN turnkit_messages m ON m.session_id = ?1 AND m.turn_index = b.turn_index"
     );
-    let before = page.before.and_then(|index| i64::try_from(index).ok()).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![session.as_str(), column(tip)?, before])?;
+    let mut rows = statement.query(params![session.as_str(), column(start)?])?;
     let (mut newest_first, mut bytes) = (Vec::<Message>::new(), 0);
     let (mut turns, mut last) = (0, None);
     while let Some(row) = rows.next()? {
@@ -296,10 +318,9 @@ pub(super) fn history(
     let mut rows = branch.query(params![session, column(parent)?])?;
     let mut history = HistoryBuilder::new(limits);
     while let Some(row) = rows.next()? {
-        // Of what is left out only the size is read.
         if history.is_full() {
-            history.omit(unsigned(row, 1)?);
-            continue;
+            history.omit(Omitted { turns: unsigned(row, 1)?, bytes: unsigned(row, 2)? });
+            break;
         }
         let values = params![session, row.get::<_, i64>(0)?];
         history.take(said.query_row(values, |row| {
@@ -310,14 +331,16 @@ pub(super) fn history(
     Ok(history.build(agent_session(db, turn, parent)?))
 }
 
-/// The turns of a branch with an answer that goes with a run, newest first, and how much text they have.
-pub(super) const SAID_BEFORE: &str = "WITH RECURSIVE branch (turn_index, parent_index, said_bytes) AS (
-        SELECT turn_index, parent_index, said_bytes FROM turnkit_turns WHERE session_id = ?1 AND turn_index = ?2
+/// The turns of a branch with an answer that goes with a run, newest first; and of each how many these are up to it, and how much text they
+/// have.
+const SAID_BEFORE: &str = "WITH RECURSIVE branch (turn_index, parent_index, said_bytes, said_before, said_bytes_before) AS (
+        SELECT turn_index, parent_index, said_bytes, said_before, said_bytes_before FROM turnkit_turns
+            WHERE session_id = ?1 AND turn_index = ?2
         UNION ALL
-        SELECT t.turn_index, t.parent_index, t.said_bytes FROM branch b
+        SELECT t.turn_index, t.parent_index, t.said_bytes, t.said_before, t.said_bytes_before FROM branch b
             CROSS JOIN turnkit_turns t ON t.session_id = ?1 AND t.turn_index = b.parent_index
-        ORDER BY 1 DESC
-    ) SELECT turn_index, said_bytes FROM branch WHERE said_bytes IS NOT NULL";
+            WHERE b.said_before > 0
+    ) SELECT turn_index, said_before + 1, said_bytes_before + said_bytes FROM branch WHERE said_bytes IS NOT NULL";
 
 /// The agent's own session that the turn goes on with. Where another turn has gone on with it, it holds what is not of this branch.
 fn agent_session(db: &Connection, turn: &Turn, parent: u64) -> rusqlite::Result<Option<String>> {

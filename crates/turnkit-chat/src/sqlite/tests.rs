@@ -669,9 +669,7 @@ fn every_statement_searches_by_an_index() {
         for literal in code.split('"').skip(1).step_by(2) {
             let literal = &literal.replace('\u{1}', "\"");
             let first = literal.split_whitespace().next().unwrap_or_default();
-            let is_sql =
-                ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "{BRANCH}"].contains(&first);
-            if !is_sql || literal == sessions::BRANCH {
+            if !["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].contains(&first) {
                 continue;
             }
             let columns =
@@ -697,7 +695,6 @@ fn every_statement_searches_by_an_index() {
 
 /// A statement with everything that is put into it.
 fn filled_in(sql: &str) -> Vec<String> {
-    let sql = sql.replace("{BRANCH}", sessions::BRANCH);
     let mut filled = vec![sql.replace("{MAX_SIBLINGS}", "256")];
     for (name, fillings) in [
         ("{of_archive}", &["", "AND archived = ?5"][..]),
@@ -736,8 +733,10 @@ fn is_small(step: &str) -> bool {
         "turnkit_unscrubbed",
         "turnkit_undecided_intents",
     ];
-    let few = ["turnkit_workers", "turnkit_log", "turnkit_schema", "CONSTANT ROW", "b", "branch"];
+    let found = ["CONSTANT ROW", "b", "branch", "behind", "up", "down"];
+    let few = ["turnkit_workers", "turnkit_log", "turnkit_schema"];
     few.contains(&scanned)
+        || found.contains(&scanned)
         || scanned.starts_with('(')
         || of_partial.iter().any(|index| scanned.ends_with(&format!("INDEX {index}")))
 }

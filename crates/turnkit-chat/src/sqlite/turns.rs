@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use turnkit::Persisted;
 use turnkit_id::ExecutionId;
 use turnkit_wire::text;
@@ -199,10 +199,18 @@ fn insert(
     let turn =
         Turn { parent, client_id, ..Turn::new(owner, at, index, execution_id, agent, message) };
     let (id, session) = (turn.execution_id.as_str(), turn.session_id.as_str());
-    let sql = "INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at, parent_index, client_id,
-            first_asked)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let (parent, index) = (turn.parent.map(column).transpose()?, column(index)?);
+    // Its lane is its parent's where it is the first child, and what was said before it is what was said until its parent's end.
+    let sql = "SELECT iif(EXISTS (SELECT 1 FROM turnkit_turns s WHERE s.session_id = ?1 AND s.parent_index = ?2), ?3, p.lane),
+            p.said_before + (p.said_bytes IS NOT NULL), p.said_bytes_before + coalesce(p.said_bytes, 0)
+        FROM turnkit_turns p WHERE p.session_id = ?1 AND p.turn_index = ?2";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let place =
+        db.prepare_cached(sql)?.query_row(params![session, parent, index], read).optional()?;
+    let (lane, said_before, said_bytes_before): (i64, i64, i64) = place.unwrap_or((index, 0, 0));
+    let sql = "INSERT INTO turnkit_turns (session_id, turn_index, turn_id, execution_id, agent, created_at, parent_index, client_id,
+            first_asked, lane, said_before, said_bytes_before)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let values = params![
         session,
         index,
@@ -212,7 +220,10 @@ fn insert(
         worker.now(),
         parent,
         turn.client_id,
-        known_as
+        known_as,
+        lane,
+        said_before,
+        said_bytes_before
     ];
     db.prepare_cached(sql)?.execute(values)?;
     let sql = "INSERT INTO turnkit_messages (execution_id, role, session_id, turn_index, text, status, created_at)
@@ -294,6 +305,18 @@ pub(super) fn save(
         let bytes = column(text_len(&said))?;
         let sql = "UPDATE turnkit_turns SET said_bytes = ?2 WHERE execution_id = ?1";
         tx.prepare_cached(sql)?.execute(params![id.as_str(), bytes])?;
+        if !was_open {
+            // Turns may have come behind it meanwhile: they have more said before them now.
+            let sql = "WITH RECURSIVE behind (turn_index) AS (
+                    SELECT turn_index FROM turnkit_turns WHERE session_id = ?1 AND parent_index = ?2
+                    UNION ALL
+                    SELECT t.turn_index FROM behind CROSS JOIN turnkit_turns t
+                        ON t.session_id = ?1 AND t.parent_index = behind.turn_index)
+                UPDATE turnkit_turns SET said_before = said_before + 1, said_bytes_before = said_bytes_before + ?3
+                WHERE session_id = ?1 AND turn_index IN (SELECT turn_index FROM behind)";
+            let values = params![turn.session_id.as_str(), column(turn.index)?, bytes];
+            tx.prepare_cached(sql)?.execute(values)?;
+        }
     }
     if let Some(product) = product {
         product.saved(tx, &turn, answer).map_err(|error| OwnStatements::failed("saved", error))?;

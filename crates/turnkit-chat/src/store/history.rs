@@ -35,14 +35,14 @@ impl Omitted {
 ///
 /// ```
 /// use turnkit_chat::Answer;
-/// use turnkit_chat::store::{HistoryBuilder, HistoryLimits, said_in};
+/// use turnkit_chat::store::{HistoryBuilder, HistoryLimits, Omitted, said_in};
 ///
 /// let mut history = HistoryBuilder::new(HistoryLimits { turns: 1, ..HistoryLimits::default() });
 /// history.take(said_in("And half of it?", &Answer::new("21.")));
 /// assert!(history.is_full());
-/// history.omit("What is 6 * 7?42.".len() as u64);
+/// history.omit(Omitted { turns: 7, bytes: 1_234 });
 /// let history = history.build(None);
-/// assert_eq!((history.said.len(), history.omitted.turns), (2, 1));
+/// assert_eq!((history.said.len(), history.omitted.turns), (2, 7));
 /// ```
 #[derive(Debug)]
 pub struct HistoryBuilder {
@@ -71,7 +71,7 @@ impl HistoryBuilder {
         }
     }
 
-    /// Whether all turns that are older are left out. They need not be read: [`omit`](Self::omit) counts them.
+    /// Whether all turns that are older are left out. They need not be read, and [`omit`](Self::omit) takes their count.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.is_full
@@ -86,7 +86,7 @@ impl HistoryBuilder {
         }
         let bytes = text_len(&turn);
         if self.is_full {
-            return self.omit(bytes);
+            return self.omit(Omitted { turns: 1, bytes });
         }
         let size = turn.iter().map(json_len).sum::<usize>();
         let (half, quarter) = (self.limits.bytes / 2, self.limits.bytes / 4);
@@ -94,7 +94,7 @@ impl HistoryBuilder {
             let share = half.min(self.left);
             if size <= half || self.left < quarter || share < MIN_SHARE {
                 self.is_full = true;
-                return self.omit(bytes);
+                return self.omit(Omitted { turns: 1, bytes });
             }
             cut(&mut turn, share);
             self.omitted.bytes += bytes.saturating_sub(text_len(&turn));
@@ -105,10 +105,10 @@ impl HistoryBuilder {
         self.is_full = self.turns == self.limits.turns;
     }
 
-    /// Counts a turn with an answer that is not blank, and so much text in all, as left out.
-    pub fn omit(&mut self, bytes: u64) {
-        self.omitted.turns += 1;
-        self.omitted.bytes += bytes;
+    /// Counts so many turns with an answer that is not blank, and so much text in all, as left out.
+    pub fn omit(&mut self, left_out: Omitted) {
+        self.omitted.turns += left_out.turns;
+        self.omitted.bytes += left_out.bytes;
     }
 
     /// What was taken. `agent_session` is what the answer before the turn told as its agent's session

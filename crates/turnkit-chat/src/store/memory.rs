@@ -1,5 +1,7 @@
 //! A store in memory: for tests, trials and products that keep nothing.
 
+mod branches;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,14 +13,15 @@ use futures_util::future::ready;
 use turnkit::Persisted;
 use turnkit_id::{ExecutionId, LogId};
 
+use self::branches::Branches;
 use super::{
     Accepted, Bell, Change, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy,
     FEED_KEPT, FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, History,
     HistoryBuilder, HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MAX_QUEUED,
-    MAX_SIBLINGS, MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, Outcome, PAGE_BYTES, Queue,
-    QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState, SessionUpdate,
-    Siblings, SignIns, StoreError, StoreErrorKind, Stored, TOMBSTONE, Told, TurnRow, Wish,
-    answer_bytes, input_turn, inputs_of, said_in, unnamed_log,
+    MAX_SIBLINGS, MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, Omitted, Outcome, PAGE_BYTES,
+    Queue, QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState,
+    SessionUpdate, Siblings, SignIns, StoreError, StoreErrorKind, Stored, TOMBSTONE, Told, TurnRow,
+    Wish, answer_bytes, input_turn, inputs_of, said_in, text_len, unnamed_log,
 };
 use crate::{
     Answer, Ending, Failure, Message, Principal, QueuedTurn, SessionId, SessionInfo, Turn, TurnRef,
@@ -116,6 +119,8 @@ struct Session {
     active_at: SystemTime,
     /// By index.
     turns: Vec<ExecutionId>,
+    branches: Branches,
+    open: Option<ExecutionId>,
     by_name: HashMap<String, ExecutionId>,
     /// Those that wait, in their order. While the queue is paused there is at least one.
     queue: Vec<Waiting>,
@@ -155,6 +160,10 @@ struct Row {
     claimed: Option<Claimant>,
     failure: Option<Failure>,
     answer: Option<(Answer, SystemTime)>,
+    /// Bytes of what was said in it, where that goes with the run of a later turn.
+    said: Option<u64>,
+    /// What was said so before it in its branch.
+    said_before: Omitted,
     /// While it is open, in the order in which they were asked.
     questions: Vec<Question>,
     intents: Vec<Noted>,
@@ -191,6 +200,17 @@ struct SignIn {
     secret: Digest,
     token: Digest,
     ends_at: SystemTime,
+}
+
+impl Row {
+    /// What was said up to the end of this turn, which a history without it leaves out.
+    fn said_until(&self) -> Omitted {
+        let Omitted { turns, bytes } = self.said_before;
+        Omitted {
+            turns: turns + u64::from(self.said.is_some()),
+            bytes: bytes + self.said.unwrap_or(0),
+        }
+    }
 }
 
 impl MemoryStore {
@@ -240,6 +260,9 @@ impl MemoryStore {
         session_id: &SessionId,
         now: SystemTime,
     ) -> Result<(), StoreError> {
+        if let Some(session) = data.sessions.get_mut(session_id) {
+            session.open = None;
+        }
         if data.open_next(session_id, now)? {
             self.kept.freed.ring();
         }
@@ -310,6 +333,8 @@ impl Data {
             created_at,
             active_at: created_at,
             turns: Vec::new(),
+            branches: Branches::default(),
+            open: None,
             by_name: HashMap::new(),
             queue: Vec::new(),
             is_paused: false,
@@ -336,12 +361,15 @@ impl Data {
             return Err(StoreError::because(StoreErrorKind::Broken, "a turn of no session"));
         };
         let (owner, index) = (session.owner.clone(), session.turns.len() as u64);
-        let newest = index.checked_sub(1);
         let parent = match (&waiting.replaces, &waiting.after) {
             (Some(replaced), _) => self.named(session, replaced).map(|row| row.turn.parent),
             (None, Some(after)) => self.named(session, after).map(|row| Some(row.turn.index)),
             (None, None) => None,
         };
+        // One that was to follow a turn which was removed since follows the one before it.
+        let parent = parent.unwrap_or(session.branches.newest());
+        let before = parent.and_then(|parent| self.at(session, parent));
+        let said_before = before.map(Row::said_until).unwrap_or_default();
         let execution_id =
             ExecutionId::derive(&owner.tenant_id, session_id.as_str(), index).map_err(broken)?;
         let Waiting { turn_id, asked, first_asked, client_id, created_at, .. } = waiting;
@@ -349,8 +377,7 @@ impl Data {
         let turn = Turn::new(owner, at, index, execution_id.clone(), asked.agent, asked.message);
         self.accepted += 1;
         let row = Row {
-            // One that was to follow a turn which was removed since follows the one before it.
-            turn: Turn { parent: parent.unwrap_or(newest), client_id, ..turn },
+            turn: Turn { parent, client_id, ..turn },
             first_asked,
             number: self.accepted,
             accepted_at: created_at,
@@ -361,12 +388,16 @@ impl Data {
             claimed: None,
             failure: None,
             answer: None,
+            said: None,
+            said_before,
             questions: Vec::new(),
             intents: Vec::new(),
         };
         self.turns.insert(execution_id.clone(), row);
         if let Some(session) = self.sessions.get_mut(session_id) {
             session.turns.push(execution_id.clone());
+            session.branches.push(parent);
+            session.open = Some(execution_id.clone());
             session.by_name.insert(turn_id.clone(), execution_id.clone());
         }
         self.touch(session_id, now);
@@ -549,22 +580,41 @@ impl Data {
         gone.retain(|_, (session, _)| tombstones.contains_key(session));
     }
 
-    /// The turns of a branch, newest first, from the one at `tip` on.
-    fn branch(&self, session: &Session, tip: Option<u64>) -> Vec<&Row> {
-        let row = |index: u64| self.turns.get(session.turns.get(usize::try_from(index).ok()?)?);
-        let tip = tip.and_then(row);
-        std::iter::successors(tip, |child| child.turn.parent.and_then(row)).collect()
+    /// The turn of a session at an index.
+    fn at(&self, session: &Session, index: u64) -> Option<&Row> {
+        self.turns.get(session.turns.get(usize::try_from(index).ok()?)?)
     }
 
-    /// Those that share the parent of a turn.
-    fn siblings<'a>(&'a self, session: &'a Session, of: &'a Turn) -> impl Iterator<Item = &'a Row> {
-        let rows = session.turns.iter().filter_map(|id| self.turns.get(id));
-        rows.filter(|row| row.turn.parent == of.parent)
+    /// The turns of a branch, newest first, from the one at `tip` on.
+    fn branch<'a>(
+        &'a self,
+        session: &'a Session,
+        tip: Option<u64>,
+    ) -> impl Iterator<Item = &'a Row> {
+        session.branches.up(tip).filter_map(|index| self.at(session, index))
     }
 
     fn open_of(&self, session: &Session) -> Option<&Row> {
-        let mut newest_first = session.turns.iter().rev().filter_map(|id| self.turns.get(id));
-        newest_first.find(|row| row.state == TurnState::Open)
+        self.turns.get(session.open.as_ref()?)
+    }
+
+    /// A turn that had ended without an answer has one after all: those that have come behind it have more said before them.
+    fn said_late(&mut self, execution_id: &ExecutionId, bytes: u64) {
+        let turn = self.turns.get(execution_id).map(|row| &row.turn);
+        let Some((session, index)) =
+            turn.and_then(|turn| Some((self.sessions.get(&turn.session_id)?, turn.index)))
+        else {
+            return;
+        };
+        let mut behind = session.branches.children(Some(index)).to_vec();
+        while let Some(index) = behind.pop() {
+            behind.extend(session.branches.children(Some(index)));
+            let id = usize::try_from(index).ok().and_then(|index| session.turns.get(index));
+            if let Some(row) = id.and_then(|id| self.turns.get_mut(id)) {
+                row.said_before.turns += 1;
+                row.said_before.bytes += bytes;
+            }
+        }
     }
 }
 
@@ -762,32 +812,27 @@ impl ChatStore for MemoryStore {
             let Some(session) = data.session(&owner, &id) else {
                 return Ok(None);
             };
+            let tip = match page.branch {
+                None => session.branches.newest(),
+                Some(branch) => session.branches.newest_descendant(branch),
+            };
             let before = page.before.unwrap_or(u64::MAX);
-            let mut tip = page.branch.or((session.turns.len() as u64).checked_sub(1));
-            if let Some(branch) = page.branch {
-                // A child is newer than its parent: one look at each finds the newest descendant.
-                for row in session.turns.iter().filter_map(|id| data.turns.get(id)) {
-                    if row.turn.index > branch && row.turn.parent == tip {
-                        let newest = |other: &&Row| other.turn.parent == tip;
-                        let rows = session.turns.iter().rev().filter_map(|id| data.turns.get(id));
-                        tip = rows.filter(newest).map(|row| row.turn.index).next();
-                    }
-                }
-            }
-            let rows = data.branch(session, tip).into_iter();
+            let start = tip.and_then(|tip| session.branches.newest_before(tip, before));
             let (mut newest_first, mut bytes) = (Vec::new(), 0);
-            for row in rows.filter(|row| row.turn.index < before).take(page.turns as usize) {
+            for row in data.branch(session, start).take(page.turns as usize) {
                 if bytes > PAGE_BYTES {
                     break;
                 }
                 bytes += row.turn.message.len();
-                let mut sibling_ids: Vec<String> = data
-                    .siblings(session, &row.turn)
-                    .map(|sibling| sibling.turn.turn_id.clone())
-                    .collect();
-                let siblings = sibling_ids.len() as u64;
-                sibling_ids.drain(..sibling_ids.len().saturating_sub(MAX_SIBLINGS));
-                sibling_ids.truncate(if siblings > 1 { MAX_SIBLINGS } else { 0 });
+                let named = session.branches.children(row.turn.parent);
+                let siblings = named.len() as u64;
+                let named = &named[named.len().saturating_sub(MAX_SIBLINGS)..];
+                let named = named.iter().filter_map(|index| data.at(session, *index));
+                let sibling_ids: Vec<String> = if siblings > 1 {
+                    named.map(|sibling| sibling.turn.turn_id.clone()).collect()
+                } else {
+                    Vec::new()
+                };
                 if let Some((answer, at)) = &row.answer {
                     bytes += answer_bytes(answer);
                     let mut answer = Message::answered(&row.turn, answer.clone(), *at);
@@ -994,9 +1039,9 @@ impl ChatStore for MemoryStore {
             };
             let row = session.by_name.get(&at.turn_id).and_then(|id| data.turns.get(id));
             Ok(row.and_then(|row| {
-                let siblings = || data.siblings(session, &row.turn);
-                let newest = data.row(siblings().last()?, now);
-                Some(Siblings { count: siblings().count() as u64, newest })
+                let siblings = session.branches.children(row.turn.parent);
+                let newest = data.row(data.at(session, *siblings.last()?)?, now);
+                Some(Siblings { count: siblings.len() as u64, newest })
             }))
         })
     }
@@ -1069,8 +1114,13 @@ impl ChatStore for MemoryStore {
             row.state = TurnState::Complete;
             row.failure = None;
             row.answer = Some((answer.clone(), now));
+            let said = said_in(&row.turn.message, &answer);
+            row.said = (!said.is_empty()).then(|| text_len(&said));
             let session_id = row.turn.session_id.clone();
             let turn_id = row.turn.turn_id.clone();
+            if let Some(bytes) = row.said.filter(|_| !was_open) {
+                data.said_late(&execution_id, bytes);
+            }
             data.touch(&session_id, now);
             data.tell(&session_id, Some(&turn_id), Change::Ended(TurnState::Complete), now);
             if was_open {
@@ -1214,16 +1264,11 @@ impl ChatStore for MemoryStore {
             };
             row.stop_asked |= row.state == TurnState::Open;
             let (session_id, index) = (row.turn.session_id.clone(), row.turn.index);
-            let has_ended = |id: &ExecutionId| {
-                let row = data.turns.get(id);
-                row.is_some_and(|row| row.turn.index > index && row.state != TurnState::Open)
-            };
-            let is_past = data
-                .sessions
-                .get(&session_id)
-                .is_some_and(|session| session.turns.iter().any(has_ended));
             let mut is_new = false;
             if let Some(session) = data.sessions.get_mut(&session_id) {
+                // Of those that came after it only the newest can be open.
+                let after = (session.turns.len() as u64).saturating_sub(index + 1);
+                let is_past = after > u64::from(session.open.is_some());
                 is_new = !is_past && !session.queue.is_empty() && !session.is_paused;
                 session.is_paused |= is_new;
             }
@@ -1261,28 +1306,27 @@ impl ChatStore for MemoryStore {
                 return Ok(History::default());
             };
             let mut history = HistoryBuilder::new(limits);
-            let mut agent_session = None;
             for row in data.branch(session, turn.parent) {
-                let Some((answer, _)) = &row.answer else { continue };
-                if row.state != TurnState::Complete {
-                    continue;
+                if history.is_full() {
+                    history.omit(row.said_until());
+                    break;
                 }
-                let goes_on = |other: &&ExecutionId| {
-                    let other = data.turns.get(*other).map(|other| &other.turn);
-                    other.is_some_and(|other| {
-                        other.parent == turn.parent
-                            && other.agent == turn.agent
-                            && other.index != turn.index
-                    })
-                };
-                if Some(row.turn.index) == turn.parent
-                    && row.turn.agent == turn.agent
-                    && !session.turns.iter().any(|other| goes_on(&other))
-                {
-                    agent_session.clone_from(&answer.summary.agent_session_id);
+                if let Some((answer, _)) = row.answer.as_ref().filter(|_| row.said.is_some()) {
+                    history.take(said_in(&row.turn.message, answer));
                 }
-                history.take(said_in(&row.turn.message, answer));
             }
+            let before = turn.parent.and_then(|parent| data.at(session, parent));
+            let before = before
+                .filter(|row| row.state == TurnState::Complete && row.turn.agent == turn.agent);
+            let others = session.branches.children(turn.parent).iter();
+            let mut others = others.filter(|index| **index != turn.index);
+            let goes_on = |index: &u64| {
+                data.at(session, *index).is_some_and(|other| other.turn.agent == turn.agent)
+            };
+            let answer =
+                before.filter(|_| !others.any(goes_on)).and_then(|row| row.answer.as_ref());
+            let agent_session =
+                answer.and_then(|(answer, _)| answer.summary.agent_session_id.clone());
             Ok(history.build(agent_session))
         })
     }

@@ -12,13 +12,15 @@ use turnkit_chat::postgres::tokio_postgres::types::Type;
 use turnkit_chat::postgres::tokio_postgres::{Error, Transaction};
 use turnkit_chat::postgres::{InTransaction, NotAccepted, PostgresStore};
 use turnkit_chat::store::Veto;
-use turnkit_chat::{Answer, Ending, StoreError, Turn};
+use turnkit_chat::{Answer, ChatStore, Ending, StoreError, Turn};
 use turnkit_id::ExecutionId;
 use turnkit_testkit::chat_store_contract;
 use turnkit_testkit::postgres::PostgresServer;
 use turnkit_testkit::store_contract::{
     FAILING, REFUSED, Schema, Statements, StoreFixture, Written,
 };
+
+use super::older;
 
 /// One for all tests: it ends with the process.
 static SERVER: LazyLock<PostgresServer> = LazyLock::new(PostgresServer::start);
@@ -154,3 +156,21 @@ impl StoreFixture for Database {
 }
 
 chat_store_contract!(Database::new());
+
+/// Turns that were accepted before they knew their places have them once the database is migrated.
+#[tokio::test]
+async fn old_turns_know_their_places() {
+    let database = Database::new();
+    let store = database.open().await.unwrap();
+    let turns = older::converse(&store).await;
+    let told = older::told(&store, &turns).await;
+    store.close().await;
+    database.sql(
+        "ALTER TABLE turnkit_turns DROP COLUMN lane, DROP COLUMN said_before, DROP COLUMN said_bytes_before, DROP COLUMN said_bytes;
+        UPDATE turnkit_schema SET version = 2;",
+    );
+    let store = database.open().await.unwrap();
+    assert_eq!(older::told(&store, &turns).await, told);
+    assert_eq!(older::left_out_of_one_more(&store).await, 2);
+    store.close().await;
+}

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use turnkit_chat::sqlite::rusqlite::{self, Connection, Transaction};
 use turnkit_chat::sqlite::{InTransaction, NotAccepted, SqliteStore};
 use turnkit_chat::store::Veto;
-use turnkit_chat::{Answer, Ending, StoreError, Turn};
+use turnkit_chat::{Answer, ChatStore, Ending, StoreError, Turn};
 use turnkit_id::ExecutionId;
 use turnkit_testkit::chat_store_contract;
 use turnkit_testkit::store_contract::{
@@ -108,6 +108,7 @@ impl<F: AsRef<File> + Sync> Schema<F> for Tables {
 }
 
 mod with_threads {
+    use super::super::older;
     use super::*;
 
     struct InFile(File);
@@ -153,6 +154,28 @@ mod with_threads {
     }
 
     chat_store_contract!(InFile(File::new()));
+
+    /// Turns that were accepted before they knew their places have them once the database is migrated.
+    #[tokio::test]
+    async fn old_turns_know_their_places() {
+        let file = InFile(File::new());
+        let store = file.open().await.unwrap();
+        let turns = older::converse(&store).await;
+        let told = older::told(&store, &turns).await;
+        store.close().await;
+        let back = "DROP INDEX turnkit_lanes;
+            DROP INDEX turnkit_forks;
+            ALTER TABLE turnkit_turns DROP COLUMN lane;
+            ALTER TABLE turnkit_turns DROP COLUMN said_before;
+            ALTER TABLE turnkit_turns DROP COLUMN said_bytes_before;
+            CREATE INDEX turnkit_branches ON turnkit_turns (session_id, turn_index, parent_index, said_bytes);
+            UPDATE turnkit_schema SET version = 7;";
+        file.0.connection().execute_batch(back).unwrap();
+        let store = file.open().await.unwrap();
+        assert_eq!(older::told(&store, &turns).await, told);
+        assert_eq!(older::left_out_of_one_more(&store).await, 2);
+        store.close().await;
+    }
 }
 
 #[cfg(feature = "simulation")]

@@ -7,3 +7,5 @@ mod in_postgres;
 #[cfg(feature = "sqlite")]
 mod in_sqlite;
 mod mistakes;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod older;

@@ -123,6 +123,9 @@ enum Mistake {
     LooksNamesUp,
     GivesNamesToAll,
     KeepsTheTextAlone,
+    CountsTheWholeSession,
+    CountsNoLateAnswer,
+    TakesPagesOfTheNewestBranch,
     EditsTwice,
     ListsFromTheFirst,
     GoesOnWithAnySession,
@@ -163,6 +166,8 @@ struct Data {
     /// Questions that were asked when they were known already.
     asked_again: Vec<String>,
     inputs: HashSet<String>,
+    /// What was left out of a history when its turn was accepted.
+    omitted: HashMap<ExecutionId, Omitted>,
 }
 
 impl Shared {
@@ -467,6 +472,8 @@ impl ChatStore for Wrong {
         page: MessagePage,
     ) -> Stored<'_, Option<SessionState>> {
         Box::pin(async move {
+            let newest = self.makes(Mistake::TakesPagesOfTheNewestBranch) && page.before.is_some();
+            let page = MessagePage { branch: page.branch.filter(|_| !newest), ..page };
             let mut state = self.handle().session(self.owner(owner), id, page).await?;
             let Some(SessionState { messages, open, pending, .. }) = &mut state else {
                 return Ok(None);
@@ -565,6 +572,13 @@ impl ChatStore for Wrong {
                 } else {
                     self.handle().accept(new).await?
                 };
+            if let Accepted::New(row) = &accepted
+                && self.makes(Mistake::CountsNoLateAnswer)
+            {
+                let limits = HistoryLimits { turns: 0, ..HistoryLimits::default() };
+                let history = self.handle().history(row.turn.clone(), limits).await?;
+                self.data().omitted.insert(row.turn.execution_id.clone(), history.omitted);
+            }
             match &mut accepted {
                 Accepted::Queued(queued) if self.makes(Mistake::TellsPlacesFromNought) => {
                     queued.position -= 1;
@@ -930,6 +944,12 @@ impl ChatStore for Wrong {
             if self.makes(Mistake::CountsNothing) {
                 history.omitted = Omitted::default();
             }
+            if self.makes(Mistake::CountsTheWholeSession) && history.omitted.turns > 0 {
+                history.omitted.turns = of.index - history.said.len() as u64 / 2;
+            }
+            if self.makes(Mistake::CountsNoLateAnswer) && limits.turns == 0 {
+                history.omitted = self.data().omitted[&of.execution_id];
+            }
             let page = MessagePage::newest(99);
             let state = handle.session(of.owner.clone(), of.session_id.clone(), page).await?;
             let messages = state.map(|state| state.messages).unwrap_or_default();
@@ -1207,6 +1227,10 @@ finds! {
         ForgetsWhatWasAsked "of a known turn in another place\n",
         NamesTheNewestFirst "look for: those that share the turn's parent",
         GoesOnWithAnySession "look for: the agent's own session";
+    a_branch_has_its_own_pages_and_count:
+        CountsTheWholeSession "look for: a count over the session",
+        CountsNoLateAnswer "before `a3` within 0 turns\n",
+        TakesPagesOfTheNewestBranch "look for: a page of another branch";
     a_session_is_shown_as_whole_turns:
         TearsTurns "look for: a page that cuts a turn in two",
         TrimsText "or text that was changed";
