@@ -4,9 +4,9 @@
 //! [`Chat`](crate::Chat); a store has the conditional updates that make it true once, whoever asks and however often.
 //! `chat_store_contract!` of `turnkit-testkit` tries any store.
 
+pub(crate) mod acceptance;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod answer_columns;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) mod asked;
 mod history;
 pub mod memory;
@@ -20,8 +20,10 @@ use tokio::sync::watch;
 use turnkit::{BoxError, Persisted};
 use turnkit_id::{ExecutionId, LogId};
 pub use turnkit_wire::interaction::Outcome;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use turnkit_wire::text;
 
-pub(crate) use self::history::text_len;
+pub(crate) use self::history::said_bytes;
 pub use self::history::{History, HistoryBuilder, Omitted};
 use crate::{
     Answer, AnswerPart, Ending, Failure, Message, PartKind, Principal, QueuedTurn, Role, Said,
@@ -360,6 +362,21 @@ pub struct Veto {
     pub code: String,
     /// A sentence for people.
     pub message: String,
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+impl Veto {
+    /// How a turn fails that is refused when it comes out of the queue.
+    pub(crate) fn into_failure(self) -> Failure {
+        Failure { code: Some(self.code), message: text::message(&self.message).into_owned() }
+    }
+}
+
+/// How a turn fails that comes out of the queue when the product's statements fail, which say no more about it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) fn not_accepted() -> Failure {
+    let message = "the turn could not be accepted when it came out of the queue";
+    Failure { code: Some("not_accepted".to_owned()), message: message.to_owned() }
 }
 
 /// A place in a user's feed: behind the entry of this number.
@@ -802,6 +819,23 @@ pub struct TurnRow {
     pub failure: Option<Failure>,
 }
 
+impl TurnRow {
+    /// The row of a turn that is just accepted.
+    #[cfg(any(feature = "postgres", feature = "sqlite", test))]
+    pub(crate) fn accepted(turn: Turn) -> TurnRow {
+        TurnRow {
+            turn,
+            state: TurnState::Open,
+            dispatched: false,
+            stop_asked: false,
+            epoch: 0,
+            is_held: false,
+            is_waiting: false,
+            failure: None,
+        }
+    }
+}
+
 /// A worker's wish to drive an open turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -995,10 +1029,6 @@ pub const TOMBSTONE: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// Turns that may wait in a session (PROTOCOL 4.2).
 pub const MAX_QUEUED: usize = 16;
-
-/// How a turn fails that the product's statements refused when it came out of the queue, without saying why.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) const NOT_ACCEPTED: &str = "not_accepted";
 
 /// Siblings of a turn that are named with its messages: the newest ones.
 pub(crate) const MAX_SIBLINGS: usize = 256;

@@ -199,7 +199,7 @@ pub(super) async fn close(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Resu
             input_turn(&input, &message, |name| Ok::<_, Infallible>(known.get(name).cloned()));
         let Ok(Some(turn_id)) = found else { continue };
         let at = TurnRef::new(session.clone(), turn_id);
-        let asked = Asked { message, agent: turn.agent.clone(), ..Asked::default() };
+        let asked = Asked::words(message, turn.agent.clone());
         queue::push(tx, &at, &asked).await?;
         tx.tell(&turn.owner, session, Change::Queued, Some(&at.turn_id));
     }

@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 use super::faults::Fault;
 use super::sessions;
 use super::transaction::Tx;
-use super::values::{digest, optional_text, text, unsigned};
+use super::values::{digest, optional_text, optional_unsigned, text, unsigned};
+use crate::store::acceptance::Place;
 use crate::store::{Change, Found, Queue, QueueChange, QueueChanged, asked::Asked};
 use crate::{Principal, QueuedTurn, SessionId, TurnRef};
 
@@ -18,6 +19,12 @@ pub(super) struct Waiting {
     pub(super) turn_id: String,
     pub(super) asked: Asked,
     pub(super) created_at: SystemTime,
+}
+
+impl AsRef<Asked> for Waiting {
+    fn as_ref(&self) -> &Asked {
+        &self.asked
+    }
 }
 
 /// What there is under a name that no turn with an index has.
@@ -67,6 +74,27 @@ pub(super) async fn find(tx: &mut Tx<'_>, at: &TurnRef) -> Result<Found, Fault> 
         Some(Named::Waiting(waiting)) => Found::Queued(told(tx, &at.session_id, *waiting).await?),
         Some(Named::Removed) => Found::Removed,
         None => Found::NoTurn,
+    })
+}
+
+/// What the session has under the name of the turn that another one is to stand in for, or to follow.
+pub(super) async fn place_of(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    asked: &Asked,
+) -> Result<Place, Fault> {
+    let Some(name) = asked.place() else {
+        return Ok(Place::None);
+    };
+    let sql = "SELECT turn_index, parent_index, state = 'open' FROM turnkit_turns WHERE session_id = $1 AND turn_id = $2";
+    if let Some(row) = tx.row(sql, &[session.into(), name.into()]).await? {
+        let (index, parent) = (unsigned(&row, 0)?, optional_unsigned(&row, 1)?);
+        return Ok(Place::Begun { index, parent, is_open: row.try_get(2)? });
+    }
+    Ok(match named(tx, session, name).await? {
+        Some(Named::Waiting(_)) => Place::Waiting,
+        Some(Named::Removed) => Place::Removed,
+        None => Place::None,
     })
 }
 

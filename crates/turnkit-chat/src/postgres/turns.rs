@@ -4,26 +4,24 @@ use std::time::SystemTime;
 
 use turnkit::Persisted;
 use turnkit_id::ExecutionId;
-use turnkit_wire::text;
 
 use super::faults::Fault;
 use super::queue::{self, Named};
 use super::transaction::Tx;
 use super::values::{Value, digest, optional_text, optional_unsigned, unsigned};
 use super::{NotAccepted, deletion, interactions, rows, sessions};
+use crate::store::acceptance::{self, Facts, Own, Verdict};
 use crate::store::asked::Asked;
 use crate::store::{
-    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TurnRow, answer_columns,
-    said_in, text_len,
+    Accepted, Change, EndedBy, NewRow, Siblings, TurnRow, answer_columns, not_accepted, said_bytes,
 };
-use crate::{Answer, Ending, Failure, Principal, SessionId, Turn, TurnRef, TurnState};
+use crate::{Answer, Ending, Principal, SessionId, Turn, TurnRef, TurnState};
 
 /// A session whose row is locked, and what is to be known of it to insert a turn.
 struct Locked<'a> {
     owner: &'a Principal,
     id: &'a SessionId,
     next_index: u64,
-    newest: Option<u64>,
 }
 
 pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fault> {
@@ -47,55 +45,46 @@ pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fa
         (SELECT max(turn_index) FROM turnkit_turns WHERE session_id = $1)";
     let facts = tx.one(sql, &[id.into(), turn_id.into()]).await?;
     let (is_known, is_queued): (bool, bool) = (facts.try_get(0)?, facts.try_get(1)?);
-    if is_known && let Some(known) = rows::by_name(tx, id, turn_id).await? {
-        let is_same = is_what_was_asked(tx, &known.turn, &asked).await?
-            && is_in_its_place(tx, &known.turn, &asked).await?;
-        return Ok(if is_same { Accepted::Known(known) } else { Accepted::Conflict });
-    }
-    if is_queued {
-        match queue::named(tx, id, turn_id).await? {
-            Some(Named::Removed) => return Ok(Accepted::Removed),
-            Some(Named::Waiting(waiting)) => {
-                let is_same = waiting.asked.is_asked_again_by(&asked);
-                let queued = queue::told(tx, id, *waiting).await?;
-                return Ok(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
-            }
-            None => {}
+    // Known ones are few: what there is under the turn's name is looked up where there is something.
+    let begun = if is_known { rows::by_name(tx, id, turn_id).await? } else { None };
+    let queued = if is_queued { queue::named(tx, id, turn_id).await? } else { None };
+    let own = match (begun, queued) {
+        (Some(row), _) => {
+            let sql = "SELECT first_asked FROM turnkit_turns WHERE execution_id = $1";
+            let known_as = digest(&tx.one(sql, &[(&row.turn.execution_id).into()]).await?, 0)?;
+            Own::Begun { row, known_as }
         }
-    }
-    if let Some(name) = asked.replaces.as_ref().or(asked.after.as_ref()) {
-        let place = rows::by_name(tx, id, name).await?;
-        let waits =
-            place.is_none() && matches!(queue::named(tx, id, name).await?, Some(Named::Waiting(_)));
-        if place.is_none() && !waits {
-            return Ok(Accepted::NoParent);
+        (None, Some(Named::Waiting(waiting))) => Own::Waiting(*waiting),
+        (None, Some(Named::Removed)) => Own::Removed,
+        (None, None) => Own::None,
+    };
+    let facts = Facts {
+        own,
+        place: queue::place_of(tx, id, &asked).await?,
+        open: optional_text(&facts, 2)?,
+        waiting: usize::try_from(unsigned(&facts, 3)?).unwrap_or(usize::MAX),
+        is_paused: facts.try_get(4)?,
+        newest: optional_unsigned(&facts, 5)?,
+    };
+    let opens_next = match acceptance::decide(&asked, new.queue, facts) {
+        Verdict::Told(accepted) => return Ok(accepted),
+        Verdict::Queued(waiting) => {
+            return Ok(Accepted::Queued(queue::told(tx, id, waiting).await?));
         }
-        let is_open = place.is_none_or(|row| row.state == TurnState::Open);
-        if asked.replaces.is_some() && is_open {
-            return Ok(Accepted::Running { turn_id: name.clone() });
+        Verdict::Open { parent } => {
+            let session = Locked { owner, id, next_index };
+            let title = new.title.as_deref();
+            let turn = insert(tx, &session, turn_id, asked, parent, title, None).await?;
+            return if_the_product_accepts(tx, turn).await;
         }
-    }
-    let open = optional_text(&facts, 2)?;
-    let (waiting, is_paused) = (unsigned(&facts, 3)?, facts.try_get::<_, bool>(4)?);
-    let session = Locked { owner, id, next_index, newest: optional_unsigned(&facts, 5)? };
-    if open.is_none() && waiting == 0 {
-        let turn = insert(tx, &session, turn_id, asked, new.title.as_deref(), None).await?;
-        return if_the_product_accepts(tx, turn).await;
-    }
-    let is_open = open.is_some();
-    if let Some(turn_id) = open.filter(|_| !new.queue && !is_paused) {
-        return Ok(Accepted::Running { turn_id });
-    }
-    // The first that waits makes room where it can be opened.
-    if waiting >= (MAX_QUEUED + usize::from(!is_open)) as u64 {
-        return Ok(Accepted::QueueFull);
-    }
+        Verdict::Wait { opens_next } => opens_next,
+    };
     let at = TurnRef { session_id: id.clone(), turn_id: turn_id.clone() };
     queue::push(tx, &at, &asked).await?;
     tx.tell(owner, id, Change::Queued, Some(turn_id));
     sessions::touch(tx, id).await?;
     queue::set_paused(tx, owner, id, false).await?;
-    if !is_open {
+    if opens_next {
         open_next(tx, owner, id).await?;
     }
     match queue::named(tx, id, turn_id).await? {
@@ -106,30 +95,6 @@ pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fa
             None => Err(Fault::broken("a turn that was just kept is gone")),
         },
     }
-}
-
-/// Whether a request says what the turn's first one said. Its place is compared apart.
-async fn is_what_was_asked(tx: &mut Tx<'_>, turn: &Turn, asked: &Asked) -> Result<bool, Fault> {
-    let sql = "SELECT first_asked FROM turnkit_turns WHERE execution_id = $1";
-    let known_as = digest(&tx.one(sql, &[(&turn.execution_id).into()]).await?, 0)?;
-    let (message, agent) = (turn.message.clone(), turn.agent.clone());
-    Ok(Asked { message, agent, known_as, ..Asked::default() }.is_known_as(asked))
-}
-
-/// Whether the place that a request names is the turn's.
-async fn is_in_its_place(tx: &mut Tx<'_>, turn: &Turn, asked: &Asked) -> Result<bool, Fault> {
-    let session = &turn.session_id;
-    Ok(match (&asked.replaces, &asked.after) {
-        (Some(replaced), _) => {
-            rows::by_name(tx, session, replaced).await?.map(|row| row.turn.parent)
-                == Some(turn.parent)
-        }
-        (None, Some(after)) => match rows::by_name(tx, session, after).await? {
-            Some(row) => Some(row.turn.index) == turn.parent,
-            None => matches!(queue::named(tx, session, after).await?, Some(Named::Removed)),
-        },
-        (None, None) => true,
-    })
 }
 
 /// Asks the product about a turn that was just inserted.
@@ -146,16 +111,7 @@ async fn if_the_product_accepts(tx: &mut Tx<'_>, turn: Turn) -> Result<Accepted,
             }
         }
     }
-    Ok(Accepted::New(TurnRow {
-        turn,
-        state: TurnState::Open,
-        dispatched: false,
-        stop_asked: false,
-        epoch: 0,
-        is_held: false,
-        is_waiting: false,
-        failure: None,
-    }))
+    Ok(Accepted::New(TurnRow::accepted(turn)))
 }
 
 /// Inserts an open turn and the user's message, which was written at `written_at`, or is now.
@@ -164,18 +120,12 @@ async fn insert(
     session: &Locked<'_>,
     turn_id: &str,
     asked: Asked,
+    parent: Option<u64>,
     title: Option<&str>,
     written_at: Option<SystemTime>,
 ) -> Result<Turn, Fault> {
-    let Asked { message, agent, after, replaces, client_id, known_as } = asked;
-    let Locked { owner, id, next_index: index, newest } = *session;
-    let parent = match (&replaces, &after) {
-        (Some(replaced), _) => rows::by_name(tx, id, replaced).await?.map(|row| row.turn.parent),
-        (None, Some(after)) => rows::by_name(tx, id, after).await?.map(|row| Some(row.turn.index)),
-        (None, None) => None,
-    };
-    // One that was to follow a turn which was removed from the queue since follows the one before it.
-    let parent = parent.unwrap_or(newest);
+    let Asked { message, agent, client_id, known_as, .. } = asked;
+    let Locked { owner, id, next_index: index } = *session;
     let execution_id = ExecutionId::derive(&owner.tenant_id, id.as_str(), index)
         .map_err(|error| Fault::broken(error.to_string()))?;
     let title = title.map(str::to_owned);
@@ -224,9 +174,11 @@ async fn open_next(tx: &mut Tx<'_>, owner: &Principal, id: &SessionId) -> Result
             FROM turnkit_sessions WHERE id = $1";
         let facts = tx.one(sql, &[id.into()]).await?;
         let (next_index, newest) = (unsigned(&facts, 0)?, optional_unsigned(&facts, 1)?);
-        let session = Locked { owner, id, next_index, newest };
-        let written_at = Some(waiting.created_at);
-        let turn = insert(tx, &session, &waiting.turn_id, waiting.asked, None, written_at).await?;
+        let place = queue::place_of(tx, id, &waiting.asked).await?;
+        let parent = acceptance::parent(&waiting.asked, place, newest);
+        let session = Locked { owner, id, next_index };
+        let (name, written_at) = (&waiting.turn_id, Some(waiting.created_at));
+        let turn = insert(tx, &session, name, waiting.asked, parent, None, written_at).await?;
         let Some(product) = tx.product else {
             tx.freed = true;
             return Ok(());
@@ -239,10 +191,7 @@ async fn open_next(tx: &mut Tx<'_>, owner: &Principal, id: &SessionId) -> Result
                 tx.freed = true;
                 return Ok(());
             }
-            Ok(Err(NotAccepted::Veto(veto))) => Failure {
-                code: Some(veto.code),
-                message: text::message(&veto.message).into_owned(),
-            },
+            Ok(Err(NotAccepted::Veto(veto))) => veto.into_failure(),
             refused => {
                 if let Ok(Err(NotAccepted::Failed(error))) = &refused {
                     let fault = Fault::of_product("accepted", error);
@@ -253,8 +202,7 @@ async fn open_next(tx: &mut Tx<'_>, owner: &Principal, id: &SessionId) -> Result
                     let error = error as &dyn std::error::Error;
                     tracing::error!(%execution_id, error, "the product's statements failed to accept a turn that had waited");
                 }
-                let message = "the turn could not be accepted when it came out of the queue";
-                Failure { code: Some(NOT_ACCEPTED.to_owned()), message: message.to_owned() }
+                not_accepted()
             }
         };
         savepoint.rollback().await?;
@@ -285,8 +233,7 @@ pub(super) async fn save(
         touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM before WHERE s.id = before.session_id)
         SELECT state = 'open' FROM before";
     let (parts, summary) = answer_columns::of(answer);
-    let said = said_in(&turn.message, answer);
-    let said_bytes = (!said.is_empty()).then(|| text_len(&said));
+    let said_bytes = said_bytes(&turn.message, answer);
     let values =
         [id.into(), (&answer.text).into(), (&parts).into(), (&summary).into(), said_bytes.into()];
     let Some(row) = tx.row(sql, &values).await? else {

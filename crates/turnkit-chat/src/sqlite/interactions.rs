@@ -230,7 +230,7 @@ pub(super) fn close(
         let Some(turn_id) = input_turn(&input, &message, known)? else { continue };
         let at = TurnRef::new(session.clone(), turn_id);
         let agent = turn.agent.clone();
-        let asked = Asked { message, agent, ..Asked::default() };
+        let asked = Asked::words(message, agent);
         queue::push(db, &at, &asked, worker.now())?;
         feed::tell(db, session, Some(&at.turn_id), Change::Queued, worker.now())?;
     }

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::workers::Worker;
-use super::{feed, sessions};
+use super::{feed, rows, sessions};
+use crate::store::acceptance::Place;
 use crate::store::asked::Asked;
 use crate::store::{Change, Found, Queue, QueueChange, QueueChanged};
 use crate::{Principal, QueuedTurn, SessionId, TurnRef};
@@ -14,6 +15,12 @@ pub(super) struct Waiting {
     pub(super) turn_id: String,
     pub(super) asked: Asked,
     pub(super) created_at: i64,
+}
+
+impl AsRef<Asked> for Waiting {
+    fn as_ref(&self) -> &Asked {
+        &self.asked
+    }
 }
 
 /// What there is under a name that no turn with an index has.
@@ -62,18 +69,28 @@ pub(super) fn find(db: &Connection, at: &TurnRef) -> rusqlite::Result<Found> {
     })
 }
 
-pub(super) fn waits(db: &Connection, session: &SessionId, name: &str) -> rusqlite::Result<bool> {
-    let at = TurnRef::new(session.clone(), name);
-    Ok(matches!(named(db, &at)?, Some(Named::Waiting(_))))
-}
-
-pub(super) fn is_removed(
+/// What the session has under the name of the turn that another one is to stand in for, or to follow.
+pub(super) fn place_of(
     db: &Connection,
     session: &SessionId,
-    name: &str,
-) -> rusqlite::Result<bool> {
-    let at = TurnRef::new(session.clone(), name);
-    Ok(matches!(named(db, &at)?, Some(Named::Removed)))
+    asked: &Asked,
+) -> rusqlite::Result<Place> {
+    let Some(name) = asked.place() else {
+        return Ok(Place::None);
+    };
+    let sql = "SELECT turn_index, parent_index, state = 'open' FROM turnkit_turns WHERE session_id = ?1 AND turn_id = ?2";
+    let begun = db.prepare_cached(sql)?.query_row(params![session.as_str(), name], |row| {
+        let (index, parent) = (rows::unsigned(row, 0)?, rows::optional_index(row, 1)?);
+        Ok(Place::Begun { index, parent, is_open: row.get(2)? })
+    });
+    Ok(match begun.optional()? {
+        Some(begun) => begun,
+        None => match named(db, &TurnRef::new(session.clone(), name))? {
+            Some(Named::Waiting(_)) => Place::Waiting,
+            Some(Named::Removed) => Place::Removed,
+            None => Place::None,
+        },
+    })
 }
 
 /// A turn that waits, with its place.

@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use turnkit::Persisted;
 use turnkit_id::ExecutionId;
-use turnkit_wire::text;
 
 use super::connections::Piece;
 use super::queue::{self, Named};
@@ -14,14 +13,13 @@ use super::workers::Worker;
 use super::{
     Fault, InTransaction, NotAccepted, OwnStatements, deletion, feed, interactions, sessions,
 };
+use crate::store::acceptance::{self, Facts, Own, Verdict};
 use crate::store::asked::Asked;
 use crate::store::{
-    Accepted, Change, EndedBy, MAX_QUEUED, NOT_ACCEPTED, NewRow, Siblings, TurnRow, answer_columns,
-    said_in, text_len,
+    Accepted, Change, EndedBy, NewRow, Siblings, TurnRow, answer_columns, not_accepted, said_bytes,
 };
 use crate::{
-    Answer, Ending, Failure, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef,
-    TurnState,
+    Answer, Ending, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef, TurnState,
 };
 
 /// Says also whether a turn that had waited is open now.
@@ -43,17 +41,7 @@ pub(super) fn accept(
             return Piece::Undo(Err(OwnStatements::failed("accepted", error).0));
         }
     }
-    let row = TurnRow {
-        turn,
-        state: TurnState::Open,
-        dispatched: false,
-        stop_asked: false,
-        epoch: 0,
-        is_held: false,
-        is_waiting: false,
-        failure: None,
-    };
-    Piece::Keep((Accepted::New(row), false))
+    Piece::Keep((Accepted::New(TurnRow::accepted(turn)), false))
 }
 
 /// What becomes of a turn that is to be accepted.
@@ -87,89 +75,60 @@ fn place(
         return told(Accepted::NoSession);
     }
     let at = TurnRef { session_id, turn_id };
-    let named = |name: &str| rows::by_name(tx, worker, &TurnRef::new(at.session_id.clone(), name));
     let asked = Asked { message, agent, after, replaces, client_id, known_as: None };
-    if let Some(known) = named(&at.turn_id)? {
-        let is_same = is_what_was_asked(tx, &known.turn, &asked)?
-            && match (&asked.replaces, &asked.after) {
-                (Some(replaced), _) => {
-                    named(replaced)?.map(|row| row.turn.parent) == Some(known.turn.parent)
-                }
-                (None, Some(after)) => match named(after)? {
-                    Some(row) => Some(row.turn.index) == known.turn.parent,
-                    None => queue::is_removed(tx, &at.session_id, after)?,
-                },
-                (None, None) => true,
-            };
-        return told(if is_same { Accepted::Known(known) } else { Accepted::Conflict });
-    }
-    match queue::named(tx, &at)? {
-        Some(Named::Removed) => return told(Accepted::Removed),
-        Some(Named::Waiting(waiting)) => {
-            let is_same = waiting.asked.is_asked_again_by(&asked);
-            let queued = queue::told(tx, &at.session_id, waiting)?;
-            return told(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
+    let own = match rows::by_name(tx, worker, &at)? {
+        Some(row) => {
+            let sql = "SELECT first_asked FROM turnkit_turns WHERE execution_id = ?1";
+            let id = row.turn.execution_id.as_str();
+            let known_as = tx.prepare_cached(sql)?.query_row([id], |row| row.get(0))?;
+            Own::Begun { row, known_as }
         }
-        None => {}
-    }
-    if let Some(name) = asked.replaces.as_ref().or(asked.after.as_ref()) {
-        let place = named(name)?;
-        let waits = place.is_none() && queue::waits(tx, &at.session_id, name)?;
-        if place.is_none() && !waits {
-            return told(Accepted::NoParent);
-        }
-        let is_open = place.is_none_or(|row| row.state == TurnState::Open);
-        if asked.replaces.is_some() && is_open {
-            return told(Accepted::Running { turn_id: name.clone() });
-        }
-    }
+        None => match queue::named(tx, &at)? {
+            Some(Named::Waiting(waiting)) => Own::Waiting(waiting),
+            Some(Named::Removed) => Own::Removed,
+            None => Own::None,
+        },
+    };
     let sql = "SELECT turn_id FROM turnkit_turns WHERE session_id = ?1 AND state = 'open'";
     let open = tx.prepare_cached(sql)?.query_row([at.session_id.as_str()], |row| row.get(0));
-    let open: Option<String> = open.optional()?;
     let (waiting, is_paused) = queue::length(tx, &at.session_id)?;
-    if open.is_none() && waiting == 0 {
-        // One that has waited comes behind others, and the first of these has named the session.
-        sessions::name(tx, &at.session_id, title.as_deref())?;
-        return Ok(Placed::Open(insert(tx, worker, owner, at, asked, worker.now())?));
-    }
-    let is_open = open.is_some();
-    if let Some(turn_id) = open.filter(|_| !queue && !is_paused) {
-        return told(Accepted::Running { turn_id });
-    }
-    // The first that waits makes room where it can be opened.
-    if waiting >= MAX_QUEUED + usize::from(!is_open) {
-        return told(Accepted::QueueFull);
-    }
+    let facts = Facts {
+        own,
+        place: queue::place_of(tx, &at.session_id, &asked)?,
+        open: open.optional()?,
+        newest: rows::newest_index(tx, &at.session_id)?,
+        waiting,
+        is_paused,
+    };
+    let opens_next = match acceptance::decide(&asked, queue, facts) {
+        Verdict::Told(accepted) => return told(accepted),
+        Verdict::Queued(waiting) => {
+            return told(Accepted::Queued(queue::told(tx, &at.session_id, waiting)?));
+        }
+        Verdict::Open { parent } => {
+            // One that has waited comes behind others, and the first of these has named the session.
+            sessions::name(tx, &at.session_id, title.as_deref())?;
+            let turn = insert(tx, worker, owner, at, asked, parent, worker.now())?;
+            return Ok(Placed::Open(turn));
+        }
+        Verdict::Wait { opens_next } => opens_next,
+    };
     queue::push(tx, &at, &asked, worker.now())?;
     feed::tell(tx, &at.session_id, Some(&at.turn_id), Change::Queued, worker.now())?;
     sessions::touch(tx, &at.session_id, worker.now())?;
     queue::set_paused(tx, &at.session_id, false, worker.now())?;
-    let freed = !is_open && open_next(tx, worker, product, &at.session_id)?;
+    let freed = opens_next && open_next(tx, worker, product, &at.session_id)?;
     let accepted = match queue::named(tx, &at)? {
         Some(Named::Waiting(waiting)) => {
             Accepted::Queued(queue::told(tx, &at.session_id, waiting)?)
         }
         // All before it were refused by the product.
-        _ => match named(&at.turn_id)? {
+        _ => match rows::by_name(tx, worker, &at)? {
             Some(row) => Accepted::Known(row),
             None => return Err(rusqlite::Error::QueryReturnedNoRows.into()),
         },
     };
     Ok(Placed::Told(accepted, freed))
-}
-
-/// Whether a request says what the turn's first one said. Its place is compared apart.
-fn is_what_was_asked(db: &Connection, turn: &Turn, asked: &Asked) -> rusqlite::Result<bool> {
-    let sql = "SELECT first_asked FROM turnkit_turns WHERE execution_id = ?1";
-    let known_as =
-        db.prepare_cached(sql)?.query_row([turn.execution_id.as_str()], |row| row.get(0))?;
-    let known = Asked {
-        message: turn.message.clone(),
-        agent: turn.agent.clone(),
-        known_as,
-        ..Asked::default()
-    };
-    Ok(known.is_known_as(asked))
 }
 
 /// Inserts an open turn and the user's message, which was written at `written_at`.
@@ -179,17 +138,10 @@ fn insert(
     owner: Principal,
     at: TurnRef,
     asked: Asked,
+    parent: Option<u64>,
     written_at: i64,
 ) -> Result<Turn, Fault> {
-    let Asked { message, agent, after, replaces, client_id, known_as } = asked;
-    let named = |name: &str| rows::by_name(db, worker, &TurnRef::new(at.session_id.clone(), name));
-    let parent = match (&replaces, &after) {
-        (Some(replaced), _) => named(replaced)?.map(|row| row.turn.parent),
-        (None, Some(after)) => named(after)?.map(|row| Some(row.turn.index)),
-        (None, None) => None,
-    };
-    // One that was to follow a turn which was removed from the queue since follows the one before it.
-    let parent = parent.map_or_else(|| rows::newest_index(db, &at.session_id), Ok)?;
+    let Asked { message, agent, client_id, known_as, .. } = asked;
     let sql = "UPDATE turnkit_sessions SET next_index = next_index + 1, active_at = ?2
         WHERE id = ?1 RETURNING next_index - 1";
     let values = params![at.session_id.as_str(), worker.now()];
@@ -243,8 +195,11 @@ fn open_next(
     session: &SessionId,
 ) -> Result<bool, Fault> {
     while let Some((owner, waiting)) = queue::pop(tx, session)? {
+        let place = queue::place_of(tx, session, &waiting.asked)?;
+        let newest = rows::newest_index(tx, session)?;
+        let parent = acceptance::parent(&waiting.asked, place, newest);
         let at = TurnRef::new(session.clone(), waiting.turn_id);
-        let turn = insert(tx, worker, owner, at, waiting.asked, waiting.created_at)?;
+        let turn = insert(tx, worker, owner, at, waiting.asked, parent, waiting.created_at)?;
         let Some(product) = product else {
             return Ok(true);
         };
@@ -256,17 +211,13 @@ fn open_next(
                 tx.execute_batch("RELEASE turnkit_next")?;
                 return Ok(true);
             }
-            Ok(Err(NotAccepted::Veto(veto))) => Failure {
-                code: Some(veto.code),
-                message: text::message(&veto.message).into_owned(),
-            },
+            Ok(Err(NotAccepted::Veto(veto))) => veto.into_failure(),
             Ok(Err(NotAccepted::Failed(_))) | Err(_) => {
                 if let Ok(Err(NotAccepted::Failed(error))) = &asked {
                     let execution_id = &turn.execution_id;
                     tracing::error!(%execution_id, %error, "the product's statements failed to accept a turn that had waited");
                 }
-                let message = "the turn could not be accepted when it came out of the queue";
-                Failure { code: Some(NOT_ACCEPTED.to_owned()), message: message.to_owned() }
+                not_accepted()
             }
         };
         tx.execute_batch("ROLLBACK TO turnkit_next; RELEASE turnkit_next")?;
@@ -300,9 +251,8 @@ pub(super) fn save(
     }
     write_answer(tx, worker, id, answer, TurnState::Complete)?;
     let turn = turn(tx, worker, id)?;
-    let said = said_in(&turn.message, answer);
-    if !said.is_empty() {
-        let bytes = column(text_len(&said))?;
+    if let Some(bytes) = said_bytes(&turn.message, answer) {
+        let bytes = column(bytes)?;
         let sql = "UPDATE turnkit_turns SET said_bytes = ?2 WHERE execution_id = ?1";
         tx.prepare_cached(sql)?.execute(params![id.as_str(), bytes])?;
         if !was_open {

@@ -1,7 +1,7 @@
 //! How much of what was said before a turn goes with its run (PROTOCOL 4.2): one rule for every store.
 
-use super::{HistoryLimits, json_len};
-use crate::Said;
+use super::{HistoryLimits, json_len, said_in};
+use crate::{Answer, Said};
 
 /// What goes with a run of what was said before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,8 +121,14 @@ impl HistoryBuilder {
     }
 }
 
+/// Bytes of what a turn adds to the history of those after it, as [`said_in`] tells it. `None` where it adds nothing.
+pub(crate) fn said_bytes(message: &str, answer: &Answer) -> Option<u64> {
+    let said = said_in(message, answer);
+    (!said.is_empty()).then(|| text_len(&said))
+}
+
 /// Bytes of the text of what was said in a turn.
-pub(crate) fn text_len(turn: &[Said]) -> u64 {
+fn text_len(turn: &[Said]) -> u64 {
     turn.iter().map(|said| said.content.len() as u64).sum()
 }
 
@@ -168,9 +174,7 @@ pub(super) fn string_len(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::said_in;
     use super::*;
-    use crate::Answer;
 
     fn of(bytes: usize, newest_first: &[(String, String)]) -> History {
         let mut history = HistoryBuilder::new(HistoryLimits { turns: 50, bytes });

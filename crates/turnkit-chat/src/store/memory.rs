@@ -14,14 +14,16 @@ use turnkit::Persisted;
 use turnkit_id::{ExecutionId, LogId};
 
 use self::branches::Branches;
+use super::acceptance::{self, Facts, Own, Place, Verdict};
+use super::asked::{Asked, Fingerprint};
 use super::{
     Accepted, Bell, Change, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy,
     FEED_KEPT, FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, History,
-    HistoryBuilder, HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MAX_QUEUED,
-    MAX_SIBLINGS, MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, Omitted, Outcome, PAGE_BYTES,
-    Queue, QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState,
-    SessionUpdate, Siblings, SignIns, StoreError, StoreErrorKind, Stored, TOMBSTONE, Told, TurnRow,
-    Wish, answer_bytes, input_turn, inputs_of, said_in, text_len, unnamed_log,
+    HistoryBuilder, HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MAX_SIBLINGS,
+    MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, Omitted, Outcome, PAGE_BYTES, Queue,
+    QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState, SessionUpdate,
+    Siblings, SignIns, StoreError, StoreErrorKind, Stored, TOMBSTONE, Told, TurnRow, Wish,
+    answer_bytes, input_turn, inputs_of, said_bytes, said_in, unnamed_log,
 };
 use crate::{
     Answer, Ending, Failure, Message, Principal, QueuedTurn, SessionId, SessionInfo, Turn, TurnRef,
@@ -131,26 +133,27 @@ struct Session {
 
 struct Waiting {
     turn_id: String,
-    asked: Asked,
-    /// What its first request said, where it was edited since.
-    first_asked: Option<Asked>,
-    after: Option<String>,
-    replaces: Option<String>,
-    client_id: Option<String>,
+    asked: Asked<Words>,
     created_at: SystemTime,
 }
 
-/// What a turn is known by, beside its parent.
-#[derive(Clone, PartialEq)]
-struct Asked {
+/// What a turn's first request said.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Words {
     message: String,
     agent: String,
+}
+
+impl Fingerprint for Words {
+    fn of(message: &str, agent: &str) -> Words {
+        Words { message: message.to_owned(), agent: agent.to_owned() }
+    }
 }
 
 struct Row {
     turn: Turn,
     /// What the turn's first request said, where it was edited while it was queued.
-    first_asked: Option<Asked>,
+    first_asked: Option<Words>,
     number: u64,
     accepted_at: SystemTime,
     state: TurnState,
@@ -349,11 +352,26 @@ impl Data {
         session.by_name.get(turn_id).and_then(|id| self.turns.get(id))
     }
 
+    /// What the session has under the name of the turn that another one is to stand in for, or to follow.
+    fn place_of(&self, session: &Session, asked: &Asked<Words>) -> Place {
+        let Some(name) = asked.place() else { return Place::None };
+        match self.named(session, name) {
+            Some(row) => {
+                let Turn { index, parent, .. } = row.turn;
+                Place::Begun { index, parent, is_open: row.state == TurnState::Open }
+            }
+            None if session.waiting(name).is_some() => Place::Waiting,
+            None if session.removed.contains(name) => Place::Removed,
+            None => Place::None,
+        }
+    }
+
     /// Gives a turn its index, its parent and its execution.
     fn open_turn(
         &mut self,
         session_id: &SessionId,
         waiting: Waiting,
+        parent: Option<u64>,
         now: SystemTime,
     ) -> Result<ExecutionId, StoreError> {
         let broken = |error| StoreError::because(StoreErrorKind::Broken, error);
@@ -361,24 +379,18 @@ impl Data {
             return Err(StoreError::because(StoreErrorKind::Broken, "a turn of no session"));
         };
         let (owner, index) = (session.owner.clone(), session.turns.len() as u64);
-        let parent = match (&waiting.replaces, &waiting.after) {
-            (Some(replaced), _) => self.named(session, replaced).map(|row| row.turn.parent),
-            (None, Some(after)) => self.named(session, after).map(|row| Some(row.turn.index)),
-            (None, None) => None,
-        };
-        // One that was to follow a turn which was removed since follows the one before it.
-        let parent = parent.unwrap_or(session.branches.newest());
         let before = parent.and_then(|parent| self.at(session, parent));
         let said_before = before.map(Row::said_until).unwrap_or_default();
         let execution_id =
             ExecutionId::derive(&owner.tenant_id, session_id.as_str(), index).map_err(broken)?;
-        let Waiting { turn_id, asked, first_asked, client_id, created_at, .. } = waiting;
+        let Waiting { turn_id, asked, created_at } = waiting;
+        let Asked { message, agent, client_id, known_as, .. } = asked;
         let at = TurnRef::new(session_id.clone(), turn_id.clone());
-        let turn = Turn::new(owner, at, index, execution_id.clone(), asked.agent, asked.message);
+        let turn = Turn::new(owner, at, index, execution_id.clone(), agent, message);
         self.accepted += 1;
         let row = Row {
             turn: Turn { parent, client_id, ..turn },
-            first_asked,
+            first_asked: known_as,
             number: self.accepted,
             accepted_at: created_at,
             state: TurnState::Open,
@@ -407,12 +419,15 @@ impl Data {
 
     /// Opens the first turn that waits, unless the queue is paused. Says whether there was one.
     fn open_next(&mut self, session_id: &SessionId, now: SystemTime) -> Result<bool, StoreError> {
-        let session = self.sessions.get_mut(session_id);
-        let queue = session.filter(|session| !session.is_paused && !session.queue.is_empty());
-        let Some(waiting) = queue.map(|session| session.queue.remove(0)) else {
+        let Some(session) = self.sessions.get_mut(session_id) else { return Ok(false) };
+        if session.is_paused || session.queue.is_empty() {
             return Ok(false);
-        };
-        self.open_turn(session_id, waiting, now).map(|_| true)
+        }
+        let waiting = session.queue.remove(0);
+        let Some(session) = self.sessions.get(session_id) else { return Ok(false) };
+        let place = self.place_of(session, &waiting.asked);
+        let parent = acceptance::parent(&waiting.asked, place, session.branches.newest());
+        self.open_turn(session_id, waiting, parent, now).map(|_| true)
     }
 
     /// Tells of a change in a session; `turn_id` names the turn that has changed.
@@ -456,8 +471,9 @@ impl Data {
         let session = self.sessions.get(&entry.session_id);
         let of_turn = session.zip(entry.turn_id.as_deref());
         let row = of_turn.and_then(|(session, turn_id)| self.named(session, turn_id));
-        let queued = of_turn.and_then(|(session, turn_id)| session.waiting(turn_id));
-        let queued = queued.map(|(queued, _)| queued);
+        let queued = of_turn.and_then(|(session, turn_id)| {
+            session.waiting(turn_id).map(|waiting| session.queued(waiting))
+        });
         let message = row.map(|row| row.turn.message.clone());
         let message = message.or_else(|| Some(queued.as_ref()?.message.clone()));
         let asked = row.into_iter().flat_map(|row| &row.questions).find(|question| {
@@ -533,21 +549,14 @@ impl Data {
                     return Ok(Some(message.clone()));
                 };
                 let begun = self.named(session, name).map(|row| row.turn.message.clone());
-                let waits = session.waiting(name).map(|(queued, _)| queued.message);
+                let waits = session.waiting(name).map(|waiting| waiting.asked.message.clone());
                 let removed = session.removed.contains(name).then(String::new);
                 Ok(begun.or(waits).or(removed))
             };
             let Ok(Some(turn_id)) = input_turn(&id, &message, known) else { continue };
             if let Some(session) = self.sessions.get_mut(&session_id) {
-                session.queue.push(Waiting {
-                    turn_id: turn_id.clone(),
-                    asked: Asked { message, agent: agent.clone() },
-                    first_asked: None,
-                    after: None,
-                    replaces: None,
-                    client_id: None,
-                    created_at: now,
-                });
+                let asked = Asked::words(message, agent.clone());
+                session.queue.push(Waiting { turn_id: turn_id.clone(), asked, created_at: now });
             }
             self.tell(&session_id, Some(&turn_id), Change::Queued, now);
         }
@@ -630,18 +639,24 @@ impl Session {
     }
 
     /// The turn that waits under this name.
-    fn waiting(&self, turn_id: &str) -> Option<(QueuedTurn, &Waiting)> {
-        let place = self.queue.iter().position(|waiting| waiting.turn_id == turn_id)?;
-        let waiting = self.queue.get(place)?;
-        Some((waiting.told(place), waiting))
+    fn waiting(&self, turn_id: &str) -> Option<&Waiting> {
+        self.queue.iter().find(|waiting| waiting.turn_id == turn_id)
+    }
+
+    /// A turn that waits, with its place.
+    fn queued(&self, waiting: &Waiting) -> QueuedTurn {
+        let before = self.queue.iter().take_while(|before| before.turn_id != waiting.turn_id);
+        let position = before.count() as u64 + 1;
+        let Waiting { turn_id, asked, created_at } = waiting;
+        let Asked { message, agent, client_id, .. } = asked;
+        let (message, agent) = (message.clone(), agent.clone());
+        QueuedTurn::new(turn_id.clone(), position, message, agent, client_id.clone(), *created_at)
     }
 }
 
-impl Waiting {
-    fn told(&self, place: usize) -> QueuedTurn {
-        let Asked { message, agent } = self.asked.clone();
-        let (turn_id, client_id) = (self.turn_id.clone(), self.client_id.clone());
-        QueuedTurn::new(turn_id, place as u64 + 1, message, agent, client_id, self.created_at)
+impl AsRef<Asked<Words>> for Waiting {
+    fn as_ref(&self) -> &Asked<Words> {
+        &self.asked
     }
 }
 
@@ -847,8 +862,7 @@ impl ChatStore for MemoryStore {
             }
             newest_first.reverse();
             let open = data.open_of(session).map(|row| data.row(row, now));
-            let turns =
-                session.queue.iter().enumerate().map(|(place, waiting)| waiting.told(place));
+            let turns = session.queue.iter().map(|waiting| session.queued(waiting));
             let queue = Queue { turns: turns.collect(), is_paused: session.is_paused };
             let Some(feed) = data.feeds.get(&owner).map(Feed::end) else {
                 return Err(broken("a session whose owner has no feed"));
@@ -878,63 +892,41 @@ impl ChatStore for MemoryStore {
             let Some(session) = data.session(&owner, &session_id) else {
                 return Ok(Accepted::NoSession);
             };
-            let asked = Asked { message, agent };
-            let named = |name: &String| data.named(session, name);
-            if let Some(row) = named(&turn_id) {
-                let parent = match (&replaces, &after) {
-                    (Some(replaced), _) => named(replaced).map(|row| row.turn.parent),
-                    (None, Some(after)) if session.removed.contains(after) => Some(row.turn.parent),
-                    (None, Some(after)) => named(after).map(|row| Some(row.turn.index)),
-                    (None, None) => Some(row.turn.parent),
-                };
-                let known =
-                    Asked { message: row.turn.message.clone(), agent: row.turn.agent.clone() };
-                let is_same = *row.first_asked.as_ref().unwrap_or(&known) == asked
-                    && parent == Some(row.turn.parent);
-                let known = || Accepted::Known(data.row(row, now));
-                return Ok(if is_same { known() } else { Accepted::Conflict });
-            }
-            if let Some((queued, known)) = session.waiting(&turn_id) {
-                let is_sent = replaces.is_some() || after.is_some();
-                let is_same = *known.first_asked.as_ref().unwrap_or(&known.asked) == asked
-                    && (!is_sent || (&replaces, &after) == (&known.replaces, &known.after));
-                return Ok(if is_same { Accepted::Queued(queued) } else { Accepted::Conflict });
-            }
-            if session.removed.contains(&turn_id) {
-                return Ok(Accepted::Removed);
-            }
-            let place = replaces.as_ref().or(after.as_ref());
-            let is_there = |name: &String| named(name).is_some() || session.waiting(name).is_some();
-            if !place.is_none_or(is_there) {
-                return Ok(Accepted::NoParent);
-            }
-            if let Some(replaced) = replaces.as_ref()
-                && named(replaced).is_none_or(|row| row.state == TurnState::Open)
-            {
-                return Ok(Accepted::Running { turn_id: replaced.clone() });
-            }
-            let open = data.open_of(session).map(|row| row.turn.turn_id.clone());
-            let (created_at, first_asked) = (now, None);
-            let new =
-                Waiting { turn_id, asked, first_asked, after, replaces, client_id, created_at };
-            if open.is_none() && session.queue.is_empty() {
-                if let Some(session) = data.sessions.get_mut(&session_id) {
-                    session.title = session.title.take().or(title);
+            let asked = Asked { message, agent, after, replaces, client_id, known_as: None };
+            let own = match data.named(session, &turn_id) {
+                Some(row) => {
+                    Own::Begun { row: data.row(row, now), known_as: row.first_asked.clone() }
                 }
-                let id = data.open_turn(&session_id, new, now)?;
-                let row = data.turns.get(&id);
-                let row = row.ok_or_else(|| broken("a turn that was just accepted is gone"))?;
-                return Ok(Accepted::New(data.row(row, now)));
-            }
-            let is_open = open.is_some();
-            if let Some(turn_id) = open.filter(|_| !queue && !session.is_paused) {
-                return Ok(Accepted::Running { turn_id });
-            }
-            // The first that waits makes room where it can be opened.
-            if session.queue.len() >= MAX_QUEUED + usize::from(!is_open) {
-                return Ok(Accepted::QueueFull);
-            }
-            let turn_id = new.turn_id.clone();
+                None => match session.waiting(&turn_id) {
+                    Some(waiting) => Own::Waiting(waiting),
+                    None if session.removed.contains(&turn_id) => Own::Removed,
+                    None => Own::None,
+                },
+            };
+            let facts = Facts {
+                own,
+                place: data.place_of(session, &asked),
+                open: data.open_of(session).map(|row| row.turn.turn_id.clone()),
+                newest: session.branches.newest(),
+                waiting: session.queue.len(),
+                is_paused: session.is_paused,
+            };
+            let verdict = acceptance::decide(&asked, queue, facts);
+            let new = Waiting { turn_id: turn_id.clone(), asked, created_at: now };
+            let opens_next = match verdict {
+                Verdict::Told(accepted) => return Ok(accepted),
+                Verdict::Queued(waiting) => return Ok(Accepted::Queued(session.queued(waiting))),
+                Verdict::Open { parent } => {
+                    if let Some(session) = data.sessions.get_mut(&session_id) {
+                        session.title = session.title.take().or(title);
+                    }
+                    let id = data.open_turn(&session_id, new, parent, now)?;
+                    let row = data.turns.get(&id);
+                    let row = row.ok_or_else(|| broken("a turn that was just accepted is gone"))?;
+                    return Ok(Accepted::New(data.row(row, now)));
+                }
+                Verdict::Wait { opens_next } => opens_next,
+            };
             let mut was_paused = false;
             if let Some(session) = data.sessions.get_mut(&session_id) {
                 session.queue.push(new);
@@ -945,15 +937,17 @@ impl ChatStore for MemoryStore {
             if was_paused {
                 data.tell(&session_id, None, Change::SessionUpdated, now);
             }
-            if !is_open {
+            if opens_next {
                 data.open_next(&session_id, now)?;
                 self.kept.freed.ring();
             }
             let session = data.session(&owner, &session_id);
-            match session.and_then(|session| session.waiting(&turn_id)) {
-                Some((queued, _)) => Ok(Accepted::Queued(queued)),
-                None => Err(broken("a turn that was just queued is gone")),
-            }
+            let queued = session.and_then(|session| {
+                session.waiting(&turn_id).map(|waiting| session.queued(waiting))
+            });
+            queued
+                .map(Accepted::Queued)
+                .ok_or_else(|| broken("a turn that was just queued is gone"))
         })
     }
 
@@ -980,17 +974,9 @@ impl ChatStore for MemoryStore {
             };
             match change {
                 QueueChange::Edit { message, agent } => {
-                    let waiting = &mut session.queue[place];
-                    let before = waiting.asked.clone();
-                    if let Some(message) = message {
-                        waiting.asked.message = message;
-                    }
-                    if let Some(agent) = agent {
-                        waiting.asked.agent = agent;
-                    }
-                    let (edited, changes) = (waiting.told(place), waiting.asked != before);
+                    let changes = session.queue[place].asked.edit(message, agent);
+                    let edited = session.queued(&session.queue[place]);
                     if changes {
-                        waiting.first_asked.get_or_insert(before);
                         data.tell(&at.session_id, Some(&at.turn_id), Change::Edited, now);
                     }
                     Ok(QueueChanged::Edited(edited))
@@ -1022,7 +1008,7 @@ impl ChatStore for MemoryStore {
                         return Ok(Found::Removed);
                     }
                     Some(session) => match session.waiting(&at.turn_id) {
-                        Some((queued, _)) => return Ok(Found::Queued(queued)),
+                        Some(waiting) => return Ok(Found::Queued(session.queued(waiting))),
                         None => session.by_name.get(&at.turn_id),
                     },
                 },
@@ -1114,8 +1100,7 @@ impl ChatStore for MemoryStore {
             row.state = TurnState::Complete;
             row.failure = None;
             row.answer = Some((answer.clone(), now));
-            let said = said_in(&row.turn.message, &answer);
-            row.said = (!said.is_empty()).then(|| text_len(&said));
+            row.said = said_bytes(&row.turn.message, &answer);
             let session_id = row.turn.session_id.clone();
             let turn_id = row.turn.turn_id.clone();
             if let Some(bytes) = row.said.filter(|_| !was_open) {
