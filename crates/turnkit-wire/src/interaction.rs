@@ -26,6 +26,9 @@ use crate::{Event, json::object, kind, value::Value, view::Text, write::Json};
 /// The longest `interaction`, in bytes of its JSON.
 pub const MAX_INTERACTION: usize = 256 * 1024;
 
+/// The longest `by`, who has answered, in bytes.
+pub const MAX_BY: usize = 256;
+
 /// How many options a question can have.
 pub const MAX_OPTIONS: usize = 32;
 

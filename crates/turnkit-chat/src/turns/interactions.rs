@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 use turnkit_id::ExecutionId;
 use turnkit_sandbox::Error;
-use turnkit_wire::interaction::{Answered, Outcome};
+use turnkit_wire::interaction::{Answered, MAX_BY, Outcome};
 use turnkit_wire::kind::Class;
 use turnkit_wire::value::Value;
 use turnkit_wire::write::Json;
@@ -28,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// What is kept to be written while the store cannot be.
 const MAX_UNTOLD: usize = 1_024;
-/// The longest `by` (PROTOCOL 3.6).
-const MAX_BY: usize = 256;
 /// Intents that are read at once, and of these passed on at the same time.
 const PIECE: usize = 200;
 const AT_ONCE: usize = 8;

@@ -17,7 +17,7 @@ use tokio::time;
 use turnkit_http::server::{ApiError, json_response, object};
 use turnkit_wire::{
     Event,
-    interaction::{self, Answered, Outcome, Question, is_id},
+    interaction::{self, Answered, MAX_BY, Outcome, Question, is_id},
     sse,
     value::Value,
     write,
@@ -33,9 +33,6 @@ use crate::{
 
 /// How long a runner may take to append what was posted.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The longest `by`, in bytes.
-const MAX_BY: usize = 256;
 
 pub(super) async fn answer(
     State(shared): State<Arc<Shared>>,
