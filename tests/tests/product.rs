@@ -96,6 +96,12 @@ mod mistakes {
             => a_cut_of_the_substrate_is_no_end, "events of 32";
         a_stop_of_the_reader_only: Some("stops-the-reader-only")
             => a_stop_ends_the_run_and_keeps_what_was_said, "the end of the agent that was stopped";
+        a_queue_that_a_process_takes_along: Some("keeps-its-queue-in-memory")
+            => what_waits_runs_in_order_each_once, "turn_not_found";
+        a_queue_without_an_order: Some("takes-the-newest-that-waits")
+            => what_waits_runs_in_order_each_once, "the agent was asked [";
+        a_session_that_is_hidden_only: Some("hides-what-it-should-delete")
+            => what_is_deleted_is_gone, "is answered of a deleted session";
         a_failure_that_is_taken_for_the_end: Some("takes-a-failure-for-the-end")
             => a_failed_agent_is_told_as_failed, "did not fail with the code contract_failure";
         a_turn_that_ends_with_its_reader: Some("ends-with-its-reader")

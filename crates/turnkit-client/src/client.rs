@@ -159,6 +159,15 @@ impl Client {
         self.call(self.request_with(Method::GET, &["sessions", session], query)?).await
     }
 
+    /// Deletes a session, with everything that was said in it: whoever reads one of its turns sees that fail with the code
+    /// `session_deleted`. One that is deleted already is deleted.
+    ///
+    /// # Errors
+    /// As [`create_session`](Client::create_session).
+    pub async fn delete_session(&self, session: &str) -> Result<(), Error> {
+        self.ask(self.request(Method::DELETE, &["sessions", session])?).await.map(drop)
+    }
+
     /// The session's open turns: at most one today.
     ///
     /// # Errors

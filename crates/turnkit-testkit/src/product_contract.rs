@@ -144,6 +144,8 @@ impl fmt::Debug for User {
 /// | [`a_second_reader_sees_the_same_turn`] | runs or saves once for each reader |
 /// | [`a_cut_of_the_substrate_is_no_end`] | takes a lost connection for the end of the answer |
 /// | [`a_stop_ends_the_run_and_keeps_what_was_said`] | stops the reader only |
+/// | [`what_waits_runs_in_order_each_once`] | keeps its queue in memory, or starts what waits without an order |
+/// | [`what_is_deleted_is_gone`] | hides what it should delete, or lets the agent go on |
 /// | [`a_failed_agent_is_told_as_failed`] | saves what there is as if it were whole |
 /// | [`an_answer_is_saved_although_its_reader_left`] | ends the turn with the request |
 /// | [`another_users_session_is_not_there`] | checks who asks in some of its routes |
@@ -161,6 +163,8 @@ impl fmt::Debug for User {
 /// [`a_second_reader_sees_the_same_turn`]: crate::product_contract::a_second_reader_sees_the_same_turn
 /// [`a_cut_of_the_substrate_is_no_end`]: crate::product_contract::a_cut_of_the_substrate_is_no_end
 /// [`a_stop_ends_the_run_and_keeps_what_was_said`]: crate::product_contract::a_stop_ends_the_run_and_keeps_what_was_said
+/// [`what_waits_runs_in_order_each_once`]: crate::product_contract::what_waits_runs_in_order_each_once
+/// [`what_is_deleted_is_gone`]: crate::product_contract::what_is_deleted_is_gone
 /// [`a_failed_agent_is_told_as_failed`]: crate::product_contract::a_failed_agent_is_told_as_failed
 /// [`an_answer_is_saved_although_its_reader_left`]: crate::product_contract::an_answer_is_saved_although_its_reader_left
 /// [`another_users_session_is_not_there`]: crate::product_contract::another_users_session_is_not_there
@@ -223,6 +227,8 @@ macro_rules! product_contract {
             a_second_reader_sees_the_same_turn,
             a_cut_of_the_substrate_is_no_end,
             a_stop_ends_the_run_and_keeps_what_was_said,
+            what_waits_runs_in_order_each_once,
+            what_is_deleted_is_gone,
             a_failed_agent_is_told_as_failed,
             an_answer_is_saved_although_its_reader_left,
             another_users_session_is_not_there,
@@ -533,6 +539,90 @@ pub async fn a_stop_ends_the_run_and_keeps_what_was_said(product: Product) {
     let mut next = Reader::send(&ann, &session, &NewTurn::new("contract-2", "and then?"));
     bench.read_out(&mut next).await;
     bench.is_whole(&next);
+}
+
+/// Messages that are sent while a turn runs wait, and run one after the other in the order in which they came, each once: also where a start is sent
+/// again, no client is left, and the product is killed meanwhile.
+pub async fn what_waits_runs_in_order_each_once(product: Product) {
+    let rule = Rule {
+        name: "what_waits_runs_in_order_each_once",
+        sections: "4.2",
+        promise: "a turn that is sent with `\"queue\":true` beside an open one waits as a row; the transaction that ends a turn opens the first that waits",
+        look_for: "a queue in a process's memory, or one that is gone through by a task which ends with its process",
+    };
+    let mut bench = Bench::start(rule, product, Script::HELD).await;
+    let ann = bench.ann();
+    let session = bench.session(&ann).await;
+    let mut reader = Reader::send(&ann, &session, &new_turn());
+    bench.read_to(&mut reader, 4).await;
+    bench.in_the_middle(1).await;
+    let waiting = ["and then?", "then again?", "at last?"];
+    let turn = |at: usize| NewTurn::new(format!("waits-{at}"), waiting[at]).queued();
+    for (at, place) in [(0, 1), (1, 2), (0, 1), (2, 3)] {
+        bench.queue(&ann, &session, &turn(at), place).await;
+    }
+    drop(reader);
+    bench.kill_product();
+    bench.agent.let_on(1);
+    bench.start_product().await;
+    let mut last = Reader::follow(&ann, &session, "waits-2");
+    bench.read_out(&mut last).await;
+    bench.is_whole(&last);
+    let state = bench.at_rest(&ann, &session).await;
+    let asked = bench.agent.asked();
+    if asked.iter().map(String::as_str).ne([MESSAGE].into_iter().chain(waiting)) {
+        bench.broken(&format!("the agent was asked {asked:?}"));
+    }
+    let mut before = 0;
+    for id in [ID, "waits-0", "waits-1", "waits-2"] {
+        bench.is_saved(&state, id);
+        let index = bench.answer(&state, id).turn_index;
+        if id != ID && index != before + 1 {
+            bench.broken(&format!("the turn {id} has the index {index}, behind {before}"));
+        }
+        before = index;
+    }
+}
+
+/// A session that is deleted is gone, whatever happens in it: its turn ends for who reads it, its agent is stopped, and nothing of it is told or
+/// run again, by this process or the next. Other sessions stay.
+pub async fn what_is_deleted_is_gone(product: Product) {
+    let rule = Rule {
+        name: "what_is_deleted_is_gone",
+        sections: "4.2",
+        promise: "from the deletion on a session is 404; every attempt of it ends with `session_deleted`, and its turns never run again",
+        look_for: "a session that is hidden and not deleted; a turn that runs on, or begins again when its start is sent again",
+    };
+    let mut bench = Bench::start(rule, product, Script::HELD).await;
+    let ann = bench.ann();
+    let [deleted, other] = [bench.session(&ann).await, bench.session(&ann).await];
+    let beside = "what stays";
+    let mut stays = Reader::send(&ann, &other, &NewTurn::new(ID, beside));
+    let mut reader = Reader::send(&ann, &deleted, &new_turn());
+    for reader in [&mut reader, &mut stays] {
+        bench.read_to(reader, 5).await;
+    }
+    bench.in_the_middle(2).await;
+    bench.queue(&ann, &deleted, &NewTurn::new("waits", "and then?").queued(), 1).await;
+    for _ in 0..2 {
+        bench.call("DELETE /api/sessions/{s}", ann.delete_session(&deleted)).await;
+    }
+    bench.is_gone(&ann, &deleted, &new_turn()).await;
+    bench.within("the end of the agent whose session is deleted", bench.agent.over(1)).await;
+    bench.read_out(&mut reader).await;
+    bench.has_failed(&reader, "session_deleted");
+    bench.agent.let_on(1);
+    bench.read_out(&mut stays).await;
+    bench.is_whole(&stays);
+    bench.kill_product();
+    bench.start_product().await;
+    bench.is_gone(&ann, &deleted, &new_turn()).await;
+    bench.is_saved(&bench.at_rest(&ann, &other).await, ID);
+    bench.ran_once(MESSAGE);
+    bench.ran_once(beside);
+    if bench.agent.asked().len() != 2 {
+        bench.broken("the agent was asked what waited in the deleted session");
+    }
 }
 
 /// An agent that fails is told as failed and kept as failed, with its code and what it had said. It is not asked again.

@@ -54,15 +54,40 @@ enum Mistake {
     ForgetsOpenTurns,
     RunsOpenTurnsAgain,
     NamesNoLog,
+    KeepsItsQueueInMemory,
+    TakesTheNewestThatWaits,
+    HidesWhatItShouldDelete,
 }
 
 /// A line of the journal.
 #[derive(Clone, Serialize, Deserialize)]
 enum Record {
-    Session { id: String, user: String },
-    Turn { session: String, id: String, message: String, execution: String },
-    StopAsked { execution: String },
-    Answer { execution: String, answer: Answer },
+    Session {
+        id: String,
+        user: String,
+    },
+    Turn {
+        session: String,
+        id: String,
+        message: String,
+        execution: String,
+    },
+    StopAsked {
+        execution: String,
+    },
+    Answer {
+        execution: String,
+        answer: Answer,
+    },
+    /// A turn that waits until no other one of its session is open.
+    Queued {
+        session: String,
+        id: String,
+        message: String,
+    },
+    Deleted {
+        session: String,
+    },
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -76,7 +101,12 @@ struct Answer {
 #[derive(Default)]
 struct Sessions {
     users: BTreeMap<String, String>,
+    /// How many there ever were: an id is given out once.
+    opened: u64,
     turns: Vec<Row>,
+    /// The session, the id and the message of each that waits, in their order.
+    queue: Vec<(String, String, String)>,
+    hidden: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -94,8 +124,18 @@ struct Row {
 impl Sessions {
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Session { id, user } => drop(self.users.insert(id, user)),
+            Record::Session { id, user } => {
+                self.opened += 1;
+                self.users.insert(id, user);
+            }
+            Record::Queued { session, id, message } => self.queue.push((session, id, message)),
+            // Its rows stay for those who are at them, and nobody finds them.
+            Record::Deleted { session } => {
+                self.queue.retain(|(waits_in, ..)| *waits_in != session);
+                self.users.remove(&session);
+            }
             Record::Turn { session, id, message, execution } => {
+                self.queue.retain(|(waits_in, waits, _)| (waits_in, waits) != (&session, &id));
                 let execution = ExecutionId::parse(&execution).unwrap();
                 let index = self.of(&session).count() as u64;
                 let (stop_asked, answers) = (false, Vec::new());
@@ -112,6 +152,10 @@ impl Sessions {
             Record::StopAsked { execution } => self.row(&execution).stop_asked = true,
             Record::Answer { execution, answer } => self.row(&execution).answers.push(answer),
         }
+    }
+
+    fn is_deleted(&self, session: &str) -> bool {
+        !self.users.contains_key(session)
     }
 
     fn of(&self, session: &str) -> impl Iterator<Item = &Row> {
@@ -169,8 +213,37 @@ impl Product {
         self.journal.lock().unwrap().write(record);
     }
 
+    /// Writes what there is of an answer. Where a turn of the session waits, it is the open one from then on.
+    fn end(&self, journal: &mut Journal, execution: String, answer: Answer) {
+        let session = journal.sessions.row(&execution).session.clone();
+        journal.write(Record::Answer { execution, answer });
+        self.open_next(journal, &session);
+    }
+
+    fn open_next(&self, journal: &mut Journal, session: &str) {
+        let queue = &journal.sessions.queue;
+        let mut waiting = queue.iter().filter(|(waits_in, ..)| waits_in == session);
+        let next = match self.mistake {
+            Some(Mistake::TakesTheNewestThatWaits) => waiting.next_back(),
+            _ => waiting.next(),
+        };
+        let Some((_, id, message)) = next.cloned() else { return };
+        let row =
+            write_turn(journal, session.to_owned(), NewTurn { turn_id: id, message, queue: false });
+        self.driven.lock().unwrap().insert(row.execution.to_string());
+        let product = self.clone();
+        tokio::spawn(async move {
+            let log = product.agents.log_id().await.ok().flatten();
+            drop(product.run(row, log));
+        });
+    }
+
     fn row(&self, execution: &str) -> Row {
         self.journal.lock().unwrap().sessions.row(execution).clone()
+    }
+
+    fn is_deleted(&self, session: &str) -> bool {
+        self.journal.lock().unwrap().sessions.is_deleted(session)
     }
 
     fn is_driven(&self, execution: &ExecutionId) -> bool {
@@ -201,7 +274,7 @@ impl Product {
         let (product, id) = (self.clone(), row.execution.clone());
         self.driven.lock().unwrap().insert(id.to_string());
         let (body, driver) =
-            self.attempt(row, left, 0).start(self.producer(execution), Hooks(self.clone()));
+            self.attempt(&row, left, 0).start(self.producer(&row, execution), Hooks(self.clone()));
         tokio::spawn(async move {
             driver.await;
             product.driven.lock().unwrap().remove(id.as_str());
@@ -217,44 +290,65 @@ impl Product {
         };
         let execution = self.agents.join(row.execution.clone(), is_due).answering(&row.message);
         let after = if self.makes(Mistake::ForgetsTheCursor) { 0 } else { after };
-        let attempt = self.attempt(row, ClientLeft::Abandon, after);
-        let (body, driver) = attempt.start(self.producer(execution), Hooks(self.clone()));
+        let attempt = self.attempt(&row, ClientLeft::Abandon, after);
+        let (body, driver) = attempt.start(self.producer(&row, execution), Hooks(self.clone()));
         tokio::spawn(driver);
         body
     }
 
-    fn attempt(&self, row: Row, left: ClientLeft, after: u64) -> ChatTurn {
+    fn attempt(&self, row: &Row, left: ClientLeft, after: u64) -> ChatTurn {
         let users = &self.journal.lock().unwrap().sessions.users;
         let identity = TurnIdentity {
             tenant_id: "other".to_owned(),
-            user_id: users[&row.session].clone(),
-            session_id: row.session,
+            // Of a session that was deleted since it is nobody's.
+            user_id: users.get(&row.session).cloned().unwrap_or_else(|| "nobody".to_owned()),
+            session_id: row.session.clone(),
             turn_index: row.index,
         };
-        ChatTurn::new(identity, row.execution).on_client_left(left).resume_after(after)
+        ChatTurn::new(identity, row.execution.clone()).on_client_left(left).resume_after(after)
     }
 
-    fn producer(&self, execution: SandboxTurn) -> Execution {
-        Execution { execution, mistake: self.mistake }
+    fn producer(&self, row: &Row, execution: SandboxTurn) -> Execution {
+        Execution { execution, product: self.clone(), session: row.session.clone() }
     }
 }
 
-/// The adapter, and the one thing that only a product can say: that a log which has changed is a lost execution.
+/// The adapter, and what only a product can say: that a log which has changed is a lost execution, and that a session is deleted.
 struct Execution {
     execution: SandboxTurn,
-    mistake: Option<Mistake>,
+    product: Product,
+    session: String,
 }
 
-impl TurnProducer for Execution {
-    type Error = Error;
+/// Why there is no whole answer.
+#[derive(Debug)]
+enum Stopped {
+    Deleted,
+    By(Error),
+}
 
-    async fn next(&mut self) -> Result<Produced, Error> {
-        match (self.execution.next().await, self.mistake) {
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stopped::Deleted => f.write_str("the session was deleted"),
+            Stopped::By(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+impl TurnProducer for Execution {
+    type Error = Stopped;
+
+    async fn next(&mut self) -> Result<Produced, Stopped> {
+        match (self.execution.next().await, self.product.mistake) {
             (Err(Error::Transport { .. }), Some(Mistake::TakesACutForTheEnd))
             | (Err(Error::Failed(_)), Some(Mistake::TakesAFailureForTheEnd)) => {
                 Ok(Produced::Done { final_text: None })
             }
-            (produced, _) => produced,
+            (Err(_), _) if self.product.is_deleted(&self.session) => Err(Stopped::Deleted),
+            (produced, _) => produced.map_err(Stopped::By),
         }
     }
 
@@ -266,15 +360,19 @@ impl TurnProducer for Execution {
         self.execution.prompt()
     }
 
-    fn error_code(error: &Error) -> Option<&str> {
+    fn error_code(error: &Stopped) -> Option<&str> {
         match error {
-            Error::LogChanged(_) => Some("execution_lost"),
-            error => SandboxTurn::error_code(error),
+            Stopped::Deleted => Some("session_deleted"),
+            Stopped::By(Error::LogChanged(_)) => Some("execution_lost"),
+            Stopped::By(error) => SandboxTurn::error_code(error),
         }
     }
 
-    fn is_retryable(error: &Error) -> bool {
-        SandboxTurn::is_retryable(error)
+    fn is_retryable(error: &Stopped) -> bool {
+        match error {
+            Stopped::Deleted => false,
+            Stopped::By(error) => SandboxTurn::is_retryable(error),
+        }
     }
 }
 
@@ -298,6 +396,9 @@ impl TurnHooks for Hooks {
         let execution = turn.execution_id().to_string();
         let text = text.as_str().to_owned();
         let answer = Answer { status: "complete".to_owned(), text, code: None };
+        if self.0.is_deleted(&self.0.row(&execution).session) {
+            return Err("the session was deleted".into());
+        }
         if self.0.makes(Mistake::SavesAfterItHasTold) {
             let product = self.0.clone();
             tokio::spawn(async move {
@@ -312,9 +413,14 @@ impl TurnHooks for Hooks {
         if is_saved && !self.0.makes(Mistake::SavesForEachReader) {
             return Ok(Persisted::AlreadySaved);
         }
+        let was_open = answers.is_empty();
         // A whole answer takes the place of a partial one.
         answers.retain(|answer| answer.status == "complete");
-        journal.write(Record::Answer { execution, answer });
+        if was_open {
+            self.0.end(&mut journal, execution, answer);
+        } else {
+            journal.write(Record::Answer { execution, answer });
+        }
         Ok(Persisted::Saved)
     }
 
@@ -324,7 +430,9 @@ impl TurnHooks for Hooks {
         failure: &TurnError,
         partial: &RawText,
     ) -> Result<(), BoxError> {
-        if failure.is_retryable() {
+        if failure.is_retryable()
+            || self.0.is_deleted(&self.0.row(turn.execution_id().as_str()).session)
+        {
             return Ok(());
         }
         let mut journal = self.0.journal.lock().unwrap();
@@ -334,7 +442,7 @@ impl TurnHooks for Hooks {
             let status = if row.stop_asked { "stopped" } else { "failed" }.to_owned();
             let code = failure.code().map(str::to_owned);
             let answer = Answer { status, text: partial.as_str().to_owned(), code };
-            journal.write(Record::Answer { execution, answer });
+            self.0.end(&mut journal, execution, answer);
         }
         Ok(())
     }
@@ -367,14 +475,15 @@ type At = InState<Product>;
 
 async fn open_session(InState(product): At, User(user): User) -> Response {
     let mut journal = product.journal.lock().unwrap();
-    let id = format!("s{}", journal.sessions.users.len());
+    let id = format!("s{}", journal.sessions.opened);
     journal.write(Record::Session { id: id.clone(), user });
     (StatusCode::CREATED, Json(json!({ "sessionId": id }))).into_response()
 }
 
 async fn sessions(InState(product): At, User(user): User) -> Json<Value> {
     let journal = product.journal.lock().unwrap();
-    let of_user = journal.sessions.users.iter().filter(|(_, owner)| **owner == user);
+    let Sessions { users, hidden, .. } = &journal.sessions;
+    let of_user = users.iter().filter(|(id, owner)| **owner == user && !hidden.contains(*id));
     let listed: Vec<_> = of_user
         .map(|(id, _)| json!({ "sessionId": id, "title": null, "createdAt": now() }))
         .collect();
@@ -421,6 +530,8 @@ async fn session(
 struct NewTurn {
     turn_id: String,
     message: String,
+    #[serde(default)]
+    queue: bool,
 }
 
 async fn start(
@@ -441,6 +552,9 @@ async fn start(
     }
     let row = {
         let journal = &mut product.journal.lock().unwrap();
+        if let Some(position) = wait(&product, journal, &user, &session, &new)? {
+            return Ok(queued(&new.turn_id, position));
+        }
         match look(&product, &journal.sessions, &user, &session, &new)? {
             Some(row) => Err(row),
             None if log.is_err() || product.is_ending.load(Ordering::Relaxed) => {
@@ -453,6 +567,43 @@ async fn start(
         Ok(row) => response(product.run(row, log.ok().flatten())),
         Err(row) => response(product.read(row, 0)),
     })
+}
+
+/// The place of a turn that waits, since now or since before, where it is one that has to.
+fn wait(
+    product: &Product,
+    journal: &mut Journal,
+    user: &str,
+    session: &str,
+    new: &NewTurn,
+) -> Result<Option<usize>, Refusal> {
+    let sessions = &journal.sessions;
+    if sessions.users.get(session).is_none_or(|owner| owner != user) {
+        return Err(Refusal(404, "session_not_found", None));
+    }
+    let mut waiting = sessions.queue.iter().filter(|(waits_in, ..)| waits_in == session);
+    let count = waiting.clone().count();
+    if let Some(place) = waiting.position(|(_, id, _)| *id == new.turn_id) {
+        return Ok(Some(place + 1));
+    }
+    let is_known = sessions.of(session).any(|row| row.id == new.turn_id);
+    let has_to = sessions.of(session).any(|row| row.answers.is_empty());
+    if is_known || !new.queue || !has_to {
+        return Ok(None);
+    }
+    let (session, id, message) = (session.to_owned(), new.turn_id.clone(), new.message.clone());
+    let record = Record::Queued { session, id, message };
+    if product.makes(Mistake::KeepsItsQueueInMemory) {
+        journal.sessions.apply(record);
+    } else {
+        journal.write(record);
+    }
+    Ok(Some(count + 1))
+}
+
+fn queued(turn: &str, position: usize) -> Response {
+    let body = json!({ "turnId": turn, "state": "queued", "position": position });
+    (StatusCode::ACCEPTED, Json(body)).into_response()
 }
 
 fn response(body: TurnBody) -> Response {
@@ -531,8 +682,42 @@ async fn resume(
         let users = &product.journal.lock().unwrap().sessions.users;
         user = users.get(&session).cloned().unwrap_or(user);
     }
+    let new = NewTurn { turn_id: turn.clone(), message: String::new(), queue: false };
+    let waits = wait(&product, &mut product.journal.lock().unwrap(), &user, &session, &new)?;
+    if let Some(position) = waits {
+        return Ok(queued(&turn, position));
+    }
     let row = turn_of(&product, &user, &session, &turn)?;
     Ok(response(product.read(row, after)))
+}
+
+/// The rows go first, so that nobody begins a turn whose execution is then erased.
+async fn delete(
+    InState(product): At,
+    User(user): User,
+    InPath(session): InPath<String>,
+) -> Result<StatusCode, Refusal> {
+    let executions: Vec<ExecutionId> = {
+        let journal = &mut product.journal.lock().unwrap();
+        match journal.sessions.users.get(&session) {
+            Some(owner) if *owner == user => {}
+            // It was its owner's, or it never was: nothing is left to be deleted.
+            None => return Ok(StatusCode::NO_CONTENT),
+            Some(_) => return Err(Refusal(404, "session_not_found", None)),
+        }
+        if product.makes(Mistake::HidesWhatItShouldDelete) {
+            journal.sessions.hidden.insert(session);
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        journal.write(Record::Deleted { session: session.clone() });
+        journal.sessions.of(&session).map(|row| row.execution.clone()).collect()
+    };
+    for execution in executions {
+        if product.agents.erase(&execution).await.is_err() {
+            return Err(Refusal(503, "unavailable", None));
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn cancel(
@@ -583,7 +768,8 @@ async fn main() -> Result<(), BoxError> {
         mistake,
     };
     let turns = product.journal.lock().unwrap().sessions.turns.clone();
-    for row in turns.into_iter().filter(|row| row.answers.is_empty()) {
+    let is_open = |row: &Row| row.answers.is_empty() && !product.is_deleted(&row.session);
+    for row in turns.into_iter().filter(is_open) {
         match mistake {
             Some(Mistake::ForgetsOpenTurns) => {}
             Some(Mistake::RunsOpenTurnsAgain) => {
@@ -598,7 +784,7 @@ async fn main() -> Result<(), BoxError> {
     }
     let routes = Router::new()
         .route("/api/sessions", get(sessions).post(open_session))
-        .route("/api/sessions/{session}", get(session))
+        .route("/api/sessions/{session}", get(session).delete(delete))
         .route("/api/sessions/{session}/messages", get(session))
         .route("/api/sessions/{session}/turns", get(session).post(start))
         .route("/api/sessions/{session}/turns/{turn}", get(resume))

@@ -87,6 +87,12 @@ impl Counting {
         asked.map(|(execution, _)| execution.clone()).collect()
     }
 
+    /// What the agent was asked, in order.
+    pub(super) fn asked(&self) -> Vec<String> {
+        let runs = self.0.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.iter().map(|(_, asked)| asked.clone()).collect()
+    }
+
     /// Lets all runs pass their first `stage` waits.
     pub(super) fn let_on(&self, stage: usize) {
         self.0.stage.send_replace(stage);

@@ -438,6 +438,42 @@ impl Bench {
         }
     }
 
+    /// A turn that has to wait has this place in the queue.
+    pub(super) async fn queue(&self, client: &Client, session: &str, turn: &NewTurn, place: u64) {
+        let id = turn.turn_id();
+        match self.within("POST …/turns of a queued turn", client.start(session, turn)).await {
+            Err(Error::Queued { position }) if position == place => {}
+            Err(Error::Queued { position }) => {
+                self.broken(&format!("the turn {id} waits as number {position}, and not {place}"));
+            }
+            Err(error) => self.broken(&told(&format!("the turn {id}, which may wait"), &error)),
+            Ok(_) => self.broken(&format!("the turn {id} is begun beside an open one")),
+        }
+    }
+
+    /// The session is not there to its owner, in any route.
+    pub(super) async fn is_gone(&self, client: &Client, session: &str, turn: &NewTurn) {
+        let id = turn.turn_id();
+        for (route, error) in [
+            ("GET /api/sessions/{s}", client.session(session, None).await.err()),
+            ("GET …/messages", client.messages(session, None).await.err()),
+            ("GET …/turns?state=open", client.open_turns(session).await.err()),
+            ("GET …/turns/{turnId}", client.resume(session, id, 0).await.err()),
+            ("POST …/turns of its turn", client.start(session, turn).await.err()),
+            ("POST …/cancel", client.cancel(session, id).await.err()),
+        ] {
+            match error {
+                Some(Error::Refused(refusal)) if refusal.status() == 404 => {}
+                Some(error) => self.broken(&told(route, &error)),
+                None => self.broken(&format!("{route} is answered of a deleted session")),
+            }
+        }
+        let listed = self.call("GET /api/sessions", client.sessions(None)).await;
+        if listed.iter().any(|listed| listed.session_id == session) {
+            self.broken("a deleted session is in its owner's list");
+        }
+    }
+
     /// The agent was asked this once.
     pub(super) fn ran_once(&self, message: &str) {
         let runs = self.agent.runs_of(message);
