@@ -197,7 +197,7 @@ mod tests {
     fn a_turn_that_is_asked_for_again_is_the_same_one_or_a_conflict() {
         let known = |asked, parent| Verdict::Told(Accepted::Known(row(asked, parent)));
         let (conflict, queued) = (|| Verdict::Told(Accepted::Conflict), Verdict::Queued);
-        for (own, asked, place, verdict) in [
+        for (own, asked, place, verdict) in vec![
             (begun(plain(), Some(7)), plain(), Place::None, known(plain(), Some(7))),
             (begun(plain(), Some(7)), asks("other", None, None), Place::None, conflict()),
             (begun(plain(), Some(3)), after(), ENDED, known(plain(), Some(3))),
