@@ -234,7 +234,7 @@ impl Product {
         let product = self.clone();
         tokio::spawn(async move {
             let log = product.agents.log_id().await.ok().flatten();
-            drop(product.run(row, log));
+            drop(product.run(&row, log));
         });
     }
 
@@ -251,7 +251,7 @@ impl Product {
     }
 
     /// The run of a turn that was just inserted.
-    fn run(&self, row: Row, log: Option<LogId>) -> TurnBody {
+    fn run(&self, row: &Row, log: Option<LogId>) -> TurnBody {
         let request = RunRequest::new(row.execution.clone(), &row.message);
         let request = request.session_id(&row.session);
         let named = log.filter(|_| !self.makes(Mistake::NamesNoLog));
@@ -261,12 +261,12 @@ impl Product {
     }
 
     /// A turn that an earlier process has begun.
-    fn take_up(&self, row: Row) {
+    fn take_up(&self, row: &Row) {
         let execution = self.agents.attach_or_bind(row.execution.clone()).answering(&row.message);
         drop(self.drive(row, execution));
     }
 
-    fn drive(&self, row: Row, execution: SandboxTurn) -> TurnBody {
+    fn drive(&self, row: &Row, execution: SandboxTurn) -> TurnBody {
         let left = match self.mistake {
             Some(Mistake::EndsWithItsReader) => ClientLeft::Cancel,
             _ => ClientLeft::Continue,
@@ -274,7 +274,7 @@ impl Product {
         let (product, id) = (self.clone(), row.execution.clone());
         self.driven.lock().unwrap().insert(id.to_string());
         let (body, driver) =
-            self.attempt(&row, left, 0).start(self.producer(&row, execution), Hooks(self.clone()));
+            self.attempt(row, left, 0).start(self.producer(row, execution), Hooks(self.clone()));
         tokio::spawn(async move {
             driver.await;
             product.driven.lock().unwrap().remove(id.as_str());
@@ -282,7 +282,7 @@ impl Product {
         body
     }
 
-    fn read(&self, row: Row, after: u64) -> TurnBody {
+    fn read(&self, row: &Row, after: u64) -> TurnBody {
         let (product, id) = (self.clone(), row.execution.clone());
         let is_due = move || {
             let is_driven = product.is_driven(&id);
@@ -290,8 +290,8 @@ impl Product {
         };
         let execution = self.agents.join(row.execution.clone(), is_due).answering(&row.message);
         let after = if self.makes(Mistake::ForgetsTheCursor) { 0 } else { after };
-        let attempt = self.attempt(&row, ClientLeft::Abandon, after);
-        let (body, driver) = attempt.start(self.producer(&row, execution), Hooks(self.clone()));
+        let attempt = self.attempt(row, ClientLeft::Abandon, after);
+        let (body, driver) = attempt.start(self.producer(row, execution), Hooks(self.clone()));
         tokio::spawn(driver);
         body
     }
@@ -309,13 +309,13 @@ impl Product {
     }
 
     fn producer(&self, row: &Row, execution: SandboxTurn) -> Execution {
-        Execution { execution, product: self.clone(), session: row.session.clone() }
+        Execution { inner: execution, product: self.clone(), session: row.session.clone() }
     }
 }
 
 /// The adapter, and what only a product can say: that a log which has changed is a lost execution, and that a session is deleted.
 struct Execution {
-    execution: SandboxTurn,
+    inner: SandboxTurn,
     product: Product,
     session: String,
 }
@@ -342,7 +342,7 @@ impl TurnProducer for Execution {
     type Error = Stopped;
 
     async fn next(&mut self) -> Result<Produced, Stopped> {
-        match (self.execution.next().await, self.product.mistake) {
+        match (self.inner.next().await, self.product.mistake) {
             (Err(Error::Transport { .. }), Some(Mistake::TakesACutForTheEnd))
             | (Err(Error::Failed(_)), Some(Mistake::TakesAFailureForTheEnd)) => {
                 Ok(Produced::Done { final_text: None })
@@ -353,11 +353,11 @@ impl TurnProducer for Execution {
     }
 
     async fn cancel(&mut self) {
-        self.execution.cancel().await;
+        self.inner.cancel().await;
     }
 
     fn prompt(&self) -> Option<&str> {
-        self.execution.prompt()
+        self.inner.prompt()
     }
 
     fn error_code(error: &Stopped) -> Option<&str> {
@@ -546,8 +546,8 @@ async fn start(
         let found = find(&product, &user, &session, &new)?;
         sleep(Duration::from_millis(20)).await;
         return Ok(match found {
-            Some(row) => response(product.read(row, 0)),
-            None => response(product.run(insert(&product, session, new), log.ok().flatten())),
+            Some(row) => response(product.read(&row, 0)),
+            None => response(product.run(&insert(&product, session, new), log.ok().flatten())),
         });
     }
     let row = {
@@ -564,8 +564,8 @@ async fn start(
         }
     };
     Ok(match row {
-        Ok(row) => response(product.run(row, log.ok().flatten())),
-        Err(row) => response(product.read(row, 0)),
+        Ok(row) => response(product.run(&row, log.ok().flatten())),
+        Err(row) => response(product.read(&row, 0)),
     })
 }
 
@@ -688,7 +688,7 @@ async fn resume(
         return Ok(queued(&turn, position));
     }
     let row = turn_of(&product, &user, &session, &turn)?;
-    Ok(response(product.read(row, after)))
+    Ok(response(product.read(&row, after)))
 }
 
 /// The rows go first, so that nobody begins a turn whose execution is then erased.
@@ -777,9 +777,9 @@ async fn main() -> Result<(), BoxError> {
                 let execution = ExecutionId::parse(&execution)?;
                 let request = RunRequest::new(execution, &row.message);
                 let execution = product.agents.run(request);
-                drop(product.drive(row, execution));
+                drop(product.drive(&row, execution));
             }
-            _ => product.take_up(row),
+            _ => product.take_up(&row),
         }
     }
     let routes = Router::new()
