@@ -500,6 +500,7 @@ impl Chat {
             let noted = turns.settled(|store| store.intend(who.clone(), at.clone(), wish.clone()));
             match noted.await? {
                 Intended::Noted(intent) => turns.pass_on(&intent).await,
+                Intended::Had => Ok(()),
                 // Who has answered before is told so, and anybody else that it is over.
                 Intended::Ended(row) => {
                     turns.ask_substrate(&row.turn.execution_id, &who.user_id, &wish).await.1

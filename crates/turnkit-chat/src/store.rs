@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 use tokio::sync::watch;
-use turnkit::{BoxError, Persisted};
+use turnkit::{BoxError, Half, Persisted};
 use turnkit_id::{ExecutionId, LogId};
 pub use turnkit_wire::interaction::Outcome;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -641,7 +641,9 @@ pub struct Intent {
 pub enum Intended {
     /// It is noted, now or since before.
     Noted(Intent),
-    /// The turn has ended, and nothing is noted.
+    /// The turn has ended, and its answer shows that its agent has had this input.
+    Had,
+    /// The turn has ended otherwise, and nothing is noted.
     Ended(TurnRow),
     /// As many are noted of this execution as may be.
     Full,
@@ -653,6 +655,24 @@ pub enum Intended {
     NoTurn,
     /// The user has no such session.
     NoSession,
+}
+
+impl Intended {
+    /// What becomes of a wish for a turn that has ended, of whose answer this is kept: whole, or what there was of it. An input that is
+    /// sent again is not to be taken for a new one because the log that had it is gone (PROTOCOL 4.2).
+    #[must_use]
+    pub fn of_ended(row: TurnRow, wish: &Wish, kept: Option<&Answer>) -> Intended {
+        let Wish::Input { id, message } = wish else {
+            return Intended::Ended(row);
+        };
+        let halves = kept.map(Answer::halves).unwrap_or_default();
+        // One that there was no room for is kept by its id alone.
+        let is_it = |(had, said): (String, Option<String>)| {
+            had == *id && said.is_none_or(|said| said == *message)
+        };
+        let is_had = halves.iter().filter_map(Half::said).any(is_it);
+        if is_had { Intended::Had } else { Intended::Ended(row) }
+    }
 }
 
 /// What the substrate has said to an intent.

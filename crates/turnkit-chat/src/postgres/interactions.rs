@@ -102,7 +102,10 @@ pub(super) async fn intend(
         });
     };
     if row.state != TurnState::Open {
-        return Ok(Intended::Ended(row));
+        let sql = "SELECT text, parts, summary FROM turnkit_messages WHERE execution_id = $1 AND role = 'assistant'";
+        let kept = tx.row(sql, &[(&row.turn.execution_id).into()]).await?;
+        let kept = kept.map(|kept| rows::answer(&kept, 0)).transpose()?;
+        return Ok(Intended::of_ended(row, wish, kept.as_ref()));
     }
     let id = row.turn.execution_id;
     let (kind, outcome, content) = match wish {

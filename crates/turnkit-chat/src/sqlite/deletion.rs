@@ -69,9 +69,9 @@ pub(super) fn delete(
     let sql = "INSERT INTO turnkit_deleted_sessions (id, tenant_id, user_id, name, deleted_at)
         SELECT id, tenant_id, user_id, name, ?2 FROM turnkit_sessions WHERE id = ?1";
     tx.prepare_cached(sql)?.execute(params![id, now])?;
-    // What was never dispatched has run nowhere, and nobody can claim it any more.
+    // What was neither dispatched nor stopped is at no substrate, and nobody can claim it any more: a stop binds an id that never ran.
     let sql = "INSERT INTO turnkit_deleted_executions (execution_id, session_id, erased)
-        SELECT execution_id, session_id, NOT dispatched FROM turnkit_turns WHERE session_id = ?1";
+        SELECT execution_id, session_id, NOT (dispatched OR stop_asked) FROM turnkit_turns WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([id])?;
     for sql in [
         "DELETE FROM turnkit_questions WHERE session_id = ?1",

@@ -117,7 +117,10 @@ pub(super) fn intend(
         });
     };
     if row.state != TurnState::Open {
-        return Ok(Intended::Ended(row));
+        let sql = "SELECT text, parts, summary FROM turnkit_messages WHERE execution_id = ?1 AND role = 'assistant'";
+        let mut kept = db.prepare_cached(sql)?;
+        let kept = kept.query_row([row.turn.execution_id.as_str()], |row| rows::answer(row, 0));
+        return Ok(Intended::of_ended(row, &wish, kept.optional()?.as_ref()));
     }
     let id = row.turn.execution_id;
     let (kind, outcome, content) = match &wish {

@@ -1187,7 +1187,8 @@ impl ChatStore for MemoryStore {
                 });
             };
             if row.state != TurnState::Open {
-                return Ok(Intended::Ended(data.row(row, now)));
+                let kept = row.answer.as_ref().map(|(answer, _)| answer);
+                return Ok(Intended::of_ended(data.row(row, now), &wish, kept));
             }
             let number = data.intended + 1;
             let Some(row) = data.turns.get_mut(&id) else { return Ok(Intended::NoTurn) };
@@ -1372,8 +1373,10 @@ impl ChatStore for MemoryStore {
             };
             data.names.remove(&(owner.clone(), session.name.clone()));
             for id in session.turns {
-                // What was never dispatched has run nowhere, and nobody can claim it any more.
-                let is_erased = !data.turns.remove(&id).is_some_and(|row| row.dispatched);
+                // What was neither dispatched nor stopped is at no substrate, and nobody can claim it any more: a stop binds an id that
+                // never ran.
+                let row = data.turns.remove(&id);
+                let is_erased = !row.is_some_and(|row| row.dispatched || row.stop_asked);
                 data.gone.insert(id, (session_id.clone(), is_erased));
             }
             if let Some(feed) = data.feeds.get_mut(&owner) {

@@ -211,17 +211,11 @@ impl Turns {
             Error::Refused(said) if said.code() == Some("too_many_inputs") => {
                 decided(429, None, Refusal::TooManyWishes { limit: None })
             }
-            // What was never sent to the substrate has asked nothing and takes nothing, yet; what it has lost never will.
-            Error::Lost(said) if said.status() == 404 => decided(
-                404,
-                None,
-                if is_answer { Refusal::NoInteraction } else { Refusal::InputTooLate },
-            ),
-            Error::Lost(_) => decided(
-                410,
-                None,
-                if is_answer { Refusal::InteractionGone } else { Refusal::InputTooLate },
-            ),
+            // Whether its agent has had it is told by the end of the turn, and not by a log that is not there.
+            Error::Lost(_) if !is_answer => decided(404, None, Refusal::InputTooLate),
+            // What was never sent to the substrate has asked nothing, yet; what it has lost never will.
+            Error::Lost(said) if said.status() == 404 => decided(404, None, Refusal::NoInteraction),
+            Error::Lost(_) => decided(410, None, Refusal::InteractionGone),
             _ => (None, Err(Refusal::Substrate(error.into()))),
         }
     }

@@ -67,8 +67,12 @@ pub async fn what_is_deleted_is_gone<F: StoreFixture>(fixture: F) {
         let id = first.execution_id.clone();
         rule.ask("save", || store.save(id.clone(), Answer::new("whole"))).await;
         let open = bench.accept(&session, "t1").await;
-        // In every other round the turn was never dispatched, and there is nothing to erase of it.
+        // In every other round the turn was never dispatched, and there is nothing to erase of it, unless a stop has bound its id.
         let lease = if round % 2 == 0 { Some(bench.hold(store, &open, 0).await) } else { None };
+        let is_stopped = round % 3 == 2;
+        if is_stopped {
+            rule.ask("ask_to_stop", || store.ask_to_stop(open.execution_id.clone())).await;
+        }
         let mut queued = asked(&session, "t2", "later");
         queued.queue = true;
         rule.ask("accept", || store.accept(queued.clone())).await;
@@ -159,9 +163,9 @@ pub async fn what_is_deleted_is_gone<F: StoreFixture>(fixture: F) {
         rule.holds("of a deleted session's id", &opened, "an error", Result::is_err, look_for);
 
         let mut wanted = vec![first.execution_id.clone()];
-        wanted.extend(lease.map(|lease| lease.execution_id));
+        wanted.extend((lease.is_some() || is_stopped).then(|| open.execution_id.clone()));
         wanted.sort();
-        let look_for = "what was dispatched: it is remembered until the substrate has erased it, and nothing else";
+        let look_for = "what was dispatched or stopped: it is remembered until the substrate has erased it, and nothing else";
         rule.same("of what is to be erased", &bench.to_erase().await, &wanted, look_for);
         let ids = wanted.clone();
         rule.ask("erased", || store.erased(ids.clone())).await;

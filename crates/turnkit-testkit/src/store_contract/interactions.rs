@@ -239,7 +239,8 @@ pub async fn what_a_user_wants_is_listed_until_it_is_decided<F: StoreFixture>(fi
 }
 
 /// An input that its agent has not had when its turn ends becomes a turn of its own, once, of which its id is the name, behind those that
-/// wait; after a stop it waits. One that it has had is a message between the halves of the answer, for every later turn.
+/// wait; after a stop it waits. One that it has had is a message between the halves of the answer, for every later turn, and is known when
+/// it comes again.
 ///
 /// Broken by a store that forgets inputs, or repeats what an agent has had.
 pub async fn an_input_reaches_an_agent_once<F: StoreFixture>(fixture: F) {
@@ -251,6 +252,11 @@ pub async fn an_input_reaches_an_agent_once<F: StoreFixture>(fixture: F) {
         part(r#"{"type":"input","id":"i2","message":"message i2"}"#),
         part(r#"{"id":"p#2","type":"text","text":"two"}"#),
     ];
+    let again = async |session: &SessionId, turn_id: &str, message: &str| {
+        let at = TurnRef::new(session.clone(), turn_id);
+        let wish = Wish::Input { id: "i2".to_owned(), message: message.to_owned() };
+        rule.ask("intend", || bench.store().intend(owner(), at.clone(), wish.clone())).await
+    };
     let whole = Answer::of_parts("one\n\ntwo", parts, Summary::default());
     let standing = async |session: &SessionId| {
         let state = bench.state_of(session, MessagePage::newest(0)).await;
@@ -300,6 +306,12 @@ pub async fn an_input_reaches_an_agent_once<F: StoreFixture>(fixture: F) {
         let at = format!("after {TASKS} writes at once that end a turn, stopped: {stops}");
         let look_for = "inputs that are no parts of the answer: they are queued in the transaction that ends the turn";
         rule.same(&at, &standing(&session).await, &wanted, look_for);
+        let look_for = "the inputs that are parts of the answer: the log that had them may be gone";
+        let had = again(&session, "t0", "message i2").await;
+        rule.same("of an input that was had and comes again", &had, &Intended::Had, look_for);
+        let is_ended = |came: &Intended| matches!(came, Intended::Ended(_));
+        let other = again(&session, "t0", "another message").await;
+        rule.holds("of another message by its id", &other, "`Ended`", is_ended, look_for);
         if stops {
             continue;
         }
