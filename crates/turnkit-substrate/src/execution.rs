@@ -4,6 +4,7 @@ mod questions;
 
 use std::{
     any::Any,
+    mem,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
@@ -50,6 +51,8 @@ pub(crate) struct Run {
     inbox: Option<InboxHandle>,
     /// The inputs that it was told and has not taken.
     untaken: Vec<String>,
+    /// Where the events of one step of the log are put together, again and again.
+    batch: Vec<Event>,
 }
 
 impl Run {
@@ -69,8 +72,19 @@ impl Run {
         let questions = Questions::new(Instant::now(), timeout, shared.limits.run_in_all);
         let takes = agent.takes_boxed();
         let (inbox, agents) = takes.any().then(InboxHandle::new).unzip();
-        let (untaken, agents) = (Vec::new(), agents.unwrap_or_else(Inbox::closed));
-        let run = Self { key, shared, takes, writer, permit, timeout, questions, inbox, untaken };
+        let agents = agents.unwrap_or_else(Inbox::closed);
+        let run = Self {
+            key,
+            shared,
+            takes,
+            writer,
+            permit,
+            timeout,
+            questions,
+            inbox,
+            untaken: Vec::new(),
+            batch: Vec::new(),
+        };
         tokio::spawn(run.drive(agent, request, agents, stopped));
     }
 
@@ -170,8 +184,9 @@ impl Run {
         if self.treatment(&first) != Treatment::Store {
             return self.take(&first).await;
         }
-        let (mut bytes, mut batch) = (first.as_json().len(), vec![first]);
-        let mut end = Ok(());
+        let (mut bytes, mut end) = (first.as_json().len(), Ok(()));
+        let mut batch = mem::take(&mut self.batch);
+        batch.push(first);
         let until = Instant::now() + BATCH_TIME;
         while batch.len() < BATCH_EVENTS && bytes < BATCH_BYTES && Instant::now() < until {
             // What it says by its inbox stands between its events.
@@ -196,9 +211,12 @@ impl Run {
             }
         }
         self.writer.append_all(&batch).await?;
-        for _ in &batch {
+        for _ in batch.drain(..) {
             coop::consume_budget().await;
         }
+        // A longer one is not kept: thousands of runs would each hold on to their longest.
+        batch.shrink_to(16);
+        self.batch = batch;
         end
     }
 
