@@ -107,6 +107,13 @@ impl Row {
         let until = now.saturating_add(wait);
         (until.saturating_sub(self.began) <= policy.patience).then_some(wait)
     }
+
+    /// How long to wait after an answer, at `now`, that says: not yet. It is no failure, so that no wait is too long, and the time in which
+    /// failures may go on begins with it.
+    fn not_yet(&mut self, policy: &Policy, now: Duration, spread: f64) -> Duration {
+        *self = Self { failures: self.failures.saturating_add(1), began: now };
+        policy.wait(self.failures, spread)
+    }
 }
 
 /// What to do next.
@@ -295,9 +302,10 @@ impl Follow {
                 self.go(State::Read);
             }
             Answer::Queued => {
-                // The server has the turn. However long that takes, it is no failure.
-                (self.is_known, self.row.began) = (true, now);
-                self.failed(None, now, spread);
+                // The server has the turn.
+                self.is_known = true;
+                let wait = self.row.not_yet(&self.policy, now, spread);
+                self.go(State::Waiting { until: now.saturating_add(wait) });
             }
             Answer::Other => self.failed(None, now, spread),
             Answer::Refused { status, retry_after } if is_transient(status) => {

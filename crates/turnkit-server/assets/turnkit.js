@@ -257,7 +257,7 @@ export class Turnkit {
       if (turn.cursor > before) attempt = 1;
       if (attempt === 1 || isQueued) since = this.options.now();
       const delay = Math.max(this.options.backOff(attempt), error.details.retryAfter ?? 0);
-      if (this.options.now() + delay - since > this.options.patience) throw error;
+      if (!isQueued && this.options.now() + delay - since > this.options.patience) throw error;
       if (!isQueued) yield { kind: "disconnected", cursor: turn.cursor, error, delay };
       await this.#pause(delay, signal);
     }

@@ -1,20 +1,29 @@
 //! Mistakes that a store could make are found within seconds. `cargo xtask chaos` does the same without any, for longer.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::Command;
 
-/// Plants a bug, and wants to be told of what it breaks.
+/// Plants a bug, and wants to be told of what it breaks. What a world comes to depends on how fast the machine is: one in which the bug had
+/// nothing to break is followed by another.
 fn is_found(bug: &str, seconds: &str, told: &str) {
     let chaos = Path::new(env!("CARGO_BIN_EXE_turnkit-chaos"));
     // Built along with this one: the tests of the whole workspace are what is run.
     let turnkit = chaos.with_file_name("turnkit");
-    let mut command = Command::new(chaos);
-    command.args(["--seconds", seconds, "--clients", "8", "--seed", "1", "--plant", bug]);
-    let output = command.arg("--turnkit").arg(turnkit).output().unwrap();
-    let [found, why] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
-    assert_eq!(output.status.code(), Some(1), "{found}{why}");
-    assert!(found.contains(told), "{found}{why}");
+    let mut worlds = String::new();
+    for seed in ["1", "2", "3", "4"] {
+        let mut command = Command::new(chaos);
+        command.args(["--seconds", seconds, "--clients", "8", "--seed", seed, "--plant", bug]);
+        let output = command.arg("--turnkit").arg(&turnkit).output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout);
+        if output.status.code() == Some(1) {
+            assert!(found.contains(told), "{found}{}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        assert_eq!(output.status.code(), Some(0), "{found}");
+        worlds += &found;
+    }
+    panic!("no world has shown it:\n{worlds}");
 }
 
 #[test]
