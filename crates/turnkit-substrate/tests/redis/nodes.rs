@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    ops::RangeInclusive,
     process::{Command, Stdio},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -12,7 +13,10 @@ use serde_json::json;
 use turnkit_agent::Received;
 use turnkit_substrate::{
     ExecutionLog as _, Substrate, Takes,
-    log::{AppendError, Change, Ending, Found, LogError, Slot, Start, State, redis::RedisLog},
+    log::{
+        AppendError, Change, Ending, Found, LogError, LogReader, LogWriter, Slot, Start, State,
+        redis::RedisLog,
+    },
 };
 
 use turnkit_testkit::{
@@ -88,9 +92,18 @@ async fn a_waiting_reader_is_woken_by_the_channel() {
     let [writing, reading] = nodes(LONG);
     let (mut writer, _) = start(&writing, "one").await;
     let reader = retained(&reading, "one").await;
-    // Each event is appended once the one before was read. Unwoken, a reader looks after two seconds: that would be eighty.
+    is_woken_by_each(&mut *writer, &*reader, 1..=40).await;
+}
+
+/// Each event is appended once the one before was read. Unwoken, a reader looks after two seconds each time.
+async fn is_woken_by_each(
+    writer: &mut dyn LogWriter,
+    reader: &dyn LogReader,
+    numbers: RangeInclusive<u64>,
+) {
+    let unwoken = Duration::from_secs(2) * u32::try_from(numbers.clone().count()).unwrap();
     let turns = async {
-        for after in 1..=40 {
+        for after in numbers {
             let append = async {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 writer.append(&number(after)).await.unwrap();
@@ -99,7 +112,7 @@ async fn a_waiting_reader_is_woken_by_the_channel() {
             assert_eq!(page.unwrap().unwrap().last, after + 1);
         }
     };
-    tokio::time::timeout(Duration::from_secs(40), turns).await.expect("it is not woken");
+    tokio::time::timeout(unwoken / 2, turns).await.expect("it is not woken");
 }
 
 /// How many scripts a Redis has run.
@@ -139,18 +152,7 @@ async fn readers_beside_a_writer_that_was_fenced_off_hear_the_next_one() {
     let (mut fenced, reader) = start(&first, "one").await;
     fenced.append(&number(1)).await.unwrap();
     let mut heir = second.take_over(&key("one")).await.unwrap().unwrap();
-    let turns = async {
-        for after in 2..=21 {
-            let append = async {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                heir.append(&number(after)).await.unwrap();
-            };
-            let (page, ()) = tokio::join!(reader.next(after), append);
-            assert_eq!(page.unwrap().unwrap().last, after + 1);
-        }
-    };
-    // Unwoken, they look after two seconds: that would be forty.
-    tokio::time::timeout(Duration::from_secs(20), turns).await.expect("it is not woken");
+    is_woken_by_each(&mut *heir, &*reader, 2..=21).await;
     assert!(matches!(fenced.append(&number(2)).await, Err(AppendError::Fenced)));
 }
 
