@@ -178,12 +178,13 @@ impl Turns {
                     tracing::info!("the database can be written again");
                 }
                 for execution_id in renewed.lost {
-                    if let Some(driven) = self.driven.find(&execution_id) {
-                        // It ends by itself, and its client is told why: what was deleted is erased at the substrate.
-                        let found = self.store.find(Find::Execution(execution_id.clone())).await;
-                        if matches!(found, Ok(Found::Gone)) {
-                            continue;
-                        }
+                    let Some(driven) = self.driven.find(&execution_id) else { continue };
+                    // An attempt whose turn has ended under its own lease ends by itself: it may be telling its client of that at this very
+                    // moment. So does one whose session was deleted, as that is erased at the substrate. Where the store does not answer,
+                    // the next renewal asks again: an epoch that is over writes nothing.
+                    let found = self.store.find(Find::Execution(execution_id.clone())).await;
+                    let Ok(Found::Turn(row)) = found else { continue };
+                    if driven.lease().is_some_and(|lease| lease.epoch != row.epoch) {
                         tracing::warn!(%execution_id, "another process drives this turn now");
                         driven.cut.cancel();
                     }

@@ -65,7 +65,7 @@ impl Registry {
 
     /// The leases of the turns that are driven.
     pub(crate) fn leases(&self) -> Vec<Lease> {
-        self.lock().values().filter_map(|driven| driven.state().lease.clone()).collect()
+        self.lock().values().filter_map(|driven| driven.lease()).collect()
     }
 
     /// Notes that the drive of this turn is over, and the turn is not.
@@ -171,6 +171,11 @@ impl Driven {
     /// The lease under which it is driven.
     pub(crate) fn held_by(&self, lease: Lease) {
         self.state().lease = Some(lease);
+    }
+
+    /// That lease; none before it is claimed.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        self.state().lease.clone()
     }
 
     /// Makes the attempt cancellable; cancelled at once, where somebody has asked for that in the meantime.

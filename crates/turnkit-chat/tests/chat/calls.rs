@@ -1,12 +1,16 @@
 //! The calls of a chat, without HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
 use turnkit::{Produced, TurnProducer as _};
 use turnkit_chat::store::{ChatStore as _, SessionPage};
-use turnkit_chat::{Chat, NewTurn, Principal, Refusal, Started, TurnRef, TurnState};
+use turnkit_chat::{
+    Answer, Chat, Ending, Hooks, NewTurn, Principal, Refusal, Started, Turn, TurnRef, TurnState,
+};
 use turnkit_sandbox::{RunRequest, SandboxClient};
 
 use crate::rig::{ALL, Rig};
@@ -34,6 +38,41 @@ async fn a_turn_runs_once_is_seen_whole_and_is_saved() {
     assert_eq!(rig.runs(), 1);
     let answer = ("w0 w1 w2 w3 ".to_owned(), TurnState::Complete);
     assert_eq!(rig.answer(&chat, &session).await, Some(answer));
+}
+
+/// Takes its time once a turn has ended: longer than leases go without being renewed.
+struct Slow(mpsc::UnboundedSender<TurnState>);
+
+impl Hooks for Slow {
+    async fn on_turn_complete(&self, _: &Turn, _: &Answer) {
+        sleep(Duration::from_secs(20)).await;
+        self.0.send(TurnState::Complete).unwrap();
+    }
+
+    async fn on_turn_ended(&self, _: &Turn, ending: &Ending) {
+        sleep(Duration::from_secs(20)).await;
+        self.0.send(ending.state()).unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_between_an_ending_and_its_telling_cuts_nothing() {
+    let rig = Rig::new();
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let chat = Chat::builder(rig.store.beside(), rig.agents()).hooks(Slow(ended));
+    let (chat, attendant) = chat.build().await.unwrap();
+    tokio::spawn(attendant);
+    rig.gate.add_permits(10);
+    for (message, state, last) in [
+        ("hello", TurnState::Complete, "session.run.completed"),
+        ("fail", TurnState::Failed, "session.run.failed"),
+    ] {
+        let session = chat.open_session(&rig.ann).await.unwrap();
+        let turn = chat.start(&rig.ann, &session, NewTurn::new("t", message)).await.unwrap();
+        let lines = lines(turn).await;
+        assert!(lines.last().unwrap().contains(last), "{lines:?}");
+        assert_eq!(endings.try_recv(), Ok(state));
+    }
 }
 
 #[tokio::test]
@@ -260,7 +299,7 @@ async fn a_stop_is_answered_in_time_although_the_substrate_hangs() {
     let _body = chat.start(&rig.ann, &session, NewTurn::new("t", "hello")).await.unwrap();
     let since = tokio::time::Instant::now();
     let stopped = chat.stop(&rig.ann, &TurnRef::new(session, "t")).await.unwrap();
-    assert!(since.elapsed() <= std::time::Duration::from_secs(10), "{:?}", since.elapsed());
+    assert!(since.elapsed() <= Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(stopped.state, TurnState::Stopped);
 }
 

@@ -148,7 +148,9 @@ async fn turns_complete(url: &str, count: usize) {
         last
     };
     let ends: Vec<_> = stream::iter(0..count).map(turn).buffer_unordered(32).collect().await;
-    assert!(ends.iter().all(|line| line.contains("session.run.completed")), "{ends:?}");
+    let others: Vec<_> =
+        ends.iter().filter(|line| !line.contains("session.run.completed")).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[cfg(unix)]
