@@ -166,6 +166,8 @@ describe("AG-UI", { timeout: 300_000 }, () => {
       await quiet(() => assert.rejects(run(agent, { runId, resume })));
       const again = isLoaded ? agentOf(agent.threadId, plain(agent.messages)) : agent;
       assert.equal((await run(again, isLoaded ? { runId } : { runId, resume })).type, "success");
+      const joined = await fetch(`${stage.proxy.url}/api/ag-ui?runId=${runId}&offset=-1`);
+      assert.match(await joined.text(), new RegExp(`"runId":"${runId}"[^]*"RUN_FINISHED"`));
       const { messages, interrupts } = await thread(agent.threadId);
       assert.deepEqual(plain(again.messages), messages);
       assert.deepEqual([messages.filter(({ role }) => role === "user").length, interrupts], [1, []]);

@@ -414,6 +414,21 @@ impl Chat {
         }
     }
 
+    /// Gives a turn one more name, under which it is found: the id that a front end gives the response in which it goes on. A name that
+    /// the session has already means what it did.
+    ///
+    /// # Errors
+    /// [`Refusal::Store`], [`Refusal::Busy`].
+    pub(crate) async fn name_turn(
+        &self,
+        who: &Principal,
+        at: &TurnRef,
+        name: String,
+    ) -> Result<(), Refusal> {
+        let name = |store| ChatStore::name_turn(store, who.clone(), at.clone(), name.clone());
+        Ok(self.turns.settled(name).await?)
+    }
+
     /// The turn of an execution, where it is the user's.
     ///
     /// # Errors

@@ -554,6 +554,12 @@ impl ChatStore for PostgresStore {
         self.reads(what, |tx, what| Box::pin(rows::find(tx, what)))
     }
 
+    fn name_turn(&self, owner: Principal, at: TurnRef, name: String) -> Stored<'_, ()> {
+        self.writes((owner, at, name), |tx, (owner, at, name)| {
+            Box::pin(turns::name(tx, owner, at, name))
+        })
+    }
+
     fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
         self.reads((owner, at), |tx, (owner, at)| Box::pin(turns::siblings(tx, owner, at)))
     }

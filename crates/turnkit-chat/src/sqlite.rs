@@ -537,6 +537,10 @@ impl ChatStore for SqliteStore {
         self.reads(move |db, worker| rows::find(db, worker, &what))
     }
 
+    fn name_turn(&self, owner: Principal, at: TurnRef, name: String) -> Stored<'_, ()> {
+        self.writes(move |db, _| turns::name(db, &owner, &at, &name))
+    }
+
     fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
         self.reads(move |db, worker| turns::siblings(db, worker, &owner, &at))
     }

@@ -119,6 +119,11 @@ pub trait ChatStore: Send + Sync + 'static {
     /// A turn as its row says.
     fn find(&self, what: Find) -> Stored<'_, Found>;
 
+    /// Keeps one more name of a turn, under which [`find`](Self::find) finds it too, behind what was accepted under that name. A name is
+    /// one turn's in its session: given again, to whichever, it stays where it is. Of one turn the newest [`MAX_NAMES`] are kept. Where
+    /// the owner has no such turn that has begun, nothing changes.
+    fn name_turn(&self, owner: Principal, at: TurnRef, name: String) -> Stored<'_, ()>;
+
     /// A turn of a user and those that share its parent; `None` where there is no such turn.
     fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>>;
 
@@ -556,9 +561,9 @@ pub struct Deletion {
 /// Which turn is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Find {
-    /// A turn of a user, by its name.
+    /// A turn of a user, by its name, or by one that it was [given](ChatStore::name_turn).
     Named(Principal, TurnRef),
-    /// The newest turn of a user that has this name, in whichever session.
+    /// The newest turn of a user that has this name, in whichever session; else the newest one that was given it.
     OfUser(Principal, String),
     /// Any turn, by its execution.
     Execution(ExecutionId),
@@ -1049,6 +1054,8 @@ pub const TOMBSTONE: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// Turns that may wait in a session (PROTOCOL 4.2).
 pub const MAX_QUEUED: usize = 16;
+/// Names that are kept of a turn, beside its own.
+pub const MAX_NAMES: usize = 64;
 
 /// Siblings of a turn that are named with its messages: the newest ones.
 pub(crate) const MAX_SIBLINGS: usize = 256;

@@ -215,7 +215,12 @@ impl Turns {
         self.attempts.spawn(async move {
             let mut is_anothers = false;
             tokio::select! {
-                outcome = driver => conduct.ended(&outcome),
+                outcome = driver => {
+                    conduct.ended(&outcome);
+                    if outcome.result.is_err() {
+                        this.erase_if_deleted(&conduct.turn.execution_id).await;
+                    }
+                }
                 () = turn.cut.cancelled() => is_anothers = true,
                 () = this.cut.cancelled() => {}
                 never = this.hurry_at_the_end(handle) => match never {},

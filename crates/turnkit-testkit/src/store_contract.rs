@@ -64,7 +64,10 @@ pub use self::reading::{
 pub use self::statements::{
     statements_run_once_for_each_execution, what_statements_refuse_leaves_nothing,
 };
-pub use self::turns::{indexes_have_no_gap_and_no_repeat, one_of_many_accepts_is_new};
+pub use self::turns::{
+    a_turn_is_found_by_each_of_its_names, indexes_have_no_gap_and_no_repeat,
+    one_of_many_accepts_is_new,
+};
 
 /// How a store under test is started, and what it has. A value of it stands for one database that nobody else uses; the first
 /// [`open`](Self::open) finds it empty.
@@ -171,6 +174,7 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// |---|---|
 /// | [`one_of_many_accepts_is_new`] | looks first and inserts then; keeps a turn twice; forgets whose message it was |
 /// | [`indexes_have_no_gap_and_no_repeat`] | takes an index for a turn that it does not accept; counts over all sessions |
+/// | [`a_turn_is_found_by_each_of_its_names`] | moves a name from one turn to another, or keeps names without end |
 /// | [`a_turn_is_run_once_ever`] | marks a turn as dispatched after the claim, or not; forgets a claim's nonce |
 /// | [`a_seen_epoch_has_one_winner`] | grants a claim by any epoch, or that of a held lease |
 /// | [`a_fenced_epoch_is_refused_everything_but_saving`] | does not compare an ending's epoch, or refuses a late answer |
@@ -211,6 +215,7 @@ impl<F: Sync> Schema<F> for NoSchema {
 /// [`ChatStore`]: turnkit_chat::ChatStore
 /// [`one_of_many_accepts_is_new`]: crate::store_contract::one_of_many_accepts_is_new
 /// [`indexes_have_no_gap_and_no_repeat`]: crate::store_contract::indexes_have_no_gap_and_no_repeat
+/// [`a_turn_is_found_by_each_of_its_names`]: crate::store_contract::a_turn_is_found_by_each_of_its_names
 /// [`a_turn_is_run_once_ever`]: crate::store_contract::a_turn_is_run_once_ever
 /// [`a_seen_epoch_has_one_winner`]: crate::store_contract::a_seen_epoch_has_one_winner
 /// [`a_fenced_epoch_is_refused_everything_but_saving`]: crate::store_contract::a_fenced_epoch_is_refused_everything_but_saving
@@ -301,6 +306,7 @@ macro_rules! chat_store_contract {
             $crate::chat_store_contract! { @rules $fixture;
                 one_of_many_accepts_is_new,
                 indexes_have_no_gap_and_no_repeat,
+                a_turn_is_found_by_each_of_its_names,
                 a_turn_is_run_once_ever,
                 a_seen_epoch_has_one_winner,
                 a_fenced_epoch_is_refused_everything_but_saving,

@@ -23,7 +23,7 @@ fn a_thousand_worlds_keep_every_promise() {
 
 /// Worlds of a long run that once broke a promise, or seemed to: an input that an agent had had came again from another tab when the log
 /// was lost, was refused as too late, and was sent as a turn (2831, 4305); a turn was stopped before it was dispatched, and its session deleted
-/// (14632); an input came before the run had begun and was refused, so that one tab
+/// (14632), or deleted and erased, and then bound anew by who drove it on at a substrate that had lost its log (30070); an input came before the run had begun and was refused, so that one tab
 /// sent it as a turn and another one put it into the run (286, 605, 632, 845); nobody had waited for a run whose turn was over (63131,
 /// 97415), the simulation buried a writer that a cancel had fenced off (92165), a node died behind its agent's `result`, where
 /// a stream's end is an end (48149, 97677); a turn was claimed to be run, and then lost because the database was busy for one look
@@ -31,8 +31,8 @@ fn a_thousand_worlds_keep_every_promise() {
 #[test]
 fn worlds_that_once_broke_a_promise_keep_them_all() {
     for seed in [
-        10, 62, 286, 353, 605, 632, 845, 2_831, 4_305, 14_632, 48_149, 63_131, 92_165, 97_415,
-        97_677,
+        10, 62, 286, 353, 605, 632, 845, 2_831, 4_305, 14_632, 30_070, 48_149, 63_131, 92_165,
+        97_415, 97_677,
     ] {
         assert_eq!(simulate(seed, None).unwrap().violations, [], "seed {seed}");
     }

@@ -55,6 +55,7 @@ pub(super) async fn delete(tx: &mut Tx<'_>, deletion: &Deletion) -> Result<bool,
         SELECT execution_id, session_id, NOT (dispatched OR stop_asked) FROM turnkit_turns WHERE session_id = $1";
     tx.write(sql, &[session_id.into()]).await?;
     for sql in [
+        "DELETE FROM turnkit_turn_names WHERE session_id = $1",
         "DELETE FROM turnkit_questions WHERE session_id = $1",
         "DELETE FROM turnkit_intents WHERE session_id = $1",
         "DELETE FROM turnkit_messages WHERE session_id = $1",

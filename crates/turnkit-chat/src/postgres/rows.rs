@@ -21,16 +21,29 @@ pub(super) async fn find(tx: &mut Tx<'_>, what: &Find) -> Result<Found, Fault> {
             row
         }
         Find::OfUser(owner, turn_id) => {
-            let condition = "s.tenant_id = $1 AND s.user_id = $2 AND t.turn_id = $3 ORDER BY t.number DESC LIMIT 1";
             let values = [(&owner.tenant_id).into(), (&owner.user_id).into(), turn_id.into()];
-            select(tx, condition, &values).await?
+            let newest = |named: &str| {
+                format!(
+                    "s.tenant_id = $1 AND s.user_id = $2 AND {named} ORDER BY t.number DESC LIMIT 1"
+                )
+            };
+            match select(tx, &newest("t.turn_id = $3"), &values).await? {
+                None => {
+                    let given = "t.execution_id IN (SELECT execution_id FROM turnkit_turn_names WHERE name = $3)";
+                    select(tx, &newest(given), &values).await?
+                }
+                row => row,
+            }
         }
         Find::Named(owner, at) => match by_name(tx, &at.session_id, &at.turn_id).await? {
             Some(row) if row.turn.owner == *owner => Some(row),
             _ if !sessions::is_owner(tx, owner, &at.session_id).await? => {
                 return Ok(Found::NoSession);
             }
-            _ => return queue::find(tx, at).await,
+            _ => match queue::find(tx, at).await? {
+                Found::NoTurn => by_given_name(tx, at).await?,
+                waits => return Ok(waits),
+            },
         },
     };
     Ok(row.map_or(Found::NoTurn, Found::Turn))
@@ -43,6 +56,11 @@ pub(super) async fn by_name(
 ) -> Result<Option<TurnRow>, Fault> {
     let values = [session.into(), turn_id.into()];
     select(tx, "t.session_id = $1 AND t.turn_id = $2", &values).await
+}
+
+async fn by_given_name(tx: &mut Tx<'_>, at: &TurnRef) -> Result<Option<TurnRow>, Fault> {
+    let condition = "t.execution_id = (SELECT execution_id FROM turnkit_turn_names WHERE session_id = $1 AND name = $2)";
+    select(tx, condition, &[(&at.session_id).into(), (&at.turn_id).into()]).await
 }
 
 pub(super) async fn by_index(

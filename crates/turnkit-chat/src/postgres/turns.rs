@@ -13,7 +13,8 @@ use super::{NotAccepted, deletion, interactions, rows, sessions};
 use crate::store::acceptance::{self, Facts, Own, Verdict};
 use crate::store::asked::Asked;
 use crate::store::{
-    Accepted, Change, EndedBy, NewRow, Siblings, TurnRow, answer_columns, not_accepted, said_bytes,
+    Accepted, Change, EndedBy, MAX_NAMES, NewRow, Siblings, TurnRow, answer_columns, not_accepted,
+    said_bytes,
 };
 use crate::{Answer, Ending, Principal, SessionId, Turn, TurnRef, TurnState};
 
@@ -322,6 +323,26 @@ async fn write_end(
         (&summary).into(),
     ];
     Ok(tx.write(sql, &values).await? > 0)
+}
+
+pub(super) async fn name(
+    tx: &mut Tx<'_>,
+    owner: &Principal,
+    at: &TurnRef,
+    name: &str,
+) -> Result<(), Fault> {
+    if sessions::lock(tx, owner, &at.session_id).await?.is_none() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO turnkit_turn_names (session_id, name, execution_id)
+        SELECT session_id, $3, execution_id FROM turnkit_turns WHERE session_id = $1 AND turn_id = $2
+        ON CONFLICT DO NOTHING";
+    tx.write(sql, &[(&at.session_id).into(), (&at.turn_id).into(), name.into()]).await?;
+    let sql = "DELETE FROM turnkit_turn_names WHERE number IN (
+        SELECT n.number FROM turnkit_turns t JOIN turnkit_turn_names n ON n.execution_id = t.execution_id
+            WHERE t.session_id = $1 AND t.turn_id = $2 ORDER BY n.number DESC OFFSET $3)";
+    tx.write(sql, &[(&at.session_id).into(), (&at.turn_id).into(), MAX_NAMES.into()]).await?;
+    Ok(())
 }
 
 pub(super) async fn siblings(

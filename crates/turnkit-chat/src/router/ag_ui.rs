@@ -69,7 +69,7 @@ async fn run<U: Into<Principal>>(
             let none = || invalid("no run of this thread has asked for it", "resume");
             Some(newest(&asking, true).await?.ok_or_else(none)?)
         }
-        // Nothing in it is new: a run that went on behind an answer and was cut is asked for again, by its own id, which names no turn.
+        // Nothing in it is new: it goes on with what it has of the newest turn.
         None if !input.ends_with_user => newest(&asking, true)
             .await?
             .filter(|row| input.has_parts_of(row.turn.execution_id.as_str())),
@@ -77,6 +77,10 @@ async fn run<U: Into<Principal>>(
     };
     if let Some(row) = &known {
         let at = TurnRef::new(session.clone(), row.turn.turn_id.clone());
+        // The run is asked for again by its own id.
+        if turn_id(named) != at.turn_id {
+            chat.name_turn(&who, &at, turn_id(named).into()).await?;
+        }
         asking.pass_on(&at, &replies(&input, row.turn.execution_id.as_str())).await?;
     }
     let stream = match (known, &input.user) {

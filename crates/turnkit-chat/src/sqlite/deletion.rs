@@ -74,6 +74,7 @@ pub(super) fn delete(
         SELECT execution_id, session_id, NOT (dispatched OR stop_asked) FROM turnkit_turns WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([id])?;
     for sql in [
+        "DELETE FROM turnkit_turn_names WHERE session_id = ?1",
         "DELETE FROM turnkit_questions WHERE session_id = ?1",
         "DELETE FROM turnkit_intents WHERE session_id = ?1",
         "DELETE FROM turnkit_messages WHERE session_id = ?1",

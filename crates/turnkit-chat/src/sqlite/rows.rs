@@ -14,12 +14,25 @@ pub(super) fn find(db: &Connection, worker: &Worker, what: &Find) -> rusqlite::R
         Find::Execution(id) if deletion::is_gone(db, id)? => return Ok(Found::Gone),
         Find::Execution(id) => by_execution(db, worker, id)?,
         Find::OfUser(owner, turn_id) => {
-            let condition = "s.tenant_id = ?1 AND s.user_id = ?2 AND t.turn_id = ?3 ORDER BY t.number DESC LIMIT 1";
-            select(db, worker, condition, params![owner.tenant_id, owner.user_id, turn_id])?
+            let newest = |named: &str| {
+                let condition = format!(
+                    "s.tenant_id = ?1 AND s.user_id = ?2 AND {named} ORDER BY t.number DESC LIMIT 1"
+                );
+                select(db, worker, &condition, params![owner.tenant_id, owner.user_id, turn_id])
+            };
+            match newest("t.turn_id = ?3")? {
+                None => newest(
+                    "t.execution_id IN (SELECT execution_id FROM turnkit_turn_names WHERE name = ?3)",
+                )?,
+                row => row,
+            }
         }
         Find::Named(owner, at) if sessions::is_owner(db, owner, &at.session_id)? => {
             match by_name(db, worker, at)? {
-                None => return queue::find(db, at),
+                None => match queue::find(db, at)? {
+                    Found::NoTurn => by_given_name(db, worker, at)?,
+                    waits => return Ok(waits),
+                },
                 row => row,
             }
         }
@@ -35,6 +48,15 @@ pub(super) fn by_name(
 ) -> rusqlite::Result<Option<TurnRow>> {
     let values = params![at.session_id.as_str(), at.turn_id];
     select(db, worker, "t.session_id = ?1 AND t.turn_id = ?2", values)
+}
+
+fn by_given_name(
+    db: &Connection,
+    worker: &Worker,
+    at: &TurnRef,
+) -> rusqlite::Result<Option<TurnRow>> {
+    let condition = "t.execution_id = (SELECT execution_id FROM turnkit_turn_names WHERE session_id = ?1 AND name = ?2)";
+    select(db, worker, condition, params![at.session_id.as_str(), at.turn_id])
 }
 
 pub(super) fn by_index(

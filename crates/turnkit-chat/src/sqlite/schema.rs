@@ -231,6 +231,18 @@ const STEPS: &[&str] = &[
     -- The turns that begin a lane.
     CREATE INDEX turnkit_forks ON turnkit_turns (session_id, parent_index, turn_index DESC) WHERE lane = turn_index;
 ",
+    r"
+    -- Names that turns were given beside their own (ADR 0092).
+    CREATE TABLE turnkit_turn_names (
+        number        INTEGER PRIMARY KEY,
+        session_id    TEXT NOT NULL,
+        name          TEXT NOT NULL,
+        execution_id  TEXT NOT NULL REFERENCES turnkit_turns (execution_id),
+        UNIQUE (session_id, name)
+    ) STRICT;
+    CREATE INDEX turnkit_turns_by_given_name ON turnkit_turn_names (name);
+    CREATE INDEX turnkit_names_of_turn ON turnkit_turn_names (execution_id, number);
+",
 ];
 
 /// The schema of a database that a newer version has written.

@@ -16,7 +16,8 @@ use super::{
 use crate::store::acceptance::{self, Facts, Own, Verdict};
 use crate::store::asked::Asked;
 use crate::store::{
-    Accepted, Change, EndedBy, NewRow, Siblings, TurnRow, answer_columns, not_accepted, said_bytes,
+    Accepted, Change, EndedBy, MAX_NAMES, NewRow, Siblings, TurnRow, answer_columns, not_accepted,
+    said_bytes,
 };
 use crate::{
     Answer, Ending, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef, TurnState,
@@ -337,6 +338,27 @@ fn write_answer(
                 created_at = excluded.created_at";
     let (parts, summary) = answer_columns::of(answer);
     let values = params![id.as_str(), answer.text, parts, summary, state.as_str(), worker.now()];
+    db.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+pub(super) fn name(
+    db: &Connection,
+    owner: &Principal,
+    at: &TurnRef,
+    name: &str,
+) -> rusqlite::Result<()> {
+    if !sessions::is_owner(db, owner, &at.session_id)? {
+        return Ok(());
+    }
+    let sql = "INSERT INTO turnkit_turn_names (session_id, name, execution_id)
+        SELECT session_id, ?3, execution_id FROM turnkit_turns WHERE session_id = ?1 AND turn_id = ?2
+        ON CONFLICT DO NOTHING";
+    db.prepare_cached(sql)?.execute(params![at.session_id.as_str(), at.turn_id, name])?;
+    let sql = "DELETE FROM turnkit_turn_names WHERE number IN (
+        SELECT n.number FROM turnkit_turns t JOIN turnkit_turn_names n ON n.execution_id = t.execution_id
+            WHERE t.session_id = ?1 AND t.turn_id = ?2 ORDER BY n.number DESC LIMIT -1 OFFSET ?3)";
+    let kept = i64::try_from(MAX_NAMES).unwrap_or(i64::MAX);
+    let values = params![at.session_id.as_str(), at.turn_id, kept];
     db.prepare_cached(sql)?.execute(values).map(drop)
 }
 

@@ -19,7 +19,7 @@ use super::asked::{Asked, Fingerprint};
 use super::{
     Accepted, Bell, Change, ChatStore, Claim, Claimed, Decision, Deletion, Digest, EndedBy,
     FEED_KEPT, FEED_PAGE_BYTES, FeedEntry, FeedId, FeedPage, FeedRead, Find, Found, History,
-    HistoryBuilder, HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MAX_SIBLINGS,
+    HistoryBuilder, HistoryLimits, Intended, Intent, Joined, LEASE, Lease, MAX_NAMES, MAX_SIBLINGS,
     MAX_SIGN_INS, MessagePage, NAME_RESTS, NewRow, Omitted, Outcome, PAGE_BYTES, Queue,
     QueueChange, QueueChanged, Renewed, SessionList, SessionPage, SessionState, SessionUpdate,
     Siblings, SignIns, StoreError, StoreErrorKind, Stored, TOMBSTONE, Told, TurnRow, Wish,
@@ -124,6 +124,8 @@ struct Session {
     branches: Branches,
     open: Option<ExecutionId>,
     by_name: HashMap<String, ExecutionId>,
+    /// By the names that turns were given beside their own.
+    by_given_name: HashMap<String, ExecutionId>,
     /// Those that wait, in their order. While the queue is paused there is at least one.
     queue: Vec<Waiting>,
     is_paused: bool,
@@ -170,6 +172,8 @@ struct Row {
     /// While it is open, in the order in which they were asked.
     questions: Vec<Question>,
     intents: Vec<Noted>,
+    /// The names that it was given beside its own, the oldest first.
+    given_names: VecDeque<String>,
 }
 
 struct Question {
@@ -339,6 +343,7 @@ impl Data {
             branches: Branches::default(),
             open: None,
             by_name: HashMap::new(),
+            by_given_name: HashMap::new(),
             queue: Vec::new(),
             is_paused: false,
             removed: HashSet::new(),
@@ -404,6 +409,7 @@ impl Data {
             said_before,
             questions: Vec::new(),
             intents: Vec::new(),
+            given_names: VecDeque::new(),
         };
         self.turns.insert(execution_id.clone(), row);
         if let Some(session) = self.sessions.get_mut(session_id) {
@@ -998,9 +1004,11 @@ impl ChatStore for MemoryStore {
                 Find::Execution(id) if data.is_gone(id) => return Ok(Found::Gone),
                 Find::Execution(id) => Some(id),
                 Find::OfUser(owner, turn_id) => {
-                    let ours = data.sessions.values().filter(|session| session.owner == *owner);
-                    let named = ours.filter_map(|session| session.by_name.get(turn_id));
-                    named.max_by_key(|id| data.turns.get(*id).map(|row| row.number))
+                    let ours = || data.sessions.values().filter(|session| session.owner == *owner);
+                    let number = |id: &&ExecutionId| data.turns.get(*id).map(|row| row.number);
+                    let named = ours().filter_map(|session| session.by_name.get(turn_id));
+                    let given = || ours().filter_map(|session| session.by_given_name.get(turn_id));
+                    named.max_by_key(number).or_else(|| given().max_by_key(number))
                 }
                 Find::Named(owner, at) => match data.session(owner, &at.session_id) {
                     None => return Ok(Found::NoSession),
@@ -1009,12 +1017,37 @@ impl ChatStore for MemoryStore {
                     }
                     Some(session) => match session.waiting(&at.turn_id) {
                         Some(waiting) => return Ok(Found::Queued(session.queued(waiting))),
-                        None => session.by_name.get(&at.turn_id),
+                        None => session
+                            .by_name
+                            .get(&at.turn_id)
+                            .or_else(|| session.by_given_name.get(&at.turn_id)),
                     },
                 },
             };
             let row = id.and_then(|id| data.turns.get(id));
             Ok(row.map_or(Found::NoTurn, |row| Found::Turn(data.row(row, now))))
+        })
+    }
+
+    fn name_turn(&self, owner: Principal, at: TurnRef, name: String) -> Stored<'_, ()> {
+        self.stored(|_, data| {
+            let Some(session) = data.sessions.get_mut(&at.session_id) else { return Ok(()) };
+            let id = session.by_name.get(&at.turn_id).filter(|_| session.owner == owner).cloned();
+            let Some((id, row)) = id.and_then(|id| data.turns.get_mut(&id).map(|row| (id, row)))
+            else {
+                return Ok(());
+            };
+            if session.by_given_name.contains_key(&name) {
+                return Ok(());
+            }
+            session.by_given_name.insert(name.clone(), id);
+            row.given_names.push_back(name);
+            if row.given_names.len() > MAX_NAMES
+                && let Some(oldest) = row.given_names.pop_front()
+            {
+                session.by_given_name.remove(&oldest);
+            }
+            Ok(())
         })
     }
 

@@ -7,7 +7,7 @@ use turnkit_id::ExecutionId;
 use turnkit_sandbox::Error;
 
 use super::Turns;
-use crate::store::{Deletion, StoreError};
+use crate::store::{Deletion, Find, Found, StoreError};
 
 /// The code of an attempt at a turn whose session was deleted.
 pub(crate) const SESSION_DELETED: &str = "session_deleted";
@@ -82,6 +82,15 @@ impl Turns {
         Ok(())
     }
 
+    /// Erases a turn that this process has driven or stopped, where its session was deleted meanwhile: of a substrate that has lost its log
+    /// since the deletion was erased there, the last request may have bound the id anew.
+    pub(super) async fn erase_if_deleted(&self, execution_id: &ExecutionId) {
+        let found = self.store.find(Find::Execution(execution_id.clone())).await;
+        if matches!(found, Ok(Found::Gone)) {
+            self.erase(execution_id).await;
+        }
+    }
+
     /// Whether the substrate has confirmed it.
     async fn erase(&self, execution_id: &ExecutionId) -> bool {
         let error = match self.agents.erase(execution_id).await {
@@ -95,7 +104,7 @@ impl Turns {
             let cancelled = self.agents.cancel(execution_id).await;
             return cancelled.is_ok() || matches!(cancelled, Err(Error::Lost(_)));
         }
-        tracing::warn!(%execution_id, %error, "failed to erase an execution: it is tried again");
+        tracing::warn!(%execution_id, %error, "failed to erase an execution");
         false
     }
 }

@@ -76,7 +76,10 @@ impl Turns {
             }
             row = match self.store.find(Find::Execution(id.clone())).await? {
                 Found::Turn(row) => row,
-                _ => return Err(Refusal::NoTurn),
+                _ => {
+                    self.erase_if_deleted(&id).await;
+                    return Err(Refusal::NoTurn);
+                }
             };
         }
         Ok(row.state)

@@ -354,6 +354,24 @@ mod ag_ui {
     }
 
     #[tokio::test]
+    async fn a_run_that_goes_on_with_a_turn_is_joined_by_its_own_id() {
+        let site = Site::new().await;
+        let first = site.post("/api/ag-ui", &input("run-1", &[said("u1", "hello")])).await;
+        let messages = site.get("/api/ag-ui?threadId=thread").await.json()["messages"].take();
+        let more = site.post("/api/ag-ui", &input("run-2", messages.as_array().unwrap())).await;
+        let mut chunks = more.chunks();
+        // What the client had before, which goes with a request alone.
+        chunks.retain(|(_, chunk)| chunk["type"] != "MESSAGES_SNAPSHOT");
+        let joined = site.get("/api/ag-ui?threadId=thread&runId=run-2&offset=-1").await;
+        assert_eq!((joined.chunks(), joined.execution()), (chunks, first.execution()));
+        let joined = site.get("/api/ag-ui?runId=run-2&offset=-1").await;
+        assert_eq!((joined.types(), joined.execution()), (first.types(), first.execution()));
+        let request = Request::get("/api/ag-ui?runId=run-2").header("x-user", "bob");
+        assert_eq!(site.ask(request, Body::empty()).await.status, 404);
+        assert_eq!(site.rig.runs(), 1);
+    }
+
+    #[tokio::test]
     async fn a_thread_is_read_at_rest() {
         let site = Site::new().await;
         let told = site.post("/api/ag-ui", &input("run-1", &[said("u1", "hello")])).await;

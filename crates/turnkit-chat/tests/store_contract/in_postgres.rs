@@ -166,7 +166,8 @@ async fn old_turns_know_their_places() {
     let told = older::told(&store, &turns).await;
     store.close().await;
     database.sql(
-        "ALTER TABLE turnkit_turns DROP COLUMN lane, DROP COLUMN said_before, DROP COLUMN said_bytes_before, DROP COLUMN said_bytes;
+        "DROP TABLE turnkit_turn_names;
+        ALTER TABLE turnkit_turns DROP COLUMN lane, DROP COLUMN said_before, DROP COLUMN said_bytes_before, DROP COLUMN said_bytes;
         UPDATE turnkit_schema SET version = 2;",
     );
     let store = database.open().await.unwrap();

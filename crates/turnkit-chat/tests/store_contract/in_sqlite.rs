@@ -163,7 +163,8 @@ mod with_threads {
         let turns = older::converse(&store).await;
         let told = older::told(&store, &turns).await;
         store.close().await;
-        let back = "DROP INDEX turnkit_lanes;
+        let back = "DROP TABLE turnkit_turn_names;
+            DROP INDEX turnkit_lanes;
             DROP INDEX turnkit_forks;
             ALTER TABLE turnkit_turns DROP COLUMN lane;
             ALTER TABLE turnkit_turns DROP COLUMN said_before;

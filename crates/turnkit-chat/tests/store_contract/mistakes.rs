@@ -122,6 +122,8 @@ enum Mistake {
     CountsNothing,
     LooksNamesUp,
     GivesNamesToAll,
+    GivesNamesAnew,
+    KeepsEveryName,
     KeepsTheTextAlone,
     CountsTheWholeSession,
     CountsNoLateAnswer,
@@ -166,6 +168,8 @@ struct Data {
     /// Questions that were asked when they were known already.
     asked_again: Vec<String>,
     inputs: HashSet<String>,
+    /// The turn that each name was given last.
+    given: HashMap<String, TurnRef>,
     /// What was left out of a history when its turn was accepted.
     omitted: HashMap<ExecutionId, Omitted>,
 }
@@ -423,6 +427,20 @@ impl ChatStore for Wrong {
         })
     }
 
+    fn name_turn(&self, owner: Principal, at: TurnRef, name: String) -> Stored<'_, ()> {
+        Box::pin(async move {
+            let is_for_all = self.makes(Mistake::GivesNamesToAll);
+            let owner = if is_for_all { Principal::new("tenant", "user") } else { owner };
+            let named =
+                Find::Named(owner.clone(), TurnRef::new(at.session_id.clone(), name.clone()));
+            self.handle().name_turn(owner, at.clone(), name.clone()).await?;
+            if matches!(self.handle().find(named).await?, Found::Turn(_)) {
+                self.data().given.insert(name, at);
+            }
+            Ok(())
+        })
+    }
+
     fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
         Box::pin(async move { self.handle().siblings(owner, at).await })
     }
@@ -664,7 +682,24 @@ impl ChatStore for Wrong {
                 Find::OfUser(owner, turn_id) => Find::OfUser(self.owner(owner), turn_id),
                 what @ Find::Execution(_) => what,
             };
-            Ok(match self.handle().find(what).await? {
+            let named = match &what {
+                Find::Named(_, at) => Some(&at.turn_id),
+                Find::OfUser(_, turn_id) => Some(turn_id),
+                Find::Execution(_) => None,
+            };
+            let given = named.and_then(|name| self.data().given.get(name).cloned());
+            let found = self.handle().find(what.clone()).await?;
+            let is_wrong = match &found {
+                Found::Turn(_) => self.makes(Mistake::GivesNamesAnew),
+                _ => self.makes(Mistake::KeepsEveryName),
+            };
+            let found = match (what, given.filter(|_| is_wrong)) {
+                (Find::Named(owner, _) | Find::OfUser(owner, _), Some(at)) => {
+                    self.handle().find(Find::Named(owner, at)).await?
+                }
+                _ => found,
+            };
+            Ok(match found {
                 Found::Turn(row) => Found::Turn(self.told(row)),
                 Found::Gone if self.makes(Mistake::ForgetsWhatWasDeleted) => Found::NoTurn,
                 found => found,
@@ -1106,6 +1141,10 @@ finds! {
         SkipsAnIndex "in the turn that was accepted as number 1\n",
         CountsOverAllSessions "in the turn that was accepted as number 0\n",
         OpensASecondTurn "wanted: one `New`\n";
+    a_turn_is_found_by_each_of_its_names:
+        GivesNamesAnew "of a name that is given twice\n",
+        GivesNamesToAll "of a name that no turn of the owner has\n",
+        KeepsEveryName "of one more than are kept\n";
     a_turn_is_run_once_ever:
         ClaimsAfterLooking "look for: a claim that first looks and then writes",
         ForgetsTheNonce "of the claim that won, asked again\n",

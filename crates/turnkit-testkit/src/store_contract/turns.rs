@@ -1,8 +1,8 @@
 //! The rules about accepting a turn.
 
 use turnkit_chat::ChatStore;
-use turnkit_chat::store::{Accepted, NewRow, TurnRow};
-use turnkit_chat::{Answer, Message, Role, Turn, TurnRef, TurnState};
+use turnkit_chat::store::{Accepted, Deletion, Find, Found, MAX_NAMES, NewRow, TurnRow};
+use turnkit_chat::{Answer, Message, Principal, Role, Turn, TurnRef, TurnState};
 use turnkit_id::ExecutionId;
 
 use super::bench::{Bench, Rule, TASKS, asked, count, owner};
@@ -170,4 +170,86 @@ fn row_of(answer: &Accepted) -> Option<&TurnRow> {
         Accepted::New(row) | Accepted::Known(row) => Some(row),
         _ => None,
     }
+}
+
+/// A turn is found by each name that it was given, in its session and among all of its owner's. A name stays with the turn that it was
+/// given first, and gives way to a turn that is accepted under it. The oldest names give way to new ones, and all of them go with the session.
+///
+/// Broken by a store that writes the last one who gives a name over the first, or keeps names without end.
+pub async fn a_turn_is_found_by_each_of_its_names<F: StoreFixture>(fixture: F) {
+    let place = "PROTOCOL 4.5, `POST /api/ag-ui`; `ChatStore::name_turn`";
+    let rule = Rule { name: "a_turn_is_found_by_each_of_its_names", place };
+    let bench = Bench::new(rule, fixture).await;
+    let [store, other] = &bench.stores;
+    let session = bench.session(0).await;
+    let first = bench.accept(&session, "first").await;
+    let save = || store.save(first.execution_id.clone(), Answer::new("whole"));
+    rule.ask("save", save).await;
+    bench.accept(&session, "second").await;
+    let at = |turn_id: &str| TurnRef::new(session.clone(), turn_id);
+    let give = async |turn_id: &str, name: &str| {
+        let ask = || store.name_turn(owner(), at(turn_id), name.to_owned());
+        rule.ask("name_turn", ask).await;
+    };
+    let found = async |name: &str| {
+        let both = [Find::Named(owner(), at(name)), Find::OfUser(owner(), name.to_owned())];
+        let mut turns = Vec::new();
+        for find in both {
+            turns.push(match rule.ask("find", || other.find(find.clone())).await {
+                Found::Turn(row) => Some(row.turn.turn_id),
+                _ => None,
+            });
+        }
+        turns
+    };
+    let both = |turn_id: &str| vec![Some(turn_id.to_owned()); 2];
+    let neither: Vec<Option<String>> = vec![None; 2];
+
+    rule.same("of a name that nobody gave", &found("a").await, &neither, "names that are nobody's");
+    bench
+        .race(|task, store| {
+            let at = at(if task < 2 { "first" } else { "second" });
+            async move {
+                let ask = || store.name_turn(owner(), at.clone(), format!("n{}", task % 2));
+                rule.ask("name_turn", ask).await;
+            }
+        })
+        .await;
+    let given = [found("n0").await, found("n1").await];
+    let is_one = |given: &[Vec<Option<String>>; 2]| {
+        given.iter().all(|turns| *turns == both("first") || *turns == both("second"))
+    };
+    let look_for = "two steps: a name is looked for, and then given";
+    let at_once = format!("of a name that two turns are given at once, by {TASKS} tasks");
+    rule.holds(&at_once, &given, "the same turn, both times", is_one, look_for);
+    give("first", "a").await;
+    give("second", "a").await;
+    let look_for = "a name that is one turn's: given again, it stays where it is";
+    rule.same("of a name that is given twice", &found("a").await, &both("first"), look_for);
+    give("first", "second").await;
+    let look_for = "a turn's own name, which counts before any that another one was given";
+    rule.same("of a turn's own name", &found("second").await, &both("second"), look_for);
+    give("none", "b").await;
+    let theirs = Principal::new("tenant", "other");
+    let ask = || store.name_turn(theirs.clone(), at("second"), "b".to_owned());
+    rule.ask("name_turn", ask).await;
+    let look_for = "whose turn it is, and whether it is there";
+    rule.same("of a name that no turn of the owner has", &found("b").await, &neither, look_for);
+
+    for number in 0..MAX_NAMES {
+        give("second", &format!("b{number}")).await;
+    }
+    let look_for = "a bound: of one turn the newest names are kept";
+    let oldest = found("b0").await;
+    rule.same("of the oldest name that is kept", &oldest, &both("second"), look_for);
+    give("second", "b").await;
+    rule.same("of one more than are kept", &found("b0").await, &neither, look_for);
+    rule.same("of the newest name", &found("b").await, &both("second"), look_for);
+    rule.same("of another turn's", &found("a").await, &both("first"), look_for);
+
+    let owner = owner();
+    let deletion = Deletion { owner, session_id: session.clone(), if_idle_since: None };
+    rule.ask("delete_session", || store.delete_session(deletion.clone())).await;
+    let look_for = "names that are left: they go with their turns";
+    rule.same("of a deleted session", &found("b").await, &neither, look_for);
 }

@@ -192,6 +192,10 @@ impl ChatStore for Unreliable {
         self.read(move |store| store.find(what))
     }
 
+    fn name_turn(&self, owner: Principal, at: TurnRef, name: String) -> Stored<'_, ()> {
+        self.write(move |store| store.name_turn(owner, at, name))
+    }
+
     fn siblings(&self, owner: Principal, at: TurnRef) -> Stored<'_, Option<Siblings>> {
         self.read(move |store| store.siblings(owner, at))
     }

@@ -101,6 +101,9 @@ async fn use_all(store: &PostgresStore) {
     store.find(Find::Execution(id.clone())).await.unwrap();
     store.find(Find::Named(owner(), at("open"))).await.unwrap();
     store.find(Find::OfUser(owner(), "open".to_owned())).await.unwrap();
+    store.name_turn(owner(), at("open"), "given".to_owned()).await.unwrap();
+    store.find(Find::Named(owner(), at("given"))).await.unwrap();
+    store.find(Find::OfUser(owner(), "given".to_owned())).await.unwrap();
     store.siblings(owner(), at(&middle_turn)).await.unwrap();
     store.release(lease).await.unwrap();
     store.save(id.clone(), Answer::new("whole")).await.unwrap();
