@@ -317,14 +317,17 @@ impl Assembly {
         if let Some(answer) = &self.answer {
             return !answer.cut && answer.text.trim() == text;
         }
-        let joined = Joined::of(&self.parts);
-        if self.lost_part || joined.is_cut {
+        let said = || self.texts().filter(|part| !part.is_echo && !part.is_blank());
+        // Whatever was said ends with its last part, and most answers have one alone: nothing is copied to see that.
+        let last = said().next_back().map(|part| part.content.text.trim());
+        if self.lost_part || !last.is_some_and(|last| text.ends_with(last)) {
             return false;
         }
-        let plain = || {
-            let texts = self.texts().filter(|part| !part.is_echo && !part.is_blank());
-            texts.map(|part| &*part.content.text).collect::<String>()
-        };
+        let joined = Joined::of(&self.parts);
+        let plain = || said().map(|part| &*part.content.text).collect::<String>();
+        if joined.is_cut {
+            return false;
+        }
         joined.text.trim() == text
             || joined.text[joined.last..].trim() == text
             || plain().trim() == text
@@ -351,7 +354,7 @@ impl Assembly {
         Ok(())
     }
 
-    fn texts(&self) -> impl Iterator<Item = &Part> {
+    fn texts(&self) -> impl DoubleEndedIterator<Item = &Part> {
         self.parts.iter().filter(|part| part.kind == PartKind::Text)
     }
 
@@ -492,7 +495,7 @@ impl Text {
             return 0;
         }
         self.cut = delta.len() > room;
-        let delta = text::head(delta, room);
+        let delta = if self.cut { text::head(delta, room) } else { delta };
         if self.text.capacity() - self.text.len() < delta.len() {
             self.grow(delta.len(), limit);
         }

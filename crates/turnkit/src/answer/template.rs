@@ -57,22 +57,16 @@ impl Template {
         let line = line.strip_prefix(self.head.as_slice())?;
         let line = line.strip_suffix(self.tail.as_slice())?;
         let delta = match &self.middle {
-            None => whole_string(line)?,
-            Some(middle) => {
-                let (first, rest) = line.split_at(string_end(line)?);
-                let second = rest.strip_prefix(middle.as_slice())?;
-                if self.delta_is_first {
-                    whole_string(second)?;
-                    first
-                } else {
-                    whole_string(second)?
-                }
+            None => line,
+            Some(middle) if self.delta_is_first => {
+                let (delta, rest) = line.split_at(plain_end(line)?);
+                let text = rest.strip_prefix(middle.as_slice())?;
+                (string_end(text)? == text.len()).then_some(delta)?
             }
+            Some(middle) => line[string_end(line)?..].strip_prefix(middle.as_slice())?,
         };
-        if delta.contains(&b'\\') {
-            return None;
-        }
-        Some((self.place, std::str::from_utf8(delta).ok()?))
+        let is_whole = plain_end(delta)? == delta.len();
+        is_whole.then(|| Some((self.place, std::str::from_utf8(delta).ok()?)))?
     }
 }
 
@@ -97,9 +91,13 @@ fn assign(kept: &mut Vec<u8>, bytes: &[u8]) {
     kept.extend_from_slice(bytes);
 }
 
-/// `bytes`, if they are the whole inside of one string.
-fn whole_string(bytes: &[u8]) -> Option<&[u8]> {
-    (string_end(bytes)? == bytes.len()).then_some(bytes)
+/// Where the string ends whose inside begins here, at its first quote or with the bytes, if it is spelt without escapes.
+#[inline]
+fn plain_end(bytes: &[u8]) -> Option<usize> {
+    match memchr2(b'"', b'\\', bytes) {
+        Some(at) => (bytes[at] == b'"').then_some(at),
+        None => Some(bytes.len()),
+    }
 }
 
 /// Where the string ends whose inside begins here: at its first quote without an escape, or with the bytes. None where the
