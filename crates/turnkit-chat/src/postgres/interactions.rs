@@ -177,15 +177,29 @@ pub(super) async fn undecided(
     tx.rows(&sql, &[after.into(), limit.into()]).await?.iter().map(intent).collect()
 }
 
-/// A turn has ended: so have its questions, and inputs that its agent has not had become turns that wait.
-pub(super) async fn close(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Result<(), Fault> {
+/// A turn has ended: so have its questions, and inputs that its agent has not had become turns that wait. Says whether any turn of the
+/// session waits.
+pub(super) async fn close(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Result<bool, Fault> {
     let (id, session) = (&turn.execution_id, &turn.session_id);
-    let sql = "WITH asked AS (DELETE FROM turnkit_questions WHERE execution_id = $1)
-        SELECT subject, content FROM turnkit_intents WHERE execution_id = $1 AND kind = 'input' ORDER BY number";
-    let inputs = tx.rows(sql, &[id.into()]).await?;
+    // What the inputs said is read as it was before: it is with the answer now, or waits.
+    let sql = "WITH asked AS (DELETE FROM turnkit_questions WHERE execution_id = $1),
+        decided AS (
+            UPDATE turnkit_intents SET content = CASE WHEN kind = 'input' THEN NULL ELSE content END, status = coalesce(status, $3)
+            WHERE execution_id = $1)
+        SELECT t.stop_asked OR t.state = 'stopped', EXISTS (SELECT 1 FROM turnkit_queue WHERE session_id = $2 AND NOT removed),
+            i.subject, i.content
+        FROM turnkit_turns t LEFT JOIN turnkit_intents i ON i.execution_id = t.execution_id AND i.kind = 'input'
+        WHERE t.execution_id = $1 ORDER BY i.number";
+    let values = [id.into(), session.into(), u64::from(Decision::GONE.status).into()];
+    let (mut inputs, mut is_stopped, mut waits) = (Vec::new(), false, false);
+    for row in tx.rows(sql, &values).await? {
+        (is_stopped, waits) = (row.try_get(0)?, row.try_get(1)?);
+        if let Some(input) = optional_text(&row, 2)? {
+            inputs.push((input, optional_text(&row, 3)?.unwrap_or_default()));
+        }
+    }
     let had = if inputs.is_empty() { Vec::new() } else { inputs_of(answer) };
-    for row in &inputs {
-        let (input, message) = (text(row, 0)?, optional_text(row, 1)?.unwrap_or_default());
+    for (input, message) in inputs {
         if had.contains(&input) {
             continue;
         }
@@ -205,15 +219,10 @@ pub(super) async fn close(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Resu
         let asked = Asked::words(message, turn.agent.clone());
         queue::push(tx, &at, &asked).await?;
         tx.tell(&turn.owner, session, Change::Queued, Some(&at.turn_id));
+        waits = true;
     }
-    // What they said is with the answer now, or waits.
-    let sql = "UPDATE turnkit_intents SET content = CASE WHEN kind = 'input' THEN NULL ELSE content END, status = coalesce(status, $2)
-        WHERE execution_id = $1";
-    tx.write(sql, &[id.into(), u64::from(Decision::GONE.status).into()]).await?;
-    let sql =
-        "SELECT 1 FROM turnkit_turns WHERE execution_id = $1 AND (stop_asked OR state = 'stopped')";
-    if tx.exists(sql, &[id.into()]).await? {
+    if is_stopped && waits {
         queue::set_paused(tx, &turn.owner, session, true).await?;
     }
-    Ok(())
+    Ok(waits)
 }

@@ -77,26 +77,28 @@ pub(super) async fn move_log(tx: &mut Tx<'_>, from: &LogId, to: &LogId) -> Resul
 
 pub(super) async fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed, Fault> {
     let Claim { execution_id: id, nonce, seen_epoch, may_run } = claim;
-    let sql = "SELECT 1 FROM turnkit_workers WHERE id = $1";
-    if !tx.exists(sql, &[tx.worker.into()]).await? {
-        return Err(not_joined());
-    }
-    if rows::lock(tx, id).await?.is_none() {
-        deletion::must_not_be_gone(tx, id).await?;
-        return Ok(Claimed::Refused);
-    }
     let nonce = nonce.to_be_bytes();
-    let living = living("t.worker");
-    let sql = format!(
-        "UPDATE turnkit_turns t SET epoch = epoch + 1, worker = $3, nonce = $4, ran = NOT dispatched, dispatched = true,
-            claimed_at = clock_timestamp(), released = false
-        WHERE execution_id = $1 AND state = 'open' AND epoch = $2 AND (dispatched OR $5) AND (released OR NOT {living})
-        RETURNING ran, epoch"
-    );
-    let values =
-        [id.into(), (*seen_epoch).into(), tx.worker.into(), (&nonce).into(), (*may_run).into()];
-    let mut taken = tx.row(&sql, &values).await?;
+    let mut taken = None;
+    if rows::lock(tx, id).await?.is_some() {
+        let living = living("t.worker");
+        let sql = format!(
+            "UPDATE turnkit_turns t SET epoch = epoch + 1, worker = $3, nonce = $4, ran = NOT dispatched, dispatched = true,
+                claimed_at = clock_timestamp(), released = false
+            WHERE execution_id = $1 AND state = 'open' AND epoch = $2 AND (dispatched OR $5) AND (released OR NOT {living})
+                AND EXISTS (SELECT 1 FROM turnkit_workers WHERE id = $3)
+            RETURNING ran, epoch"
+        );
+        let values =
+            [id.into(), (*seen_epoch).into(), tx.worker.into(), (&nonce).into(), (*may_run).into()];
+        taken = tx.row(&sql, &values).await?;
+    }
+    // Why not is asked only then.
     if taken.is_none() {
+        let sql = "SELECT 1 FROM turnkit_workers WHERE id = $1";
+        if !tx.exists(sql, &[tx.worker.into()]).await? {
+            return Err(not_joined());
+        }
+        deletion::must_not_be_gone(tx, id).await?;
         // The same claim again: its answer was lost.
         let sql = "SELECT ran, epoch FROM turnkit_turns WHERE execution_id = $1 AND state = 'open' AND worker = $2 AND nonce = $3";
         taken = tx.row(sql, &[id.into(), tx.worker.into(), (&nonce).into()]).await?;

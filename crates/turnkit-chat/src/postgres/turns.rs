@@ -257,8 +257,7 @@ pub(super) async fn save(
     }
     tx.tell(&turn.owner, &turn.session_id, Change::Ended(TurnState::Complete), Some(&turn.turn_id));
     if was_open {
-        interactions::close(tx, &turn, answer).await?;
-        open_next(tx, &turn.owner, &turn.session_id).await?;
+        go_on(tx, &turn, answer).await?;
     }
     Ok(Persisted::Saved)
 }
@@ -279,9 +278,16 @@ pub(super) async fn end(tx: &mut Tx<'_>, by: &EndedBy, ending: &Ending) -> Resul
         ended.map_err(|error| Fault::of_product("ended", &error))?;
     }
     tx.tell(&turn.owner, &turn.session_id, Change::Ended(ending.state()), Some(&turn.turn_id));
-    interactions::close(tx, &turn, &ending.partial).await?;
-    open_next(tx, &turn.owner, &turn.session_id).await?;
+    go_on(tx, &turn, &ending.partial).await?;
     Ok(true)
+}
+
+/// A turn is not open any more: what hung on it ends, and the first turn that waits is opened.
+async fn go_on(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Result<(), Fault> {
+    if interactions::close(tx, turn, answer).await? {
+        open_next(tx, &turn.owner, &turn.session_id).await?;
+    }
+    Ok(())
 }
 
 /// The turn of an execution, with its session locked; an error where there is none.
