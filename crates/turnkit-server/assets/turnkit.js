@@ -131,7 +131,8 @@ export function siblingId(turnId, place) {
 
 /** The product's routes. All that rejects does so with a `TurnkitError`, or with the reason of an aborted signal. */
 export class Turnkit {
-  #waker = new EventTarget();
+  /** Ends each pause that there is. @type {Set<() => void>} */
+  #pauses = new Set();
 
   /**
    * @param {{ base?: string, headers?: Record<string, string>, fetch?: typeof fetch, idleTimeout?: number,
@@ -148,7 +149,7 @@ export class Turnkit {
   }
 
   /** Ends every pause before a new connection now. */
-  wake() { this.#waker.dispatchEvent(new Event("wake")); }
+  wake() { for (const end of [...this.#pauses]) end(); }
 
   /** @returns {Promise<string>}  the new session's id */
   async createSession() { return (await this.call("POST", "/api/sessions", {})).sessionId; }
@@ -350,12 +351,17 @@ export class Turnkit {
   /** @param {number} delay @param {AbortSignal} [signal] */
   async #pause(delay, signal) {
     signal?.throwIfAborted();
-    const over = new AbortController();
-    const timer = setTimeout(() => over.abort(), delay);
-    this.#waker.addEventListener("wake", () => over.abort(), { signal: over.signal });
-    signal?.addEventListener("abort", () => over.abort(), { signal: over.signal });
-    await new Promise((resolve) => over.signal.addEventListener("abort", resolve));
-    clearTimeout(timer);
+    await new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.#pauses.delete(end);
+        signal?.removeEventListener("abort", end);
+        resolve(undefined);
+      };
+      const timer = setTimeout(end, delay);
+      this.#pauses.add(end);
+      signal?.addEventListener("abort", end);
+    });
     signal?.throwIfAborted();
   }
 }
