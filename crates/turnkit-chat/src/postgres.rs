@@ -10,7 +10,9 @@
 //! answer to a commit is lost, the call is [`OutcomeUnknown`](StoreErrorKind::OutcomeUnknown), and made again it answers as if it had not been made
 //! before. Each statement is bounded to a third of a lease.
 //!
-//! Nothing of a session of PostgreSQL is relied on beyond a transaction, so a proxy that pools transactions may stand in between. One
+//! Nothing of a session of PostgreSQL is relied on beyond a transaction, so a proxy that pools transactions may stand in between. Statements
+//! that write are prepared where a transaction finds itself in the session that its connection has marked (`turnkit.connection`), and not
+//! elsewhere. One
 //! connection listens for what other processes tell (`LISTEN`); where nothing is heard, the log says so, and the database is looked into each
 //! second.
 //!
@@ -81,7 +83,7 @@ mod wakes;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
@@ -264,6 +266,8 @@ struct Shared {
     worker: String,
     /// What bounds each transaction.
     bounds: String,
+    /// Whether statements are prepared, where a session is known to be a connection's own.
+    prepares: AtomicBool,
     /// Rings when there may be a turn that nobody drives.
     freed: Bell,
     /// How often this handle has heard it.
@@ -289,6 +293,7 @@ impl Shared {
             pool,
             worker: Uuid::new_v4().to_string(),
             bounds,
+            prepares: AtomicBool::new(true),
             freed: Bell::default(),
             heard: AtomicU64::new(0),
             to_tell: Notify::new(),

@@ -1,8 +1,10 @@
 //! The pool, and how a connection is made.
 //!
-//! A connection holds nothing that outlives a transaction: no prepared statement, no setting, no lock. So it may be one of a proxy that
-//! gives each transaction another session.
+//! Nothing of a session of the server is relied on beyond a transaction: no setting, no lock, and no prepared statement that was not made
+//! sure of. So a connection may be one of a proxy that gives each transaction another session.
 
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -14,7 +16,8 @@ use futures_util::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::{AsyncMessage, Client, Config, Notification};
+use tokio_postgres::{AsyncMessage, Client, Config, Notification, Statement};
+use uuid::Uuid;
 
 use super::faults::{Fault, Remedy};
 use super::tls::Tls;
@@ -29,6 +32,41 @@ const IDLE: Duration = Duration::from_secs(15);
 pub(super) type Pool = managed::Pool<Server>;
 /// One of them. Dropped, it goes back to the pool.
 pub(super) type Pooled = Object<Server>;
+
+/// A connection, and the statements that its session has prepared.
+///
+/// Their names are counted by each process, so behind a proxy another client may have given one of them to another statement in the session
+/// that a transaction gets. The session is marked when the connection is made: a transaction that finds the mark is in a session whose names
+/// nobody has given since, and what it prepares itself is refused where somebody had before.
+pub(super) struct Connection {
+    client: Client,
+    mark: String,
+    statements: HashMap<String, Statement>,
+}
+
+/// The mark of the session that a transaction has; nothing where it has none.
+pub(super) const MARK: &str = "SELECT current_setting('turnkit.connection', true)";
+
+impl Connection {
+    /// The client, the session's mark, and what the session has prepared.
+    pub(super) fn parts(&mut self) -> (&mut Client, &str, &mut HashMap<String, Statement>) {
+        (&mut self.client, &self.mark, &mut self.statements)
+    }
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
 
 /// The database's server, or several of which one takes writes.
 pub(super) struct Server {
@@ -106,10 +144,10 @@ impl Server {
 }
 
 impl managed::Manager for Server {
-    type Type = Client;
+    type Type = Connection;
     type Error = tokio_postgres::Error;
 
-    async fn create(&self) -> Result<Client, tokio_postgres::Error> {
+    async fn create(&self) -> Result<Connection, tokio_postgres::Error> {
         // Large, and rare: in a box it does not make every call so large.
         let connecting = Box::pin(self.config.connect(self.tls.clone()));
         let (client, connection) = connecting.await?;
@@ -119,10 +157,12 @@ impl managed::Manager for Server {
                 tracing::debug!(%error, "a connection to the database has ended");
             }
         });
-        Ok(client)
+        let mark = Uuid::new_v4().simple().to_string();
+        client.batch_execute(&format!("SET turnkit.connection = '{mark}'")).await?;
+        Ok(Connection { client, mark, statements: HashMap::new() })
     }
 
-    async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<Self::Error> {
+    async fn recycle(&self, client: &mut Connection, _: &Metrics) -> RecycleResult<Self::Error> {
         if client.is_closed() { Err(RecycleError::message("it is closed")) } else { Ok(()) }
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Remedy {
     Again,
     /// The transaction is done on another connection: on this one nothing was.
     Elsewhere,
+    /// The transaction is done again with nothing prepared, as all are from then on: the session was given to others as well.
+    Unprepared,
 }
 
 /// What PostgreSQL says, without the values of a row: they may be what a user has said.
@@ -108,6 +110,7 @@ fn spoils_connection(error: &Error) -> bool {
     error.as_db_error().is_none_or(|error| {
         ends_connection(error.code())
             || *error.code() == SqlState::READ_ONLY_SQL_TRANSACTION
+            || is_about_names(error.code())
             || matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
     })
 }
@@ -122,6 +125,11 @@ fn ends_connection(code: &SqlState) -> bool {
         SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
     ]
     .contains(code)
+}
+
+/// The session has statements that somebody else has prepared, or lacks those that it had.
+fn is_about_names(code: &SqlState) -> bool {
+    [SqlState::DUPLICATE_PSTATEMENT, SqlState::INVALID_SQL_STATEMENT_NAME].contains(code)
 }
 
 /// What one can do about an error before a commit.
@@ -141,6 +149,7 @@ fn judge(error: &Error) -> (StoreErrorKind, Remedy) {
         {
             (StoreErrorKind::Busy, Remedy::Again)
         }
+        code if is_about_names(code) => (StoreErrorKind::Busy, Remedy::Unprepared),
         code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
             (StoreErrorKind::Unavailable, Remedy::Elsewhere)
         }

@@ -1,7 +1,9 @@
 //! One transaction for each call, done whole or not at all, within a bound.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use deadpool::managed::Object;
@@ -10,8 +12,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::try_join;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, IsolationLevel, Row, Transaction};
+use tokio_postgres::{IsolationLevel, Row, SimpleQueryMessage, Statement, Transaction};
 
+use super::connections::{Connection, MARK};
 use super::faults::{Fault, Remedy};
 use super::values::Value;
 use super::{InTransaction, Shared, connections, feed};
@@ -47,7 +50,10 @@ pub(super) enum Access {
 /// A transaction under way.
 pub(super) struct Tx<'c> {
     pub(super) transaction: Transaction<'c>,
+    /// Where they are still to be sent.
     bounds: Option<&'c str>,
+    /// What the session has prepared, where it is known to be this connection's own.
+    statements: Option<&'c mut HashMap<String, Statement>>,
     /// The worker whose handle it is.
     pub(super) worker: &'c str,
     /// The product's own statements.
@@ -75,8 +81,10 @@ impl Tx<'_> {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Fault> {
-        let values: Vec<(&(dyn ToSql + Sync), Type)> =
-            values.iter().map(|value| (value as &(dyn ToSql + Sync), value.kind())).collect();
+        if let Some(statement) = self.prepared(sql, values).await? {
+            return Ok(self.transaction.query(&statement, &parameters(values)).await?);
+        }
+        let values = typed(values);
         let rows = self.transaction.query_typed(sql, &values);
         Ok(match self.bounds.take() {
             // Both are sent at once.
@@ -106,13 +114,31 @@ impl Tx<'_> {
 
     /// How many rows a statement has written.
     pub(super) async fn write(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, Fault> {
-        let values: Vec<(&(dyn ToSql + Sync), Type)> =
-            values.iter().map(|value| (value as &(dyn ToSql + Sync), value.kind())).collect();
+        if let Some(statement) = self.prepared(sql, values).await? {
+            return Ok(self.transaction.execute(&statement, &parameters(values)).await?);
+        }
+        let values = typed(values);
         let written = self.transaction.execute_typed(sql, &values);
         Ok(match self.bounds.take() {
             Some(bounds) => try_join(self.transaction.batch_execute(bounds), written).await?.1,
             None => written.await?,
         })
+    }
+
+    /// The statement as the session has it, where it can be relied on. To read and to plan one takes longer than to run it.
+    async fn prepared(
+        &mut self,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Option<Statement>, Fault> {
+        let Some(statements) = self.statements.as_deref_mut() else { return Ok(None) };
+        if let Some(known) = statements.get(sql) {
+            return Ok(Some(known.clone()));
+        }
+        let kinds: Vec<Type> = values.iter().map(Value::kind).collect();
+        let statement = self.transaction.prepare_typed(sql, &kinds).await?;
+        statements.insert(sql.to_owned(), statement.clone());
+        Ok(Some(statement))
     }
 
     /// Tells the session's owner of a change in it; `turn_id` names the turn that has changed.
@@ -142,6 +168,14 @@ impl Tx<'_> {
     }
 }
 
+fn typed<'v>(values: &'v [Value<'_>]) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
+    values.iter().map(|value| (value as &(dyn ToSql + Sync), value.kind())).collect()
+}
+
+fn parameters<'v>(values: &'v [Value<'_>]) -> Vec<&'v (dyn ToSql + Sync)> {
+    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
+}
+
 /// Does `work` in a transaction of its own, and commits it. What was undone because of others, or was lost with its connection before the
 /// commit, is done again.
 pub(super) async fn run<I, T>(
@@ -162,9 +196,11 @@ pub(super) async fn run<I, T>(
         if fault.remedy == Remedy::None || tries == TRIES || since.elapsed() > RETRY {
             return Err(fault);
         }
-        if fault.remedy == Remedy::Elsewhere {
+        match fault.remedy {
             // What ended this connection has ended the others.
-            shared.pool.retain(|_, _| false);
+            Remedy::Elsewhere => _ = shared.pool.retain(|_, _| false),
+            Remedy::Unprepared => shared.prepares.store(false, Relaxed),
+            Remedy::None | Remedy::Again => {}
         }
         // Those who were in each other's way are not to meet again.
         let jitter = shared.worker.as_bytes().last().copied().unwrap_or_default() % 16;
@@ -204,13 +240,13 @@ async fn whole<I, T>(
     shared: &Shared,
     product: Option<&dyn InTransaction>,
     access: Access,
-    client: &mut Client,
+    connection: &mut Connection,
     since: Instant,
     input: &I,
     work: Work<I, T>,
 ) -> Result<(T, bool), Fault> {
     let working = async {
-        let mut tx = begin(shared, product, access, client).await?;
+        let mut tx = begin(shared, product, access, connection).await?;
         let done = work(&mut tx, input).await?;
         if tx.undo {
             tx.transaction.rollback().await?;
@@ -238,17 +274,34 @@ async fn begin<'c>(
     shared: &'c Shared,
     product: Option<&'c dyn InTransaction>,
     access: Access,
-    client: &'c mut Client,
+    connection: &'c mut Connection,
 ) -> Result<Tx<'c>, Fault> {
+    let (client, mark, statements) = connection.parts();
     let builder = client.build_transaction();
     let builder = match access {
         Access::Read => builder.isolation_level(IsolationLevel::RepeatableRead).read_only(true),
         // Whatever the database's own default is: locks are taken, and then read behind them.
         Access::Write => builder.isolation_level(IsolationLevel::ReadCommitted),
     };
+    let transaction = builder.start().await?;
+    let bounds = &shared.bounds;
+    // A page is planned for the rows that it asks for; what is written has one plan.
+    let (bounds, statements) = match access {
+        Access::Read => (Some(bounds.as_str()), None),
+        Access::Write => {
+            let told = transaction.simple_query(&format!("{bounds}; {MARK}")).await?;
+            let is_ours = told.iter().any(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0) == Some(mark),
+                _ => false,
+            });
+            let prepares = is_ours && shared.prepares.load(Relaxed);
+            (None, prepares.then_some(statements))
+        }
+    };
     Ok(Tx {
-        transaction: builder.start().await?,
-        bounds: Some(&shared.bounds),
+        transaction,
+        bounds,
+        statements,
         worker: &shared.worker,
         product,
         told: None,

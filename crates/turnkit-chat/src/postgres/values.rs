@@ -1,4 +1,4 @@
-//! What goes into statements, each value with its type: nothing is prepared, so nobody asks the server for types.
+//! What goes into statements, each value with its type, so that nobody asks the server for types.
 
 use std::error::Error;
 use std::time::SystemTime;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 use turnkit::Persisted;
+use turnkit_chat::postgres::tokio_postgres::{NoTls, connect};
 use turnkit_chat::store::{
     Accepted, Claim, Claimed, Deletion, EndedBy, Find, Found, Joined, MessagePage, NewRow,
     QueueChange, QueueChanged, Stored,
@@ -387,6 +388,11 @@ async fn behind_a_proxy_that_pools_transactions_all_is_as_without() {
     let direct = database.open().await.unwrap();
     let pooler = SERVER.pooler();
     let url = database.0.replace(&SERVER.address().to_string(), &pooler.address().to_string());
+    // Another process had the session before, and has prepared statements in it under the names that this one counts to.
+    let (another, connection) = connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let names = (0..5_000).map(|number| format!("PREPARE s{number} AS SELECT {number};"));
+    another.batch_execute(&names.collect::<String>()).await.unwrap();
     let store = PostgresStore::builder(url).connections(4).open().await.unwrap().within(Writing);
     let log = LogId::parse("log").unwrap();
     for store in [&direct, &store] {
@@ -402,6 +408,13 @@ async fn behind_a_proxy_that_pools_transactions_all_is_as_without() {
         }
         assert_eq!(seen[0], seen[1], "{name}");
     }
+    let mut prepared = Vec::new();
+    for store in [&direct, &store] {
+        let sql = "SELECT 1 FROM pg_prepared_statements WHERE statement LIKE '%turnkit%'";
+        let rows = store.write(move |tx| Box::pin(tx.query_typed(sql, &[])));
+        prepared.push(!rows.await.unwrap().is_empty());
+    }
+    assert_eq!(prepared, [true, false]);
     let scene = Scene::set(&direct).await;
     let claim = Claim { execution_id: scene.open.clone(), nonce: 1, seen_epoch: 0, may_run: true };
     assert!(matches!(direct.claim(claim).await.unwrap(), Claimed::Run(_)));
