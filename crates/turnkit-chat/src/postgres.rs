@@ -285,7 +285,7 @@ impl Shared {
         let pool = Server::parse(&builder.url)?.pool(builder.connections);
         let is_lax = schema::migrate(&mut *connections::get(&pool).await?).await?;
         let bounds = if is_lax {
-            format!("{BOUNDS}; SET LOCAL synchronous_commit = on")
+            format!("{BOUNDS}, set_config('synchronous_commit', 'on', true)")
         } else {
             BOUNDS.to_owned()
         };

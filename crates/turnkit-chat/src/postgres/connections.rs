@@ -45,7 +45,7 @@ pub(super) struct Connection {
 }
 
 /// The mark of the session that a transaction has; nothing where it has none.
-pub(super) const MARK: &str = "SELECT current_setting('turnkit.connection', true)";
+pub(super) const MARK: &str = "current_setting('turnkit.connection', true)";
 
 impl Connection {
     /// The client, the session's mark, and what the session has prepared.

@@ -31,8 +31,8 @@ const ALL: Duration = Duration::from_millis(7_500);
 
 /// The bounds that the server keeps: a third of a lease at most for a statement, so that a worker which waits renews in time. A worker that
 /// hangs in the middle loses its transaction, and with it the locks that others wait for.
-pub(super) const BOUNDS: &str = "SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '3s'; \
-    SET LOCAL idle_in_transaction_session_timeout = '5s'";
+pub(super) const BOUNDS: &str = "SELECT set_config('statement_timeout', '5s', true), set_config('lock_timeout', '3s', true), \
+    set_config('idle_in_transaction_session_timeout', '5s', true)";
 
 /// What a call does inside its transaction. It may be begun again, so it takes its input by reference.
 pub(super) type Work<I, T> =
@@ -289,9 +289,9 @@ async fn begin<'c>(
     let (bounds, statements) = match access {
         Access::Read => (Some(bounds.as_str()), None),
         Access::Write => {
-            let told = transaction.simple_query(&format!("{bounds}; {MARK}")).await?;
+            let told = transaction.simple_query(&format!("{bounds}, {MARK} AS mark")).await?;
             let is_ours = told.iter().any(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0) == Some(mark),
+                SimpleQueryMessage::Row(row) => row.get("mark") == Some(mark),
                 _ => false,
             });
             let prepares = is_ours && shared.prepares.load(Relaxed);

@@ -74,13 +74,11 @@ impl Turns {
                 }
                 sleep(LOOK).await;
             }
-            row = match self.store.find(Find::Execution(id.clone())).await? {
-                Found::Turn(row) => row,
-                _ => {
-                    self.erase_if_deleted(&id).await;
-                    return Err(Refusal::NoTurn);
-                }
+            let Found::Turn(now) = self.store.find(Find::Execution(id.clone())).await? else {
+                self.erase_if_deleted(&id).await;
+                return Err(Refusal::NoTurn);
             };
+            row = now;
         }
         Ok(row.state)
     }
