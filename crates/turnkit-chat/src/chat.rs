@@ -266,7 +266,9 @@ impl Chat {
                     return Err(refusal);
                 }
             }
-            let (row, cause) = match turns.settled(|store| store.accept(new.clone())).await? {
+            let accepted = turns.settled(|store| store.accept(new.clone())).await?;
+            turns.has_changed();
+            let (row, cause) = match accepted {
                 Accepted::New(row) => {
                     turns.observers.accepted(&row.turn);
                     (row, Cause::Accepted)
