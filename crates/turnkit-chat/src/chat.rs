@@ -421,7 +421,7 @@ impl Chat {
     ///
     /// # Errors
     /// [`Refusal::Store`], [`Refusal::Busy`].
-    pub(crate) async fn name_turn(
+    pub async fn name_turn(
         &self,
         who: &Principal,
         at: &TurnRef,
