@@ -266,9 +266,7 @@ impl Chat {
                     return Err(refusal);
                 }
             }
-            let accepted = turns.settled(|store| store.accept(new.clone())).await?;
-            turns.has_changed();
-            let (row, cause) = match accepted {
+            let (row, cause) = match turns.settled(|store| store.accept(new.clone())).await? {
                 Accepted::New(row) => {
                     turns.observers.accepted(&row.turn);
                     (row, Cause::Accepted)
@@ -416,17 +414,19 @@ impl Chat {
         }
     }
 
-    /// Gives a turn one more name, under which it is found: the id that a front end gives the response in which it goes on. A name that
-    /// the session has already means what it did.
+    /// Gives a turn one more `turnId`, under which it is found: the id that a front end gives the response in which it goes on. One that
+    /// the session has already means what it did, and where there is no such turn nothing changes. The newest
+    /// [`MAX_NAMES`](crate::store::MAX_NAMES) of a turn are kept.
     ///
     /// # Errors
-    /// [`Refusal::Store`], [`Refusal::Busy`].
+    /// [`Refusal::Invalid`], [`Refusal::Store`], [`Refusal::Busy`].
     pub async fn name_turn(
         &self,
         who: &Principal,
         at: &TurnRef,
         name: String,
     ) -> Result<(), Refusal> {
+        check_turn_id(&name)?;
         let name = |store| ChatStore::name_turn(store, who.clone(), at.clone(), name.clone());
         Ok(self.turns.settled(name).await?)
     }
@@ -677,14 +677,17 @@ async fn carried_out<T: Send + 'static>(
     tokio::spawn(work).await.map_err(|_| Refusal::Broke)?
 }
 
+fn check_turn_id(turn_id: &str) -> Result<(), Refusal> {
+    let is_turn_id = (1..=160).contains(&turn_id.len())
+        && turn_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte));
+    let rule = "turnId must be 1 to 160 of A-Z a-z 0-9 : _ -";
+    if is_turn_id { Ok(()) } else { Err(Refusal::Invalid(rule.to_owned())) }
+}
+
 /// What a client asks for, checked (PROTOCOL 4.2).
 fn checked(who: &Principal, session: &SessionId, turn: NewTurn) -> Result<NewRow, Refusal> {
     let NewTurn { turn_id, message, agent, after, replaces, client_id, queue } = turn;
-    let is_turn_id = (1..=160).contains(&turn_id.len())
-        && turn_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_-".contains(&byte));
-    if !is_turn_id {
-        return Err(Refusal::Invalid("turnId must be 1 to 160 of A-Z a-z 0-9 : _ -".to_owned()));
-    }
+    check_turn_id(&turn_id)?;
     let agent = agent.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
     check(Some(&message), Some(&agent))?;
     let at = TurnRef::new(session.clone(), turn_id);

@@ -39,11 +39,6 @@ impl Turns {
         times
     }
 
-    /// This process has just written what a feed tells: who waits here reads it now, and not with the next look.
-    pub(crate) fn has_changed(&self) {
-        self.changes.times.send_modify(|times| *times += 1);
-    }
-
     /// Ends when nobody waits any more.
     async fn watch_changes(self: Arc<Self>) {
         let mut known = None;

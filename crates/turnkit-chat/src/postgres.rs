@@ -49,6 +49,8 @@
 //! - `turnkit_feeds`, a row for each user: `tenant_id`, `user_id`; `feed`, its random name; `newest`, the counter of its entries;
 //!   `dropped`, the number up to which they are not kept. `turnkit_feed_entries`: `feed` and `number`; `change` and `state`, what is told;
 //!   `session_id`, `turn_id`, `at`, `interaction_id`.
+//! - `turnkit_turn_names`, the names that turns were given beside their own: `number`, in the order in which they were given; `session_id`, `name`,
+//!   `execution_id`.
 //! - `turnkit_questions`, those of open turns: `number`, in the order in which they were asked; `execution_id`, `session_id`, `interaction_id`;
 //!   `question`, the data of its `interaction`; `outcome`, once it is not pending any more.
 //! - `turnkit_intents`, what users wanted to be passed on into turns: `number`; `execution_id`, `session_id`; `kind`, `answer` or `input`;

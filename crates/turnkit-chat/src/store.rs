@@ -1054,7 +1054,7 @@ pub const TOMBSTONE: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// Turns that may wait in a session (PROTOCOL 4.2).
 pub const MAX_QUEUED: usize = 16;
-/// Names that are kept of a turn, beside its own.
+/// Names that are kept of a turn, beside its own (PROTOCOL 4.5).
 pub const MAX_NAMES: usize = 64;
 
 /// Siblings of a turn that are named with its messages: the newest ones.

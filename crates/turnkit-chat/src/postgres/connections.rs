@@ -1,7 +1,7 @@
 //! The pool, and how a connection is made.
 //!
-//! Nothing of a session of the server is relied on beyond a transaction: no setting, no lock, and no prepared statement that was not made
-//! sure of. So a connection may be one of a proxy that gives each transaction another session.
+//! A transaction relies on nothing that its session had before: on no setting, no lock, and on prepared statements only where it finds that
+//! the session is this connection's own. So a connection may be one of a proxy that gives each transaction another session.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};

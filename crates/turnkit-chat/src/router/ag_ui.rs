@@ -77,7 +77,7 @@ async fn run<U: Into<Principal>>(
     };
     if let Some(row) = &known {
         let at = TurnRef::new(session.clone(), row.turn.turn_id.clone());
-        // The run is asked for again by its own id.
+        // So that the run can be asked for again by its own id.
         if turn_id(named) != at.turn_id {
             chat.name_turn(&who, &at, turn_id(named).into()).await?;
         }

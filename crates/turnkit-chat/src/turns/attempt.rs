@@ -137,7 +137,6 @@ impl Conduct {
             sleep(wait).await;
         }
         self.has_ended_turn.store(true, Relaxed);
-        self.turns.has_changed();
         if ended {
             self.turns.hooks.on_turn_ended(&self.turn, &ending).await;
         }
@@ -221,7 +220,6 @@ impl TurnHooks for AttemptHooks {
         };
         let persisted = conduct.observed(Hook::PersistAssistantMessage, save).await?;
         conduct.has_ended_turn.store(true, Relaxed);
-        conduct.turns.has_changed();
         conduct.observers.iter().for_each(|observer| observer.persisted(persisted));
         Ok(persisted)
     }

@@ -82,7 +82,7 @@ impl Turns {
         Ok(())
     }
 
-    /// Erases a turn that this process has driven or stopped, where its session was deleted meanwhile: of a substrate that has lost its log
+    /// Erases a turn that this process has driven, where its session was deleted meanwhile: of a substrate that has lost its log
     /// since the deletion was erased there, the last request may have bound the id anew.
     pub(super) async fn erase_if_deleted(&self, execution_id: &ExecutionId) {
         let found = self.store.find(Find::Execution(execution_id.clone())).await;
@@ -92,7 +92,7 @@ impl Turns {
     }
 
     /// Whether the substrate has confirmed it.
-    async fn erase(&self, execution_id: &ExecutionId) -> bool {
+    pub(super) async fn erase(&self, execution_id: &ExecutionId) -> bool {
         let error = match self.agents.erase(execution_id).await {
             Ok(()) => return true,
             Err(error) => error,

@@ -74,11 +74,15 @@ impl Turns {
                 }
                 sleep(LOOK).await;
             }
-            let Found::Turn(now) = self.store.find(Find::Execution(id.clone())).await? else {
-                self.erase_if_deleted(&id).await;
-                return Err(Refusal::NoTurn);
+            row = match self.store.find(Find::Execution(id.clone())).await? {
+                Found::Turn(row) => row,
+                Found::Gone => {
+                    // A cancel that came behind the erasure may have bound the id anew.
+                    self.erase(&id).await;
+                    return Err(Refusal::NoTurn);
+                }
+                _ => return Err(Refusal::NoTurn),
             };
-            row = now;
         }
         Ok(row.state)
     }

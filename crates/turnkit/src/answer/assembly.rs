@@ -318,7 +318,7 @@ impl Assembly {
             return !answer.cut && answer.text.trim() == text;
         }
         let said = || self.texts().filter(|part| !part.is_echo && !part.is_blank());
-        // Whatever was said ends with its last part, and most answers have one alone: nothing is copied to see that.
+        // What was said ends with its last part, so most other texts are told from it without a copy.
         let last = said().next_back().map(|part| part.content.text.trim());
         if self.lost_part || !last.is_some_and(|last| text.ends_with(last)) {
             return false;

@@ -65,8 +65,10 @@ impl Template {
             }
             Some(middle) => line[string_end(line)?..].strip_prefix(middle.as_slice())?,
         };
-        let is_whole = plain_end(delta)? == delta.len();
-        is_whole.then(|| Some((self.place, std::str::from_utf8(delta).ok()?)))?
+        if plain_end(delta)? != delta.len() {
+            return None;
+        }
+        Some((self.place, std::str::from_utf8(delta).ok()?))
     }
 }
 
