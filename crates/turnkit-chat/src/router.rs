@@ -2,6 +2,7 @@
 
 mod ag_ui;
 mod ai_sdk;
+mod endpoint;
 mod event_source;
 mod feed;
 mod front_ends;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, get};
 use axum::{Extension, Router, middleware};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::request::Parts;
@@ -28,6 +29,7 @@ use turnkit_http::server::{
     ApiError, BodyLimits, Hosts, InBody, InPath, InQuery, Nothing, Origins, guard, json_response,
 };
 
+use self::endpoint::{Caller, Endpoint};
 use self::wire::{
     Agents, AnswerTaken, InputAccepted, Me, Messages, OpenTurns, Opened, Queued, Session,
     SessionList, SessionWhole, StoppedTurn, Waiting, WaitingTurn,
@@ -76,35 +78,12 @@ impl Chat {
         S: Clone + Send + Sync + 'static,
         U: FromRequestParts<S> + Into<Principal> + Send + 'static,
     {
-        let routes = Router::new()
-            .route(
-                "/api/me",
-                get(async move |user: U| me(&user.into(), signs_in)).delete(delete_user::<U>),
-            )
+        let routes = endpoints(signs_in)
+            .into_iter()
+            .chain(ai_sdk::endpoints())
+            .chain(ag_ui::endpoints())
+            .fold(Router::new(), |router, endpoint| endpoint.add_to::<S, U>(router, self))
             .route("/api/openapi.json", get(async || openapi_document()))
-            .route("/api/agents", get(agents::<U>))
-            .route("/api/events", get(feed::events::<U>))
-            .route("/api/sessions/{session}/events", get(feed::of_session::<U>))
-            .route("/api/sessions", get(sessions::<U>).post(open_session::<U>))
-            .route(
-                "/api/sessions/{session}",
-                get(session::<U>).patch(update_session::<U>).delete(delete_session::<U>),
-            )
-            .route("/api/sessions/{session}/messages", get(messages::<U>))
-            .route("/api/sessions/{session}/turns", get(unfinished::<U>).post(start::<U>))
-            .route(
-                "/api/sessions/{session}/turns/{turn}",
-                get(resume::<U>).patch(edit::<U>).delete(remove::<U>),
-            )
-            .route("/api/sessions/{session}/turns/{turn}/cancel", post(cancel::<U>))
-            .route(
-                "/api/sessions/{session}/turns/{turn}/interactions/{interaction}",
-                post(answer::<U>),
-            )
-            .route("/api/sessions/{session}/turns/{turn}/input", post(input::<U>))
-            .merge(ai_sdk::routes::<S, U>())
-            .merge(ag_ui::routes::<S, U>())
-            .route_layer(Extension(self.clone()))
             .route_layer(Extension(LIMITS))
             .route_layer(middleware::from_fn_with_state(Hosts::any().allowing(origins), guard));
         if origins.is_empty() {
@@ -145,12 +124,41 @@ impl<S: Sync> FromRequestParts<S> for LocalUser {
     }
 }
 
-type At = Extension<Chat>;
 type Answer = Result<Response, ApiError>;
 
+fn endpoints(signs_in: bool) -> Vec<Endpoint> {
+    use MethodFilter as Method;
+    let session = "/api/sessions/{session}";
+    let turns = "/api/sessions/{session}/turns";
+    let turn = "/api/sessions/{session}/turns/{turn}";
+    let interaction = "/api/sessions/{session}/turns/{turn}/interactions/{interaction}";
+    vec![
+        Endpoint::new(Method::GET, "/api/me", async move |caller| me(&caller, signs_in)),
+        Endpoint::new(Method::DELETE, "/api/me", delete_user),
+        Endpoint::new(Method::GET, "/api/agents", agents),
+        Endpoint::new(Method::GET, "/api/events", feed::events),
+        Endpoint::new(Method::GET, "/api/sessions", sessions),
+        Endpoint::new(Method::POST, "/api/sessions", open_session),
+        Endpoint::new(Method::GET, session, self::session),
+        Endpoint::new(Method::PATCH, session, update_session),
+        Endpoint::new(Method::DELETE, session, delete_session),
+        Endpoint::new(Method::GET, "/api/sessions/{session}/events", feed::of_session),
+        Endpoint::new(Method::GET, "/api/sessions/{session}/messages", messages),
+        Endpoint::new(Method::GET, turns, unfinished),
+        Endpoint::new(Method::POST, turns, start),
+        Endpoint::new(Method::GET, turn, resume),
+        Endpoint::new(Method::PATCH, turn, edit),
+        Endpoint::new(Method::DELETE, turn, remove),
+        Endpoint::new(Method::POST, "/api/sessions/{session}/turns/{turn}/cancel", cancel),
+        Endpoint::new(Method::POST, interaction, answer),
+        Endpoint::new(Method::POST, "/api/sessions/{session}/turns/{turn}/input", input),
+    ]
+}
+
 /// `GET /api/me`: who asks, and whether users sign in here.
-fn me(user: &Principal, sign_in: bool) -> Response {
-    let me = Me { tenant_id: &user.tenant_id, user_id: &user.user_id, sign_in };
+fn me(caller: &Caller, sign_in: bool) -> Response {
+    let Principal { tenant_id, user_id, .. } = &caller.user;
+    let me = Me { tenant_id, user_id, sign_in };
     json_response(StatusCode::OK, &me)
 }
 
@@ -160,29 +168,28 @@ fn openapi_document() -> Response {
 }
 
 /// `GET /api/agents`: what a turn may be answered by, and who answers where none is named.
-async fn agents<U>(Extension(chat): At, _: U) -> Answer {
+async fn agents(Caller { chat, .. }: Caller) -> Answer {
     Ok(json_response(StatusCode::OK, &Agents::from(chat.agents().await?)))
 }
 
 /// `POST /api/sessions`: 201 with the id of a new session.
-async fn open_session<U: Into<Principal>>(Extension(chat): At, user: U, _: Nothing) -> Answer {
-    let session_id = chat.open_session(&user.into()).await?;
+async fn open_session(Caller { chat, user }: Caller, _: Nothing) -> Answer {
+    let session_id = chat.open_session(&user).await?;
     Ok(json_response(StatusCode::CREATED, &Opened { session_id: session_id.as_str() }))
 }
 
 /// `DELETE /api/sessions/{session}`: nothing of it stays.
-async fn delete_session<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn delete_session(
+    Caller { chat, user }: Caller,
     InPath(session): InPath<String>,
 ) -> Answer {
-    chat.delete_session(&user.into(), &SessionId::new(session)).await?;
+    chat.delete_session(&user, &SessionId::new(session)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE /api/me`: nothing of the user's sessions stays.
-async fn delete_user<U: Into<Principal>>(Extension(chat): At, user: U) -> Answer {
-    chat.delete_user(&user.into()).await?;
+async fn delete_user(Caller { chat, user }: Caller) -> Answer {
+    chat.delete_user(&user).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -197,9 +204,8 @@ struct SessionChanged {
 }
 
 /// `PATCH /api/sessions/{session}`: what it is called, and whether it is archived. 200 with the session as lists have it.
-async fn update_session<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn update_session(
+    Caller { chat, user }: Caller,
     InPath(session): InPath<String>,
     InBody(changed): InBody<SessionChanged>,
 ) -> Answer {
@@ -207,7 +213,7 @@ async fn update_session<U: Into<Principal>>(
         title: text(changed.title, "title")?,
         archived: flag(changed.archived.as_ref(), "archived")?,
     };
-    let info = chat.update_session(&user.into(), &SessionId::new(session), update).await?;
+    let info = chat.update_session(&user, &SessionId::new(session), update).await?;
     Ok(json_response(StatusCode::OK, &Session::from(info)))
 }
 
@@ -220,9 +226,8 @@ struct SessionsQuery {
 
 /// `GET /api/sessions?before=ID&limit=N&archived=WHICH`: the user's sessions, the newest first; without archived ones where the request
 /// does not ask for them.
-async fn sessions<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn sessions(
+    Caller { chat, user }: Caller,
     InQuery(query): InQuery<SessionsQuery>,
 ) -> Answer {
     let before = query.before.map(SessionId::new);
@@ -236,7 +241,7 @@ async fn sessions<U: Into<Principal>>(
         }
     };
     let limit = limit("limit", query.limit.as_deref())?;
-    let list = chat.sessions(&user.into(), SessionPage { before, limit, archived }).await?;
+    let list = chat.sessions(&user, SessionPage { before, limit, archived }).await?;
     Ok(json_response(StatusCode::OK, &SessionList::from(list)))
 }
 
@@ -270,25 +275,23 @@ impl MessagesQuery {
 }
 
 /// `GET …/{session}?before=TURN_INDEX&turns=N`: messages and the open turn, of one moment.
-async fn session<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn session(
+    Caller { chat, user }: Caller,
     InPath(session): InPath<String>,
     InQuery(query): InQuery<MessagesQuery>,
 ) -> Answer {
-    let state = query.read(&chat, &user.into(), &SessionId::new(session)).await?;
+    let state = query.read(&chat, &user, &SessionId::new(session)).await?;
     let open = OpenTurns::of(&chat, &state).await;
     Ok(json_response(StatusCode::OK, &SessionWhole::new(open, state)))
 }
 
 /// `GET …/messages?before=TURN_INDEX&turns=N`: what was said, the oldest first, of the newest turns.
-async fn messages<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn messages(
+    Caller { chat, user }: Caller,
     InPath(session): InPath<String>,
     InQuery(query): InQuery<MessagesQuery>,
 ) -> Answer {
-    let state = query.read(&chat, &user.into(), &SessionId::new(session)).await?;
+    let state = query.read(&chat, &user, &SessionId::new(session)).await?;
     let open = OpenTurns::of(&chat, &state).await;
     Ok(json_response(StatusCode::OK, &Messages::new(open, state)))
 }
@@ -299,9 +302,8 @@ struct TurnsQuery {
 }
 
 /// `GET …/turns?state=open`: how a page that was reloaded finds its turn. `?state=queued`: the turns that wait.
-async fn unfinished<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn unfinished(
+    Caller { chat, user }: Caller,
     InPath(session): InPath<String>,
     InQuery(query): InQuery<TurnsQuery>,
 ) -> Answer {
@@ -314,7 +316,7 @@ async fn unfinished<U: Into<Principal>>(
         }
     };
     let none = MessagePage { branch: None, before: Some(0), turns: 0 };
-    let state = chat.session(&user.into(), &SessionId::new(session), none).await?;
+    let state = chat.session(&user, &SessionId::new(session), none).await?;
     Ok(if is_queue {
         json_response(StatusCode::OK, &Waiting::from(state.queue))
     } else {
@@ -342,9 +344,8 @@ struct TurnAsked {
 }
 
 /// `POST …/turns`: starts a turn, or takes up the one that has this `turnId`, from its first event; 202 where it has to wait.
-async fn start<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn start(
+    Caller { chat, user }: Caller,
     InPath(session): InPath<String>,
     InBody(asked): InBody<TurnAsked>,
 ) -> Answer {
@@ -357,7 +358,7 @@ async fn start<U: Into<Principal>>(
         client_id: None,
         queue: flag(asked.queue.as_ref(), "queue")?.unwrap_or(false),
     };
-    Ok(chat.start(&user.into(), &SessionId::new(session), turn).await?.into_response())
+    Ok(chat.start(&user, &SessionId::new(session), turn).await?.into_response())
 }
 
 #[derive(Deserialize)]
@@ -371,26 +372,24 @@ struct TurnEdited {
 }
 
 /// `PATCH …/turns/{turnId}`: edits a turn that is queued.
-async fn edit<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn edit(
+    Caller { chat, user }: Caller,
     InPath((session, turn_id)): InPath<(String, String)>,
     InBody(edited): InBody<TurnEdited>,
 ) -> Answer {
     let at = TurnRef::new(SessionId::new(session), turn_id);
     let (message, agent) = (text(edited.message, "message")?, text(edited.agent, "agent")?);
-    let queued = chat.edit_queued(&user.into(), &at, message, agent).await?;
+    let queued = chat.edit_queued(&user, &at, message, agent).await?;
     Ok(json_response(StatusCode::OK, &WaitingTurn::from(queued)))
 }
 
 /// `DELETE …/turns/{turnId}`: removes a turn that is queued. 204, as often as one asks.
-async fn remove<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn remove(
+    Caller { chat, user }: Caller,
     InPath((session, turn_id)): InPath<(String, String)>,
 ) -> Answer {
     let at = TurnRef::new(SessionId::new(session), turn_id);
-    chat.remove_queued(&user.into(), &at).await?;
+    chat.remove_queued(&user, &at).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -401,9 +400,8 @@ struct ResumeQuery {
 
 /// `GET …/turns/{turnId}?after=N`: the turn's body after its first N events, as Server-Sent Events where these are asked for. Never
 /// starts anything.
-async fn resume<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn resume(
+    Caller { chat, user }: Caller,
     InPath((session, turn_id)): InPath<(String, String)>,
     InQuery(query): InQuery<ResumeQuery>,
     headers: HeaderMap,
@@ -411,15 +409,15 @@ async fn resume<U: Into<Principal>>(
     let after = number("after", query.after.as_deref())?.unwrap_or(0);
     let at = TurnRef::new(SessionId::new(session), turn_id);
     match event_source::place(&headers, after)? {
-        None => Ok(chat.resume(&user.into(), &at, after).await?.into_response()),
+        None => Ok(chat.resume(&user, &at, after).await?.into_response()),
         Some(event_source::Place::After(after)) => {
-            match chat.resume(&user.into(), &at, after).await? {
+            match chat.resume(&user, &at, after).await? {
                 Started::Stream(stream) => Ok(event_source::response(stream, after)),
                 queued @ Started::Queued(_) => Ok(queued.into_response()),
             }
         }
         Some(event_source::Place::Ended) => {
-            chat.turn(&user.into(), &at).await?;
+            chat.turn(&user, &at).await?;
             Ok(event_source::ended())
         }
     }
@@ -427,14 +425,13 @@ async fn resume<U: Into<Principal>>(
 
 /// `POST …/turns/{turnId}/cancel`: stops the turn. 200 with the state in which it ended, as often as one asks; 202 where the
 /// end is still to come.
-async fn cancel<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn cancel(
+    Caller { chat, user }: Caller,
     InPath((session, turn_id)): InPath<(String, String)>,
     _: Nothing,
 ) -> Answer {
     let at = TurnRef::new(SessionId::new(session), turn_id);
-    let stopped = chat.stop(&user.into(), &at).await?;
+    let stopped = chat.stop(&user, &at).await?;
     let is_open = stopped.state == TurnState::Open;
     let status = if is_open { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok(json_response(status, &StoppedTurn::new(&at.turn_id, &stopped)))
@@ -452,9 +449,8 @@ struct AnswerGiven {
 
 /// `POST …/turns/{turnId}/interactions/{id}`: answers a question of the turn's agent. 200 once the answer is in the log, and for the same
 /// one again.
-async fn answer<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn answer(
+    Caller { chat, user }: Caller,
     InPath((session, turn_id, interaction)): InPath<(String, String, String)>,
     InBody(given): InBody<AnswerGiven>,
 ) -> Answer {
@@ -464,7 +460,7 @@ async fn answer<U: Into<Principal>>(
     let must = "outcome must be accepted, declined or cancelled";
     let outcome = outcome.ok_or_else(|| ApiError::invalid_request(must).field("outcome"))?;
     let data = given.data.as_deref().map(RawValue::get);
-    chat.answer(&user.into(), &at, &interaction, outcome, data).await?;
+    chat.answer(&user, &at, &interaction, outcome, data).await?;
     Ok(json_response(StatusCode::OK, &AnswerTaken::new(outcome)))
 }
 
@@ -479,15 +475,14 @@ struct InputGiven {
 }
 
 /// `POST …/turns/{turnId}/input`: puts a message into the running turn. 202 once it is in the log, and for the same one again.
-async fn input<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn input(
+    Caller { chat, user }: Caller,
     InPath((session, turn_id)): InPath<(String, String)>,
     InBody(given): InBody<InputGiven>,
 ) -> Answer {
     let at = TurnRef::new(SessionId::new(session), turn_id);
     let (id, message) = (required(given.id, "id")?, required(given.message, "message")?);
-    chat.input(&user.into(), &at, &id, &message).await?;
+    chat.input(&user, &at, &id, &message).await?;
     Ok(json_response(StatusCode::ACCEPTED, &InputAccepted::new(&id)))
 }
 

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use axum::extract::FromRequestParts;
 use axum::response::Response;
-use axum::routing::{delete, post};
-use axum::{Extension, Router};
+use axum::routing::MethodFilter;
 use http::header::{ACCEPT, HeaderName};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -23,7 +21,8 @@ use super::front_ends::{
     Asking, Conversation, EVENT_STREAM, LINES, Reply, Said, chunked, header, invalid, lines_of,
     pending_now, refused,
 };
-use super::{Answer, At};
+use super::Answer;
+use super::endpoint::{Caller, Endpoint};
 use crate::store::MessagePage;
 use crate::{Message, Principal, Refusal, Role, SessionId, TurnRef, TurnStream};
 
@@ -32,14 +31,12 @@ const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
 /// Turns of a thread that is read at rest.
 const TURNS: u32 = 200;
 
-pub(super) fn routes<S, U>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    U: FromRequestParts<S> + Into<Principal> + Send + 'static,
-{
-    Router::new()
-        .route("/api/ag-ui", post(run::<U>).get(read::<U>))
-        .route("/api/ag-ui/{thread}/stream", delete(stop::<U>))
+pub(super) fn endpoints() -> [Endpoint; 3] {
+    [
+        Endpoint::new(MethodFilter::GET, "/api/ag-ui", read),
+        Endpoint::new(MethodFilter::POST, "/api/ag-ui", run),
+        Endpoint::new(MethodFilter::DELETE, "/api/ag-ui/{thread}/stream", stop),
+    ]
 }
 
 /// How many chunks a client says it has.
@@ -51,13 +48,12 @@ fn last_event_id(headers: &HeaderMap) -> Result<u64, ApiError> {
 }
 
 /// `POST /api/ag-ui`: a run. The same `runId` takes it up, after the chunk that `Last-Event-ID` names.
-async fn run<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn run(
+    Caller { chat, user: who }: Caller,
     headers: HeaderMap,
     Conversation(body): Conversation,
 ) -> Answer {
-    let (who, after) = (user.into(), last_event_id(&headers)?);
+    let after = last_event_id(&headers)?;
     let input = RunAgentInput::parse(&body).map_err(|error| refused(&error))?;
     let session = chat.open_named(&who, &input.thread_id).await?;
     let asking = Asking { chat: &chat, who: &who, session: &session };
@@ -194,13 +190,11 @@ struct ActiveRun {
 
 /// `GET /api/ag-ui?runId=&offset=`: joins a run, after so many chunks, from its first one where that is -1. `?threadId=`: the
 /// messages of a thread, and its run where one is active.
-async fn read<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn read(
+    Caller { chat, user: who }: Caller,
     headers: HeaderMap,
     InQuery(query): InQuery<ReadQuery>,
 ) -> Answer {
-    let who = user.into();
     let run_id = query.run_id.as_deref().or_else(|| header(&headers, &RUN_ID));
     match (run_id, query.thread_id) {
         (Some(run_id), thread) => {
@@ -250,12 +244,11 @@ async fn read<U: Into<Principal>>(
 }
 
 /// `DELETE /api/ag-ui/{threadId}/stream`: stops the thread's open run; 204 where there is none.
-async fn stop<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn stop(
+    Caller { chat, user }: Caller,
     InPath(name): InPath<String>,
 ) -> Answer {
-    stop_open(&chat, &user.into(), &name).await
+    stop_open(&chat, &user, &name).await
 }
 
 /// The chunks of a turn behind so many, up to its end or a question that waits.

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::FromRequestParts;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Router};
+use axum::routing::MethodFilter;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
@@ -20,7 +18,8 @@ use super::front_ends::{
     refused,
 };
 use super::wire::StoppedTurn;
-use super::{Answer, At};
+use super::Answer;
+use super::endpoint::{Caller, Endpoint};
 use crate::store::{MessagePage, TurnRow};
 use crate::{Chat, Principal, Refusal, TurnRef, TurnState, TurnStream};
 
@@ -29,15 +28,13 @@ pub(super) const RUN_ID: HeaderName = HeaderName::from_static("x-workflow-run-id
 /// Turns of a conversation that is read at rest.
 const TURNS: u32 = 200;
 
-pub(super) fn routes<S, U>() -> Router<S>
-where
-    S: Clone + Send + Sync + 'static,
-    U: FromRequestParts<S> + Into<Principal> + Send + 'static,
-{
-    Router::new()
-        .route("/api/chat", post(send::<U>))
-        .route("/api/chat/{chat}", get(conversation::<U>))
-        .route("/api/chat/{chat}/stream", get(stream::<U>).delete(stop::<U>))
+pub(super) fn endpoints() -> [Endpoint; 4] {
+    [
+        Endpoint::new(MethodFilter::POST, "/api/chat", send),
+        Endpoint::new(MethodFilter::GET, "/api/chat/{chat}", conversation),
+        Endpoint::new(MethodFilter::GET, "/api/chat/{chat}/stream", stream),
+        Endpoint::new(MethodFilter::DELETE, "/api/chat/{chat}/stream", stop),
+    ]
 }
 
 #[derive(Deserialize)]
@@ -54,13 +51,12 @@ fn version(ai: Option<&str>) -> Result<Version, ApiError> {
 }
 
 /// `POST /api/chat`: the turn that the last message is about, from its first chunk.
-async fn send<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn send(
+    Caller { chat, user: who }: Caller,
     InQuery(client): InQuery<Client>,
     Conversation(body): Conversation,
 ) -> Answer {
-    let (who, version) = (user.into(), version(client.ai.as_deref())?);
+    let version = version(client.ai.as_deref())?;
     let request = ChatRequest::parse(&body).map_err(|error| refused(&error))?;
     let session = chat.open_named(&who, &request.id).await?;
     let asking = Asking { chat: &chat, who: &who, session: &session };
@@ -135,13 +131,12 @@ struct StreamQuery {
 /// `GET /api/chat/{id}/stream`: the open turn from its first chunk, or 204. With `startIndex` what follows so many chunks of the
 /// newest turn, with `messageId` the turn that has this answer; neither is ever 204. In the place of the chat's id the id of a run
 /// can stand.
-async fn stream<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn stream(
+    Caller { chat, user: who }: Caller,
     InPath(name): InPath<String>,
     InQuery(query): InQuery<StreamQuery>,
 ) -> Answer {
-    let (who, version) = (user.into(), version(query.ai.as_deref())?);
+    let version = version(query.ai.as_deref())?;
     let start = match query.start_index.as_deref() {
         None => None,
         Some(number) => {
@@ -193,12 +188,11 @@ pub(super) async fn newest(
 }
 
 /// `DELETE /api/chat/{id}/stream`: stops the open turn, and says how it ended; 204 where none is open.
-async fn stop<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn stop(
+    Caller { chat, user }: Caller,
     InPath(name): InPath<String>,
 ) -> Answer {
-    stop_open(&chat, &user.into(), &name).await
+    stop_open(&chat, &user, &name).await
 }
 
 /// Stops the open turn of the session of this name.
@@ -216,13 +210,12 @@ pub(super) async fn stop_open(chat: &Chat, who: &Principal, name: &str) -> Answe
 }
 
 /// `GET /api/chat/{id}`: the conversation at rest, as `UIMessage[]`.
-async fn conversation<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+async fn conversation(
+    Caller { chat, user: who }: Caller,
     InPath(name): InPath<String>,
     InQuery(client): InQuery<Client>,
 ) -> Answer {
-    let (who, version) = (user.into(), version(client.ai.as_deref())?);
+    let version = version(client.ai.as_deref())?;
     let session = chat.named(&who, &name).await?.ok_or(Refusal::NoSession)?;
     let state = chat.session(&who, &session, MessagePage::newest(TURNS)).await?;
     let mut messages = Vec::with_capacity(state.messages.len());

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -18,9 +17,10 @@ use turnkit_wire::{Event, sse};
 use super::event_source::LAST_EVENT_ID;
 use super::front_ends::{EVENT_STREAM, header, invalid};
 use super::wire::Entry;
-use super::{Answer, At};
+use super::Answer;
+use super::endpoint::Caller;
 use crate::store::{FeedEntry, FeedId};
-use crate::{Events, Principal, SessionId};
+use crate::{Events, SessionId};
 
 /// How long a feed may be silent before a comment says that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,27 +31,25 @@ pub(super) struct EventsQuery {
 }
 
 /// `GET /api/events`: what changes for the user.
-pub(super) async fn events<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+pub(super) async fn events(
+    Caller { chat, user }: Caller,
     InQuery(query): InQuery<EventsQuery>,
     headers: HeaderMap,
 ) -> Answer {
     let after = place(&headers, query.after.as_deref())?;
-    Ok(response(chat.events(&user.into(), None, after).await?))
+    Ok(response(chat.events(&user, None, after).await?))
 }
 
 /// `GET …/{session}/events`: what of it is about one session.
-pub(super) async fn of_session<U: Into<Principal>>(
-    Extension(chat): At,
-    user: U,
+pub(super) async fn of_session(
+    Caller { chat, user }: Caller,
     InPath(session): InPath<String>,
     InQuery(query): InQuery<EventsQuery>,
     headers: HeaderMap,
 ) -> Answer {
     let after = place(&headers, query.after.as_deref())?;
     let session = Some(SessionId::new(session));
-    Ok(response(chat.events(&user.into(), session, after).await?))
+    Ok(response(chat.events(&user, session, after).await?))
 }
 
 /// Where the feed is to go on: `Last-Event-ID` outweighs what the first request said.

@@ -55,7 +55,7 @@ pub(super) enum Connections {
     InPlace { both: Mutex<Option<InPlace>> },
 }
 
-type Queue = Mutex<Option<mpsc::Sender<Box<dyn Job>>>>;
+type Queue = Mutex<Option<mpsc::Sender<Job>>>;
 
 /// Which connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,8 +123,30 @@ impl Connections {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Piece<T> + Send + 'static,
     {
+        let piece = Arc::new(Mutex::new(None));
+        let left = Arc::clone(&piece);
+        let committed = self.done(
+            side,
+            Box::new(move |transaction| {
+                let piece = work(transaction);
+                let is_kept = matches!(piece, Piece::Keep(_));
+                *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(piece);
+                is_kept
+            }),
+        );
+        let committed = committed.await;
+        let piece = piece.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match piece {
+            Some(Piece::Undo(Err(own))) => Err(own),
+            Some(Piece::Keep(value) | Piece::Undo(Ok(value))) => committed.map(|()| value),
+            None => Err(committed.err().unwrap_or_else(closed)),
+        }
+    }
+
+    /// Hands the task over, and waits for what became of its transaction. Compiled once for all kinds of answers.
+    async fn done(&self, side: Side, task: Task) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Work { task: Some(work), result: None, reply });
+        let job = Job { task: Some(task), panicked: None, reply };
         match self {
             Connections::Threads { writer, reader, .. } => {
                 let queue = if side == Side::Write { writer } else { reader };
@@ -198,8 +220,8 @@ impl Connections {
 
 fn spawn(
     name: &str,
-    serve: impl FnOnce(mpsc::Receiver<Box<dyn Job>>) + Send + 'static,
-) -> io::Result<mpsc::Sender<Box<dyn Job>>> {
+    serve: impl FnOnce(mpsc::Receiver<Job>) + Send + 'static,
+) -> io::Result<mpsc::Sender<Job>> {
     let (jobs, queue) = mpsc::channel(QUEUE);
     thread::Builder::new().name(name.to_owned()).spawn(move || serve(queue))?;
     Ok(jobs)
@@ -244,41 +266,30 @@ fn closed() -> StoreError {
     StoreError::because(StoreErrorKind::Unavailable, "the handle is closed")
 }
 
-/// A piece of work whose result is told only when it is known to last.
-pub(super) trait Job: Send {
-    /// Whether what it wrote is to stay.
-    fn run(&mut self, transaction: &Transaction<'_>) -> bool;
-    fn reply(self: Box<Self>, committed: Result<(), StoreError>);
+/// A piece of work. Says whether what it wrote is to stay.
+type Task = Box<dyn FnOnce(&Transaction<'_>) -> bool + Send>;
+
+/// A task whose result is told only when it is known to last.
+pub(super) struct Job {
+    task: Option<Task>,
+    panicked: Option<StoreError>,
+    reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
-struct Work<T, F> {
-    task: Option<F>,
-    result: Option<Piece<T>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<T, F> Job for Work<T, F>
-where
-    T: Send,
-    F: FnOnce(&Transaction<'_>) -> Piece<T> + Send,
-{
+impl Job {
+    /// Says whether what it wrote is to stay.
     fn run(&mut self, transaction: &Transaction<'_>) -> bool {
         let Some(task) = self.task.take() else { return false };
         // What a panic leaves half done is undone with the piece.
-        let result = catch_unwind(AssertUnwindSafe(|| task(transaction))).unwrap_or_else(|panic| {
-            Piece::Undo(Err(StoreError::because(StoreErrorKind::Broken, panicked(&*panic))))
-        });
-        matches!(self.result.insert(result), Piece::Keep(_))
+        catch_unwind(AssertUnwindSafe(|| task(transaction))).unwrap_or_else(|panic| {
+            self.panicked = Some(StoreError::because(StoreErrorKind::Broken, panicked(&*panic)));
+            false
+        })
     }
 
-    fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
-        let result = match self.result {
-            Some(Piece::Undo(Err(own))) => Err(own),
-            Some(Piece::Keep(value) | Piece::Undo(Ok(value))) => committed.map(|()| value),
-            None => committed.and_then(|()| Err(closed())),
-        };
+    fn reply(self, committed: Result<(), StoreError>) {
         // Nobody may be waiting any more; the work is done all the same.
-        let _ = self.reply.send(result);
+        let _ = self.reply.send(self.panicked.map_or(committed, Err));
     }
 }
 
@@ -322,8 +333,8 @@ fn serve(
     connection: &mut Connection,
     side: Side,
     file: Option<&FileWatch>,
-    jobs: &mut Vec<Box<dyn Job>>,
-    queue: Option<&mut mpsc::Receiver<Box<dyn Job>>>,
+    jobs: &mut Vec<Job>,
+    queue: Option<&mut mpsc::Receiver<Job>>,
 ) {
     let done = match side {
         Side::Write => write_batch(connection, file, jobs),
@@ -346,7 +357,7 @@ fn serve(
 fn write_batch(
     connection: &mut Connection,
     file: Option<&FileWatch>,
-    jobs: &mut [Box<dyn Job>],
+    jobs: &mut [Job],
 ) -> Result<(), Failed> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -371,7 +382,7 @@ fn write_batch(
 fn read_batch(
     connection: &mut Connection,
     file: Option<&FileWatch>,
-    jobs: &mut [Box<dyn Job>],
+    jobs: &mut [Job],
 ) -> Result<(), Failed> {
     file.map_or(Ok(()), FileWatch::check).map_err(Failed::other_file)?;
     for job in jobs {

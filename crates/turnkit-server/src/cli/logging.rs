@@ -5,9 +5,10 @@ use std::panic::{self, PanicHookInfo};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 use turnkit_wire::text;
 
 use super::terminal::wants_color;
@@ -67,7 +68,7 @@ pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyho
     let default = if is_server { "info" } else { "warn" };
     let level = options.log_level.clone().or_else(|| std::env::var("RUST_LOG").ok());
     let level = level.unwrap_or_else(|| default.to_owned());
-    let filter = EnvFilter::try_new(&level).map_err(|error| InvalidLevel(level, error))?;
+    let filter = level.parse::<Targets>().map_err(|error| InvalidLevel(level, error))?;
     let lines = Lines::start().map_err(NoThread)?;
     let log = layer(options.log_format, lines.clone()).with_filter(filter);
     if is_server {
