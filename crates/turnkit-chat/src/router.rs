@@ -179,10 +179,7 @@ async fn open_session(Caller { chat, user }: Caller, _: Nothing) -> Answer {
 }
 
 /// `DELETE /api/sessions/{session}`: nothing of it stays.
-async fn delete_session(
-    Caller { chat, user }: Caller,
-    InPath(session): InPath<String>,
-) -> Answer {
+async fn delete_session(Caller { chat, user }: Caller, InPath(session): InPath<String>) -> Answer {
     chat.delete_session(&user, &SessionId::new(session)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -226,10 +223,7 @@ struct SessionsQuery {
 
 /// `GET /api/sessions?before=ID&limit=N&archived=WHICH`: the user's sessions, the newest first; without archived ones where the request
 /// does not ask for them.
-async fn sessions(
-    Caller { chat, user }: Caller,
-    InQuery(query): InQuery<SessionsQuery>,
-) -> Answer {
+async fn sessions(Caller { chat, user }: Caller, InQuery(query): InQuery<SessionsQuery>) -> Answer {
     let before = query.before.map(SessionId::new);
     let archived = match query.archived.as_deref() {
         None | Some("false") => Some(false),
@@ -410,12 +404,10 @@ async fn resume(
     let at = TurnRef::new(SessionId::new(session), turn_id);
     match event_source::place(&headers, after)? {
         None => Ok(chat.resume(&user, &at, after).await?.into_response()),
-        Some(event_source::Place::After(after)) => {
-            match chat.resume(&user, &at, after).await? {
-                Started::Stream(stream) => Ok(event_source::response(stream, after)),
-                queued @ Started::Queued(_) => Ok(queued.into_response()),
-            }
-        }
+        Some(event_source::Place::After(after)) => match chat.resume(&user, &at, after).await? {
+            Started::Stream(stream) => Ok(event_source::response(stream, after)),
+            queued @ Started::Queued(_) => Ok(queued.into_response()),
+        },
         Some(event_source::Place::Ended) => {
             chat.turn(&user, &at).await?;
             Ok(event_source::ended())

@@ -16,7 +16,7 @@ use futures_util::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::{AsyncMessage, Client, Config, Notification, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, Notification, Statement, Transaction};
 use uuid::Uuid;
 
 use super::faults::{Fault, Remedy};
@@ -35,22 +35,38 @@ pub(super) type Pooled = Object<Server>;
 
 /// A connection, and the statements that its session has prepared.
 ///
-/// Their names are counted by each process, so behind a proxy another client may have given one of them to another statement in the session
-/// that a transaction gets. The session is marked when the connection is made: a transaction that finds the mark is in a session whose names
-/// nobody has given since, and what it prepares itself is refused where somebody had before.
+/// The driver counts their names in each process, so behind a proxy another client may have given one of them to another statement in the
+/// session that a transaction gets. So the first of a connection's statements has a name that nobody else gives, and each transaction begins
+/// by it: where the session knows it, the session is the one that all others were prepared in as well.
 pub(super) struct Connection {
     client: Client,
-    mark: String,
-    statements: HashMap<String, Statement>,
+    statements: Option<Statements>,
 }
 
-/// The mark of the session that a transaction has; nothing where it has none.
-pub(super) const MARK: &str = "current_setting('turnkit.connection', true)";
+/// What a session has prepared.
+pub(super) struct Statements {
+    /// Runs the statement that each transaction begins by; an error where the session is another one.
+    pub(super) begin: String,
+    pub(super) by_sql: HashMap<String, Statement>,
+}
 
 impl Connection {
-    /// The client, the session's mark, and what the session has prepared.
-    pub(super) fn parts(&mut self) -> (&mut Client, &str, &mut HashMap<String, Statement>) {
-        (&mut self.client, &self.mark, &mut self.statements)
+    /// The client, and what its session has prepared.
+    pub(super) fn parts(&mut self) -> (&mut Client, &mut Option<Statements>) {
+        (&mut self.client, &mut self.statements)
+    }
+}
+
+impl Statements {
+    /// Prepares `begin` in the session of this transaction, and runs it.
+    pub(super) async fn begun_by(
+        begin: &str,
+        transaction: &Transaction<'_>,
+    ) -> Result<Statements, tokio_postgres::Error> {
+        let name = format!("turnkit_{}", Uuid::new_v4().simple());
+        let execute = format!("EXECUTE {name}");
+        transaction.batch_execute(&format!("PREPARE {name} AS {begin}; {execute}")).await?;
+        Ok(Statements { begin: execute, by_sql: HashMap::new() })
     }
 }
 
@@ -157,9 +173,7 @@ impl managed::Manager for Server {
                 tracing::debug!(%error, "a connection to the database has ended");
             }
         });
-        let mark = Uuid::new_v4().simple().to_string();
-        client.batch_execute(&format!("SET turnkit.connection = '{mark}'")).await?;
-        Ok(Connection { client, mark, statements: HashMap::new() })
+        Ok(Connection { client, statements: None })
     }
 
     async fn recycle(&self, client: &mut Connection, _: &Metrics) -> RecycleResult<Self::Error> {

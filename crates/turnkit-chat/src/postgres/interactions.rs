@@ -177,25 +177,42 @@ pub(super) async fn undecided(
     tx.rows(&sql, &[after.into(), limit.into()]).await?.iter().map(intent).collect()
 }
 
-/// A turn has ended: so have its questions, and inputs that its agent has not had become turns that wait. Says whether any turn of the
-/// session waits.
-pub(super) async fn close(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Result<bool, Fault> {
-    let (id, session) = (&turn.execution_id, &turn.session_id);
-    // What the inputs said is read as it was before: it is with the answer now, or waits.
-    let sql = "WITH asked AS (DELETE FROM turnkit_questions WHERE execution_id = $1),
+/// What hangs on the turns of a CTE `ending (execution_id)` ends with them, as further CTEs of the same statement.
+pub(super) fn ends_with_them() -> String {
+    let gone = Decision::GONE.status;
+    format!(
+        "asked AS (DELETE FROM turnkit_questions q USING ending e WHERE q.execution_id = e.execution_id),
         decided AS (
-            UPDATE turnkit_intents SET content = CASE WHEN kind = 'input' THEN NULL ELSE content END, status = coalesce(status, $3)
-            WHERE execution_id = $1)
-        SELECT t.stop_asked OR t.state = 'stopped', EXISTS (SELECT 1 FROM turnkit_queue WHERE session_id = $2 AND NOT removed),
-            i.subject, i.content
-        FROM turnkit_turns t LEFT JOIN turnkit_intents i ON i.execution_id = t.execution_id AND i.kind = 'input'
-        WHERE t.execution_id = $1 ORDER BY i.number";
-    let values = [id.into(), session.into(), u64::from(Decision::GONE.status).into()];
-    let (mut inputs, mut is_stopped, mut waits) = (Vec::new(), false, false);
-    for row in tx.rows(sql, &values).await? {
-        (is_stopped, waits) = (row.try_get(0)?, row.try_get(1)?);
-        if let Some(input) = optional_text(&row, 2)? {
-            inputs.push((input, optional_text(&row, 3)?.unwrap_or_default()));
+            UPDATE turnkit_intents i
+            SET content = CASE WHEN kind = 'input' THEN NULL ELSE content END, status = coalesce(status, {gone})
+            FROM ending e WHERE i.execution_id = e.execution_id)"
+    )
+}
+
+/// What such a statement selects of a turn `t` that has ended, one row for each of its inputs, or one where it has none. The inputs are
+/// read as they were before.
+pub(super) const LEFT_BEHIND: &str = "t.stop_asked,
+    EXISTS (SELECT 1 FROM turnkit_queue w WHERE w.session_id = t.session_id AND NOT w.removed), i.subject, i.content";
+pub(super) const WITH_INPUTS: &str =
+    "LEFT JOIN turnkit_intents i ON i.execution_id = t.execution_id AND i.kind = 'input'";
+
+/// A turn has ended, and left these rows of [`LEFT_BEHIND`]: inputs that its agent has not had become turns that wait, and where it was
+/// stopped, so is the queue. Says whether any turn of the session waits.
+pub(super) async fn close(
+    tx: &mut Tx<'_>,
+    turn: &Turn,
+    answer: &Answer,
+    is_stopped: bool,
+    rows: &[Row],
+) -> Result<bool, Fault> {
+    let session = &turn.session_id;
+    let (mut inputs, mut is_stopped, mut waits) = (Vec::new(), is_stopped, false);
+    for row in rows {
+        is_stopped |= row.try_get::<_, bool>(0)?;
+        waits = row.try_get(1)?;
+        if let Some(input) = optional_text(row, 2)? {
+            // What it said is with the answer now, or waits.
+            inputs.push((input, optional_text(row, 3)?.unwrap_or_default()));
         }
     }
     let had = if inputs.is_empty() { Vec::new() } else { inputs_of(answer) };

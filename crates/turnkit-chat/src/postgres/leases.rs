@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use turnkit_id::{ExecutionId, LogId};
 
+use super::deletion;
 use super::faults::Fault;
 use super::transaction::Tx;
 use super::values::{Value, execution_id, text, unsigned};
-use super::{deletion, rows};
 use crate::StoreErrorKind;
 use crate::store::{Claim, Claimed, Joined, LEASE, Lease, Renewed, unnamed_log};
 
@@ -78,20 +78,18 @@ pub(super) async fn move_log(tx: &mut Tx<'_>, from: &LogId, to: &LogId) -> Resul
 pub(super) async fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed, Fault> {
     let Claim { execution_id: id, nonce, seen_epoch, may_run } = claim;
     let nonce = nonce.to_be_bytes();
-    let mut taken = None;
-    if rows::lock(tx, id).await?.is_some() {
-        let living = living("t.worker");
-        let sql = format!(
-            "UPDATE turnkit_turns t SET epoch = epoch + 1, worker = $3, nonce = $4, ran = NOT dispatched, dispatched = true,
-                claimed_at = clock_timestamp(), released = false
-            WHERE execution_id = $1 AND state = 'open' AND epoch = $2 AND (dispatched OR $5) AND (released OR NOT {living})
-                AND EXISTS (SELECT 1 FROM turnkit_workers WHERE id = $3)
-            RETURNING ran, epoch"
-        );
-        let values =
-            [id.into(), (*seen_epoch).into(), tx.worker.into(), (&nonce).into(), (*may_run).into()];
-        taken = tx.row(&sql, &values).await?;
-    }
+    let living = living("t.worker");
+    // The turn's own row is all that it needs: of two claims the one that waited for the other's commit finds another epoch.
+    let sql = format!(
+        "UPDATE turnkit_turns t SET epoch = epoch + 1, worker = $3, nonce = $4, ran = NOT dispatched, dispatched = true,
+            claimed_at = clock_timestamp(), released = false
+        WHERE execution_id = $1 AND state = 'open' AND epoch = $2 AND (dispatched OR $5) AND (released OR NOT {living})
+            AND EXISTS (SELECT 1 FROM turnkit_workers WHERE id = $3)
+        RETURNING ran, epoch"
+    );
+    let values =
+        [id.into(), (*seen_epoch).into(), tx.worker.into(), (&nonce).into(), (*may_run).into()];
+    let mut taken = tx.row(&sql, &values).await?;
     // Why not is asked only then.
     if taken.is_none() {
         let sql = "SELECT 1 FROM turnkit_workers WHERE id = $1";

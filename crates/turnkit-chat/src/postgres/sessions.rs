@@ -71,16 +71,26 @@ pub(super) async fn touch(tx: &mut Tx<'_>, id: &SessionId) -> Result<(), Fault> 
     tx.write(sql, &[id.into()]).await.map(drop)
 }
 
-/// Locks the owner's session: whatever is read of it after this is as it stays until the end of the transaction. Gives the index of its
-/// next turn; `None` where the owner has no such session.
+/// A session's own row, as it is once it is locked.
+pub(super) struct SessionRow {
+    /// The index of its next turn.
+    pub(super) next_index: u64,
+    /// Whether its queue is held up.
+    pub(super) is_paused: bool,
+}
+
+/// Locks the owner's session: whatever is read of it after this is as it stays until the end of the transaction. `None` where the owner has
+/// no such session.
 pub(super) async fn lock(
     tx: &mut Tx<'_>,
     owner: &Principal,
     id: &SessionId,
-) -> Result<Option<u64>, Fault> {
-    let sql = "SELECT next_index FROM turnkit_sessions WHERE id = $1 AND tenant_id = $2 AND user_id = $3 FOR NO KEY UPDATE";
+) -> Result<Option<SessionRow>, Fault> {
+    let sql = "SELECT next_index, queue_paused FROM turnkit_sessions
+        WHERE id = $1 AND tenant_id = $2 AND user_id = $3 FOR NO KEY UPDATE";
     let values = [id.into(), (&owner.tenant_id).into(), (&owner.user_id).into()];
-    tx.row(sql, &values).await?.map(|row| unsigned(&row, 0)).transpose()
+    let Some(row) = tx.row(sql, &values).await? else { return Ok(None) };
+    Ok(Some(SessionRow { next_index: unsigned(&row, 0)?, is_paused: row.try_get(1)? }))
 }
 
 pub(super) async fn is_owner(

@@ -12,9 +12,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::try_join;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{IsolationLevel, Row, SimpleQueryMessage, Statement, Transaction};
+use tokio_postgres::{IsolationLevel, Row, Statement, Transaction};
 
-use super::connections::{Connection, MARK};
+use super::connections::{Connection, Statements};
 use super::faults::{Fault, Remedy};
 use super::values::Value;
 use super::{InTransaction, Shared, connections, feed};
@@ -33,6 +33,9 @@ const ALL: Duration = Duration::from_millis(7_500);
 /// hangs in the middle loses its transaction, and with it the locks that others wait for.
 pub(super) const BOUNDS: &str = "SELECT set_config('statement_timeout', '5s', true), set_config('lock_timeout', '3s', true), \
     set_config('idle_in_transaction_session_timeout', '5s', true)";
+
+/// What is prepared finds rows by their keys: a plan made for any values is as good as one for these.
+const ONE_PLAN: &str = "set_config('plan_cache_mode', 'force_generic_plan', true)";
 
 /// What a call does inside its transaction. It may be begun again, so it takes its input by reference.
 pub(super) type Work<I, T> =
@@ -276,7 +279,7 @@ async fn begin<'c>(
     access: Access,
     connection: &'c mut Connection,
 ) -> Result<Tx<'c>, Fault> {
-    let (client, mark, statements) = connection.parts();
+    let (client, statements) = connection.parts();
     let builder = client.build_transaction();
     let builder = match access {
         Access::Read => builder.isolation_level(IsolationLevel::RepeatableRead).read_only(true),
@@ -284,19 +287,23 @@ async fn begin<'c>(
         Access::Write => builder.isolation_level(IsolationLevel::ReadCommitted),
     };
     let transaction = builder.start().await?;
-    let bounds = &shared.bounds;
+    let bounds = shared.bounds.as_str();
     // A page is planned for the rows that it asks for; what is written has one plan.
     let (bounds, statements) = match access {
-        Access::Read => (Some(bounds.as_str()), None),
-        Access::Write => {
-            let told = transaction.simple_query(&format!("{bounds}, {MARK} AS mark")).await?;
-            let is_ours = told.iter().any(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get("mark") == Some(mark),
-                _ => false,
-            });
-            let prepares = is_ours && shared.prepares.load(Relaxed);
-            (None, prepares.then_some(statements))
+        Access::Write if shared.prepares.load(Relaxed) => {
+            let statements = match statements {
+                Some(statements) => {
+                    transaction.batch_execute(&statements.begin).await?;
+                    statements
+                }
+                none => {
+                    let begin = format!("{bounds}, {ONE_PLAN}");
+                    none.insert(Statements::begun_by(&begin, &transaction).await?)
+                }
+            };
+            (None, Some(&mut statements.by_sql))
         }
+        Access::Write | Access::Read => (Some(bounds), None),
     };
     Ok(Tx {
         transaction,

@@ -2,11 +2,14 @@
 
 use std::time::SystemTime;
 
+use tokio_postgres::Row;
 use turnkit::Persisted;
 use turnkit_id::ExecutionId;
 
 use super::faults::Fault;
+use super::interactions::{LEFT_BEHIND, WITH_INPUTS};
 use super::queue::{self, Named};
+use super::sessions::SessionRow;
 use super::transaction::Tx;
 use super::values::{Value, digest, optional_text, optional_unsigned, unsigned};
 use super::{NotAccepted, deletion, interactions, rows, sessions};
@@ -27,7 +30,7 @@ struct Locked<'a> {
 
 pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fault> {
     let NewRow { owner, session_id: id, turn_id, .. } = new;
-    let Some(next_index) = sessions::lock(tx, owner, id).await? else {
+    let Some(SessionRow { next_index, is_paused }) = sessions::lock(tx, owner, id).await? else {
         return Ok(Accepted::NoSession);
     };
     let asked = Asked {
@@ -42,7 +45,6 @@ pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fa
         EXISTS (SELECT 1 FROM turnkit_queue WHERE session_id = $1 AND turn_id = $2),
         (SELECT turn_id FROM turnkit_turns WHERE session_id = $1 AND state = 'open'),
         (SELECT count(*) FROM turnkit_queue WHERE session_id = $1 AND NOT removed),
-        (SELECT queue_paused FROM turnkit_sessions WHERE id = $1),
         (SELECT max(turn_index) FROM turnkit_turns WHERE session_id = $1)";
     let facts = tx.one(sql, &[id.into(), turn_id.into()]).await?;
     let (is_known, is_queued): (bool, bool) = (facts.try_get(0)?, facts.try_get(1)?);
@@ -64,8 +66,8 @@ pub(super) async fn accept(tx: &mut Tx<'_>, new: &NewRow) -> Result<Accepted, Fa
         place: queue::place_of(tx, id, &asked).await?,
         open: optional_text(&facts, 2)?,
         waiting: usize::try_from(unsigned(&facts, 3)?).unwrap_or(usize::MAX),
-        is_paused: facts.try_get(4)?,
-        newest: optional_unsigned(&facts, 5)?,
+        is_paused,
+        newest: optional_unsigned(&facts, 4)?,
     };
     let opens_next = match acceptance::decide(&asked, new.queue, facts) {
         Verdict::Told(accepted) => return Ok(accepted),
@@ -220,7 +222,10 @@ pub(super) async fn save(
     answer: &Answer,
 ) -> Result<Persisted, Fault> {
     let turn = lock(tx, id, "an answer of no turn").await?;
-    let sql = "WITH before AS (SELECT state, session_id, turn_index FROM turnkit_turns WHERE execution_id = $1 AND state <> 'complete'),
+    let sql = format!(
+        "WITH before AS (
+            SELECT execution_id, session_id, turn_index, stop_asked, state = 'open' AS is_open
+            FROM turnkit_turns WHERE execution_id = $1 AND state <> 'complete'),
         ended AS (
             UPDATE turnkit_turns t SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = clock_timestamp(),
                 said_bytes = $5
@@ -231,16 +236,20 @@ pub(super) async fn save(
             ON CONFLICT (execution_id, role) DO UPDATE
                 SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
                     created_at = excluded.created_at),
-        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM before WHERE s.id = before.session_id)
-        SELECT state = 'open' FROM before";
+        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM before WHERE s.id = before.session_id),
+        ending AS (SELECT execution_id FROM before WHERE is_open), {}
+        SELECT {LEFT_BEHIND}, t.is_open FROM before t {WITH_INPUTS} ORDER BY i.number",
+        interactions::ends_with_them()
+    );
     let (parts, summary) = answer_columns::of(answer);
     let said_bytes = said_bytes(&turn.message, answer);
     let values =
         [id.into(), (&answer.text).into(), (&parts).into(), (&summary).into(), said_bytes.into()];
-    let Some(row) = tx.row(sql, &values).await? else {
+    let left = tx.rows(&sql, &values).await?;
+    let Some(row) = left.first() else {
         return Ok(Persisted::AlreadySaved);
     };
-    let was_open: bool = row.try_get(0)?;
+    let was_open: bool = row.try_get(4)?;
     if let Some(bytes) = said_bytes.filter(|_| !was_open) {
         // Turns may have come behind it meanwhile: they have more said before them now.
         let sql = "WITH RECURSIVE behind (turn_index) AS (
@@ -257,7 +266,7 @@ pub(super) async fn save(
     }
     tx.tell(&turn.owner, &turn.session_id, Change::Ended(TurnState::Complete), Some(&turn.turn_id));
     if was_open {
-        go_on(tx, &turn, answer).await?;
+        go_on(tx, &turn, answer, TurnState::Complete, &left).await?;
     }
     Ok(Persisted::Saved)
 }
@@ -270,7 +279,8 @@ pub(super) async fn end(tx: &mut Tx<'_>, by: &EndedBy, ending: &Ending) -> Resul
         EndedBy::Log(_) => None,
         EndedBy::Lease(lease) => Some(lease.epoch),
     };
-    if !write_end(tx, id, epoch, ending).await? {
+    let left = write_end(tx, id, epoch, ending).await?;
+    if left.is_empty() {
         return Ok(false);
     }
     if let Some(product) = tx.product {
@@ -278,13 +288,19 @@ pub(super) async fn end(tx: &mut Tx<'_>, by: &EndedBy, ending: &Ending) -> Resul
         ended.map_err(|error| Fault::of_product("ended", &error))?;
     }
     tx.tell(&turn.owner, &turn.session_id, Change::Ended(ending.state()), Some(&turn.turn_id));
-    go_on(tx, &turn, &ending.partial).await?;
+    go_on(tx, &turn, &ending.partial, ending.state(), &left).await?;
     Ok(true)
 }
 
-/// A turn is not open any more: what hung on it ends, and the first turn that waits is opened.
-async fn go_on(tx: &mut Tx<'_>, turn: &Turn, answer: &Answer) -> Result<(), Fault> {
-    if interactions::close(tx, turn, answer).await? {
+/// A turn is not open any more: the first turn that waits is opened, those among them that its inputs have become.
+async fn go_on(
+    tx: &mut Tx<'_>,
+    turn: &Turn,
+    answer: &Answer,
+    state: TurnState,
+    left: &[Row],
+) -> Result<(), Fault> {
+    if interactions::close(tx, turn, answer, state == TurnState::Stopped, left).await? {
         open_next(tx, &turn.owner, &turn.session_id).await?;
     }
     Ok(())
@@ -299,23 +315,30 @@ async fn lock(tx: &mut Tx<'_>, id: &ExecutionId, otherwise: &str) -> Result<Turn
     Err(Fault::broken(otherwise))
 }
 
-/// Ends an open turn without an answer, under this epoch where there is one, and keeps what there is of an answer. Says whether it did.
+/// Ends an open turn without an answer, under this epoch where there is one, and keeps what there is of an answer. Gives what it has left
+/// behind; nothing where it was not this call that ended it.
 async fn write_end(
     tx: &mut Tx<'_>,
     id: &ExecutionId,
     epoch: Option<u64>,
     ending: &Ending,
-) -> Result<bool, Fault> {
-    let sql = "WITH ended AS (
+) -> Result<Vec<Row>, Fault> {
+    let sql = format!(
+        "WITH ending AS (
             UPDATE turnkit_turns SET state = $2, failure_code = $3, failure_message = $4, ended_at = clock_timestamp()
             WHERE execution_id = $1 AND state = 'open' AND epoch = coalesce($5, epoch)
-            RETURNING session_id, turn_index),
-        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM ended WHERE s.id = ended.session_id)
-        INSERT INTO turnkit_messages AS m (execution_id, role, session_id, turn_index, text, parts, summary, status, created_at)
-        SELECT $1, 'assistant', session_id, turn_index, $6, $7, $8, $2, clock_timestamp() FROM ended
-        ON CONFLICT (execution_id, role) DO UPDATE
-            SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
-                created_at = excluded.created_at";
+            RETURNING execution_id, session_id, turn_index, stop_asked),
+        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM ending WHERE s.id = ending.session_id),
+        kept AS (
+            INSERT INTO turnkit_messages AS m (execution_id, role, session_id, turn_index, text, parts, summary, status, created_at)
+            SELECT $1, 'assistant', session_id, turn_index, $6, $7, $8, $2, clock_timestamp() FROM ending
+            ON CONFLICT (execution_id, role) DO UPDATE
+                SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
+                    created_at = excluded.created_at),
+        {}
+        SELECT {LEFT_BEHIND} FROM ending t {WITH_INPUTS} ORDER BY i.number",
+        interactions::ends_with_them()
+    );
     let (failure, partial) = (&ending.failure, &ending.partial);
     let (parts, summary) = answer_columns::of(partial);
     let values = [
@@ -328,7 +351,7 @@ async fn write_end(
         (&parts).into(),
         (&summary).into(),
     ];
-    Ok(tx.write(sql, &values).await? > 0)
+    tx.rows(&sql, &values).await
 }
 
 pub(super) async fn name(

@@ -16,13 +16,13 @@ use turnkit_ui::{
     tanstack_messages, tanstack_user_message,
 };
 
+use super::Answer;
 use super::ai_sdk::{newest, stop_open};
+use super::endpoint::{Caller, Endpoint};
 use super::front_ends::{
     Asking, Conversation, EVENT_STREAM, LINES, Reply, Said, chunked, header, invalid, lines_of,
     pending_now, refused,
 };
-use super::Answer;
-use super::endpoint::{Caller, Endpoint};
 use crate::store::MessagePage;
 use crate::{Message, Principal, Refusal, Role, SessionId, TurnRef, TurnStream};
 
@@ -244,10 +244,7 @@ async fn read(
 }
 
 /// `DELETE /api/ag-ui/{threadId}/stream`: stops the thread's open run; 204 where there is none.
-async fn stop(
-    Caller { chat, user }: Caller,
-    InPath(name): InPath<String>,
-) -> Answer {
+async fn stop(Caller { chat, user }: Caller, InPath(name): InPath<String>) -> Answer {
     stop_open(&chat, &user, &name).await
 }
 

@@ -13,13 +13,13 @@ use turnkit_http::server::{ApiError, InPath, InQuery, json_response};
 use turnkit_ui::request::{ChatRequest, Held, Message, Role, Trigger, WorkflowRun, cursor};
 use turnkit_ui::{AiSdk, Encoded, Version, ui_message, ui_user_message};
 
+use super::Answer;
+use super::endpoint::{Caller, Endpoint};
 use super::front_ends::{
     Asking, Conversation, EVENT_STREAM, Reply, Said, chunked, invalid, lines_of, pending_now,
     refused,
 };
 use super::wire::StoppedTurn;
-use super::Answer;
-use super::endpoint::{Caller, Endpoint};
 use crate::store::{MessagePage, TurnRow};
 use crate::{Chat, Principal, Refusal, TurnRef, TurnState, TurnStream};
 
@@ -188,10 +188,7 @@ pub(super) async fn newest(
 }
 
 /// `DELETE /api/chat/{id}/stream`: stops the open turn, and says how it ended; 204 where none is open.
-async fn stop(
-    Caller { chat, user }: Caller,
-    InPath(name): InPath<String>,
-) -> Answer {
+async fn stop(Caller { chat, user }: Caller, InPath(name): InPath<String>) -> Answer {
     stop_open(&chat, &user, &name).await
 }
 

@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use turnkit_http::server::{ApiError, InPath, InQuery};
 use turnkit_wire::{Event, sse};
 
+use super::Answer;
+use super::endpoint::Caller;
 use super::event_source::LAST_EVENT_ID;
 use super::front_ends::{EVENT_STREAM, header, invalid};
 use super::wire::Entry;
-use super::Answer;
-use super::endpoint::Caller;
 use crate::store::{FeedEntry, FeedId};
 use crate::{Events, SessionId};
 
