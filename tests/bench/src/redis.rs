@@ -20,8 +20,9 @@ use crate::substrate::{Repeated, SMALL, request, serve, text};
 
 /// Ours and raw in turn, so that both have the same machine.
 const ROUNDS: usize = 5;
-/// Events in all, whatever the number of executions.
+/// Events of one execution alone, and of all together otherwise, unless that leaves each so few that its beginning and its end are measured.
 const EVENTS: usize = 96_000;
+const FEWEST: usize = 10_000;
 /// Commands that a raw client sends at once.
 const PIPELINE: usize = 256;
 
@@ -41,7 +42,7 @@ pub(crate) fn run() -> Result<()> {
         }
         let [ours, raw] = [ours, raw].map(|mut rounds| {
             rounds.sort_unstable();
-            rate(rounds[ROUNDS / 2])
+            rate(executions, rounds[ROUNDS / 2])
         });
         let share = 100.0 * ours / raw;
         println!(
@@ -53,15 +54,20 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn rate(time: Duration) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a hundred thousand")]
-    let events = EVENTS as f64;
+/// Events of each.
+fn events_of(executions: usize) -> usize {
+    FEWEST.max(EVENTS / executions)
+}
+
+fn rate(executions: usize, time: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "some hundred thousand")]
+    let events = (executions * events_of(executions)) as f64;
     events / time.as_secs_f64()
 }
 
 /// Runs of an agent that has always something ready, without a reader.
 fn through_the_log(redis: &RedisServer, executions: usize) -> Result<Duration> {
-    let events = EVENTS / executions;
+    let events = events_of(executions);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let log = Arc::new(RedisLog::builder(redis.url()).build()?);
     let agent = Repeated { events, text: text(SMALL) };
@@ -97,7 +103,7 @@ async fn open(address: SocketAddr, id: usize) -> Result<tokio::net::TcpStream> {
 
 /// A connection for each execution, each with a thread that sends without a pause and one that reads what is answered.
 fn through_bare_commands(redis: &RedisServer, executions: usize) -> Result<Duration> {
-    let (events, event, address) = (EVENTS / executions, text(SMALL), redis.address());
+    let (events, event, address) = (events_of(executions), text(SMALL), redis.address());
     let connections = (0..executions).map(|_| Ok(TcpStream::connect(address)?));
     let connections = connections.collect::<Result<Vec<_>>>()?;
     let since = Instant::now();

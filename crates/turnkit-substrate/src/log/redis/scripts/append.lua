@@ -43,8 +43,9 @@ else
   write_even_if_full()
   count(scope, 'bytes', cost)
 end
+local stream, id = P .. 'f:' .. NAME, epoch .. '-'
 for at = done + 1, stored do
-  redis.call('XADD', P .. 'f:' .. NAME, epoch .. '-' .. whole(seq + at - 1), 'f', ARGV[BEFORE + at])
+  redis.call('XADD', stream, id .. whole(seq + at - 1), 'f', ARGV[BEFORE + at])
 end
 redis.call('HSET', execution, 'last', whole(seq + stored - 1), 'call', call, 'bytes', whole(bytes),
   'charged', whole(kept[7] + cost))
