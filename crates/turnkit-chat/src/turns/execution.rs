@@ -90,7 +90,8 @@ impl Execution {
                     }
                     return produced;
                 }
-                () = sleep(RETRY), if recorder.is_behind() => recorder.catch_up().await,
+                // In a block of its own the timer is made where it is waited for, and not for each event.
+                () = async { sleep(RETRY).await }, if recorder.is_behind() => recorder.catch_up().await,
             }
         }
     }
