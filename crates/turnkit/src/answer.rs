@@ -37,9 +37,6 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The id of a text part that no event had.
-    pub const FINAL_PART: &str = "final";
-
     /// An answer of which only the text is known: one text part, or none where it is blank.
     pub fn new(text: impl Into<String>) -> Self {
         Self::default().with_text(text.into())
@@ -64,7 +61,7 @@ impl Answer {
     fn with_text(&self, text: String) -> Self {
         let texts = || self.parts.iter().filter(|part| part.kind() == PartKind::Text);
         let last = texts().next_back();
-        let id = last.and_then(AnswerPart::id).unwrap_or_else(|| Self::FINAL_PART.to_owned());
+        let id = last.and_then(AnswerPart::id).unwrap_or_else(|| FINAL_PART.to_owned());
         let whole = (!text.trim().is_empty()).then(|| AnswerPart::text(&id, &text));
         let mut parts = Vec::with_capacity(self.parts.len() + 1);
         for part in self.parts.iter() {
@@ -153,6 +150,9 @@ fn joined(parts: &[AnswerPart]) -> String {
     });
     Joined::of_pieces(pieces).text
 }
+
+/// The id of a text part that no event had.
+const FINAL_PART: &str = "final";
 
 impl From<String> for Answer {
     fn from(text: String) -> Self {

@@ -2,21 +2,27 @@
 //!
 //! The text of an answer that has one text part is kept once: the part is empty in its column, and is told by the text when it is read.
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 use turnkit::BoxError;
-use turnkit_wire::view::PartUpdate;
-use turnkit_wire::write::Part;
 
 use crate::{Answer, AnswerPart, PartKind, Summary};
 
+/// How the text of a part begins in its JSON.
+const TEXT: &str = r#""text":""#;
+/// The part of an answer of which only the text is known, without it.
+const FINAL: &str = r#"{"id":"final","type":"text","text":""}"#;
+
 /// The columns `parts` and `summary`.
 pub(crate) fn of(answer: &Answer) -> (Option<String>, Option<String>) {
-    let empty = text_part(&answer.parts)
-        .filter(|(part, id)| part.as_json() == text_json(id, &answer.text))
-        .map(|(_, id)| text_json(&id, ""));
-    let says_it_all = match (&*answer.parts, &empty) {
-        ([], _) => answer.text.trim().is_empty(),
-        ([_], Some(empty)) => *empty == text_json(Answer::FINAL_PART, ""),
+    let empty = text_part(&answer.parts).and_then(|at| {
+        let json = answer.parts[at].as_json();
+        let head = &json[..json.find(TEXT)? + TEXT.len()];
+        (filled(head, &answer.text) == json).then(|| format!("{head}\"}}"))
+    });
+    let says_it_all = match &*answer.parts {
+        [] => answer.text.trim().is_empty(),
+        [_] => empty.as_deref() == Some(FINAL),
         _ => false,
     };
     let parts = (!says_it_all).then(|| {
@@ -51,51 +57,56 @@ pub(crate) fn read(
     let parts: Result<Vec<_>, _> =
         parts.into_iter().map(|part| AnswerPart::from_json(part.get())).collect();
     let mut parts = parts.map_err(|error| broken(error.into()))?;
-    let empty = text_part(&parts)
-        .filter(|(part, id)| part.as_json() == text_json(id, ""))
-        .map(|(_, id)| text_json(&id, &text));
-    if let Some(whole) = empty
-        && let Some(part) = parts.iter_mut().find(|part| part.kind() == PartKind::Text)
+    if let Some(at) = text_part(&parts)
+        && let Some(head) = parts[at].as_json().strip_suffix("\"}")
+        && head.ends_with(TEXT)
     {
-        *part = AnswerPart::from_json(&whole).map_err(|error| broken(error.into()))?;
+        let whole = AnswerPart::from_json(&filled(head, &text));
+        parts[at] = whole.map_err(|error| broken(error.into()))?;
     }
     Ok(Answer::of_parts(text, parts, summary))
 }
 
-/// The one text part, and its id; nothing where there are several.
-fn text_part(parts: &[AnswerPart]) -> Option<(&AnswerPart, String)> {
-    let mut texts = parts.iter().filter(|part| part.kind() == PartKind::Text);
-    let part = texts.next()?;
-    if texts.next().is_some() { None } else { Some((part, part.id()?)) }
+/// Where the one text part is; nothing where there are several.
+fn text_part(parts: &[AnswerPart]) -> Option<usize> {
+    let mut texts = (0..parts.len()).filter(|at| parts[*at].kind() == PartKind::Text);
+    texts.next().filter(|_| texts.next().is_none())
 }
 
-/// A text part with nothing but its id and its text.
-fn text_json(id: &str, text: &str) -> String {
-    let event = Part::new(id).text(text);
-    let json = PartUpdate::of(&event).and_then(|update| update.part_json());
-    json.unwrap_or_default().to_owned()
+/// A text part whose JSON begins so, up to its text, and has nothing behind that.
+fn filled(head: &str, text: &str) -> String {
+    let text = Value::from(text).to_string();
+    format!("{head}{}}}", text.strip_prefix('"').unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use turnkit_wire::view::PartUpdate;
+    use turnkit_wire::write::Part;
+
     use super::*;
+
+    fn text_json(id: &str, text: &str) -> String {
+        let event = Part::new(id).text(text);
+        PartUpdate::of(&event).unwrap().part_json().unwrap().to_owned()
+    }
 
     #[test]
     fn a_text_is_kept_once_and_read_as_it_was() {
         let tool = r#"{"id":"t","type":"tool","name":"clock","status":"completed"}"#;
-        let text = |id: &str, text: &str| text_json(id, text);
         let long = "line one\n\"two\" \u{202e}".repeat(40);
         for (said, parts, is_kept_twice) in [
             ("", vec![], false),
             (" ", vec![], false),
-            ("hello", vec![text("final", "hello")], false),
-            (&*long, vec![text("final", &long)], false),
-            (&*long, vec![text("prt_1", &long)], false),
-            (&*long, vec![tool.to_owned(), text("prt_1", &long)], false),
-            // What its text part is besides cannot be told by the text.
-            (&*long, vec![text("p", &long).replace("{", r#"{"note":1,"#)], true),
-            (&*long, vec![text("a", &long), tool.to_owned(), text("b", "")], true),
-            ("hello", vec![text("p", "another text")], false),
+            ("hello", vec![text_json("final", "hello")], false),
+            (&*long, vec![text_json("final", &long)], false),
+            (&*long, vec![text_json("prt_1", &long)], false),
+            (&*long, vec![tool.to_owned(), text_json("prt_1", &long)], false),
+            // Members before the text stay, and where any is behind it nothing is left out.
+            (&*long, vec![text_json("p", &long).replacen('{', r#"{"note":1,"#, 1)], false),
+            (&*long, vec![text_json("p", &long).replace("\"}", r#"","note":1}"#)], true),
+            (&*long, vec![text_json("a", &long), tool.to_owned(), text_json("b", "")], true),
+            ("hello", vec![text_json("p", "another text")], false),
             ("hello", vec![tool.to_owned()], false),
             ("hello", vec![], false),
         ] {
