@@ -176,7 +176,7 @@ impl Chat {
         after: Option<FeedId>,
     ) -> Result<Events, Refusal> {
         if let Some(session) = &session {
-            let page = MessagePage { branch: None, before: Some(0), turns: 0 };
+            let page = MessagePage::none();
             self.session(who, session, page).await?;
         }
         Events::new(Arc::clone(&self.turns), who.clone(), session, after).await

@@ -5,14 +5,13 @@
 //! ([`PostgresStore::read`], [`PostgresStore::write`]).
 //!
 //! Each call is one transaction on a connection of a pool. A transaction that writes about a session has the session's row locked from its
-//! first statement on, so what is decided by what was read is decided once. All times are the server's (`clock_timestamp()`), leases too.
+//! first statement on, so what is decided by what was read is decided once; a claim is one statement, and locks its turn. All times are the server's (`clock_timestamp()`), leases too.
 //! What was undone because of others (a deadlock) is done again; what the database is too busy for is [`Busy`](StoreErrorKind::Busy); where the
 //! answer to a commit is lost, the call is [`OutcomeUnknown`](StoreErrorKind::OutcomeUnknown), and made again it answers as if it had not been made
 //! before. Each statement is bounded to a third of a lease.
 //!
 //! Nothing of a session of PostgreSQL is relied on beyond a transaction, so a proxy that pools transactions may stand in between. Statements
-//! that write are prepared where a transaction finds itself in the session that its connection has marked (`turnkit.connection`), and not
-//! elsewhere. One
+//! of transactions that write are prepared where each finds itself in the session in which its connection began, and not elsewhere. One
 //! connection listens for what other processes tell (`LISTEN`); where nothing is heard, the log says so, and the database is looked into each
 //! second.
 //!
@@ -42,8 +41,8 @@
 //!   and `replaces_id`, the turns that it was to follow or to stand in for; `first_asked`; `created_at`. Those that were removed
 //!   keep their names, with `removed`.
 //! - `turnkit_messages`: `execution_id` and `role`, `user` or `assistant`; `session_id` and `turn_index`; `text`; `parts`, a JSON
-//!   array, and `summary`, a JSON object, of an answer of which there is more than its text: where one text part is among
-//!   the parts it is empty, and has the `text`; `status`, `complete` or what became of an answer that is not whole; `created_at`.
+//!   array, and `summary`, a JSON object, of an answer of which there is more than its text: where there is one text
+//!   part it may be empty, and has the `text` then; `status`, `complete` or what became of an answer that is not whole; `created_at`.
 //! - `turnkit_deleted_sessions`, what is remembered of a deleted session: `id`, `tenant_id`, `user_id`, `name`, `deleted_at`.
 //!   `turnkit_deleted_executions`: `execution_id`, `session_id`; `erased`, once the substrate has erased it.
 //! - `turnkit_feeds`, a row for each user: `tenant_id`, `user_id`; `feed`, its random name; `newest`, the counter of its entries;
@@ -156,7 +155,7 @@ pub trait InTransaction: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// The turn's whole answer is saved. It may have [`ended`](Self::ended) before, without one.
+    /// The turn's whole answer is saved. It may have [`ended`](Self::ended) before, without one. Its questions and inputs have ended by then.
     ///
     /// # Errors
     /// One of the product's statements: then the answer is not saved.
@@ -695,8 +694,9 @@ impl ChatStore for PostgresStore {
     fn check(&self) -> Stored<'_, ()> {
         self.writes((), |tx, ()| {
             Box::pin(async move {
-                schema::steps_taken(&tx.transaction).await?;
+                // First of all, as the bounds go with it.
                 let row = tx.one("SELECT current_setting('transaction_read_only')", &[]).await?;
+                schema::steps_taken(&tx.transaction).await?;
                 if text(&row, 0)? == "on" {
                     let why = "the database takes no writes";
                     return Err(Fault::because(StoreErrorKind::Unavailable, why));

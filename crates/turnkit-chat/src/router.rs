@@ -128,7 +128,7 @@ type Answer = Result<Response, ApiError>;
 
 fn endpoints(signs_in: bool) -> Vec<Endpoint> {
     use MethodFilter as Method;
-    let session = "/api/sessions/{session}";
+    let one_session = "/api/sessions/{session}";
     let turns = "/api/sessions/{session}/turns";
     let turn = "/api/sessions/{session}/turns/{turn}";
     let interaction = "/api/sessions/{session}/turns/{turn}/interactions/{interaction}";
@@ -139,9 +139,9 @@ fn endpoints(signs_in: bool) -> Vec<Endpoint> {
         Endpoint::new(Method::GET, "/api/events", feed::events),
         Endpoint::new(Method::GET, "/api/sessions", sessions),
         Endpoint::new(Method::POST, "/api/sessions", open_session),
-        Endpoint::new(Method::GET, session, self::session),
-        Endpoint::new(Method::PATCH, session, update_session),
-        Endpoint::new(Method::DELETE, session, delete_session),
+        Endpoint::new(Method::GET, one_session, session),
+        Endpoint::new(Method::PATCH, one_session, update_session),
+        Endpoint::new(Method::DELETE, one_session, delete_session),
         Endpoint::new(Method::GET, "/api/sessions/{session}/events", feed::of_session),
         Endpoint::new(Method::GET, "/api/sessions/{session}/messages", messages),
         Endpoint::new(Method::GET, turns, unfinished),
@@ -309,8 +309,7 @@ async fn unfinished(
             return Err(ApiError::invalid_request(message).field("state"));
         }
     };
-    let none = MessagePage { branch: None, before: Some(0), turns: 0 };
-    let state = chat.session(&user, &SessionId::new(session), none).await?;
+    let state = chat.session(&user, &SessionId::new(session), MessagePage::none()).await?;
     Ok(if is_queue {
         json_response(StatusCode::OK, &Waiting::from(state.queue))
     } else {

@@ -29,8 +29,8 @@
 //!   and `replaces_id`, the turns that it was to follow or to stand in for; `first_asked`; `created_at`. Those that were removed
 //!   keep their names, with `removed` 1.
 //! - `turnkit_messages`: `execution_id` and `role`, `user` or `assistant`; `session_id` and `turn_index`; `text`; `parts`, a JSON
-//!   array, and `summary`, a JSON object, of an answer of which there is more than its text: where one text part is among
-//!   the parts it is empty, and has the `text`; `status`, `complete` or what became of an answer that is not whole; `created_at`.
+//!   array, and `summary`, a JSON object, of an answer of which there is more than its text: where there is one text
+//!   part it may be empty, and has the `text` then; `status`, `complete` or what became of an answer that is not whole; `created_at`.
 //! - `turnkit_deleted_sessions`, what is remembered of a deleted session: `id`, `tenant_id`, `user_id`, `name`, `deleted_at`; `scrubbed`, 1
 //!   once the file holds nothing more of it. `turnkit_deleted_executions`: `execution_id`, `session_id`; `erased`, 1 once the
 //!   substrate has erased it.

@@ -951,6 +951,12 @@ impl MessagePage {
     pub const fn newest(turns: u32) -> MessagePage {
         MessagePage { branch: None, before: None, turns }
     }
+
+    /// No turn: for what else is to be known of the session.
+    #[must_use]
+    pub const fn none() -> MessagePage {
+        MessagePage { branch: None, before: Some(0), turns: 0 }
+    }
 }
 
 /// A session at one moment.

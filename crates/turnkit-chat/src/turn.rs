@@ -374,6 +374,8 @@ pub struct Said {
 pub struct SessionInfo {
     /// Its id.
     pub id: SessionId,
+    /// The name by which a front end opened it; its id otherwise.
+    pub name: String,
     /// What it is called: what its user named it, else what the [title hook](crate::Hooks::title) made of its first message.
     pub title: Option<String>,
     /// Whether its user has put it away.

@@ -45,8 +45,8 @@ pub(super) struct Connection {
 
 /// What a session has prepared.
 pub(super) struct Statements {
-    /// Runs the statement that each transaction begins by; an error where the session is another one.
-    pub(super) begin: String,
+    /// SQL that each transaction begins by; an error where the session is another one.
+    pub(super) begin_sql: String,
     pub(super) by_sql: HashMap<String, Statement>,
 }
 
@@ -58,15 +58,15 @@ impl Connection {
 }
 
 impl Statements {
-    /// Prepares `begin` in the session of this transaction, and runs it.
-    pub(super) async fn begun_by(
-        begin: &str,
+    /// Prepares `sql`, by which transactions are to begin, in the session of this one, and runs it.
+    pub(super) async fn prepare(
+        sql: &str,
         transaction: &Transaction<'_>,
     ) -> Result<Statements, tokio_postgres::Error> {
         let name = format!("turnkit_{}", Uuid::new_v4().simple());
         let execute = format!("EXECUTE {name}");
-        transaction.batch_execute(&format!("PREPARE {name} AS {begin}; {execute}")).await?;
-        Ok(Statements { begin: execute, by_sql: HashMap::new() })
+        transaction.batch_execute(&format!("PREPARE {name} AS {sql}; {execute}")).await?;
+        Ok(Statements { begin_sql: execute, by_sql: HashMap::new() })
     }
 }
 

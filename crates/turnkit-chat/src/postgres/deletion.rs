@@ -50,9 +50,10 @@ pub(super) async fn delete(tx: &mut Tx<'_>, deletion: &Deletion) -> Result<bool,
     let sql = "INSERT INTO turnkit_deleted_sessions (id, tenant_id, user_id, name, deleted_at)
         SELECT id, tenant_id, user_id, name, clock_timestamp() FROM turnkit_sessions WHERE id = $1";
     tx.write(sql, &[session_id.into()]).await?;
-    // What was neither dispatched nor stopped is at no substrate, and nobody can claim it any more: a stop binds an id that never ran.
+    // What was neither dispatched nor stopped is at no substrate, as a stop binds an id that never ran. A claim locks the turn alone, so they
+    // are locked here: who comes later finds none.
     let sql = "INSERT INTO turnkit_deleted_executions (execution_id, session_id, erased)
-        SELECT execution_id, session_id, NOT (dispatched OR stop_asked) FROM turnkit_turns WHERE session_id = $1";
+        SELECT execution_id, session_id, NOT (dispatched OR stop_asked) FROM turnkit_turns WHERE session_id = $1 FOR UPDATE";
     tx.write(sql, &[session_id.into()]).await?;
     for sql in [
         "DELETE FROM turnkit_turn_names WHERE session_id = $1",

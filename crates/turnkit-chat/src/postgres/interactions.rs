@@ -177,44 +177,67 @@ pub(super) async fn undecided(
     tx.rows(&sql, &[after.into(), limit.into()]).await?.iter().map(intent).collect()
 }
 
-/// What hangs on the turns of a CTE `ending (execution_id)` ends with them, as further CTEs of the same statement.
-pub(super) fn ends_with_them() -> String {
+/// A turn that has just ended, as the statement that ended it found it.
+pub(super) struct Ended {
+    /// Whether it was open until then: one may be saved that had ended without an answer.
+    pub(super) was_open: bool,
+    stop_asked: bool,
+    /// Whether any turn of the session waits.
+    waits: bool,
+    /// The ids of its inputs, each with what it says.
+    inputs: Vec<(String, String)>,
+}
+
+/// Runs the statement that ends a turn, and ends its questions and its inputs with it. The statement is given as its CTEs, of which `turn`
+/// has the row of the turn, with `execution_id`, `session_id`, `stop_asked` and `was_open`; it has none where nothing was written.
+pub(super) async fn ended(
+    tx: &mut Tx<'_>,
+    ctes: &str,
+    values: &[Value<'_>],
+) -> Result<Option<Ended>, Fault> {
     let gone = Decision::GONE.status;
-    format!(
-        "asked AS (DELETE FROM turnkit_questions q USING ending e WHERE q.execution_id = e.execution_id),
+    // All of one statement read what was there before it: what the inputs said, too.
+    let sql = format!(
+        "WITH {ctes},
+        asked AS (DELETE FROM turnkit_questions q USING turn WHERE turn.was_open AND q.execution_id = turn.execution_id),
         decided AS (
             UPDATE turnkit_intents i
             SET content = CASE WHEN kind = 'input' THEN NULL ELSE content END, status = coalesce(status, {gone})
-            FROM ending e WHERE i.execution_id = e.execution_id)"
-    )
+            FROM turn WHERE turn.was_open AND i.execution_id = turn.execution_id)
+        SELECT turn.was_open, turn.stop_asked,
+            EXISTS (SELECT 1 FROM turnkit_queue w WHERE w.session_id = turn.session_id AND NOT w.removed), i.subject, i.content
+        FROM turn LEFT JOIN turnkit_intents i ON i.execution_id = turn.execution_id AND i.kind = 'input' ORDER BY i.number"
+    );
+    let rows = tx.rows(&sql, values).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let mut ended = Ended {
+        was_open: row.try_get(0)?,
+        stop_asked: row.try_get(1)?,
+        waits: row.try_get(2)?,
+        inputs: Vec::new(),
+    };
+    for row in &rows {
+        if let Some(input) = optional_text(row, 3)? {
+            ended.inputs.push((input, optional_text(row, 4)?.unwrap_or_default()));
+        }
+    }
+    Ok(Some(ended))
 }
 
-/// What such a statement selects of a turn `t` that has ended, one row for each of its inputs, or one where it has none. The inputs are
-/// read as they were before.
-pub(super) const LEFT_BEHIND: &str = "t.stop_asked,
-    EXISTS (SELECT 1 FROM turnkit_queue w WHERE w.session_id = t.session_id AND NOT w.removed), i.subject, i.content";
-pub(super) const WITH_INPUTS: &str =
-    "LEFT JOIN turnkit_intents i ON i.execution_id = t.execution_id AND i.kind = 'input'";
-
-/// A turn has ended, and left these rows of [`LEFT_BEHIND`]: inputs that its agent has not had become turns that wait, and where it was
-/// stopped, so is the queue. Says whether any turn of the session waits.
+/// Inputs that the agent of a turn has not had become turns that wait, and the queue is held up where the turn was stopped. Says whether any
+/// turn of the session waits.
 pub(super) async fn close(
     tx: &mut Tx<'_>,
     turn: &Turn,
     answer: &Answer,
-    is_stopped: bool,
-    rows: &[Row],
+    state: TurnState,
+    ended: Ended,
 ) -> Result<bool, Fault> {
     let session = &turn.session_id;
-    let (mut inputs, mut is_stopped, mut waits) = (Vec::new(), is_stopped, false);
-    for row in rows {
-        is_stopped |= row.try_get::<_, bool>(0)?;
-        waits = row.try_get(1)?;
-        if let Some(input) = optional_text(row, 2)? {
-            // What it said is with the answer now, or waits.
-            inputs.push((input, optional_text(row, 3)?.unwrap_or_default()));
-        }
-    }
+    let Ended { stop_asked, mut waits, inputs, .. } = ended;
+    let is_stopped = stop_asked || state == TurnState::Stopped;
     let had = if inputs.is_empty() { Vec::new() } else { inputs_of(answer) };
     for (input, message) in inputs {
         if had.contains(&input) {

@@ -130,7 +130,7 @@ pub(super) async fn list(
         Some(false) => "AND archived = false",
     };
     let sql = format!(
-        "SELECT id, title, archived, created_at FROM turnkit_sessions
+        "SELECT id, name, title, archived, created_at FROM turnkit_sessions
         WHERE tenant_id = $1 AND user_id = $2 AND number < $3 {of_archive} ORDER BY number DESC LIMIT $4"
     );
     let values = [
@@ -145,8 +145,13 @@ pub(super) async fn list(
 }
 
 fn info(row: &Row) -> Result<SessionInfo, Fault> {
-    let (id, title) = (SessionId::new(text(row, 0)?), optional_text(row, 1)?);
-    Ok(SessionInfo { id, title, archived: row.try_get(2)?, created_at: row.try_get(3)? })
+    Ok(SessionInfo {
+        id: SessionId::new(text(row, 0)?),
+        name: text(row, 1)?,
+        title: optional_text(row, 2)?,
+        archived: row.try_get(3)?,
+        created_at: row.try_get(4)?,
+    })
 }
 
 pub(super) async fn update(
@@ -178,7 +183,7 @@ async fn of_owner(
     owner: &Principal,
     id: &SessionId,
 ) -> Result<Option<SessionInfo>, Fault> {
-    let sql = "SELECT id, title, archived, created_at FROM turnkit_sessions
+    let sql = "SELECT id, name, title, archived, created_at FROM turnkit_sessions
         WHERE id = $1 AND tenant_id = $2 AND user_id = $3";
     let values = [id.into(), (&owner.tenant_id).into(), (&owner.user_id).into()];
     tx.row(sql, &values).await?.as_ref().map(info).transpose()
@@ -219,7 +224,7 @@ const NEWEST_DESCENDANT: &str = "WITH RECURSIVE down (turn_index) AS (
         ORDER BY turn_index DESC LIMIT 1";
 
 /// Newest first out of the database, so that the bounds on the page cut off what is oldest. The bound on its bytes is kept in the database
-/// as well: what is beyond it is not fetched.
+/// as well, where a text counts once: at most about twice as much is fetched as a page has.
 async fn messages(
     tx: &mut Tx<'_>,
     session: &SessionId,

@@ -34,9 +34,6 @@ const ALL: Duration = Duration::from_millis(7_500);
 pub(super) const BOUNDS: &str = "SELECT set_config('statement_timeout', '5s', true), set_config('lock_timeout', '3s', true), \
     set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// What is prepared finds rows by their keys: a plan made for any values is as good as one for these.
-const ONE_PLAN: &str = "set_config('plan_cache_mode', 'force_generic_plan', true)";
-
 /// What a call does inside its transaction. It may be begun again, so it takes its input by reference.
 pub(super) type Work<I, T> =
     for<'t, 'c> fn(&'t mut Tx<'c>, &'t I) -> BoxFuture<'t, Result<T, Fault>>;
@@ -288,22 +285,16 @@ async fn begin<'c>(
     };
     let transaction = builder.start().await?;
     let bounds = shared.bounds.as_str();
-    // A page is planned for the rows that it asks for; what is written has one plan.
-    let (bounds, statements) = match access {
-        Access::Write if shared.prepares.load(Relaxed) => {
-            let statements = match statements {
-                Some(statements) => {
-                    transaction.batch_execute(&statements.begin).await?;
-                    statements
-                }
-                none => {
-                    let begin = format!("{bounds}, {ONE_PLAN}");
-                    none.insert(Statements::begun_by(&begin, &transaction).await?)
-                }
-            };
-            (None, Some(&mut statements.by_sql))
+    // Transactions that read are planned anew: a page, for the rows that it asks for.
+    let (bounds, statements) = if access == Access::Write && shared.prepares.load(Relaxed) {
+        if let Some(statements) = &*statements {
+            transaction.batch_execute(&statements.begin_sql).await?;
+        } else {
+            *statements = Some(Statements::prepare(bounds, &transaction).await?);
         }
-        Access::Write | Access::Read => (Some(bounds), None),
+        (None, statements.as_mut().map(|statements| &mut statements.by_sql))
+    } else {
+        (Some(bounds), None)
     };
     Ok(Tx {
         transaction,

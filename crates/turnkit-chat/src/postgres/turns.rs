@@ -2,12 +2,11 @@
 
 use std::time::SystemTime;
 
-use tokio_postgres::Row;
 use turnkit::Persisted;
 use turnkit_id::ExecutionId;
 
 use super::faults::Fault;
-use super::interactions::{LEFT_BEHIND, WITH_INPUTS};
+use super::interactions::Ended;
 use super::queue::{self, Named};
 use super::sessions::SessionRow;
 use super::transaction::Tx;
@@ -222,34 +221,28 @@ pub(super) async fn save(
     answer: &Answer,
 ) -> Result<Persisted, Fault> {
     let turn = lock(tx, id, "an answer of no turn").await?;
-    let sql = format!(
-        "WITH before AS (
-            SELECT execution_id, session_id, turn_index, stop_asked, state = 'open' AS is_open
+    let ctes = "turn AS (
+            SELECT execution_id, session_id, turn_index, stop_asked, state = 'open' AS was_open
             FROM turnkit_turns WHERE execution_id = $1 AND state <> 'complete'),
         ended AS (
             UPDATE turnkit_turns t SET state = 'complete', failure_code = NULL, failure_message = NULL, ended_at = clock_timestamp(),
                 said_bytes = $5
-            FROM before WHERE t.execution_id = $1),
+            FROM turn WHERE t.execution_id = turn.execution_id),
         kept AS (
             INSERT INTO turnkit_messages AS m (execution_id, role, session_id, turn_index, text, parts, summary, status, created_at)
-            SELECT $1, 'assistant', session_id, turn_index, $2, $3, $4, 'complete', clock_timestamp() FROM before
+            SELECT $1, 'assistant', session_id, turn_index, $2, $3, $4, 'complete', clock_timestamp() FROM turn
             ON CONFLICT (execution_id, role) DO UPDATE
                 SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
                     created_at = excluded.created_at),
-        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM before WHERE s.id = before.session_id),
-        ending AS (SELECT execution_id FROM before WHERE is_open), {}
-        SELECT {LEFT_BEHIND}, t.is_open FROM before t {WITH_INPUTS} ORDER BY i.number",
-        interactions::ends_with_them()
-    );
+        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM turn WHERE s.id = turn.session_id)";
     let (parts, summary) = answer_columns::of(answer);
     let said_bytes = said_bytes(&turn.message, answer);
     let values =
         [id.into(), (&answer.text).into(), (&parts).into(), (&summary).into(), said_bytes.into()];
-    let left = tx.rows(&sql, &values).await?;
-    let Some(row) = left.first() else {
+    let Some(ended) = interactions::ended(tx, ctes, &values).await? else {
         return Ok(Persisted::AlreadySaved);
     };
-    let was_open: bool = row.try_get(4)?;
+    let was_open = ended.was_open;
     if let Some(bytes) = said_bytes.filter(|_| !was_open) {
         // Turns may have come behind it meanwhile: they have more said before them now.
         let sql = "WITH RECURSIVE behind (turn_index) AS (
@@ -266,7 +259,7 @@ pub(super) async fn save(
     }
     tx.tell(&turn.owner, &turn.session_id, Change::Ended(TurnState::Complete), Some(&turn.turn_id));
     if was_open {
-        go_on(tx, &turn, answer, TurnState::Complete, &left).await?;
+        go_on(tx, &turn, answer, TurnState::Complete, ended).await?;
     }
     Ok(Persisted::Saved)
 }
@@ -279,16 +272,15 @@ pub(super) async fn end(tx: &mut Tx<'_>, by: &EndedBy, ending: &Ending) -> Resul
         EndedBy::Log(_) => None,
         EndedBy::Lease(lease) => Some(lease.epoch),
     };
-    let left = write_end(tx, id, epoch, ending).await?;
-    if left.is_empty() {
+    let Some(ended) = write_end(tx, id, epoch, ending).await? else {
         return Ok(false);
-    }
+    };
     if let Some(product) = tx.product {
-        let ended = Tx::guarded(product.ended(&tx.transaction, &turn, ending)).await?;
-        ended.map_err(|error| Fault::of_product("ended", &error))?;
+        let wrote = Tx::guarded(product.ended(&tx.transaction, &turn, ending)).await?;
+        wrote.map_err(|error| Fault::of_product("ended", &error))?;
     }
     tx.tell(&turn.owner, &turn.session_id, Change::Ended(ending.state()), Some(&turn.turn_id));
-    go_on(tx, &turn, &ending.partial, ending.state(), &left).await?;
+    go_on(tx, &turn, &ending.partial, ending.state(), ended).await?;
     Ok(true)
 }
 
@@ -298,9 +290,9 @@ async fn go_on(
     turn: &Turn,
     answer: &Answer,
     state: TurnState,
-    left: &[Row],
+    ended: Ended,
 ) -> Result<(), Fault> {
-    if interactions::close(tx, turn, answer, state == TurnState::Stopped, left).await? {
+    if interactions::close(tx, turn, answer, state, ended).await? {
         open_next(tx, &turn.owner, &turn.session_id).await?;
     }
     Ok(())
@@ -315,30 +307,25 @@ async fn lock(tx: &mut Tx<'_>, id: &ExecutionId, otherwise: &str) -> Result<Turn
     Err(Fault::broken(otherwise))
 }
 
-/// Ends an open turn without an answer, under this epoch where there is one, and keeps what there is of an answer. Gives what it has left
-/// behind; nothing where it was not this call that ended it.
+/// Ends an open turn without an answer, under this epoch where there is one, and keeps what there is of an answer. Nothing where it was not
+/// this call that ended it.
 async fn write_end(
     tx: &mut Tx<'_>,
     id: &ExecutionId,
     epoch: Option<u64>,
     ending: &Ending,
-) -> Result<Vec<Row>, Fault> {
-    let sql = format!(
-        "WITH ending AS (
+) -> Result<Option<Ended>, Fault> {
+    let ctes = "turn AS (
             UPDATE turnkit_turns SET state = $2, failure_code = $3, failure_message = $4, ended_at = clock_timestamp()
             WHERE execution_id = $1 AND state = 'open' AND epoch = coalesce($5, epoch)
-            RETURNING execution_id, session_id, turn_index, stop_asked),
-        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM ending WHERE s.id = ending.session_id),
+            RETURNING execution_id, session_id, turn_index, stop_asked, true AS was_open),
+        touched AS (UPDATE turnkit_sessions s SET active_at = clock_timestamp() FROM turn WHERE s.id = turn.session_id),
         kept AS (
             INSERT INTO turnkit_messages AS m (execution_id, role, session_id, turn_index, text, parts, summary, status, created_at)
-            SELECT $1, 'assistant', session_id, turn_index, $6, $7, $8, $2, clock_timestamp() FROM ending
+            SELECT $1, 'assistant', session_id, turn_index, $6, $7, $8, $2, clock_timestamp() FROM turn
             ON CONFLICT (execution_id, role) DO UPDATE
                 SET text = excluded.text, parts = excluded.parts, summary = excluded.summary, status = excluded.status,
-                    created_at = excluded.created_at),
-        {}
-        SELECT {LEFT_BEHIND} FROM ending t {WITH_INPUTS} ORDER BY i.number",
-        interactions::ends_with_them()
-    );
+                    created_at = excluded.created_at)";
     let (failure, partial) = (&ending.failure, &ending.partial);
     let (parts, summary) = answer_columns::of(partial);
     let values = [
@@ -351,7 +338,7 @@ async fn write_end(
         (&parts).into(),
         (&summary).into(),
     ];
-    tx.rows(&sql, &values).await
+    interactions::ended(tx, ctes, &values).await
 }
 
 pub(super) async fn name(

@@ -208,9 +208,12 @@ async fn read(
                 }
             };
             let row = chat.of_turn_id(&who, thread.as_deref(), &turn_id(run_id)).await?;
-            let thread = thread.unwrap_or_else(|| row.turn.session_id.as_str().to_owned());
-            let encoder = AgUi::new(&thread, run_id, row.turn.execution_id.as_str());
             let session = row.turn.session_id.clone();
+            let thread = match thread {
+                Some(name) => name,
+                None => chat.session(&who, &session, MessagePage::none()).await?.info.name,
+            };
+            let encoder = AgUi::new(&thread, run_id, row.turn.execution_id.as_str());
             let asking = Asking { chat: &chat, who: &who, session: &session };
             let stream = asking.take_up(row).await?;
             Ok(response(&asking, stream, encoder, after, &headers))

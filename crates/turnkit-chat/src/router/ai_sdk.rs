@@ -195,8 +195,7 @@ async fn stop(Caller { chat, user }: Caller, InPath(name): InPath<String>) -> An
 /// Stops the open turn of the session of this name.
 pub(super) async fn stop_open(chat: &Chat, who: &Principal, name: &str) -> Answer {
     let session = chat.named(who, name).await?.ok_or(Refusal::NoSession)?;
-    let none = MessagePage { branch: None, before: Some(0), turns: 0 };
-    let Some(open) = chat.session(who, &session, none).await?.open else {
+    let Some(open) = chat.session(who, &session, MessagePage::none()).await?.open else {
         return Ok(nothing());
     };
     let at = TurnRef::new(session, open.turn.turn_id);

@@ -16,7 +16,7 @@ use http::request::Parts;
 
 use crate::{Chat, Principal};
 
-/// Who asks, and the chat that is asked. Handlers take it as their first argument.
+/// Who asks, and the chat that is asked: the state that axum gives the handlers here, each of which takes it as its first argument.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) chat: Chat,
@@ -39,7 +39,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint whose `handler` extracts a [`Caller`] and whatever else it needs.
+    /// An endpoint that is answered by `handler`, which extracts a [`Caller`] and whatever else it needs.
     pub(super) fn new<T: 'static, H: Handler<T, Caller> + Sync>(
         method: MethodFilter,
         path: &'static str,
@@ -51,16 +51,16 @@ impl Endpoint {
         Endpoint { method, path, handler: Arc::new(handler) }
     }
 
-    /// Puts it into a router whose requests are made for a `U`. What that rejects is answered by its rejection.
+    /// Adds the endpoint to a product's router. `U` is the product's extractor of who asks; what it rejects is answered by its rejection.
     pub(super) fn add_to<S, U>(self, router: Router<S>, chat: &Chat) -> Router<S>
     where
         S: Clone + Send + Sync + 'static,
         U: FromRequestParts<S> + Into<Principal> + Send + 'static,
     {
         let (handler, chat) = (self.handler, chat.clone());
-        let known = async move |user: U, request: Request| {
+        let ask = async move |user: U, request: Request| {
             handler(request, Caller { chat, user: user.into() }).await
         };
-        router.route(self.path, on(self.method, known))
+        router.route(self.path, on(self.method, ask))
     }
 }

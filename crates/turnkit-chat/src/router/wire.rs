@@ -85,7 +85,7 @@ pub(super) struct Session {
 
 impl From<SessionInfo> for Session {
     fn from(info: SessionInfo) -> Session {
-        let SessionInfo { id, title, archived, created_at } = info;
+        let SessionInfo { id, title, archived, created_at, .. } = info;
         Session { id: id.as_str().to_owned(), title, archived, created_at: rfc3339(created_at) }
     }
 }

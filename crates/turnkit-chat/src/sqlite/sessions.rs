@@ -111,7 +111,7 @@ pub(super) fn list(
     };
     let of_archive = page.archived.map_or("", |_| "AND archived = ?5");
     let sql = format!(
-        "SELECT id, title, archived, created_at FROM turnkit_sessions
+        "SELECT id, name, title, archived, created_at FROM turnkit_sessions
         WHERE tenant_id = ?1 AND user_id = ?2 AND number < ?3 {of_archive} ORDER BY number DESC LIMIT ?4"
     );
     let mut statement = db.prepare_cached(&sql)?;
@@ -125,9 +125,10 @@ pub(super) fn list(
 fn info(row: &Row<'_>) -> rusqlite::Result<SessionInfo> {
     Ok(SessionInfo {
         id: SessionId::new(row.get::<_, String>(0)?),
-        title: row.get(1)?,
-        archived: row.get(2)?,
-        created_at: time(row.get(3)?),
+        name: row.get(1)?,
+        title: row.get(2)?,
+        archived: row.get(3)?,
+        created_at: time(row.get(4)?),
     })
 }
 
@@ -155,7 +156,7 @@ fn of_owner(
     owner: &Principal,
     id: &SessionId,
 ) -> rusqlite::Result<Option<SessionInfo>> {
-    let sql = "SELECT id, title, archived, created_at FROM turnkit_sessions
+    let sql = "SELECT id, name, title, archived, created_at FROM turnkit_sessions
         WHERE id = ?1 AND tenant_id = ?2 AND user_id = ?3";
     let values = params![id.as_str(), owner.tenant_id, owner.user_id];
     db.prepare_cached(sql)?.query_row(values, info).optional()

@@ -1,6 +1,6 @@
 //! An answer in three columns: `text`; `parts`, a JSON array; `summary`, a JSON object. The two latter are null where the text says it all.
 //!
-//! The text of an answer that has one text part is kept once: the part is empty in its column, and is told by the text when it is read.
+//! The text of an answer that has one text part is kept once: the part is kept with an empty text, and has the column's when it is read.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -8,26 +8,34 @@ use turnkit::BoxError;
 
 use crate::{Answer, AnswerPart, PartKind, Summary};
 
-/// How the text of a part begins in its JSON.
+/// How the text begins in the JSON of a part.
 const TEXT: &str = r#""text":""#;
-/// The part of an answer of which only the text is known, without it.
+/// How the JSON of a part ends whose text is empty, and its last member.
+const WITHOUT_TEXT: &str = r#""text":""}"#;
+/// The part that [`Answer::new`] makes, without its text.
 const FINAL: &str = r#"{"id":"final","type":"text","text":""}"#;
 
 /// The columns `parts` and `summary`.
 pub(crate) fn of(answer: &Answer) -> (Option<String>, Option<String>) {
-    let empty = text_part(&answer.parts).and_then(|at| {
+    let is_blank = answer.text.trim().is_empty();
+    let text_part = text_part(&answer.parts).map(|at| {
         let json = answer.parts[at].as_json();
-        let head = &json[..json.find(TEXT)? + TEXT.len()];
-        (filled(head, &answer.text) == json).then(|| format!("{head}\"}}"))
+        let begin = json.find(TEXT).map(|at| &json[..at + TEXT.len()]);
+        match begin.filter(|begin| with_text(begin, &answer.text) == json) {
+            Some(begin) => format!("{begin}\"}}"),
+            // So that it is not taken for one whose text is in the column.
+            None if json.ends_with(WITHOUT_TEXT) => json.replace(WITHOUT_TEXT, r#""text":"" }"#),
+            None => json.to_owned(),
+        }
     });
     let says_it_all = match &*answer.parts {
-        [] => answer.text.trim().is_empty(),
-        [_] => empty.as_deref() == Some(FINAL),
+        [] => is_blank,
+        [_] => !is_blank && text_part.as_deref() == Some(FINAL),
         _ => false,
     };
     let parts = (!says_it_all).then(|| {
-        let json = answer.parts.iter().map(|part| match &empty {
-            Some(empty) if part.kind() == PartKind::Text => empty,
+        let json = answer.parts.iter().map(|part| match &text_part {
+            Some(kept) if part.kind() == PartKind::Text => kept,
             _ => part.as_json(),
         });
         format!("[{}]", json.collect::<Vec<_>>().join(","))
@@ -58,10 +66,10 @@ pub(crate) fn read(
         parts.into_iter().map(|part| AnswerPart::from_json(part.get())).collect();
     let mut parts = parts.map_err(|error| broken(error.into()))?;
     if let Some(at) = text_part(&parts)
-        && let Some(head) = parts[at].as_json().strip_suffix("\"}")
-        && head.ends_with(TEXT)
+        && let Some(begin) = parts[at].as_json().strip_suffix("\"}")
+        && begin.ends_with(TEXT)
     {
-        let whole = AnswerPart::from_json(&filled(head, &text));
+        let whole = AnswerPart::from_json(&with_text(begin, &text));
         parts[at] = whole.map_err(|error| broken(error.into()))?;
     }
     Ok(Answer::of_parts(text, parts, summary))
@@ -73,10 +81,10 @@ fn text_part(parts: &[AnswerPart]) -> Option<usize> {
     texts.next().filter(|_| texts.next().is_none())
 }
 
-/// A text part whose JSON begins so, up to its text, and has nothing behind that.
-fn filled(head: &str, text: &str) -> String {
+/// The JSON of a part that begins so, up to the first quote of its text, and has nothing behind the text.
+fn with_text(begin: &str, text: &str) -> String {
     let text = Value::from(text).to_string();
-    format!("{head}{}}}", text.strip_prefix('"').unwrap_or_default())
+    format!("{begin}{}}}", text.strip_prefix('"').unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -98,6 +106,8 @@ mod tests {
         for (said, parts, is_kept_twice) in [
             ("", vec![], false),
             (" ", vec![], false),
+            (" ", vec![text_json("final", " ")], false),
+            ("", vec![text_json("p", "")], false),
             ("hello", vec![text_json("final", "hello")], false),
             (&*long, vec![text_json("final", &long)], false),
             (&*long, vec![text_json("prt_1", &long)], false),
@@ -118,6 +128,20 @@ mod tests {
             let in_parts = parts.as_ref().map_or(0, String::len);
             assert_eq!(in_parts > long.len(), is_kept_twice, "{parts:?}");
             assert_eq!(read(said.to_owned(), parts, None).unwrap(), answer);
+        }
+    }
+
+    #[test]
+    fn an_empty_text_part_beside_a_text_stays_empty() {
+        for json in [
+            r#"{"id":"p","type":"text","text":""}"#,
+            r#"{"type":"text","text":"hello","a\"text":""}"#,
+        ] {
+            let parts = vec![AnswerPart::from_json(json).unwrap()];
+            let (parts, _) = of(&Answer::of_parts("hello", parts, Summary::default()));
+            let read = read("hello".to_owned(), parts, None).unwrap();
+            let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+            assert_eq!(value(read.parts[0].as_json()), value(json));
         }
     }
 

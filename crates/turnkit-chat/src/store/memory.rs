@@ -635,9 +635,10 @@ impl Data {
 
 impl Session {
     fn info(&self, id: &SessionId) -> SessionInfo {
-        let Session { title, archived, created_at, .. } = self;
+        let Session { name, title, archived, created_at, .. } = self;
         SessionInfo {
             id: id.clone(),
+            name: name.clone(),
             title: title.clone(),
             archived: *archived,
             created_at: *created_at,

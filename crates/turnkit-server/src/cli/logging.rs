@@ -5,7 +5,7 @@ use std::panic::{self, PanicHookInfo};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry};
@@ -57,7 +57,7 @@ pub(super) struct Logging {
 /// What is wrong stands in the message alone: as a source it would be told twice.
 #[derive(Debug, thiserror::Error)]
 #[error("read the log level `{0}`: {1}")]
-pub(super) struct InvalidLevel(String, tracing_subscriber::filter::ParseError);
+pub(super) struct InvalidLevel(String, String);
 
 #[derive(Debug, thiserror::Error)]
 #[error("start the thread that writes the log")]
@@ -67,8 +67,7 @@ struct NoThread(#[source] io::Error);
 pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyhow::Error> {
     let default = if is_server { "info" } else { "warn" };
     let level = options.log_level.clone().or_else(|| std::env::var("RUST_LOG").ok());
-    let level = level.unwrap_or_else(|| default.to_owned());
-    let filter = level.parse::<Targets>().map_err(|error| InvalidLevel(level, error))?;
+    let filter = filter(&level.unwrap_or_default(), default)?;
     let lines = Lines::start().map_err(NoThread)?;
     let log = layer(options.log_format, lines.clone()).with_filter(filter);
     if is_server {
@@ -91,6 +90,18 @@ pub(super) fn start(options: &Options, is_server: bool) -> Result<Logging, anyho
         }
         Ok(Logging { lines })
     }
+}
+
+/// What a log tells: levels, each alone or of one target. Nothing between two commas says nothing.
+fn filter(level: &str, default: &str) -> Result<Targets, InvalidLevel> {
+    let invalid = |why: &str| InvalidLevel(level.to_owned(), why.to_owned());
+    if level.contains('[') {
+        return Err(invalid("spans and their fields cannot be named, targets can: turnkit=debug"));
+    }
+    let said = level.split(',').map(str::trim).filter(|said| !said.is_empty());
+    let said = said.collect::<Vec<_>>().join(",");
+    let said = if said.is_empty() { default } else { &said };
+    said.parse().map_err(|error: ParseError| invalid(&error.to_string()))
 }
 
 impl Logging {
@@ -119,4 +130,27 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let why = why.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let at = panic.location().map(tracing::field::display);
     tracing::error!(at, why = why.map(text::message).as_deref(), "panicked");
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_level_is_that_of_all_or_of_targets_and_nothing_is_taken_for_silence() {
+        let tells = |level: &str, target: &str, at: Level| {
+            filter(level, "info").unwrap().would_enable(target, &at)
+        };
+        for level in ["", ",", "info", "info,", " info , ", "hyper=trace,info"] {
+            assert!(tells(level, "turnkit", Level::INFO), "{level:?}");
+            assert!(!tells(level, "turnkit", Level::DEBUG), "{level:?}");
+        }
+        assert!(tells("turnkit=debug,hyper=info", "turnkit::turns", Level::DEBUG));
+        assert!(!tells("turnkit=debug,hyper=info", "hyper", Level::DEBUG));
+        for level in ["a=b=c", "turnkit[turn]=debug", "turnkit[{id=1}]"] {
+            assert!(filter(level, "info").is_err(), "{level:?}");
+        }
+    }
 }

@@ -145,7 +145,7 @@ fn a_value_that_cannot_be_is_wrong_usage_and_told_with_what_can() {
         (&["substrate", "--listen", "80"], "an IP address and a port, such as 127.0.0.1:8787"),
         (
             &["serve", "--log-level", "a=b=c"],
-            "failed to read the log level `a=b=c`: error parsing level filter",
+            "failed to read the log level `a=b=c`: invalid filter directive",
         ),
         (
             &["serve", "--listen", "127.0.0.1:0", "--substrate", "agents"],

@@ -1,11 +1,15 @@
 //! The rules about deleting sessions.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use turnkit::Persisted;
 use turnkit_chat::store::{
-    Accepted, Deletion, EndedBy, Find, Found, MessagePage, NAME_RESTS, SessionPage, TOMBSTONE,
+    Accepted, Claimed, Deletion, EndedBy, Find, Found, MessagePage, NAME_RESTS, SessionPage,
+    TOMBSTONE,
 };
 use turnkit_chat::{
     Answer, ChatStore, Principal, SessionId, StoreError, StoreErrorKind, Turn, TurnRef,
@@ -60,7 +64,7 @@ pub async fn what_is_deleted_is_gone<F: StoreFixture>(fixture: F) {
     let rule = Rule { name: "what_is_deleted_is_gone", place: PLACE };
     let bench = Bench::new(rule, fixture).await;
     let [store, other] = &bench.stores;
-    for round in 0..6 {
+    for round in 0..24 {
         let session = bench.session(round).await;
         let first = bench.accept(&session, "t0").await;
         bench.hold(store, &first, 0).await;
@@ -85,9 +89,11 @@ pub async fn what_is_deleted_is_gone<F: StoreFixture>(fixture: F) {
         }
         bench.row(&open.execution_id).await;
 
+        let has_begun = Arc::new(AtomicBool::new(lease.is_some()));
         let answers = bench
             .race(|task, store| {
                 let (mine, id) = (mine.clone(), open.execution_id.clone());
+                let (has_begun, claim) = (Arc::clone(&has_begun), bench.claim(&open, 0));
                 async move {
                     match task % 4 {
                         0 | 1 => {
@@ -100,6 +106,14 @@ pub async fn what_is_deleted_is_gone<F: StoreFixture>(fixture: F) {
                             Ok(persisted) => persisted == Persisted::Saved,
                             Err(_) => false,
                         },
+                        // Of those that never began one may begin now.
+                        _ if !has_begun.load(Relaxed) => {
+                            let claimed = rule.try_ask("claim", || store.claim(claim.clone()));
+                            if let Ok(Claimed::Run(_) | Claimed::Attach(_)) = claimed.await {
+                                has_begun.store(true, Relaxed);
+                            }
+                            false
+                        }
                         _ => {
                             let by = EndedBy::Log(id.clone());
                             let ended = rule
@@ -110,7 +124,7 @@ pub async fn what_is_deleted_is_gone<F: StoreFixture>(fixture: F) {
                 }
             })
             .await;
-        let at = format!("of {} deletions beside as many saves and endings", TASKS / 2);
+        let at = format!("of {} deletions beside as many saves, endings and claims", TASKS / 2);
         let deletions: Vec<bool> = answers
             .iter()
             .enumerate()
@@ -163,7 +177,8 @@ pub async fn what_is_deleted_is_gone<F: StoreFixture>(fixture: F) {
         rule.holds("of a deleted session's id", &opened, "an error", Result::is_err, look_for);
 
         let mut wanted = vec![first.execution_id.clone()];
-        wanted.extend((lease.is_some() || is_stopped).then(|| open.execution_id.clone()));
+        let is_somewhere = has_begun.load(Relaxed) || is_stopped;
+        wanted.extend(is_somewhere.then(|| open.execution_id.clone()));
         wanted.sort();
         let look_for = "what was dispatched or stopped: it is remembered until the substrate has erased it, and nothing else";
         rule.same("of what is to be erased", &bench.to_erase().await, &wanted, look_for);

@@ -410,7 +410,7 @@ async fn behind_a_proxy_that_pools_transactions_all_is_as_without() {
     }
     let mut prepared = Vec::new();
     for store in [&direct, &store] {
-        let sql = "SELECT 1 FROM pg_prepared_statements WHERE statement LIKE '%turnkit%'";
+        let sql = "SELECT 1 FROM pg_prepared_statements WHERE statement LIKE '%turnkit_turns%'";
         let rows = store.write(move |tx| Box::pin(tx.query_typed(sql, &[])));
         prepared.push(!rows.await.unwrap().is_empty());
     }

@@ -32,9 +32,9 @@ local EXECUTION, FRAME, BINDING, SLOT = 1024, 16, 256, 128
 -- How many executions one call drops for their age, at most.
 local SWEEP = 100
 
--- Digits alone: Lua itself writes large numbers with an exponent. `%d` is as wide as a `long`, and quicker than what is for fractions.
+-- Digits alone: Lua itself writes large numbers with an exponent.
 local function whole(number)
-  return string.format('%d', number)
+  return string.format('%.0f', number)
 end
 
 local function split(name)
