@@ -5,6 +5,7 @@ mod citations;
 mod docs;
 mod layout;
 mod sources;
+mod weight;
 
 use anyhow::bail;
 
@@ -15,6 +16,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     findings.extend(docs::check(&sources));
     findings.extend(citations::check()?);
     findings.extend(layout::check()?);
+    findings.extend(weight::check()?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }
