@@ -117,6 +117,8 @@ mod tests {
             (&*long, vec![text_json("p", &long).replace("\"}", r#"","note":1}"#)], true),
             (&*long, vec![text_json("a", &long), tool.to_owned(), text_json("b", "")], true),
             ("hello", vec![text_json("p", "another text")], false),
+            // The same bytes, and not the same text.
+            ("a\\nb", vec![text_json("p", "a\nb")], false),
             ("hello", vec![tool.to_owned()], false),
             ("hello", vec![], false),
         ] {
