@@ -45,7 +45,7 @@ else
 end
 local stream, id = P .. 'f:' .. NAME, epoch .. '-'
 for at = done + 1, stored do
-  -- In half the time of what is for fractions. It is as wide as a `long`, and there are never so many events.
+  -- `%d` is quicker than what is for fractions, and wide enough: there are never so many events.
   redis.call('XADD', stream, id .. string.format('%d', seq + at - 1), 'f', ARGV[BEFORE + at])
 end
 redis.call('HSET', execution, 'last', whole(seq + stored - 1), 'call', call, 'bytes', whole(bytes),
