@@ -216,7 +216,7 @@ const STEPS: &[&str] = &[
     CREATE INDEX turnkit_turns_by_given_name ON turnkit_turn_names (name);
     CREATE INDEX turnkit_names_of_turn ON turnkit_turn_names (execution_id, number);
 ",
-    "-- From here on the one text part of an answer may be empty, and be told by the text of its row. Who does not know that shows nothing.",
+    "-- From here on the one text part of an answer may be empty, and be told by the text of its row: a version that does not know it would show an empty part.",
 ];
 
 /// PostgreSQL 13, the first that tells its snapshots.

@@ -388,11 +388,20 @@ async fn behind_a_proxy_that_pools_transactions_all_is_as_without() {
     let direct = database.open().await.unwrap();
     let pooler = SERVER.pooler();
     let url = database.0.replace(&SERVER.address().to_string(), &pooler.address().to_string());
-    // Another process had the session before, and has prepared statements in it under the names that this one counts to.
-    let (another, connection) = connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let names = "DO $$ BEGIN FOR n IN 0..4999 LOOP EXECUTE format('PREPARE s%s AS SELECT 1', n); END LOOP; END $$";
-    another.batch_execute(names).await.unwrap();
+    // Another process had all the sessions before, and has prepared statements in each under the names that this one counts to.
+    let mut others = Vec::new();
+    for _ in 0..10 {
+        let (another, connection) = connect(&url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        // Within a transaction each has a session to itself.
+        another.batch_execute("BEGIN").await.unwrap();
+        let names = "DO $$ BEGIN FOR n IN 0..4999 LOOP EXECUTE format('PREPARE s%s AS SELECT 1', n); END LOOP; END $$";
+        another.batch_execute(names).await.unwrap();
+        others.push(another);
+    }
+    for another in &others {
+        another.batch_execute("COMMIT").await.unwrap();
+    }
     let store = PostgresStore::builder(url).connections(4).open().await.unwrap().within(Writing);
     let log = LogId::parse("log").unwrap();
     for store in [&direct, &store] {
