@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
-import { begun, ended, send } from "./browser.mjs";
+import { begun, ended, send, unfold } from "./browser.mjs";
 import { PLAIN, QUESTIONS, ScriptedPage } from "./suite.mjs";
 
 const AXE = await readFile(new URL("node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
@@ -26,7 +26,7 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
     "an answer, with all that may be in one": async (tab) => {
       await send(tab, "markdown");
       await ended(tab, "complete");
-      for (const part of [".tool", ".data", ".reasoning"]) await tab.locator(`${part} summary`).click();
+      await unfold(tab, ".tool, .data, .reasoning");
     },
     "an answer that is being written": async (tab) => {
       await send(tab, "gated");

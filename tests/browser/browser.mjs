@@ -46,6 +46,14 @@ export async function begun(tab, words = 1) {
   await tab.waitForFunction(wait, words);
 }
 
+/** Opens each of the parts that `selector` finds. The page draws what is in one when the browser tells it, which is a moment after the click. */
+export async function unfold(tab, selector) {
+  for (const part of await tab.locator(selector).all()) {
+    await part.locator("summary").click();
+    await part.locator(":scope[open] > :not(summary):not(:empty)").first().waitFor();
+  }
+}
+
 export const sessionOf = (tab) => new URL(tab.url()).hash.slice(1);
 
 /** What the server has of the chat that the tab shows. */

@@ -1,7 +1,7 @@
 /** What an agent says is text: nothing of it breaks out of its place on the page. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { ended, send } from "./browser.mjs";
+import { ended, send, unfold } from "./browser.mjs";
 import { ScriptedPage } from "./suite.mjs";
 
 const ESCAPE = "\u001b";
@@ -76,7 +76,7 @@ describe("what is hostile", { timeout: 600_000 }, () => {
       await send(tab, long);
       await ended(tab, "failed");
       await tab.locator("#sessions a[aria-current]").waitFor({ state: "attached" });
-      await tab.locator(".tool summary").click();
+      await unfold(tab, ".tool");
       await fits(tab);
       assert.ok((await tab.locator(".tool pre").last().textContent()).length < 25_000, "what is long is cut, and says so");
       assert.ok((await tab.title()).length < 200);
@@ -103,7 +103,7 @@ describe("what is hostile", { timeout: 600_000 }, () => {
   test("what steers a terminal is not shown of a tool's output", async () => {
     const output = `${ESCAPE}[31mred${ESCAPE}[0m ${ESCAPE}]0;title\u0007plain ${ESCAPE}]8;;https://x.example${ESCAPE}\\link${ESCAPE}]8;;${ESCAPE}\\`;
     const tab = await answered({ deltas: [`${ESCAPE}[2Jtext\u0000\u0007`], events: [tool("t", "bash", { status: "completed", output })] });
-    await tab.locator(".tool summary").click();
+    await unfold(tab, ".tool");
     assert.equal(await tab.locator(".tool pre").textContent(), "red plain link");
     await page.holds(tab);
   });

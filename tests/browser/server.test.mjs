@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { begun, ended, openTab, saved, send, sessionOf } from "./browser.mjs";
+import { begun, ended, openTab, saved, send, sessionOf, unfold } from "./browser.mjs";
 import { Chat, Network } from "./processes.mjs";
 import { ScriptedSubstrate } from "./substrate.mjs";
 import { ServedPage, words } from "./suite.mjs";
@@ -252,7 +252,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     const look = async (tab) => {
       await ended(tab, "complete");
       assert.equal(await drawn(tab), live);
-      for (const summary of await tab.locator(".tool summary, .data summary").all()) await summary.click();
+      await unfold(tab, ".tool, .data");
       return tab.locator(".call").allInnerTexts();
     };
     const opened = await look(tab);
