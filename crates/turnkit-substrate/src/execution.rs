@@ -184,7 +184,7 @@ impl Run {
         if self.treatment(&first) != Treatment::Store {
             return self.take(&first).await;
         }
-        let (mut bytes, mut end) = (first.as_json().len(), Ok(()));
+        let (mut bytes, mut end) = (first.json_len(), Ok(()));
         let mut batch = mem::take(&mut self.batch);
         batch.push(first);
         let until = Instant::now() + BATCH_TIME;
@@ -202,7 +202,7 @@ impl Run {
             let next = AssertUnwindSafe(events.as_mut().next_if(is_stored)).catch_unwind();
             match next.now_or_never() {
                 Some(Ok(Some(Ok(event)))) => {
-                    bytes += event.as_json().len();
+                    bytes += event.json_len();
                     batch.push(event);
                 }
                 // What it had sent before that is stored.
@@ -232,7 +232,7 @@ impl Run {
             }
             Treatment::Ask => self.ask(event).await,
             Treatment::RefuseSize => {
-                let (length, most) = (event.as_json().len(), self.shared.limits.event);
+                let (length, most) = (event.json_len(), self.shared.limits.event);
                 let message =
                     format!("the agent sent an event of {length} bytes; the limit is {most}");
                 Err(Outcome::failed(code::EVENT_TOO_LARGE, message))
@@ -247,7 +247,7 @@ impl Run {
 
     fn treatment(&self, event: &Event) -> Treatment {
         let class = event.class();
-        if event.as_json().len() > self.shared.limits.event {
+        if event.json_len() > self.shared.limits.event {
             Treatment::RefuseSize
         } else if class.is_reserved() || (self.takes.any() && class.is_of_inbox()) {
             Treatment::RefuseKind

@@ -207,6 +207,12 @@ impl Event {
         string::verified(&self.line[..self.line.len() - 1])
     }
 
+    /// How many bytes [`Event::as_json`] has, at no cost.
+    #[must_use]
+    pub fn json_len(&self) -> usize {
+        self.line.len() - 1
+    }
+
     /// The line: the object and one LF.
     #[must_use]
     pub fn as_line(&self) -> &[u8] {

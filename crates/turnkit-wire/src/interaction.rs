@@ -372,7 +372,7 @@ impl<'a> Question<'a> {
     ///
     /// What PROTOCOL 1.1 and 3.6 refuse, with its place. Whether the id is new is not known here.
     pub fn read(event: &'a Event) -> Result<Self, Malformed> {
-        if event.as_json().len() > MAX_INTERACTION {
+        if event.json_len() > MAX_INTERACTION {
             return Err(Malformed::new("data", "must be at most 256 KiB"));
         }
         let data = Value::of(event);

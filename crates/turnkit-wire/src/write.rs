@@ -544,6 +544,16 @@ impl<'a> Json<'a> {
         Ok(Json(Cow::Owned(json)))
     }
 
+    /// The JSON string that a text is. Only what RFC 8259 section 7 demands is escaped, as in every text that these writers spell.
+    #[must_use]
+    pub fn string(text: &str) -> Json<'static> {
+        let mut json = Vec::with_capacity(text.len() + 2);
+        json.push(b'"');
+        string::escape_into(text, &mut json);
+        json.push(b'"');
+        Json(Cow::Owned(String::from_utf8(json).unwrap_or_default()))
+    }
+
     /// JSON as it stands, without the white space around it. It is copied only where it holds line breaks.
     ///
     /// # Errors

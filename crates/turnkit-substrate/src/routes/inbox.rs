@@ -199,7 +199,7 @@ fn check_by(by: Option<&str>) -> Result<(), ApiError> {
 
 fn check_size(shared: &Shared, event: &Event) -> Result<(), ApiError> {
     let most = shared.limits.event;
-    if event.as_json().len() > most { Err(ApiError::payload_too_large(most)) } else { Ok(()) }
+    if event.json_len() > most { Err(ApiError::payload_too_large(most)) } else { Ok(()) }
 }
 
 async fn find(shared: &Shared, key: &ExecutionKey) -> Result<Arc<dyn LogReader>, ApiError> {

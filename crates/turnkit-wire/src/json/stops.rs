@@ -7,7 +7,8 @@ use core::marker::PhantomData;
 
 use wide::{i8x16, u8x16};
 
-const BLOCK: usize = 64;
+/// How many bytes are looked at in one go.
+pub(crate) const BLOCK: usize = 64;
 
 /// No position is within a block of this.
 const NOWHERE: usize = usize::MAX / 2;

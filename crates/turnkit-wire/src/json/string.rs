@@ -2,7 +2,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use super::stops::first_to_escape;
+use super::stops::{BLOCK, InUtf8String, Stops, first_to_escape};
 
 /// Decodes the inside of a verified JSON string. A lone surrogate escape becomes U+FFFD.
 pub(crate) fn decode(raw: &[u8]) -> String {
@@ -21,9 +21,11 @@ pub(crate) fn decode(raw: &[u8]) -> String {
 /// Appends `text` as the inside of a JSON string, escaping only what RFC 8259 section 7 demands.
 pub(crate) fn escape_into(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
-    let mut done = 0;
+    let (mut stops, mut done) = (Stops::<InUtf8String>::new(), 0);
     loop {
-        let stop = first_to_escape(bytes, done);
+        // A text of less than a block is read sooner byte by byte.
+        let is_short = bytes.len() < BLOCK;
+        let stop = if is_short { first_to_escape(bytes, done) } else { stops.next(bytes, done) };
         out.extend_from_slice(&bytes[done..stop]);
         let Some(&byte) = bytes.get(stop) else { return };
         escape_byte(byte, out);
@@ -117,11 +119,15 @@ mod tests {
     #[test]
     fn spelling_agrees_with_serde_json_for_every_ascii_character() {
         for byte in 0..0x80u8 {
-            let text: String = char::from(byte).into();
-            let mut ours = Vec::new();
-            escape_into(&text, &mut ours);
-            let theirs = serde_json::to_string(&text).unwrap();
-            assert_eq!(ours, theirs.as_bytes()[1..theirs.len() - 1], "{byte}");
+            let character: String = char::from(byte).into();
+            // Alone, twice in one block, and across blocks.
+            for around in ["", "é", &"é".repeat(50)] {
+                let text = [around, &character, &character, around, &character].concat();
+                let mut ours = Vec::new();
+                escape_into(&text, &mut ours);
+                let theirs = serde_json::to_string(&text).unwrap();
+                assert_eq!(ours, theirs.as_bytes()[1..theirs.len() - 1], "{byte}");
+            }
         }
     }
 }

@@ -271,7 +271,7 @@ impl Acp {
                 }
                 let event = Event::new(other, &data).ok();
                 if let Some(event) =
-                    event.filter(|event| !is_own && event.as_json().len() < Event::MAX_BYTES)
+                    event.filter(|event| !is_own && event.json_len() < Event::MAX_BYTES)
                 {
                     told.push(event);
                 }
