@@ -339,8 +339,10 @@ impl MemoryWriter {
         self.shared.charge(&self.execution, bytes).map_err(AppendError::Full)?;
         let stored = self.store(id, change);
         let freed = stored.inspect_err(|_| self.shared.give_back(&self.execution, bytes))?;
-        self.shared.give_back(&self.execution, freed);
-        self.advance(id);
+        if freed > 0 {
+            self.shared.give_back(&self.execution, freed);
+        }
+        self.last = id;
         Ok(id)
     }
 
@@ -358,7 +360,8 @@ impl MemoryWriter {
         let key = &self.execution.key;
         lock(&self.shared.table).ended(&key.scope, &key.id, now);
         self.is_over = true;
-        self.advance(id);
+        self.last = id;
+        self.execution.changed.notify_waiters();
         Ok(id)
     }
 
@@ -412,11 +415,6 @@ impl MemoryWriter {
         let is_ours = journal.epoch() == self.last.epoch && !journal.is_ended();
         is_ours.then_some(()).ok_or(AppendError::Fenced)
     }
-
-    fn advance(&mut self, id: EventId) {
-        self.last = id;
-        self.execution.changed.notify_waiters();
-    }
 }
 
 impl LogWriter for MemoryWriter {
@@ -429,12 +427,17 @@ impl LogWriter for MemoryWriter {
         event: &'a Event,
         change: Change<'a>,
     ) -> LogFuture<'a, Result<EventId, AppendError>> {
-        Box::pin(ready(self.append_now(event, change)))
+        let appended = self.append_now(event, change);
+        self.execution.changed.notify_waiters();
+        Box::pin(ready(appended))
     }
 
     fn append_all<'a>(&'a mut self, events: &'a [Event]) -> LogFuture<'a, Result<(), AppendError>> {
-        let append = |event| self.append_now(event, Change::None).map(drop);
-        Box::pin(ready(events.iter().try_for_each(append)))
+        let appended =
+            events.iter().try_for_each(|event| self.append_now(event, Change::None).map(drop));
+        // Those that were appended before one that was not are there as well.
+        self.execution.changed.notify_waiters();
+        Box::pin(ready(appended))
     }
 
     fn posted(&self) -> LogFuture<'static, Result<Vec<(Slot, Event)>, LogError>> {
