@@ -86,7 +86,7 @@ impl Error {
     /// Whether another turn may help: where the run itself failed and its terminal event said so (`temporary`).
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Failed(ending) if ending.temporary)
+        matches!(self, Self::Failed(ending) if ending.0.temporary)
     }
 }
 
@@ -158,7 +158,11 @@ pub enum ProtocolError {
 
 /// What the terminal event of a run that did not complete said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct Ending(Box<Said>);
+
+/// Elsewhere than in the error, as what a [`Refusal`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
     code: Option<String>,
     message: Option<String>,
     temporary: bool,
@@ -170,30 +174,30 @@ impl Ending {
         let said = Failure::of(event).unwrap_or_default();
         let printable =
             |said: Option<Text<'_>>, max| text::said(&said?.to_str(), max).map(Cow::into_owned);
-        Self {
+        Self(Box::new(Said {
             code: printable(said.code(), text::MAX_CODE),
             message: printable(said.message(), text::MAX_MESSAGE),
             temporary: said.temporary().unwrap_or(false),
             otherwise,
-        }
+        }))
     }
 
     /// The run's own code, cut to 100 characters.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
+        self.0.code.as_deref()
     }
 
     /// The run's own message, cut to 500 characters.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
-        self.message.as_deref()
+        self.0.message.as_deref()
     }
 }
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message().unwrap_or(self.otherwise))
+        f.write_str(self.message().unwrap_or(self.0.otherwise))
     }
 }
 

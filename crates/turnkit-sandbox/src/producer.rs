@@ -282,7 +282,7 @@ impl SandboxTurn {
             return Verdict::End;
         };
         let id = stream.decoder.event_has_id().then(|| stream.decoder.last_event_id());
-        let verdict = self.resume.frame(id, event.kind());
+        let verdict = self.resume.frame(id, event.class());
         if verdict == Verdict::End {
             self.stream = None;
             self.problem = ended(event, self.resume.step());

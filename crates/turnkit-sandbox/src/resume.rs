@@ -42,7 +42,7 @@ mod retry;
 use std::{fmt, time::Duration};
 
 use turnkit_http::client::is_transient;
-use turnkit_wire::kind;
+use turnkit_wire::kind::Class;
 
 pub(crate) use self::answer::{error_of, of_attach, of_run};
 use self::cursor::{Cursor, Place};
@@ -328,16 +328,16 @@ impl Resume {
         }
     }
 
-    /// An event of type `kind` came, in a frame with the id `id`, or without one of its own.
-    pub fn frame(&mut self, id: Option<&str>, kind: &str) -> Verdict {
+    /// An event of this class came, in a frame with the id `id`, or without one of its own.
+    pub fn frame(&mut self, id: Option<&str>, class: Class) -> Verdict {
         if matches!(self.state, State::Ended(_)) {
             return Verdict::End;
         }
         let Some(id) = id.filter(|id| Cursor::is_usable(id)) else {
-            return self.take(kind, false);
+            return self.take(class, false);
         };
         match self.cursor.advance(id) {
-            Place::Next => self.take(kind, true),
+            Place::Next => self.take(class, true),
             Place::Consumed => Verdict::Skip,
             Place::Gap => self.gap(id),
         }
@@ -410,7 +410,7 @@ impl Resume {
     }
 
     /// Takes an event that was not consumed before.
-    fn take(&mut self, kind: &str, numbered: bool) -> Verdict {
+    fn take(&mut self, class: Class, numbered: bool) -> Verdict {
         if self.intent == Intent::Join {
             // It is there. Should it be lost from now on, it does not come again.
             self.intent = Intent::Attach;
@@ -419,20 +419,16 @@ impl Resume {
             self.row.failures = 0;
             self.unnumbered = false;
         }
-        if let Some(end) = filter::terminal(kind) {
+        if let Some(end) = filter::terminal(class) {
             self.go(State::Ended(end));
             return Verdict::End;
         }
-        if filter::is_about_the_stream(kind) {
+        if filter::is_about_the_stream(class) {
             return Verdict::Skip;
         }
-        self.hand_on(kind, numbered)
-    }
-
-    fn hand_on(&mut self, kind: &str, numbered: bool) -> Verdict {
         self.unnumbered = !numbered;
-        self.result = match (kind, self.result) {
-            (kind::RESULT, _) => Seen::Last,
+        self.result = match (class, self.result) {
+            (Class::Result, _) => Seen::Last,
             (_, Seen::No) => Seen::No,
             (_, Seen::Earlier | Seen::Last) => Seen::Earlier,
         };

@@ -124,9 +124,11 @@ enum Shape {
 
 impl Shape {
     fn of(id: &str) -> Self {
-        let shape = match id.split_once('-') {
-            Some((epoch, seq)) => {
-                digits(epoch).zip(digits(seq)).map(|(epoch, seq)| Self::Epoch { epoch, seq })
+        // An id is short: a loop finds its hyphen sooner than a search that is made for long texts.
+        let shape = match id.bytes().position(|byte| byte == b'-') {
+            Some(at) => {
+                let epoch = digits(&id[..at]).zip(digits(&id[at + 1..]));
+                epoch.map(|(epoch, seq)| Self::Epoch { epoch, seq })
             }
             None => digits(id).map(Self::Integer),
         };

@@ -8,9 +8,9 @@ use super::End;
 /// counted after it was applied, so a worker with another list would serve another turn.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// The end that an event of type `kind` is, if it is one.
-pub(super) fn terminal(kind: &str) -> Option<End> {
-    match Class::of(kind.as_bytes()) {
+/// The end that such an event is, if it is one.
+pub(super) fn terminal(class: Class) -> Option<End> {
+    match class {
         Class::ExecutionCompleted | Class::Done => Some(End::Completed),
         Class::ExecutionFailed => Some(End::Failed),
         Class::ExecutionCancelled => Some(End::Cancelled),
@@ -18,8 +18,7 @@ pub(super) fn terminal(kind: &str) -> Option<End> {
     }
 }
 
-/// Whether an event of type `kind`, not a terminal one, is about the stream and not about the answer.
-pub(super) fn is_about_the_stream(kind: &str) -> bool {
-    let class = Class::of(kind.as_bytes());
+/// Whether such an event, not a terminal one, is about the stream and not about the answer.
+pub(super) fn is_about_the_stream(class: Class) -> bool {
     !class.is_forwarded() && !class.ends_execution()
 }

@@ -46,7 +46,7 @@ impl Scenario {
 
     fn frame(mut self, id: &str, kind: &str, expected: Verdict) -> Self {
         let id = Some(id).filter(|id| !id.is_empty());
-        assert_eq!(self.resume.frame(id, kind), expected, "{id:?} {kind}");
+        assert_eq!(self.resume.frame(id, Class::of(kind.as_bytes())), expected, "{id:?} {kind}");
         self
     }
 
@@ -264,7 +264,7 @@ fn a_run_that_is_due_no_longer_is_looked_for_once_more() {
 fn a_log_that_was_there_and_is_lost_is_not_waited_for() {
     for kind in ["execution.started", "message.part.updated"] {
         let mut joined = Scenario::new(Intent::Join).stream();
-        joined.resume.frame(Some("7-1"), kind);
+        joined.resume.frame(Some("7-1"), Class::of(kind.as_bytes()));
         joined.closed().waits(1.0).attaches("7-1").lost().gives_up(GiveUp::Refused);
     }
     Scenario::new(Intent::Join).refused(403).gives_up(GiveUp::Refused);
@@ -544,7 +544,8 @@ impl Reader {
 
     fn takes(&mut self, id: &str, is_last: bool) {
         let kind = if is_last { "execution.completed" } else { "x" };
-        if self.resume.step() == Step::Read && self.resume.frame(Some(id), kind) == Verdict::Forward
+        if self.resume.step() == Step::Read
+            && self.resume.frame(Some(id), Class::of(kind.as_bytes())) == Verdict::Forward
         {
             self.read.push(id.to_owned());
         }
@@ -597,7 +598,7 @@ proptest! {
                 5 => resume.server_wait(Duration::from_millis(number.into())),
                 6 => now += Duration::from_millis(number.into()),
                 _ => {
-                    let verdict = resume.frame(Some(&id), "x");
+                    let verdict = resume.frame(Some(&id), Class::Other);
                     prop_assert!(!ended || verdict == Verdict::End);
                 }
             }
