@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc};
 use turnkit_wire::{
     DecodeError, Event, interaction,
     view::{PartUpdate, TurnResult as TurnResultView},
-    write::{FinishReason, TokenUsage, TurnResult},
+    write::{FinishReason, Part, TokenUsage, TurnResult},
 };
 
 use self::assembly::{Joined, Piece};
@@ -62,7 +62,7 @@ impl Answer {
         let texts = || self.parts.iter().filter(|part| part.kind() == PartKind::Text);
         let last = texts().next_back();
         let id = last.and_then(AnswerPart::id).unwrap_or_else(|| FINAL_PART.to_owned());
-        let whole = (!text.trim().is_empty()).then(|| AnswerPart::text(&id, &text));
+        let whole = (!text.trim().is_empty()).then(|| AnswerPart::text(&Part::new(&id), &text));
         let mut parts = Vec::with_capacity(self.parts.len() + 1);
         for part in self.parts.iter() {
             if part.kind() != PartKind::Text {
@@ -148,7 +148,7 @@ fn joined(parts: &[AnswerPart]) -> String {
         is_cut: false,
         is_echo: false,
     });
-    Joined::of_pieces(pieces).text
+    Joined::of_pieces(pieces).text.into_owned()
 }
 
 /// The id of a text part that no event had.
@@ -311,9 +311,9 @@ impl RawText {
     }
 
     /// The answer that is saved, if its text is to be `text`.
-    pub(crate) fn transformed(&self, text: String) -> FinalText {
+    pub(crate) fn transformed(self, text: String) -> FinalText {
         if text == self.answer.text {
-            return FinalText { answer: self.answer.clone(), unseen: self.unseen };
+            return FinalText { answer: self.answer, unseen: self.unseen };
         }
         FinalText { answer: self.answer.with_text(text), unseen: true }
     }

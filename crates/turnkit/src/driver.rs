@@ -242,7 +242,10 @@ impl<P: TurnProducer, H: TurnHooks> Driver<P, H> {
             return;
         }
         self.show(event);
-        if verdict == Verdict::Send && !self.outlet.try_push(event.line(), EVENT_UNITS) {
+        if verdict == Verdict::Send {
+            if let Some(signals) = self.outlet.try_push(event.line(), EVENT_UNITS) {
+                return self.machine.notice(signals);
+            }
             self.wait_for_room(event.line().len()).await;
             self.outlet.push(event.line(), EVENT_UNITS);
         }

@@ -78,14 +78,16 @@ impl Writer {
         }
     }
 
-    /// [`push`](Self::push), if there is room for it.
-    pub(crate) fn try_push(&self, line: &Bytes, units: u64) -> bool {
+    /// [`push`](Self::push), if there is room for it; says then how things stand at the other ends. `None` where there is none.
+    pub(crate) fn try_push(&self, line: &Bytes, units: u64) -> Option<Signals> {
         let mut state = self.0.lock();
-        let room = state.has_room(line.len());
-        if room && state.end == End::Open {
+        if !state.has_room(line.len()) {
+            return None;
+        }
+        if state.end == End::Open {
             state.append(line, units);
         }
-        room
+        Some(state.signals())
     }
 
     pub(crate) fn signals(&self) -> Signals {

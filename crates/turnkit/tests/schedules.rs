@@ -41,7 +41,7 @@ fn lines() -> Vec<Bytes> {
 /// Writes all lines as the driver does: waits for room before each, yields now and then. Says whether somebody stopped it.
 async fn write(writer: &Writer, lines: &[Bytes]) -> bool {
     for (n, line) in lines.iter().enumerate() {
-        while !writer.try_push(line, 1) {
+        while writer.try_push(line, 1).is_none() {
             let parked = poll_fn(|cx| {
                 let parked = writer.park(cx, Some(line.len()));
                 let go_on = parked.room || parked.signals.cancelled;
@@ -166,12 +166,12 @@ fn a_pipe_holds_exactly_its_capacity_or_one_line() {
     check(|| {
         let line = |length| Bytes::from(vec![b'x'; length]);
         let (writer, reader) = pipe(64);
-        assert!(writer.try_push(&line(63), 1));
-        assert!(!writer.try_push(&line(2), 1));
-        assert!(writer.try_push(&line(1), 1));
+        assert!(writer.try_push(&line(63), 1).is_some());
+        assert!(writer.try_push(&line(2), 1).is_none());
+        assert!(writer.try_push(&line(1), 1).is_some());
         assert_eq!(future::block_on(read(&reader, 1)).len(), 64);
-        assert!(writer.try_push(&line(100), 1));
-        assert!(!writer.try_push(&line(1), 1));
+        assert!(writer.try_push(&line(100), 1).is_some());
+        assert!(writer.try_push(&line(1), 1).is_none());
         assert_eq!(writer.reader(), (End::Open, 2));
     });
 }

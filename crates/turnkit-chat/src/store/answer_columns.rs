@@ -2,31 +2,24 @@
 //!
 //! The text of an answer that has one text part is kept once: the part is kept with an empty text, and has the column's when it is read.
 
-use serde_json::Value;
+use std::borrow::{Borrow, Cow};
+
 use serde_json::value::RawValue;
 use turnkit::BoxError;
 
 use crate::{Answer, AnswerPart, PartKind, Summary};
 
-/// How the text begins in the JSON of a part.
-const TEXT: &str = r#""text":""#;
-/// How the JSON of a part ends whose text is empty, and its last member.
-const WITHOUT_TEXT: &str = r#""text":""}"#;
 /// The part that [`Answer::new`] makes, without its text.
 const FINAL: &str = r#"{"id":"final","type":"text","text":""}"#;
 
 /// The columns `parts` and `summary`.
 pub(crate) fn of(answer: &Answer) -> (Option<String>, Option<String>) {
     let is_blank = answer.text.trim().is_empty();
-    let text_part = text_part(&answer.parts).map(|at| {
-        let json = answer.parts[at].as_json();
-        let begin = json.find(TEXT).map(|at| &json[..at + TEXT.len()]);
-        match begin.filter(|begin| with_text(begin, &answer.text) == json) {
-            Some(begin) => format!("{begin}\"}}"),
-            // So that it is not taken for one whose text is in the column.
-            None if json.ends_with(WITHOUT_TEXT) => json.replace(WITHOUT_TEXT, r#""text":"" }"#),
-            None => json.to_owned(),
-        }
+    let text_part = text_part(answer.parts.iter()).map(|part| match part.without_text() {
+        Some((without, text)) if text == answer.text => Cow::Borrowed(without),
+        // So that it is not taken for one whose text is in the column.
+        Some((without, "")) => without.replace(r#""text":""}"#, r#""text":"" }"#).into(),
+        _ => part.as_json().into(),
     });
     let says_it_all = match &*answer.parts {
         [] => is_blank,
@@ -65,30 +58,23 @@ pub(crate) fn read(
     let parts: Result<Vec<_>, _> =
         parts.into_iter().map(|part| AnswerPart::from_json(part.get())).collect();
     let mut parts = parts.map_err(|error| broken(error.into()))?;
-    if let Some(at) = text_part(&parts)
-        && let Some(begin) = parts[at].as_json().strip_suffix("\"}")
-        && begin.ends_with(TEXT)
+    if let Some(part) = text_part(&mut parts)
+        && part.without_text().is_some_and(|(_, text)| text.is_empty())
     {
-        let whole = AnswerPart::from_json(&with_text(begin, &text));
-        parts[at] = whole.map_err(|error| broken(error.into()))?;
+        *part = part.with_text(&text);
     }
     Ok(Answer::of_parts(text, parts, summary))
 }
 
-/// Where the one text part is; nothing where there are several.
-fn text_part(parts: &[AnswerPart]) -> Option<usize> {
-    let mut texts = (0..parts.len()).filter(|at| parts[*at].kind() == PartKind::Text);
+/// The one text part; nothing where there are several.
+fn text_part<P: Borrow<AnswerPart>>(parts: impl IntoIterator<Item = P>) -> Option<P> {
+    let mut texts = parts.into_iter().filter(|part| part.borrow().kind() == PartKind::Text);
     texts.next().filter(|_| texts.next().is_none())
-}
-
-/// The JSON of a part that begins so, up to the first quote of its text, and has nothing behind the text.
-fn with_text(begin: &str, text: &str) -> String {
-    let text = Value::from(text).to_string();
-    format!("{begin}{}}}", text.strip_prefix('"').unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
     use turnkit_wire::view::PartUpdate;
     use turnkit_wire::write::Part;
 

@@ -1,7 +1,7 @@
 //! How much of what was said before a turn goes with its run (PROTOCOL 4.2): one rule for every store.
 
 use super::{HistoryLimits, json_len, said_in};
-use crate::{Answer, Said};
+use crate::{Answer, PartKind, Said};
 
 /// What goes with a run of what was said before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,6 +123,11 @@ impl HistoryBuilder {
 
 /// Bytes of what a turn adds to the history of those after it, as [`said_in`] tells it. `None` where it adds nothing.
 pub(crate) fn said_bytes(message: &str, answer: &Answer) -> Option<u64> {
+    if !answer.parts.iter().any(|part| part.kind() == PartKind::Input) {
+        // One message and one answer, counted without a copy of them.
+        let is_blank = answer.text.trim().is_empty();
+        return (!is_blank).then(|| (message.len() + answer.text.len()) as u64);
+    }
     let said = said_in(message, answer);
     (!said.is_empty()).then(|| text_len(&said))
 }

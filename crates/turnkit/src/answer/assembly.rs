@@ -361,7 +361,7 @@ impl Assembly {
     /// The answer, whole or partial. Leaves nothing behind.
     pub(super) fn take(&mut self, summary: Summary) -> RawText {
         self.index = HashMap::new();
-        let parts = mem::take(&mut self.parts);
+        let mut parts = mem::take(&mut self.parts);
         let answer = self.answer.take();
         let joined = Joined::of(&parts);
         let is_kept = |(place, part): &(usize, &Part)| {
@@ -369,7 +369,17 @@ impl Assembly {
         };
         let kept = parts.iter().enumerate().filter(is_kept);
         let kept: Vec<_> = kept.filter_map(|(_, part)| part.kept()).collect();
-        let assembled = Answer::of_parts(joined.text, kept, summary);
+        let text = match (joined.text, joined.end) {
+            (Cow::Owned(text), _) => text,
+            // It is one part's.
+            (Cow::Borrowed(_), Some(end)) => {
+                let mut text = mem::take(&mut parts[end].content.text);
+                text.shrink_to_fit();
+                text
+            }
+            (Cow::Borrowed(_), None) => String::new(),
+        };
+        let assembled = Answer::of_parts(text, kept, summary);
         match answer {
             None => RawText { answer: assembled, unseen: false },
             // The places of the text parts are known; their texts were dropped when this one came.
@@ -406,7 +416,7 @@ impl Part {
         let content = &*self.content.text;
         match self.kind {
             PartKind::Text if self.is_echo => None,
-            PartKind::Text => Some(AnswerPart::of(self.kind, &self.writer().text(content))),
+            PartKind::Text => Some(AnswerPart::text(&self.writer(), content)),
             PartKind::Reasoning if content.trim().is_empty() => None,
             PartKind::Reasoning => {
                 Some(AnswerPart::of(self.kind, &self.writer().reasoning(content)))
@@ -538,12 +548,12 @@ impl Echo {
 }
 
 /// The joined text of an answer's text parts, up to where one was first cut (PROTOCOL 2.3).
-pub(super) struct Joined {
-    pub(super) text: String,
+pub(super) struct Joined<'a> {
+    pub(super) text: Cow<'a, str>,
     /// Where the text begins that follows the last blank line between parts.
     last: usize,
     /// The place of the last part in it.
-    end: usize,
+    end: Option<usize>,
     is_cut: bool,
 }
 
@@ -557,8 +567,8 @@ pub(super) struct Piece<'a> {
     pub(super) is_echo: bool,
 }
 
-impl Joined {
-    fn of(parts: &[Part]) -> Self {
+impl<'a> Joined<'a> {
+    fn of(parts: &'a [Part]) -> Self {
         Self::of_pieces(parts.iter().map(|part| Piece {
             kind: part.kind,
             text: &part.content.text,
@@ -568,8 +578,8 @@ impl Joined {
         }))
     }
 
-    pub(super) fn of_pieces<'a>(pieces: impl Iterator<Item = Piece<'a>>) -> Self {
-        let mut joined = Self { text: String::new(), last: 0, end: 0, is_cut: false };
+    pub(super) fn of_pieces(pieces: impl Iterator<Item = Piece<'a>>) -> Self {
+        let mut joined = Self { text: Cow::Borrowed(""), last: 0, end: None, is_cut: false };
         let mut before: Option<Piece<'a>> = None;
         let mut is_apart = false;
         for (place, piece) in pieces.enumerate() {
@@ -589,12 +599,12 @@ impl Joined {
                     };
                     let there = line_feeds(&mut joined.text.bytes().rev())
                         + line_feeds(&mut piece.text.bytes());
-                    (there..2).for_each(|_| joined.text.push('\n'));
+                    (there..2).for_each(|_| joined.text += "\n");
                     joined.last = joined.text.len();
                 }
             }
-            joined.text.push_str(piece.text);
-            joined.end = place;
+            joined.text += piece.text;
+            joined.end = Some(place);
             if piece.is_cut {
                 joined.is_cut = true;
                 break;
@@ -606,7 +616,7 @@ impl Joined {
 
     /// Whether the part is in it.
     fn has(&self, place: usize, part: &Part) -> bool {
-        place <= self.end && !part.is_echo && !part.is_blank()
+        self.end.is_some_and(|end| place <= end) && !part.is_echo && !part.is_blank()
     }
 }
 

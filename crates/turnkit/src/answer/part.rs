@@ -1,6 +1,6 @@
 //! One part of an answer at rest.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::OnceLock};
 
 use turnkit_wire::{
     DecodeError, Event, kind,
@@ -74,11 +74,26 @@ impl PartKind {
 /// One part of an answer at rest: a JSON object with a `type`, as `part` stands in its last event (PROTOCOL 1.1, 2.3).
 ///
 /// `Debug` shows the length, not the content.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct AnswerPart {
     kind: PartKind,
-    json: Box<str>,
+    form: Form,
 }
+
+#[derive(Clone)]
+enum Form {
+    Json(Box<str>),
+    /// A text that stands at the end of its part. It may have megabytes, and who saves it beside its answer's text asks for no JSON.
+    Text {
+        /// The part's JSON, of an empty text.
+        without: Box<str>,
+        text: Box<str>,
+        json: OnceLock<Box<str>>,
+    },
+}
+
+/// How a part of the form [`Form::Text`] ends whose text is empty.
+const EMPTY_TEXT: &str = r#""text":""}"#;
 
 impl AnswerPart {
     /// A part as a store has kept it.
@@ -89,29 +104,44 @@ impl AnswerPart {
         let event = update(json).map_err(|error| PartError(Some(error)))?;
         let update = PartUpdate::of(&event).unwrap_or_default();
         let kind = update.part_type().and_then(|kind| PartKind::parse(&kind.to_str()));
-        Ok(Self { kind: kind.ok_or(PartError(None))?, json: json.trim_ascii().into() })
+        let part = Self::verbatim(kind.ok_or(PartError(None))?, json.trim_ascii());
+        if part.kind == PartKind::Text
+            && let Some(text) = update.text()
+            && let Some(at) = part.as_json().find(r#""text":""#)
+            && let without = format!("{}{EMPTY_TEXT}", &part.as_json()[..at])
+            && let split = Self::split(without.into(), text.to_str().into())
+            && split == part
+        {
+            return Ok(split);
+        }
+        Ok(part)
     }
 
     /// The part that such an update leaves, where it is whole and of a kind that is kept.
     pub(super) fn verbatim(kind: PartKind, json: &str) -> Self {
-        Self { kind, json: json.into() }
+        Self { kind, form: Form::Json(json.into()) }
     }
 
-    pub(super) fn text(id: &str, text: &str) -> Self {
-        Self::of(PartKind::Text, &Part::new(id).text(text))
+    /// A text as this writer spells it.
+    pub(super) fn text(writer: &Part<'_>, text: &str) -> Self {
+        let without = Self::of(PartKind::Text, &writer.text(""));
+        Self::split(without.as_json().into(), text.into())
+    }
+
+    fn split(without: Box<str>, text: Box<str>) -> Self {
+        Self { kind: PartKind::Text, form: Form::Text { without, text, json: OnceLock::new() } }
     }
 
     /// The part of an event that a writer has just made.
     pub(super) fn of(kind: PartKind, event: &Event) -> Self {
         let part = PartUpdate::of(event).and_then(|update| update.part_json());
-        Self { kind, json: part.unwrap_or("{}").into() }
+        Self::verbatim(kind, part.unwrap_or("{}"))
     }
 
     pub(super) fn warning(message: &str, code: Option<&str>) -> Self {
         let event = write::warning(message, code);
         let members = event.data_json().and_then(|data| data.strip_prefix('{')).unwrap_or("}");
-        let json = format!(r#"{{"type":"warning",{members}"#);
-        Self { kind: PartKind::Warning, json: json.into() }
+        Self::verbatim(PartKind::Warning, &format!(r#"{{"type":"warning",{members}"#))
     }
 
     /// The part that an event of its own is: its data, and the kind as its `type`. `None` for data that is no object, is empty, or has
@@ -131,16 +161,45 @@ impl AnswerPart {
         self.kind
     }
 
-    /// The part's JSON object.
+    /// The part's JSON object. That of a text is spelt when it is first asked for.
     #[must_use]
     pub fn as_json(&self) -> &str {
-        &self.json
+        match &self.form {
+            Form::Json(json) => json,
+            Form::Text { without, text, json } => json.get_or_init(|| {
+                let begin = without.strip_suffix("\"\"}").unwrap_or_default();
+                [begin, Json::string(text).as_str(), "}"].concat().into()
+            }),
+        }
+    }
+
+    /// The part's JSON with an empty text, and its text: for stores, which keep the answer's text already.
+    ///
+    /// `None` for what is no text, and for one whose JSON [`with_text`](Self::with_text) could not give again to the letter.
+    #[must_use]
+    pub fn without_text(&self) -> Option<(&str, &str)> {
+        match &self.form {
+            Form::Json(_) => None,
+            Form::Text { without, text, .. } => Some((without, text)),
+        }
+    }
+
+    /// The part with this text in the place of its own; as it is where [`without_text`](Self::without_text) gives nothing.
+    #[must_use]
+    pub fn with_text(&self, text: &str) -> Self {
+        match &self.form {
+            Form::Json(_) => self.clone(),
+            Form::Text { without, .. } => Self::split(without.clone(), text.into()),
+        }
     }
 
     /// `id`, where it has one.
     #[must_use]
     pub fn id(&self) -> Option<String> {
-        let event = self.event();
+        let event = match &self.form {
+            Form::Json(_) => self.event(),
+            Form::Text { without, .. } => update(without).ok()?,
+        };
         let id = if self.kind.is_part() {
             PartUpdate::of(&event)?.part_id()
         } else {
@@ -153,7 +212,7 @@ impl AnswerPart {
     #[must_use]
     pub fn event(&self) -> Event {
         if self.kind == PartKind::Warning {
-            let line = format!(r#"{{"type":"warning","data":{}}}"#, self.json);
+            let line = format!(r#"{{"type":"warning","data":{}}}"#, self.as_json());
             if let Ok(event) = Event::from_json(line.as_bytes()) {
                 let warning = Warning::of(&event).unwrap_or_default();
                 let (message, code) = (warning.message(), warning.code());
@@ -163,15 +222,16 @@ impl AnswerPart {
         }
         if !self.kind.is_part() {
             let kind = self.kind.as_str();
-            let members = self.json.strip_prefix(&*format!(r#"{{"type":"{kind}","#));
-            let data = members.map_or_else(|| self.json.to_string(), |rest| format!("{{{rest}"));
+            let members = self.as_json().strip_prefix(&*format!(r#"{{"type":"{kind}","#));
+            let data =
+                members.map_or_else(|| self.as_json().to_owned(), |rest| format!("{{{rest}"));
             let line = format!(r#"{{"type":"{kind}","data":{data}}}"#);
             if let Ok(event) = Event::from_json(line.as_bytes()) {
                 return event;
             }
         }
         // It was verified when the part was made.
-        update(&self.json).unwrap_or_else(|_| Part::new("").text(""))
+        update(self.as_json()).unwrap_or_else(|_| Part::new("").text(""))
     }
 }
 
@@ -179,9 +239,17 @@ fn update(json: &str) -> Result<Event, DecodeError> {
     Ok(write::part(&Json::verify(json)?))
 }
 
+impl PartialEq for AnswerPart {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.as_json() == other.as_json()
+    }
+}
+
+impl Eq for AnswerPart {}
+
 impl fmt::Debug for AnswerPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AnswerPart({}, {} bytes)", self.kind.as_str(), self.json.len())
+        write!(f, "AnswerPart({}, {} bytes)", self.kind.as_str(), self.as_json().len())
     }
 }
 

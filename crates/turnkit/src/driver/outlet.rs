@@ -59,9 +59,9 @@ impl Outlet {
         &self.clock
     }
 
-    /// Sends a line of `units` cursor units if the body has room for it.
+    /// Sends a line of `units` cursor units if the body has room for it, and says then how things stand.
     #[inline]
-    pub(super) fn try_push(&mut self, line: &Bytes, units: u64) -> bool {
+    pub(super) fn try_push(&mut self, line: &Bytes, units: u64) -> Option<Signals> {
         self.spoken = true;
         self.writer.try_push(line, units)
     }
