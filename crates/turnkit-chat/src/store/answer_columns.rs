@@ -85,31 +85,39 @@ mod tests {
         PartUpdate::of(&event).unwrap().part_json().unwrap().to_owned()
     }
 
+    fn part(json: &str) -> AnswerPart {
+        AnswerPart::from_json(json).unwrap()
+    }
+
+    /// As the engine makes it.
+    fn text_part(id: &str, text: &str) -> AnswerPart {
+        part(&text_json(id, "")).with_text(text)
+    }
+
     #[test]
     fn a_text_is_kept_once_and_read_as_it_was() {
-        let tool = r#"{"id":"t","type":"tool","name":"clock","status":"completed"}"#;
+        let tool = || part(r#"{"id":"t","type":"tool","name":"clock","status":"completed"}"#);
         let long = "line one\n\"two\" \u{202e}".repeat(40);
+        let noted = text_json("p", "").replacen('{', r#"{"note":1,"#, 1);
         for (said, parts, is_kept_twice) in [
             ("", vec![], false),
             (" ", vec![], false),
-            (" ", vec![text_json("final", " ")], false),
-            ("", vec![text_json("p", "")], false),
-            ("hello", vec![text_json("final", "hello")], false),
-            (&*long, vec![text_json("final", &long)], false),
-            (&*long, vec![text_json("prt_1", &long)], false),
-            (&*long, vec![tool.to_owned(), text_json("prt_1", &long)], false),
+            (" ", vec![text_part("final", " ")], false),
+            ("", vec![text_part("p", "")], false),
+            ("hello", vec![text_part("final", "hello")], false),
+            (&*long, vec![text_part("final", &long)], false),
+            (&*long, vec![text_part("prt_1", &long)], false),
+            (&*long, vec![tool(), text_part("prt_1", &long)], false),
             // Members before the text stay, and where any is behind it nothing is left out.
-            (&*long, vec![text_json("p", &long).replacen('{', r#"{"note":1,"#, 1)], false),
-            (&*long, vec![text_json("p", &long).replace("\"}", r#"","note":1}"#)], true),
-            (&*long, vec![text_json("a", &long), tool.to_owned(), text_json("b", "")], true),
-            ("hello", vec![text_json("p", "another text")], false),
+            (&*long, vec![part(&noted).with_text(&long)], false),
+            (&*long, vec![part(&text_json("p", &long).replace("\"}", r#"","note":1}"#))], true),
+            (&*long, vec![text_part("a", &long), tool(), text_part("b", "")], true),
+            ("hello", vec![text_part("p", "another text")], false),
             // The same bytes, and not the same text.
-            ("a\\nb", vec![text_json("p", "a\nb")], false),
-            ("hello", vec![tool.to_owned()], false),
+            ("a\\nb", vec![text_part("p", "a\nb")], false),
+            ("hello", vec![tool()], false),
             ("hello", vec![], false),
         ] {
-            let parts: Vec<_> =
-                parts.iter().map(|json| AnswerPart::from_json(json).unwrap()).collect();
             let answer = Answer::of_parts(said, parts, Summary::default());
             let (parts, summary) = of(&answer);
             assert_eq!(summary, None);
@@ -123,14 +131,24 @@ mod tests {
     fn an_empty_text_part_beside_a_text_stays_empty() {
         for json in [
             r#"{"id":"p","type":"text","text":""}"#,
+            r#"{"type":"text","text":"","more":{"text":""}}"#,
+            r#"{"type":"text","text" :"","a\"text":""}"#,
             r#"{"type":"text","text":"hello","a\"text":""}"#,
+            r#"{"type":"text","a\"text":""}"#,
         ] {
-            let parts = vec![AnswerPart::from_json(json).unwrap()];
+            let parts = vec![part(json)];
             let (parts, _) = of(&Answer::of_parts("hello", parts, Summary::default()));
             let read = read("hello".to_owned(), parts, None).unwrap();
             let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
             assert_eq!(value(read.parts[0].as_json()), value(json));
         }
+    }
+
+    #[test]
+    fn a_text_is_read_of_a_part_that_others_have_spelt() {
+        let parts = r#"[{"id":"p", "type":"text", "text":""}]"#.to_owned();
+        let answer = read("hello".to_owned(), Some(parts), None).unwrap();
+        assert_eq!(answer.parts[0].as_json(), r#"{"id":"p", "type":"text", "text":"hello"}"#);
     }
 
     #[test]

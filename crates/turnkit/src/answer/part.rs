@@ -83,7 +83,7 @@ pub struct AnswerPart {
 #[derive(Clone)]
 enum Form {
     Json(Box<str>),
-    /// A text that stands at the end of its part. It may have megabytes, and who saves it beside its answer's text asks for no JSON.
+    /// A text, the last member of its part. It may have megabytes, and a store that has the answer's text asks for no JSON.
     Text {
         /// The part's JSON, of an empty text.
         without: Box<str>,
@@ -92,7 +92,7 @@ enum Form {
     },
 }
 
-/// How a part of the form [`Form::Text`] ends whose text is empty.
+/// How the JSON of such a part ends while its text is empty.
 const EMPTY_TEXT: &str = r#""text":""}"#;
 
 impl AnswerPart {
@@ -104,17 +104,17 @@ impl AnswerPart {
         let event = update(json).map_err(|error| PartError(Some(error)))?;
         let update = PartUpdate::of(&event).unwrap_or_default();
         let kind = update.part_type().and_then(|kind| PartKind::parse(&kind.to_str()));
-        let part = Self::verbatim(kind.ok_or(PartError(None))?, json.trim_ascii());
-        if part.kind == PartKind::Text
-            && let Some(text) = update.text()
-            && let Some(at) = part.as_json().find(r#""text":""#)
-            && let without = format!("{}{EMPTY_TEXT}", &part.as_json()[..at])
-            && let split = Self::split(without.into(), text.to_str().into())
-            && split == part
-        {
-            return Ok(split);
-        }
-        Ok(part)
+        let (kind, json) = (kind.ok_or(PartError(None))?, json.trim_ascii());
+        // A quote that a comma or a brace stands before begins a key: it is not one within another key.
+        let before = json.strip_suffix(EMPTY_TEXT).map(str::trim_ascii_end);
+        let ends_with_empty_text = kind == PartKind::Text
+            && update.text().is_some_and(|text| text.is_empty())
+            && before.is_some_and(|before| before.ends_with([',', '{']));
+        Ok(if ends_with_empty_text {
+            Self::split(json.into(), "".into())
+        } else {
+            Self::verbatim(kind, json)
+        })
     }
 
     /// The part that such an update leaves, where it is whole and of a kind that is kept.
@@ -173,9 +173,10 @@ impl AnswerPart {
         }
     }
 
-    /// The part's JSON with an empty text, and its text: for stores, which keep the answer's text already.
+    /// The part's JSON with an empty text, and its text: for stores, which keep the answer's text already. What they have of it gives
+    /// the part again: [`from_json`](Self::from_json), and then [`with_text`](Self::with_text).
     ///
-    /// `None` for what is no text, and for one whose JSON [`with_text`](Self::with_text) could not give again to the letter.
+    /// `None` for what is no text, for a text with members behind it, and for one that `from_json` has read with its text.
     #[must_use]
     pub fn without_text(&self) -> Option<(&str, &str)> {
         match &self.form {
