@@ -26,7 +26,7 @@ describe("the page is accessible", { timeout: 600_000 }, () => {
     "an answer, with all that may be in one": async (tab) => {
       await send(tab, "markdown");
       await ended(tab, "complete");
-      await unfold(tab, ".tool, .data, .reasoning");
+      await unfold(tab, ".tool", ".data", ".reasoning");
     },
     "an answer that is being written": async (tab) => {
       await send(tab, "gated");

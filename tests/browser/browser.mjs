@@ -46,11 +46,15 @@ export async function begun(tab, words = 1) {
   await tab.waitForFunction(wait, words);
 }
 
-/** Opens each of the parts that `selector` finds. The page draws what is in one when the browser tells it, which is a moment after the click. */
-export async function unfold(tab, selector) {
-  for (const part of await tab.locator(selector).all()) {
-    await part.locator("summary").click();
-    await part.locator(":scope[open] > :not(summary):not(:empty)").first().waitFor();
+/** Opens the parts of each of these selectors, of which there is at least one. What is in one is drawn at its `toggle`, a moment after the click. */
+export async function unfold(tab, ...selectors) {
+  for (const selector of selectors) {
+    const parts = tab.locator(selector);
+    await parts.first().waitFor();
+    for (const part of await parts.all()) {
+      await part.locator("summary").click();
+      await part.locator(":scope[open] > :not(summary):not(:empty)").first().waitFor();
+    }
   }
 }
 

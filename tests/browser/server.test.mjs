@@ -252,7 +252,7 @@ describe("the page and the real server", { timeout: 600_000 }, () => {
     const look = async (tab) => {
       await ended(tab, "complete");
       assert.equal(await drawn(tab), live);
-      await unfold(tab, ".tool, .data");
+      await unfold(tab, ".tool", ".data");
       return tab.locator(".call").allInnerTexts();
     };
     const opened = await look(tab);

@@ -1072,7 +1072,7 @@ pub(crate) const MAX_SIGN_INS: usize = 100;
 
 /// What an answer takes of a page.
 pub(crate) fn answer_bytes(answer: &Answer) -> usize {
-    answer.text.len() + answer.parts.iter().map(|part| part.as_json().len()).sum::<usize>()
+    answer.text.len() + answer.parts.iter().map(AnswerPart::size).sum::<usize>()
 }
 
 /// Bytes of the JSON of a message of the history, a comma after it too.

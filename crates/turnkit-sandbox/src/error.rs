@@ -53,6 +53,9 @@ pub enum Error {
     Cancelled(Ending),
 }
 
+// Each event that is read passes through several results with room for one.
+const _: () = assert!(size_of::<Error>() <= 48);
+
 impl Error {
     /// A stable name for the error: the substrate's own code where it gave one for a refusal, a failure or a cancel;
     /// `execution_lost`, `execution_conflict`, `log_changed`, `execution_gap`, `substrate_unreachable`, `substrate_refused`,
@@ -158,11 +161,11 @@ pub enum ProtocolError {
 
 /// What the terminal event of a run that did not complete said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending(Box<Said>);
+pub struct Ending(Box<Ended>);
 
-/// Elsewhere than in the error, as what a [`Refusal`] says.
+/// Boxed, as a refusal is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Said {
+struct Ended {
     code: Option<String>,
     message: Option<String>,
     temporary: bool,
@@ -174,7 +177,7 @@ impl Ending {
         let said = Failure::of(event).unwrap_or_default();
         let printable =
             |said: Option<Text<'_>>, max| text::said(&said?.to_str(), max).map(Cow::into_owned);
-        Self(Box::new(Said {
+        Self(Box::new(Ended {
             code: printable(said.code(), text::MAX_CODE),
             message: printable(said.message(), text::MAX_MESSAGE),
             temporary: said.temporary().unwrap_or(false),

@@ -5,11 +5,11 @@ use turnkit_wire::text;
 
 /// A status other than success, and what its body said (PROTOCOL 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal(Box<Answer>);
+pub struct Refusal(Box<Refused>);
 
-/// Elsewhere than in the error: each event that is read is moved about in a result with room for one.
+/// Boxed, so that `Result<_, Error>`, which each event passes through, stays small.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
+struct Refused {
     status: u16,
     code: Option<String>,
     message: Option<String>,
@@ -21,7 +21,7 @@ struct Answer {
 impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
         let body = ErrorBody::read(body);
-        Self(Box::new(Answer {
+        Self(Box::new(Refused {
             status,
             code: body.code(),
             message: body.message(),

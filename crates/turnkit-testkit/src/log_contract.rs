@@ -221,6 +221,10 @@ pub async fn a_reader_waits_for_the_next_event<L: ExecutionLog>(
         let page = reader.await.unwrap().unwrap().unwrap();
         assert_eq!(page.last, 2);
     }
+    let waiting = tokio::spawn(async move { reader.next(2).await });
+    tokio::task::yield_now().await;
+    writer.append_all(&[number(2), number(3)]).await.unwrap();
+    assert!(waiting.await.unwrap().unwrap().unwrap().last > 2);
 }
 
 /// After the terminal event there is nothing, and the status says how it ended.

@@ -78,7 +78,7 @@ impl Writer {
         }
     }
 
-    /// [`push`](Self::push), if there is room for it; says then how things stand at the other ends. `None` where there is none.
+    /// [`push`](Self::push), if there is room for it, and how things stand at the other ends then. `None` where there is no room.
     pub(crate) fn try_push(&self, line: &Bytes, units: u64) -> Option<Signals> {
         let mut state = self.0.lock();
         if !state.has_room(line.len()) {

@@ -38,10 +38,16 @@ fn lines() -> Vec<Bytes> {
         .collect()
 }
 
-/// Writes all lines as the driver does: waits for room before each, yields now and then. Says whether somebody stopped it.
+/// Writes all lines as the driver does: waits for room before each, looks then whether it is cancelled, yields now and then. Says
+/// whether somebody stopped it.
 async fn write(writer: &Writer, lines: &[Bytes]) -> bool {
     for (n, line) in lines.iter().enumerate() {
-        while writer.try_push(line, 1).is_none() {
+        loop {
+            match writer.try_push(line, 1) {
+                Some(signals) if signals.cancelled => return true,
+                Some(_) => break,
+                None => {}
+            }
             let parked = poll_fn(|cx| {
                 let parked = writer.park(cx, Some(line.len()));
                 let go_on = parked.room || parked.signals.cancelled;

@@ -1,6 +1,7 @@
 //! An answer in three columns: `text`; `parts`, a JSON array; `summary`, a JSON object. The two latter are null where the text says it all.
 //!
-//! The text of an answer that has one text part is kept once: the part is kept with an empty text, and has the column's when it is read.
+//! The text of an answer that has one text part is kept once: the part is kept with an empty text, and has the column's when it is read. A
+//! part whose text is empty beside a text in the column is kept with a space before its last brace, and read with it.
 
 use std::borrow::{Borrow, Cow};
 
@@ -17,9 +18,11 @@ pub(crate) fn of(answer: &Answer) -> (Option<String>, Option<String>) {
     let is_blank = answer.text.trim().is_empty();
     let text_part = text_part(answer.parts.iter()).map(|part| match part.without_text() {
         Some((without, text)) if text == answer.text => Cow::Borrowed(without),
-        // So that it is not taken for one whose text is in the column.
-        Some((without, "")) => without.replace(r#""text":""}"#, r#""text":"" }"#).into(),
-        _ => part.as_json().into(),
+        // An empty one is told from one whose text is in the column by a space before its last brace.
+        _ => match part.as_json().strip_suffix(r#""text":""}"#) {
+            Some(before) => format!(r#"{before}"text":"" }}"#).into(),
+            None => part.as_json().into(),
+        },
     });
     let says_it_all = match &*answer.parts {
         [] => is_blank,

@@ -54,10 +54,15 @@ pub async fn a_batch_that_is_refused_is_stored_up_to_there<L: ExecutionLog>(
         let (mut writer, reader) = bench.start("a").await;
         // So that the edge lies within a batch that is not the first one.
         writer.append_all(&batch[..2]).await.unwrap();
+        let (before, waits) = (reader.status().await.unwrap().last.seq, Arc::clone(&reader));
+        let waits = tokio::spawn(async move { waits.next(before).await });
+        tokio::task::yield_now().await;
         let full = writer.append_all(&batch[2..]).await.unwrap_err();
         assert_eq!(Some(full.to_string()), refused);
         assert!(matches!(full, AppendError::Full(_)), "{full}");
         assert_eq!(reader.status().await.unwrap().last.seq, last);
+        // Who waits has what was stored before the refusal.
+        assert!(last > before && waits.await.unwrap().unwrap().unwrap().last > before);
         assert_eq!(bench.usage().await, used);
         assert_eq!(read(&*reader, 0, last).await, expected);
         assert_eq!(writer.end(Ending::Failed, &number(0)).await.unwrap().seq, last + 1);

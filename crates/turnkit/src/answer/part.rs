@@ -1,6 +1,6 @@
 //! One part of an answer at rest.
 
-use std::{error::Error, fmt, sync::OnceLock};
+use std::{borrow::Cow, error::Error, fmt, sync::OnceLock};
 
 use turnkit_wire::{
     DecodeError, Event, kind,
@@ -166,10 +166,30 @@ impl AnswerPart {
     pub fn as_json(&self) -> &str {
         match &self.form {
             Form::Json(json) => json,
-            Form::Text { without, text, json } => json.get_or_init(|| {
-                let begin = without.strip_suffix("\"\"}").unwrap_or_default();
-                [begin, Json::string(text).as_str(), "}"].concat().into()
-            }),
+            Form::Text { json, .. } => json.get_or_init(|| self.spell().into()),
+        }
+    }
+
+    /// The part's JSON, where nobody will ask for it again.
+    fn spell(&self) -> Cow<'_, str> {
+        match &self.form {
+            Form::Json(json) => Cow::Borrowed(json),
+            Form::Text { without, text, json } => json.get().map_or_else(
+                || {
+                    let begin = without.strip_suffix("\"\"}").unwrap_or_default();
+                    [begin, Json::string(text).as_str(), "}"].concat().into()
+                },
+                |json| Cow::Borrowed(&**json),
+            ),
+        }
+    }
+
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match &self.form {
+            Form::Json(json) => json.len(),
+            Form::Text { without, text, .. } => without.len() + text.len(),
         }
     }
 
@@ -232,7 +252,7 @@ impl AnswerPart {
             }
         }
         // It was verified when the part was made.
-        update(self.as_json()).unwrap_or_else(|_| Part::new("").text(""))
+        update(&self.spell()).unwrap_or_else(|_| Part::new("").text(""))
     }
 }
 
@@ -242,7 +262,7 @@ fn update(json: &str) -> Result<Event, DecodeError> {
 
 impl PartialEq for AnswerPart {
     fn eq(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.as_json() == other.as_json()
+        self.kind == other.kind && self.spell() == other.spell()
     }
 }
 
@@ -250,7 +270,7 @@ impl Eq for AnswerPart {}
 
 impl fmt::Debug for AnswerPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AnswerPart({}, {} bytes)", self.kind.as_str(), self.as_json().len())
+        write!(f, "AnswerPart({}, {} bytes)", self.kind.as_str(), self.size())
     }
 }
 
@@ -267,5 +287,26 @@ impl fmt::Display for PartError {
 impl Error for PartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.as_ref().map(|error| error as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_spelt_as_its_writer_spells_it_and_read_again_without_and_with_its_text() {
+        let writer = Part::new("p\"1").message("m\\1").cut(true);
+        for text in ["", "short", &"a line\n\u{1f}\"quoted\" \u{e9}".repeat(20)] {
+            let event = writer.text(text);
+            let part = AnswerPart::text(&writer, text);
+            assert_eq!(part.event(), event);
+            let written = AnswerPart::of(PartKind::Text, &event);
+            assert_eq!((part.as_json(), part.id().as_deref()), (written.as_json(), Some("p\"1")));
+            assert_eq!(AnswerPart::from_json(part.as_json()).unwrap(), part);
+            let (without, told) = part.without_text().unwrap();
+            assert_eq!(told, text);
+            assert_eq!(AnswerPart::from_json(without).unwrap().with_text(text), part);
+        }
     }
 }

@@ -59,7 +59,7 @@ impl Outlet {
         &self.clock
     }
 
-    /// Sends a line of `units` cursor units if the body has room for it, and says then how things stand.
+    /// Sends a line of `units` cursor units if the body has room for it, and says how things stand then. `None` where it has no room.
     #[inline]
     pub(super) fn try_push(&mut self, line: &Bytes, units: u64) -> Option<Signals> {
         self.spoken = true;
