@@ -170,7 +170,7 @@ impl AnswerPart {
         }
     }
 
-    /// The part's JSON, where nobody will ask for it again.
+    /// The part's JSON, of which nothing is kept that is not there already.
     fn spell(&self) -> Cow<'_, str> {
         match &self.form {
             Form::Json(json) => Cow::Borrowed(json),
@@ -184,7 +184,7 @@ impl AnswerPart {
         }
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes its JSON takes: what has to be escaped in a text is counted as it stands.
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.form {
