@@ -39,7 +39,8 @@ const SCRIPTS = {
   whole: [...HEAD, ...TAIL],
   gated: [...HEAD, "gate", ...TAIL],
   talks: [part("p1", "text", {}, "One "), "gate", part("p1", "text", {}, "file."), result],
-  floods: [...Array.from({ length: 100 }, (_, at) => part("p1", "text", {}, `${at} `.padEnd(65_536, "."))), result],
+  // More than the buffers between a server and a client that does not read may take: some 6 MB on a recent Linux.
+  floods: [...Array.from({ length: 200 }, (_, at) => part("p1", "text", {}, `${at} `.padEnd(65_536, "."))), result],
   recalls: [part("p1", "text", {}, JSON.stringify(history)), result],
   brief: [part("p1", "text", {}, "Hel"), part("p1", "text", {}, "lo"), result],
   asks: [

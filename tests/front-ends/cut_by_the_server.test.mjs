@@ -131,7 +131,7 @@ describe("a client that does not read", { timeout: 300_000 }, () => {
   test("is cut after a minute: an error for it, or it asks for the rest", () =>
     quiet(async () => {
       await stage.restart();
-      const staller = await new Staller(stage.server.url, 65_536).open();
+      const staller = await new Staller(stage.server.url, 4_096).open();
       const [ending, lasting] = [ENDING, { ...WORKFLOW, ...LASTING }].map((clients) => begin(clients, staller.url, "floods"));
       await stage.cutOff(ending.length + lasting.length);
       staller.flow();

@@ -60,9 +60,13 @@ export class Stage {
 
   /** Waits until so many clients are gone before the end of their body: it was cut, or the system gave up a peer that takes nothing. */
   async cutOff(count) {
-    for (let gone = 0; gone < count; await wait(250)) {
+    const until = Date.now() + 150_000;
+    for (;;) {
       const metrics = await (await fetch(`${this.server.url}metrics`)).text();
-      gone = [...metrics.matchAll(/^turnkit_clients_gone_total\{.*\} (\d+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
+      const found = [...metrics.matchAll(/^turnkit_clients_gone_total\{.*\} (\d+)$/gm)];
+      if (found.reduce((sum, [, count]) => sum + Number(count), 0) >= count) return;
+      if (Date.now() > until) throw new Error(`of ${count} clients that do not read, these are gone: ${found.map(([line]) => line).join(", ")}`);
+      await wait(250);
     }
   }
 
